@@ -1,0 +1,31 @@
+# `make demo` and `make test` set up all they need in .venv; nothing is installed outside it.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test slow lint types bench clean
+
+.venv/ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: .venv/ready ## a face mesh in the browser: no camera needed
+	$(BIN)/python -m synopticon_rtc.broadcast --source portrait --name demo
+
+test: .venv/ready ## the tests, those with a browser where one is installed
+	$(BIN)/python -m pytest -m "not slow"
+
+slow: .venv/ready ## soak and load
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/ready
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+clean:
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,88 @@
+"""Every error this package raises on purpose.
+
+    SynopticonError
+    ├── SignalingError          the signaling server cannot be used
+    │   ├── InvalidURL          not a ws:// or wss:// address
+    │   └── PortInUse           the embedded server cannot listen
+    ├── InvalidMessage          a signaling message that breaks the protocol
+    ├── NobodyAnswered          no broadcaster answered in time
+    ├── InvalidSDP              a session description or candidate that cannot be used
+    │   └── NoCommonCodec       the peers share no video codec
+    ├── InvalidIceServer        not a stun:, turn: or turns: address
+    ├── NoCandidates            there is no address to connect from
+    ├── ConnectionLost          the peer connection is gone for good
+    ├── SourceError             frames cannot be had from a source
+    ├── DetectorError           faces cannot be looked for
+    │   └── ModelError          the face model is missing or corrupt
+    ├── InvalidFaces            a faces message that breaks its format
+    └── MissingExtra            an optional dependency is not installed
+
+Each message says what is wrong, where, and what to do about it, in one line.
+"""
+
+
+class SynopticonError(Exception):
+    """Base of all errors of this package."""
+
+
+class SignalingError(SynopticonError):
+    """The signaling server cannot be used."""
+
+
+class InvalidURL(SignalingError, ValueError):
+    """The address of a signaling server is not a ``ws://`` or ``wss://`` URL."""
+
+
+class PortInUse(SignalingError):
+    """The embedded signaling server cannot listen on its address."""
+
+
+class InvalidMessage(SynopticonError, ValueError):
+    """A signaling message breaks the protocol."""
+
+
+class NobodyAnswered(SynopticonError, TimeoutError):
+    """No broadcaster answered in time."""
+
+
+class InvalidSDP(SynopticonError, ValueError):
+    """A session description or an ICE candidate from a peer cannot be used."""
+
+
+class NoCommonCodec(InvalidSDP):
+    """The peers share no video codec."""
+
+
+class InvalidIceServer(SynopticonError, ValueError):
+    """The address of an ICE server is not a ``stun:``, ``turn:`` or ``turns:`` URL."""
+
+
+class NoCandidates(SynopticonError, ConnectionError):
+    """There is no address to connect from: no network, or no TURN server that answers where only those may be used."""
+
+
+class ConnectionLost(SynopticonError):
+    """The peer connection is gone for good."""
+
+
+class SourceError(SynopticonError):
+    """A source cannot give frames."""
+
+
+class DetectorError(SynopticonError):
+    """Faces cannot be looked for."""
+
+
+class ModelError(DetectorError):
+    """The face model is missing or corrupt."""
+
+
+class InvalidFaces(SynopticonError, ValueError):
+    """A faces message breaks its format."""
+
+
+class MissingExtra(SynopticonError, ImportError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f'{what} needs an extra: pip install "synopticon-rtc[{extra}]"')
