@@ -1,0 +1,1 @@
+"""Signaling: how broadcasters and receivers find each other through a Synopticon server."""

@@ -1,0 +1,470 @@
+"""The handshake of both roles, without I/O: messages and time in, actions out.
+
+A **link** is one attempt to connect with one session; a session that asks again gets a new link. Whoever drives a
+handshake feeds it what happens (``received``, ``described``, ``gathered``, ``connected``, ``lost``, ``tick``, ...) and
+carries out the actions it returns, in order. No method raises for anything a peer or server may send, none blocks, and
+none reads a clock: ``now`` is any clock in seconds that does not go back.
+"""
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from synopticon_rtc.signaling.messages import (
+    Answer,
+    AnyMessage,
+    Candidate,
+    Discovery,
+    Error,
+    Ice,
+    Offer,
+    Relayed,
+    RequestOffer,
+    Seek,
+    SessionDescription,
+)
+
+State = Literal["seeking", "connecting", "connected", "interrupted", "closed"]
+
+REPEAT_AFTER = 1.0  # seconds without a reaction after which an offer or an answer is sent once more
+GIVE_UP_AFTER = 5.0  # seconds without an answer after which an offer is given up
+CONNECT_WITHIN = 15.0  # seconds from the answer to a connection, relays and slow networks included
+SEEK_INTERVALS = (0.5, 1.0, 2.0)  # seconds between discoveries; the last goes on
+EARLY_SESSIONS = 16  # strangers whose candidates are kept until their offer comes
+EARLY_CANDIDATES = 32  # candidates kept for each of them
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send this message to the signaling server."""
+
+    message: Relayed
+
+
+@dataclass(frozen=True, slots=True)
+class CreateOffer:
+    """Open a peer connection for ``link`` and hand its offer to ``described``."""
+
+    link: int
+    session: str
+    asked: Discovery
+
+
+@dataclass(frozen=True, slots=True)
+class CreateAnswer:
+    """Open a peer connection for ``link``, apply the offer, and hand the answer to ``described``."""
+
+    link: int
+    session: str
+    asked: Offer
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyAnswer:
+    """Apply the peer's answer."""
+
+    link: int
+    sdp: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddCandidate:
+    """Add a candidate of the peer, or None for the end of its candidates; it may come before the description."""
+
+    link: int
+    candidate: Candidate | None
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close the peer connection of ``link``."""
+
+    link: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notify:
+    """Tell the application; ``session`` is the peer's, or empty where there is none."""
+
+    state: State
+    session: str
+    reason: str
+
+
+Action = Send | CreateOffer | CreateAnswer | ApplyAnswer | AddCandidate | Close | Notify
+
+
+@dataclass(slots=True)
+class Link:
+    """One attempt to connect with one session."""
+
+    id: int
+    session: str
+    name: str
+    takes_bye: bool
+    phase: Literal["describing", "described", "connecting", "connected"] = "describing"
+    deadline: float = float("inf")
+    repeat_at: float = float("inf")
+    description: Offer | Answer | None = None
+    offer: str = ""
+    unsent: list[Candidate] = field(default_factory=list)
+
+
+class Handshake(ABC):
+    """What both roles share: links, candidates, deadlines.
+
+    Args:
+        name: A name for people, sent along with descriptions.
+        accept: The formats that this peer can read, by kind (see :class:`~synopticon_rtc.signaling.messages.Relayed`).
+        timestamp: Gives the ``timestamp`` that messages carry, ms since the epoch.
+    """
+
+    def __init__(self, *, name: str, accept: dict[str, list[str]], timestamp: Callable[[], int]) -> None:
+        self.name = name
+        self.accept = accept
+        self.session: str | None = None
+        self.links: dict[int, Link] = {}
+        self._timestamp = timestamp
+        self._ids = itertools.count(1)
+
+    # What the driver asks
+
+    def next_tick(self) -> float:
+        """When ``tick`` wants to be called next, ``inf`` for never."""
+        return min((min(link.deadline, link.repeat_at) for link in self.links.values()), default=float("inf"))
+
+    def link_with(self, session: str) -> Link | None:
+        """The link with that session."""
+        return next((link for link in self.links.values() if link.session == session), None)
+
+    # What the driver tells
+
+    def opened(self, session: str, now: float) -> list[Action]:
+        """Signaling is (again) there and gave us this session."""
+        renewed = self.session not in (None, session)
+        self.session = session
+        actions: list[Action] = []
+        if renewed:  # peers know us by the old session: what is not connected yet can't be finished
+            for link in [link for link in self.links.values() if link.phase in ("describing", "described")]:
+                actions += self._drop(link, "signaling reconnected", now)
+        return actions
+
+    @abstractmethod
+    def received(self, message: AnyMessage, now: float) -> list[Action]:
+        """Take a message from the server; none back means that it was not for us."""
+
+    @abstractmethod
+    def described(self, link: int, sdp: str, now: float) -> list[Action]:
+        """The offer or answer that was asked for is there."""
+
+    def gathered(self, link: int, candidate: Candidate | None) -> list[Action]:
+        """A local candidate that the description does not hold is there."""
+        known = self.links.get(link)
+        if known is None or candidate is None:  # some pages throw on an end of candidates, and none needs it
+            return []
+        if known.description is None:
+            known.unsent.append(candidate)
+            return []
+        return [self._to(known, Ice(candidate=candidate))]
+
+    def connected(self, link: int) -> list[Action]:
+        """The peer connection is up."""
+        known = self.links.get(link)
+        if known is None or known.phase == "connected":
+            return []
+        known.phase = "connected"
+        known.deadline = known.repeat_at = float("inf")
+        return [Notify("connected", known.session, f"connected with {known.name or known.session}")]
+
+    def lost(self, link: int, reason: str, now: float) -> list[Action]:
+        """The peer connection failed, went silent, or was closed by the peer."""
+        known = self.links.get(link)
+        return [] if known is None else self._drop(known, reason, now)
+
+    def tick(self, now: float) -> list[Action]:
+        """Time has passed."""
+        actions: list[Action] = []
+        for link in list(self.links.values()):
+            if now >= link.deadline:
+                actions += self._drop(link, self._overdue(link), now)
+            elif now >= link.repeat_at:
+                link.repeat_at = float("inf")
+                if link.description is not None:
+                    actions.append(self._to(link, link.description))
+        return actions
+
+    def stop(self, reason: str) -> list[Action]:
+        """Say goodbye to every peer."""
+        actions: list[Action] = []
+        for link in list(self.links.values()):
+            actions += self._end(link, reason, bye=True)
+        return actions
+
+    # Within
+
+    @abstractmethod
+    def _drop(self, link: Link, reason: str, now: float) -> list[Action]:
+        """End a link that the other side did not end on purpose."""
+
+    def _overdue(self, link: Link) -> str:
+        if link.phase == "connecting":
+            return f"no connection within {CONNECT_WITHIN:g} s of the answer"
+        return f"no answer within {GIVE_UP_AFTER:g} s"
+
+    def _open(self, message: Relayed) -> Link:
+        name = message.name if isinstance(message.name, str) else ""
+        link = Link(
+            id=next(self._ids),
+            session=message.source_session,
+            name=name,
+            takes_bye=message.accepts("control", "control/1"),
+        )
+        self.links[link.id] = link
+        return link
+
+    def _end(self, link: Link, reason: str, *, bye: bool) -> list[Action]:
+        del self.links[link.id]
+        actions: list[Action] = []
+        if bye and link.takes_bye and self.session is not None:
+            actions.append(self._to(link, Ice(bye=reason)))
+        return [*actions, Close(link.id, reason), Notify("closed", link.session, reason)]
+
+    def _describe(self, link: Link, message: Offer | Answer) -> list[Action]:
+        link.description = message
+        actions: list[Action] = [self._to(link, message)]
+        actions += [self._to(link, Ice(candidate=candidate)) for candidate in link.unsent]
+        link.unsent.clear()
+        return actions
+
+    def _candidate(self, message: Ice) -> list[Action] | None:
+        """Take a candidate of a known peer."""
+        link = self.link_with(message.source_session)
+        if link is None:
+            return None
+        link.repeat_at = float("inf")  # the peer reacted
+        candidate = message.candidate
+        return [AddCandidate(link.id, candidate if candidate and candidate.candidate else None)]
+
+    def _to(self, link: Link, message: Relayed) -> Send:
+        return self._send(message, link.session)
+
+    def _send(self, message: Relayed, session: str | None = None) -> Send:
+        fields = {key: getattr(message, key) for key in message.__struct_fields__}
+        fields |= {
+            "target_session": session,
+            "device_id": self.session,
+            "timestamp": self._timestamp(),
+            "accept": self.accept,
+            "name": self.name or None,
+        }
+        return Send(type(message)(**fields))
+
+
+class BroadcasterHandshake(Handshake):
+    """Answers discoveries with offers, one link for each session."""
+
+    def received(self, message: AnyMessage, now: float) -> list[Action]:
+        """Take a message from the server; none back means that it was not for us."""
+        match message:
+            case Discovery(source_session=session) if session:
+                return self._discovered(message, now)
+            case Answer(source_session=session, sdp=sdp):
+                link = self.link_with(session)
+                if link is None or link.phase != "described":
+                    return []
+                link.phase = "connecting"
+                link.deadline, link.repeat_at = now + CONNECT_WITHIN, float("inf")
+                return [ApplyAnswer(link.id, sdp.sdp)]
+            case Ice(source_session=session, bye=bye) if bye is not None:
+                link = self.link_with(session)
+                return [] if link is None else self._end(link, f"the receiver left: {bye}", bye=False)
+            case Ice():
+                return self._candidate(message) or []
+            case _:
+                return []
+
+    def described(self, link: int, sdp: str, now: float) -> list[Action]:
+        """The offer that was asked for is there."""
+        known = self.links.get(link)
+        if known is None:
+            return []
+        known.phase = "described"
+        known.deadline, known.repeat_at = now + GIVE_UP_AFTER, now + REPEAT_AFTER
+        return self._describe(known, Offer(sdp=SessionDescription("offer", sdp)))
+
+    def _discovered(self, message: Discovery, now: float) -> list[Action]:
+        if message.want is not None and message.want not in (self.name, self.session):
+            return []
+        if isinstance(message.unwanted, list) and self.session in message.unwanted:
+            return []
+        actions: list[Action] = []
+        link = self.link_with(message.source_session)
+        if link is not None:
+            if link.phase in ("describing", "described"):
+                return []  # one offer a handshake: a page that gets two throws
+            actions += self._end(link, "the receiver asked anew", bye=False)
+        link = self._open(message)
+        link.deadline = now + GIVE_UP_AFTER
+        return [
+            *actions,
+            Notify("connecting", link.session, "a receiver asked for the stream"),
+            CreateOffer(link.id, link.session, message),
+        ]
+
+    def _drop(self, link: Link, reason: str, now: float) -> list[Action]:  # noqa: ARG002 - the receiver role needs now
+        return self._end(link, reason, bye=True)
+
+
+class ReceiverHandshake(Handshake):
+    """Looks for one broadcaster until it has a link with it, and again when the link is lost.
+
+    Args:
+        want: The name or the session of the one broadcaster to take, None for the first that answers.
+        taken: Gives the sessions that others on the same signaling connection are linked with: not to be taken again.
+        name: As for :class:`Handshake`.
+        accept: As for :class:`Handshake`.
+        timestamp: As for :class:`Handshake`.
+    """
+
+    def __init__(
+        self,
+        *,
+        want: str | None = None,
+        taken: Callable[[], frozenset[str]] = frozenset,
+        name: str = "",
+        accept: dict[str, list[str]],
+        timestamp: Callable[[], int],
+    ) -> None:
+        super().__init__(name=name, accept=accept, timestamp=timestamp)
+        self.heard: dict[str, str] = {}
+        self._want = want
+        self._taken = taken
+        self._seek_known = True
+        self._seeks = 0
+        self._seek_at = float("inf")
+        self._early: dict[str, list[Candidate | None]] = {}
+
+    @property
+    def link(self) -> Link | None:
+        """The one link, if there is one."""
+        return next(iter(self.links.values()), None)
+
+    def next_tick(self) -> float:
+        """When ``tick`` wants to be called next, ``inf`` for never."""
+        return min(super().next_tick(), self._seek_at)
+
+    def opened(self, session: str, now: float) -> list[Action]:
+        """Signaling is (again) there and gave us this session."""
+        self._seek_known = True  # another server may know it
+        self._early.clear()
+        actions = super().opened(session, now)
+        if self.link is None and not any(isinstance(action, Notify) for action in actions):
+            actions += self._seek_again("looking for a broadcaster", now)
+        return actions
+
+    def received(self, message: AnyMessage, now: float) -> list[Action]:
+        """Take a message from the server; none back means that it was not for us."""
+        match message:
+            case Offer():
+                return self._offered(message, now)
+            case Ice(source_session=session, bye=bye) if bye is not None:
+                link = self.link_with(session)
+                return [] if link is None else self._drop(link, f"the broadcaster left: {bye}", now)
+            case Ice():
+                actions = self._candidate(message)
+                if actions is None:
+                    self._keep_early(message)
+                return actions or []
+            case Error(error=text) if "webrtc_seek_broadcaster" in text:
+                self._seek_known = False
+                return []
+            case _:
+                return []
+
+    def described(self, link: int, sdp: str, now: float) -> list[Action]:
+        """The answer that was asked for is there."""
+        known = self.links.get(link)
+        if known is None:
+            return []
+        known.phase = "connecting"
+        known.deadline, known.repeat_at = now + CONNECT_WITHIN, now + REPEAT_AFTER
+        return self._describe(known, Answer(sdp=SessionDescription("answer", sdp)))
+
+    def tick(self, now: float) -> list[Action]:
+        """Time has passed."""
+        actions = super().tick(now)
+        if now >= self._seek_at:
+            actions += self._seek(now)
+        return actions
+
+    def stop(self, reason: str) -> list[Action]:
+        """Say goodbye and look no further."""
+        self._seek_at = float("inf")
+        return super().stop(reason)
+
+    def _offered(self, message: Offer, now: float) -> list[Action]:
+        session = message.source_session
+        if not session or message.sdp.type != "offer":
+            return []
+        name = message.name if isinstance(message.name, str) else ""
+        if len(self.heard) < EARLY_SESSIONS:
+            self.heard[session] = name
+        actions: list[Action] = []
+        link = self.link
+        if link is not None and link.session == session:
+            if link.offer == message.sdp.sdp:  # repeated: our answer may have been lost
+                return [self._to(link, link.description)] if link.description and link.phase == "connecting" else []
+            actions += self._end(link, "the broadcaster offered anew", bye=False)
+        elif link is not None or session in self._taken() or self._want not in (None, session, name):
+            return self._decline(message)
+        link = self._open(message)
+        link.offer = message.sdp.sdp
+        link.deadline = now + CONNECT_WITHIN
+        self._seek_at = float("inf")
+        self._seeks = 0
+        return [
+            *actions,
+            Notify("connecting", session, f"{name or session} answered"),
+            CreateAnswer(link.id, session, message),
+            *(AddCandidate(link.id, candidate) for candidate in self._early.pop(session, ())),
+        ]
+
+    def _decline(self, message: Offer) -> list[Action]:
+        """Let a broadcaster go that is not wanted, so that it need not wait in vain."""
+        if message.source_session in self._taken() or not message.accepts("control", "control/1"):
+            return []
+        return [self._send(Ice(bye="another broadcaster was chosen"), message.source_session)]
+
+    def _keep_early(self, message: Ice) -> None:
+        if self.link is not None or (message.source_session not in self._early and len(self._early) >= EARLY_SESSIONS):
+            return
+        kept = self._early.setdefault(message.source_session, [])
+        if len(kept) < EARLY_CANDIDATES:
+            kept.append(message.candidate if message.candidate and message.candidate.candidate else None)
+
+    def _drop(self, link: Link, reason: str, now: float) -> list[Action]:
+        interrupted = link.phase == "connected"
+        actions: list[Action] = [a for a in self._end(link, reason, bye=True) if not isinstance(a, Notify)]
+        if interrupted:
+            actions.append(Notify("interrupted", link.session, reason))
+        return [*actions, *self._seek_again(reason, now)]
+
+    def _seek_again(self, reason: str, now: float) -> list[Action]:
+        self._seeks = 0
+        return [Notify("seeking", "", reason), *self._seek(now)]
+
+    def _seek(self, now: float) -> list[Action]:
+        self._seek_at = now + SEEK_INTERVALS[min(self._seeks, len(SEEK_INTERVALS) - 1)]
+        self._seeks += 1
+        if self.session is None:
+            return []
+        # A session can be asked alone; a name must be asked of all.
+        session = self._want if self._want and self._want.startswith("ws_") else None
+        unwanted = sorted(self._taken()) or None
+        discoveries: list[Discovery] = [RequestOffer(want=self._want, unwanted=unwanted)]
+        if self._seek_known:
+            discoveries.insert(0, Seek(want=self._want, unwanted=unwanted))
+        return [self._send(discovery, session) for discovery in discoveries]

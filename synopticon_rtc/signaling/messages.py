@@ -1,0 +1,161 @@
+"""The messages of Synopticon's signaling protocol, typed, in one place.
+
+Each is a JSON object told by its ``type``. Keys that are not named here are ignored when read, as every server passes
+them on; keys that a browser page may leave out, or fill with anything, are read leniently.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+from synopticon_rtc.errors import InvalidMessage
+
+JSON = dict[str, Any]
+RELAYED = frozenset({"webrtc_seek_broadcaster", "request_offer", "webrtc_offer", "webrtc_answer", "webrtc_ice"})
+
+
+class SessionDescription(msgspec.Struct, frozen=True):
+    """What ``RTCSessionDescription.toJSON`` gives (W3C WebRTC 4.6)."""
+
+    type: Literal["offer", "answer"]
+    sdp: str
+
+
+class Candidate(msgspec.Struct, frozen=True, rename="camel"):
+    """What ``RTCIceCandidate.toJSON`` gives (W3C WebRTC 4.8); an empty ``candidate`` ends the candidates."""
+
+    candidate: str
+    sdp_mid: str | None = None
+    sdp_m_line_index: int | None = msgspec.field(default=None, name="sdpMLineIndex")
+    username_fragment: str | None = None
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type", omit_defaults=True):
+    """Base of all messages."""
+
+    timestamp: Any = None
+
+
+class Relayed(Message, frozen=True, kw_only=True):
+    """A message from peer to peer.
+
+    ``source_session`` is stamped by the server and alone tells who sent; ``device_id`` is written for pages that expect
+    it. ``accept`` says, by kind, which formats the sender can read beyond what the pages read:
+    ``{"faces": ["faces/1", "json"]}``.
+    """
+
+    source_session: str = ""
+    target_session: Any = None
+    device_id: Any = None
+    name: Any = None
+    accept: Any = None
+
+    def accepts(self, kind: str, what: str) -> bool:
+        """Whether the sender declared that it can read format ``what`` of ``kind``."""
+        formats = self.accept.get(kind) if isinstance(self.accept, dict) else None
+        return isinstance(formats, list) and what in formats
+
+
+class Discovery(Relayed, frozen=True):
+    """A receiver looks for broadcasters.
+
+    ``want`` is the name or session of the one broadcaster that is meant, ``unwanted`` lists the sessions of those that
+    are not; broadcasters that do not know these keys answer all the same.
+    """
+
+    want: Any = None
+    unwanted: Any = None
+
+
+class Seek(Discovery, frozen=True, tag="webrtc_seek_broadcaster"):
+    """Discovery, unknown to Synopticon 0.6.2."""
+
+
+class RequestOffer(Discovery, frozen=True, tag="request_offer"):
+    """Discovery, the older way."""
+
+
+class Offer(Relayed, frozen=True, kw_only=True, tag="webrtc_offer"):
+    """A broadcaster's session description."""
+
+    sdp: SessionDescription
+
+
+class Answer(Relayed, frozen=True, kw_only=True, tag="webrtc_answer"):
+    """A receiver's session description."""
+
+    sdp: SessionDescription
+
+
+class Ice(Relayed, frozen=True, tag="webrtc_ice"):
+    """One candidate, or None for the end of candidates.
+
+    ``bye`` goes only to peers that accept it: the sender has let the connection go, and why.
+    """
+
+    candidate: Candidate | None = None
+    bye: Any = None
+
+
+class Connected(Message, frozen=True, kw_only=True, tag="connected"):
+    """The server's welcome."""
+
+    session_id: str
+
+
+class Configure(Message, frozen=True, kw_only=True, tag="configure"):
+    """Ask the server to confirm the session."""
+
+    requirements: JSON
+
+
+class Configured(Message, frozen=True, kw_only=True, tag="configured"):
+    """The answer to :class:`Configure`."""
+
+    session_id: str
+
+
+class Ping(Message, frozen=True, tag="ping"):
+    """Feeds the session's idle clock."""
+
+
+class Pong(Message, frozen=True, tag="pong"):
+    """The answer to :class:`Ping`."""
+
+    client_timestamp: Any = None
+
+
+class Status(Message, frozen=True, tag="status"):
+    """The state of the server and of the session."""
+
+    server: Any = None
+    session: Any = None
+
+
+class Error(Message, frozen=True, tag="error"):
+    """The server did not take a message."""
+
+    error: str = ""
+    error_code: Any = None
+
+
+AnyRelayed = Seek | RequestOffer | Offer | Answer | Ice
+AnyMessage = AnyRelayed | Connected | Configure | Configured | Ping | Pong | Status | Error
+_decoder: msgspec.json.Decoder[AnyMessage] = msgspec.json.Decoder(AnyMessage)
+
+
+def decode(data: str | bytes) -> AnyMessage:
+    """Read one message as it came from a server.
+
+    Raises:
+        InvalidMessage: It is no JSON object, of no known type, or a key that matters has the wrong form.
+    """
+    try:
+        return _decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise InvalidMessage(f"signaling message dropped: {error} in {data[:80]!r}") from error
+
+
+def encode(message: Message) -> str:
+    """Write one message as a server expects it."""
+    return msgspec.json.encode(message).decode()

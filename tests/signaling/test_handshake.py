@@ -1,0 +1,466 @@
+"""The handshake of both roles as a pure state machine: what is told comes in, what is to be done goes out."""
+
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synopticon_rtc.signaling.handshake import (
+    CONNECT_WITHIN,
+    EARLY_CANDIDATES,
+    GIVE_UP_AFTER,
+    REPEAT_AFTER,
+    SEEK_INTERVALS,
+    Action,
+    AddCandidate,
+    ApplyAnswer,
+    BroadcasterHandshake,
+    Close,
+    CreateAnswer,
+    CreateOffer,
+    Notify,
+    ReceiverHandshake,
+    Send,
+)
+from synopticon_rtc.signaling.messages import (
+    Answer,
+    Candidate,
+    Error,
+    Ice,
+    Offer,
+    Relayed,
+    RequestOffer,
+    Seek,
+    SessionDescription,
+)
+
+T = TypeVar("T", bound=Action)
+
+OURS = {"control": ["control/1"]}
+HOST = Candidate("candidate:1 1 udp 2130706431 192.0.2.1 5000 typ host", "0", 0)
+
+
+def broadcaster(name: str = "cam") -> BroadcasterHandshake:
+    handshake = BroadcasterHandshake(name=name, accept=OURS, timestamp=lambda: 7)
+    assert handshake.opened("ws_b", 0) == []
+    return handshake
+
+
+def receiver(want: str | None = None, taken: Iterable[str] = ()) -> ReceiverHandshake:
+    return ReceiverHandshake(want=want, taken=lambda: frozenset(taken), accept=OURS, timestamp=lambda: 7)
+
+
+def only(kind: type[T], actions: list[Action]) -> list[T]:
+    return [action for action in actions if isinstance(action, kind)]
+
+
+def sent(actions: list[Action]) -> list[Relayed]:
+    return [action.message for action in only(Send, actions)]
+
+
+def seek(session: str = "ws_r", **keys: Any) -> Seek:
+    return Seek(source_session=session, **keys)
+
+
+def offer(session: str = "ws_b", sdp: str = "v=0 offer", **keys: Any) -> Offer:
+    return Offer(source_session=session, sdp=SessionDescription("offer", sdp), **keys)
+
+
+def answer(session: str = "ws_r") -> Answer:
+    return Answer(source_session=session, sdp=SessionDescription("answer", "v=0 answer"))
+
+
+def ice(session: str, candidate: Candidate | None = HOST, **keys: Any) -> Ice:
+    return Ice(source_session=session, candidate=candidate, **keys)
+
+
+def states(actions: list[Action]) -> list[str]:
+    return [action.state for action in only(Notify, actions)]
+
+
+class TestBroadcaster:
+    def offered(self, handshake: BroadcasterHandshake, session: str = "ws_r", now: float = 0, **keys: Any) -> int:
+        (create,) = only(CreateOffer, handshake.received(seek(session, **keys), now))
+        assert create.session == session
+        (message,) = sent(handshake.described(create.link, "v=0 mine", now))
+        assert isinstance(message, Offer)
+        assert message.target_session == session
+        assert message.sdp.sdp == "v=0 mine"
+        return create.link
+
+    @pytest.mark.parametrize("discovery", [Seek(source_session="ws_r"), RequestOffer(source_session="ws_r")])
+    def test_answers_both_discoveries_with_a_targeted_offer_under_its_name(
+        self, discovery: Seek | RequestOffer
+    ) -> None:
+        handshake = broadcaster()
+        actions = handshake.received(discovery, 0)
+        assert states(actions) == ["connecting"]
+        (create,) = only(CreateOffer, actions)
+        (message,) = sent(handshake.described(create.link, "v=0", 0))
+        assert (message.target_session, message.name, message.device_id) == ("ws_r", "cam", "ws_b")
+
+    def test_gives_one_offer_to_two_discoveries_that_cross(self) -> None:
+        handshake = broadcaster()
+        (create,) = only(CreateOffer, handshake.received(seek(), 0))
+        assert handshake.received(RequestOffer(source_session="ws_r"), 0) == []
+        handshake.described(create.link, "v=0", 0)
+        assert handshake.received(seek(), 0.1) == []
+
+    def test_serves_each_session_with_a_link_of_its_own(self) -> None:
+        handshake = broadcaster()
+        first, second = self.offered(handshake, "ws_1"), self.offered(handshake, "ws_2")
+        assert first != second
+        assert handshake.received(answer("ws_2"), 0) == [ApplyAnswer(second, "v=0 answer")]
+        assert handshake.received(answer("ws_1"), 0) == [ApplyAnswer(first, "v=0 answer")]
+
+    def test_replaces_the_link_of_a_session_that_asks_again_after_it_answered(self) -> None:
+        handshake = broadcaster()
+        link = self.offered(handshake)
+        handshake.received(answer(), 0)
+        handshake.connected(link)
+        actions = handshake.received(seek(), 60)
+        assert only(Close, actions)[0].link == link
+        assert only(CreateOffer, actions)[0].link != link
+        assert states(actions) == ["closed", "connecting"]
+
+    def test_ignores_an_answer_to_an_offer_long_gone(self) -> None:
+        handshake = broadcaster()
+        link = self.offered(handshake)
+        assert only(Close, handshake.tick(GIVE_UP_AFTER))[0].link == link
+        assert handshake.received(answer(), GIVE_UP_AFTER) == []
+
+    def test_ignores_a_second_answer(self) -> None:
+        handshake = broadcaster()
+        self.offered(handshake)
+        handshake.received(answer(), 0)
+        assert handshake.received(answer(), 0) == []
+
+    def test_ignores_answers_and_candidates_of_strangers(self) -> None:
+        handshake = broadcaster()
+        self.offered(handshake)
+        assert handshake.received(answer("ws_stranger"), 0) == []
+        assert handshake.received(ice("ws_stranger"), 0) == []
+
+    def test_ignores_messages_that_no_server_stamped(self) -> None:
+        handshake = broadcaster()
+        assert handshake.received(Seek(), 0) == []
+        assert handshake.received(Answer(sdp=SessionDescription("answer", "")), 0) == []
+
+    def test_takes_candidates_before_the_answer(self) -> None:
+        handshake = broadcaster()
+        link = self.offered(handshake)
+        assert handshake.received(ice("ws_r"), 0) == [AddCandidate(link, HOST)]
+
+    @pytest.mark.parametrize("end", [None, Candidate("")])
+    def test_takes_null_and_the_empty_candidate_as_the_end(self, end: Candidate | None) -> None:
+        handshake = broadcaster()
+        link = self.offered(handshake)
+        assert handshake.received(ice("ws_r", end), 0) == [AddCandidate(link, None)]
+
+    def test_repeats_an_offer_without_reaction_once_then_gives_up(self) -> None:
+        handshake = broadcaster()
+        link = self.offered(handshake)
+        assert handshake.next_tick() == REPEAT_AFTER
+        assert handshake.tick(REPEAT_AFTER / 2) == []
+        (message,) = sent(handshake.tick(REPEAT_AFTER))
+        assert isinstance(message, Offer)
+        assert handshake.tick(REPEAT_AFTER * 2) == []
+        assert handshake.next_tick() == GIVE_UP_AFTER
+        actions = handshake.tick(GIVE_UP_AFTER)
+        assert only(Close, actions) == [Close(link, f"no answer within {GIVE_UP_AFTER:g} s")]
+        assert states(actions) == ["closed"]
+        assert handshake.next_tick() == float("inf")
+
+    def test_does_not_repeat_an_offer_that_got_a_reaction(self) -> None:
+        handshake = broadcaster()
+        self.offered(handshake)
+        handshake.received(ice("ws_r"), 0.5)
+        assert handshake.tick(REPEAT_AFTER) == []
+
+    def test_gives_up_a_connection_that_does_not_come(self) -> None:
+        handshake = broadcaster()
+        self.offered(handshake)
+        handshake.received(answer(), 1)
+        assert only(Close, handshake.tick(1 + CONNECT_WITHIN))
+
+    def test_keeps_a_connection_without_deadline(self) -> None:
+        handshake = broadcaster()
+        link = self.offered(handshake)
+        handshake.received(answer(), 0)
+        assert states(handshake.connected(link)) == ["connected"]
+        assert handshake.connected(link) == []
+        assert handshake.tick(1e9) == []
+
+    def test_sends_candidates_after_the_offer_only(self) -> None:
+        handshake = broadcaster()
+        (create,) = only(CreateOffer, handshake.received(seek(), 0))
+        assert handshake.gathered(create.link, HOST) == []
+        first, second = sent(handshake.described(create.link, "v=0", 0))
+        assert isinstance(first, Offer)
+        assert isinstance(second, Ice)
+        assert second.candidate == HOST
+        (third,) = sent(handshake.gathered(create.link, HOST))
+        assert third.target_session == "ws_r"
+
+    def test_never_sends_an_end_of_candidates(self) -> None:
+        handshake = broadcaster()
+        assert handshake.gathered(self.offered(handshake), None) == []
+
+    def test_answers_only_who_means_it(self) -> None:
+        handshake = broadcaster("cam")
+        assert handshake.received(seek(want="other"), 0) == []
+        assert handshake.received(seek(unwanted=["ws_b"]), 0) == []
+        assert only(CreateOffer, handshake.received(seek("ws_1", want="cam"), 0))
+        assert only(CreateOffer, handshake.received(seek("ws_2", want="ws_b"), 0))
+        assert only(CreateOffer, handshake.received(seek("ws_3", unwanted="nonsense"), 0))
+
+    def test_lets_go_of_a_receiver_that_says_goodbye(self) -> None:
+        handshake = broadcaster()
+        link = self.offered(handshake)
+        actions = handshake.received(ice("ws_r", None, bye="another broadcaster was chosen"), 0)
+        assert only(Close, actions)[0].link == link
+        assert sent(actions) == []
+
+    def test_says_goodbye_only_to_who_understands_it(self) -> None:
+        handshake = broadcaster()
+        self.offered(handshake, "ws_page")
+        self.offered(handshake, "ws_ours", accept=OURS)
+        actions = handshake.stop("closed")
+        (message,) = sent(actions)
+        assert isinstance(message, Ice)
+        assert (message.target_session, message.bye) == ("ws_ours", "closed")
+        assert len(only(Close, actions)) == 2
+
+    def test_keeps_connections_when_signaling_comes_back_with_another_session(self) -> None:
+        handshake = broadcaster()
+        link = self.offered(handshake, "ws_1")
+        handshake.received(answer("ws_1"), 0)
+        handshake.connected(link)
+        unfinished = self.offered(handshake, "ws_2")
+        actions = handshake.opened("ws_b2", 1)
+        assert [action.link for action in only(Close, actions)] == [unfinished]
+        assert handshake.links.keys() == {link}
+
+
+class TestReceiver:
+    def seeking(self, handshake: ReceiverHandshake, now: float = 0) -> list[Relayed]:
+        actions = handshake.opened("ws_r", now)
+        assert states(actions) == ["seeking"]
+        return sent(actions)
+
+    def answered(self, handshake: ReceiverHandshake, now: float = 0, **keys: Any) -> int:
+        (create,) = only(CreateAnswer, handshake.received(offer(**keys), now))
+        (message,) = sent(handshake.described(create.link, "v=0 answer", now))
+        assert isinstance(message, Answer)
+        assert message.target_session == create.session
+        return create.link
+
+    def test_sends_both_discoveries_to_all(self) -> None:
+        messages = self.seeking(receiver())
+        assert [type(message) for message in messages] == [Seek, RequestOffer]
+        assert {message.target_session for message in messages} == {None}
+
+    def test_asks_a_session_alone_and_a_name_of_all(self) -> None:
+        assert {message.target_session for message in self.seeking(receiver("ws_b"))} == {"ws_b"}
+        assert {message.target_session for message in self.seeking(receiver("cam"))} == {None}
+
+    def test_repeats_discovery_until_there_is_a_link(self) -> None:
+        handshake = receiver()
+        self.seeking(handshake)
+        now = 0.0
+        for interval in (*SEEK_INTERVALS, SEEK_INTERVALS[-1]):
+            assert handshake.next_tick() == now + interval
+            now += interval
+            assert len(sent(handshake.tick(now))) == 2
+        self.answered(handshake, now)
+        handshake.connected(1)
+        assert handshake.next_tick() == float("inf")
+
+    def test_stops_a_discovery_that_the_server_calls_unknown(self) -> None:
+        handshake = receiver()
+        self.seeking(handshake)
+        handshake.received(Error(error="Unknown message type: webrtc_seek_broadcaster"), 0)
+        assert [type(message) for message in sent(handshake.tick(1))] == [RequestOffer]
+
+    def test_tries_both_discoveries_again_on_another_session(self) -> None:
+        handshake = receiver()
+        self.seeking(handshake)
+        handshake.received(Error(error="Unknown message type: webrtc_seek_broadcaster"), 0)
+        assert len(sent(handshake.opened("ws_r2", 1))) == 2
+
+    def test_takes_the_first_offer_and_lets_the_others_go(self) -> None:
+        handshake = receiver()
+        self.seeking(handshake)
+        self.answered(handshake)
+        assert handshake.received(offer("ws_page"), 0) == []
+        (message,) = sent(handshake.received(offer("ws_ours", accept=OURS), 0))
+        assert isinstance(message, Ice)
+        assert message.target_session == "ws_ours"
+        assert message.bye
+        assert len(handshake.links) == 1
+
+    def test_takes_an_offer_that_nobody_asked_for(self) -> None:
+        handshake = receiver()
+        handshake.session = "ws_r"
+        assert only(CreateAnswer, handshake.received(offer(), 0))
+
+    def test_takes_the_wanted_broadcaster_only(self) -> None:
+        by_name, by_session = receiver("cam"), receiver("ws_b")
+        for handshake in (by_name, by_session):
+            self.seeking(handshake)
+            assert not only(CreateAnswer, handshake.received(offer("ws_x", name="other"), 0))
+        assert only(CreateAnswer, by_name.received(offer(name="cam"), 0))
+        assert only(CreateAnswer, by_session.received(offer(name="anything"), 0))
+        assert by_name.heard == {"ws_x": "other", "ws_b": "cam"}
+
+    def test_leaves_a_broadcaster_that_another_receiver_on_the_connection_has(self) -> None:
+        handshake = receiver(taken=["ws_b"])
+        messages = self.seeking(handshake)
+        assert [message.unwanted for message in messages if isinstance(message, Seek)] == [["ws_b"]]
+        assert handshake.received(offer(accept=OURS), 0) == []
+
+    def test_adds_candidates_that_came_before_their_offer(self) -> None:
+        handshake = receiver()
+        self.seeking(handshake)
+        for _ in range(EARLY_CANDIDATES + 5):
+            assert handshake.received(ice("ws_b"), 0) == []
+        actions = handshake.received(offer(), 0)
+        added = only(AddCandidate, actions)
+        assert len(added) == EARLY_CANDIDATES
+        assert actions.index(added[0]) > actions.index(only(CreateAnswer, actions)[0])
+
+    def test_ignores_candidates_of_strangers_while_it_has_a_link(self) -> None:
+        handshake = receiver()
+        self.seeking(handshake)
+        self.answered(handshake)
+        assert handshake.received(ice("ws_stranger"), 0) == []
+
+    def test_sends_the_answer_again_when_the_offer_comes_again(self) -> None:
+        handshake = receiver()
+        self.seeking(handshake)
+        self.answered(handshake)
+        (message,) = sent(handshake.received(offer(), 0.5))
+        assert isinstance(message, Answer)
+
+    def test_starts_anew_when_its_broadcaster_offers_anew(self) -> None:
+        handshake = receiver()
+        self.seeking(handshake)
+        link = self.answered(handshake)
+        handshake.connected(link)
+        actions = handshake.received(offer(sdp="v=0 another"), 5)
+        assert only(Close, actions)[0].link == link
+        assert only(CreateAnswer, actions)
+
+    def test_seeks_at_once_when_the_connection_is_lost(self) -> None:
+        handshake = receiver()
+        self.seeking(handshake)
+        link = self.answered(handshake)
+        handshake.connected(link)
+        actions = handshake.lost(link, "the connection failed", 9)
+        assert states(actions) == ["interrupted", "seeking"]
+        assert [type(message) for message in sent(actions)] == [Seek, RequestOffer]
+
+    def test_seeks_at_once_when_the_broadcaster_says_goodbye(self) -> None:
+        handshake = receiver()
+        self.seeking(handshake)
+        link = self.answered(handshake, accept=OURS)
+        handshake.connected(link)
+        actions = handshake.received(ice("ws_b", None, bye="closed"), 9)
+        assert states(actions) == ["interrupted", "seeking"]
+
+    def test_seeks_again_when_an_answer_leads_nowhere(self) -> None:
+        handshake = receiver()
+        self.seeking(handshake)
+        self.answered(handshake)
+        (message,) = sent(handshake.tick(REPEAT_AFTER))
+        assert isinstance(message, Answer)
+        assert states(handshake.tick(CONNECT_WITHIN)) == ["seeking"]
+
+    def test_seeks_without_signaling_as_soon_as_it_is_back(self) -> None:
+        handshake = receiver()
+        assert handshake.tick(5) == []
+        assert self.seeking(handshake, 6)
+
+    def test_keeps_a_connection_when_signaling_comes_back(self) -> None:
+        handshake = receiver()
+        self.seeking(handshake)
+        handshake.connected(self.answered(handshake))
+        assert handshake.opened("ws_r2", 5) == []
+
+    def test_looks_no_further_once_stopped(self) -> None:
+        handshake = receiver()
+        self.seeking(handshake)
+        handshake.stop("closed")
+        assert handshake.tick(100) == []
+
+
+sessions = st.sampled_from(["", "ws_1", "ws_2", "ws_3"])
+anything = st.none() | st.booleans() | st.integers() | st.text(max_size=3) | st.lists(st.text(max_size=2), max_size=2)
+extra = {"accept": anything | st.just(OURS), "name": anything, "target_session": anything}
+messages = st.one_of(
+    st.builds(Seek, source_session=sessions, want=anything, unwanted=anything, **extra),
+    st.builds(RequestOffer, source_session=sessions, **extra),
+    st.builds(Offer, source_session=sessions, sdp=st.builds(SessionDescription, st.just("offer"), st.text()), **extra),
+    st.builds(
+        Answer, source_session=sessions, sdp=st.builds(SessionDescription, st.just("answer"), st.text()), **extra
+    ),
+    st.builds(Ice, source_session=sessions, candidate=st.none() | st.builds(Candidate, st.text()), bye=anything),
+    st.builds(Error, error=st.text()),
+)
+steps = st.one_of(
+    st.tuples(st.just("received"), messages),
+    st.tuples(st.sampled_from(["described", "connected", "lost", "gathered"]), st.integers(1, 6)),
+    st.tuples(st.just("opened"), st.sampled_from(["ws_a", "ws_b"])),
+    st.tuples(st.just("tick"), st.floats(0, 20)),
+)
+
+
+def take(handshake: BroadcasterHandshake | ReceiverHandshake, step: str, value: Any, now: float) -> list[Action]:
+    match step:
+        case "described":
+            return handshake.described(value, "v=0", now)
+        case "lost":
+            return handshake.lost(value, "gone", now)
+        case "gathered":
+            return handshake.gathered(value, HOST)
+        case "connected":
+            return handshake.connected(value)
+        case "tick":
+            return handshake.tick(now)
+        case _:
+            action: list[Action] = getattr(handshake, step)(value, now)
+            return action
+
+
+def check(action: Action, opened: set[int]) -> None:
+    match action:
+        case CreateOffer(link) | CreateAnswer(link):
+            assert link not in opened
+            opened.add(link)
+        case Close(link):
+            opened.remove(link)
+        case ApplyAnswer(link) | AddCandidate(link):
+            assert link in opened
+        case Send(Offer() | Answer() | Ice() as message):
+            assert message.target_session
+        case _:
+            pass
+
+
+@given(st.sampled_from([broadcaster, receiver]), st.lists(steps, max_size=40))
+def test_no_sequence_of_events_breaks_a_promise(make: Any, sequence: list[tuple[str, Any]]) -> None:
+    handshake: BroadcasterHandshake | ReceiverHandshake = make()
+    now = 0.0
+    opened: set[int] = set()
+    for step, value in sequence:
+        now += value if step == "tick" else 0
+        for action in take(handshake, step, value, now):
+            check(action, opened)
+        assert opened == handshake.links.keys()
+        known = [link.session for link in handshake.links.values()]
+        assert len(known) == len(set(known))
+        assert isinstance(handshake, BroadcasterHandshake) or len(known) <= 1
+    handshake.stop("done")
+    assert not handshake.links
