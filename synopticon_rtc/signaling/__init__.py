@@ -1,1 +1,6 @@
 """Signaling: how broadcasters and receivers find each other through a Synopticon server."""
+
+from synopticon_rtc.signaling.client import SignalingClient
+from synopticon_rtc.signaling.server import Limits, SignalingServer
+
+__all__ = ["Limits", "SignalingClient", "SignalingServer"]

@@ -1,0 +1,109 @@
+"""What the three commands share: errors in one line, a clean end, ``--json``, ``-v``."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from typing import Any
+
+import click
+import msgspec
+
+from synopticon_rtc.errors import SynopticonError
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Output:
+    """Stdout: either lines for people or, with ``--json``, one JSON object a line, each flushed at once."""
+
+    def __init__(self, *, json: bool) -> None:
+        self.json = json
+
+    def say(self, text: str) -> None:
+        """Print a line for people."""
+        if not self.json:
+            self._print(text)
+
+    def event(self, event: str, /, **fields: object) -> None:
+        """Print a JSON line: ``{"event": event, ...}``."""
+        if self.json:
+            self._print(msgspec.json.encode({"event": event, **fields}).decode())
+
+    def _print(self, line: str) -> None:
+        try:
+            click.echo(line)
+        except BrokenPipeError:
+            # Nobody reads any more (`| head`): end as on Ctrl-C, and let what is still printed go nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+                signal.raise_signal(signal.SIGTERM)
+
+
+class Command(click.Command):
+    """A command whose callback is a coroutine function; it gets an ``output`` beside its own options.
+
+    Ctrl-C and SIGTERM cancel the coroutine, whose ``finally`` may print a summary; the exit code is then 0. A second
+    one ends the process at once. A :class:`SynopticonError` is one line on stderr and exit 1, wrong usage one line and
+    exit 2. Every option can be set by ``SYNOPTICON_<OPTION>``.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  # click's own signature
+        kwargs["context_settings"] = {"auto_envvar_prefix": "SYNOPTICON"} | (kwargs.get("context_settings") or {})
+        super().__init__(*args, **kwargs)
+        self.params += [
+            click.Option(["--json"], is_flag=True, help="Print one JSON object a line, and nothing else."),
+            click.Option(["-v", "--verbose"], count=True, help="Log each step to stderr (-vv: every detail)."),
+        ]
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the callback to its end, or to a signal."""
+        _log_to_stderr(ctx.params.pop("verbose"))
+        ctx.params["output"] = Output(json=ctx.params.pop("json"))
+        return asyncio.run(_until_signal(super().invoke(ctx)))
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # click's own signature
+        """Parse, run and exit."""
+        try:
+            sys.exit(super().main(*args, **kwargs | {"standalone_mode": False}))
+        except click.ClickException as error:
+            hint = " Try --help" if isinstance(error, click.UsageError) else ""
+            self._fail(error.format_message() + hint, error.exit_code)
+        except SynopticonError as error:
+            self._fail(str(error), 1)
+        except click.Abort:
+            sys.exit(128 + signal.SIGINT)
+
+    def _fail(self, text: str, code: int) -> None:
+        click.echo(f"{self.name}: {' '.join(text.split())}", err=True)
+        sys.exit(code)
+
+
+async def _until_signal(main: Coroutine[Any, Any, object]) -> object:
+    loop, task, stopped = asyncio.get_running_loop(), asyncio.current_task(), False
+
+    def stop(number: signal.Signals) -> None:
+        nonlocal stopped
+        stopped = True
+        for other in SIGNALS:
+            loop.remove_signal_handler(other)
+            signal.signal(other, signal.SIG_DFL)
+        logging.getLogger(__name__).info("%s: ending", number.name)
+        if task:
+            task.cancel()
+
+    for number in SIGNALS:
+        loop.add_signal_handler(number, stop, number)
+    try:
+        return await main
+    except asyncio.CancelledError:
+        if not stopped:
+            raise
+        return 0
+
+
+def _log_to_stderr(verbose: int) -> None:
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")  # other libraries: warnings alone
+    logging.getLogger("synopticon_rtc").setLevel([logging.WARNING, logging.INFO, logging.DEBUG][min(verbose, 2)])
