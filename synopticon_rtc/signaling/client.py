@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.client import process_exception
-from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
 
 from synopticon_rtc.errors import InvalidMessage, InvalidURL, SignalingError
 from synopticon_rtc.signaling.messages import (
@@ -56,6 +57,13 @@ def _retry_delays() -> Generator[float]:
     while True:
         yield delay * random.uniform(0.5, 1)  # noqa: S311 - spreads clients, keeps no secret
         delay = min(2 * delay, SLOWEST_RETRY)
+
+
+class _Connection(ClientConnection):
+    async def close(self, code: CloseCode | int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
+        # websockets 17 aborts a lost transport here, on which asyncio fails where the server had left data unread.
+        if not self.connection_lost_waiter.done():
+            await super().close(code, reason)
 
 
 class SignalingClient:
@@ -146,6 +154,7 @@ class SignalingClient:
                 ping_interval=None,
                 close_timeout=1,
                 max_size=16 * 2**20,
+                create_connection=_Connection,
                 process_exception=self._explain,
                 reconnect_delays=_retry_delays,
             ):
@@ -155,7 +164,7 @@ class SignalingClient:
                     self._interrupted(error)
         except SignalingError as error:
             failure = error
-        except (OSError, InvalidURI, InvalidStatus, Exception) as error:  # noqa: BLE001 - told to every listener
+        except Exception as error:  # noqa: BLE001 - told to every listener
             failure = SignalingError(f"{self.url} is no signaling server: {error}")
         self._failure = failure
         self._settled.set()
