@@ -1,0 +1,36 @@
+"""What more than one part's tests need: the face model, and a photograph of a face."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from synopticon_rtc.errors import ModelError
+from synopticon_rtc.faces.model import find_model
+
+
+@pytest.fixture(scope="session")
+def face_model() -> Path:
+    try:
+        return find_model()
+    except ModelError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def portrait() -> npt.NDArray[np.uint8]:
+    """Eileen Collins's face, from a photograph by NASA: uint8 (320, 320, 3), RGB."""
+    data = pytest.importorskip("skimage.data")
+    return np.ascontiguousarray(data.astronaut()[:320, 64:384])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Where everything is installed nothing may skip: a skipped test fails there."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    if os.environ.get("CI") and skipped:
+        terminalreporter.write_line(f"{len(skipped)} skipped, none may be where CI is set", red=True)
+        session = terminalreporter._session
+        if session is not None:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
