@@ -1,0 +1,20 @@
+"""Where frames come from, and the encoder that all receivers share."""
+
+from synopticon_rtc.media.camera import Camera
+from synopticon_rtc.media.encoder import Codec, SharedEncoder
+from synopticon_rtc.media.file import VideoFile
+from synopticon_rtc.media.parse import parse_source
+from synopticon_rtc.media.pattern import TestPattern
+from synopticon_rtc.media.portrait import Portrait
+from synopticon_rtc.media.source import FrameSource
+
+__all__ = [
+    "Camera",
+    "Codec",
+    "FrameSource",
+    "Portrait",
+    "SharedEncoder",
+    "TestPattern",
+    "VideoFile",
+    "parse_source",
+]

@@ -1,0 +1,256 @@
+"""One encoder for all receivers of a source."""
+
+import asyncio
+import functools
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from types import TracebackType
+from typing import Literal, Self
+
+import av
+import av.error
+from av.stream import Stream
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import PictureType
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+
+from synopticon_rtc.errors import SourceError
+
+Codec = Literal["vp8", "h264"]
+
+_ENCODERS: dict[Codec, Literal["libvpx", "libx264"]] = {"vp8": "libvpx", "h264": "libx264"}
+_TIME_BASE = Fraction(1, 90_000)
+_KEYFRAME_WINDOW = 27_000  # 300 ms of _TIME_BASE
+_LONGEST_KEYFRAME_INTERVAL = 3000  # frames; all but these are asked for
+# The other half of the cores detects faces, and two threads on two busy cores are slower than one.
+_THREADS = max(1, min(4, (os.cpu_count() or 1) // 2))
+
+
+class SharedEncoder:
+    """Encodes each frame once, in a thread of its own, for any number of receivers.
+
+    The newest frame wins: while one is encoded, one may wait, and gives way to the next that comes. Must be made on a
+    running event loop; all methods are called there, and so is ``on_packet``.
+
+    Args:
+        codec: ``"vp8"`` or ``"h264"`` (constrained baseline, Annex B, parameter sets before each keyframe).
+        bitrate: Target in bits per second.
+        fps: The expected frame rate, for rate control; the timestamps of the frames overrule it.
+        on_packet: Called with each encoded frame; ``pts`` is that of the frame, in 1/90000 s.
+
+    Raises:
+        ValueError: An unknown codec, or a bitrate or fps that is not positive.
+    """
+
+    def __init__(
+        self,
+        codec: Codec,
+        *,
+        bitrate: int = 1_500_000,
+        fps: float = 30,
+        on_packet: Callable[["av.Packet[Stream]"], None],
+    ) -> None:
+        if codec not in _ENCODERS:
+            raise ValueError(f"no such codec: {codec!r}; there are {', '.join(_ENCODERS)}")
+        if bitrate <= 0 or fps <= 0:
+            raise ValueError(f"bitrate and fps must be positive, not {bitrate} and {fps}")
+        self.codec: Codec = codec
+        self.frames = 0
+        """Frames encoded."""
+        self.dropped = 0
+        """Frames that gave way to a newer one before they were encoded."""
+        self.keyframes = 0
+        """Keyframes among the frames encoded."""
+        self.encode_ms = 0.0
+        """Milliseconds to convert and encode a frame, a moving average."""
+        self._fps = Fraction(fps).limit_denominator(1001)
+        self._on_packet = on_packet
+        self._bitrate = bitrate
+        self._waiting: av.VideoFrame | None = None
+        self._closing = False
+        self._wake = asyncio.Event()
+        self._keyframe_wanted = False
+        self._last_keyframe: int | None = None
+        # Only the thread touches these three once it runs.
+        self._context: VideoCodecContext | None = None
+        self._reformatter = VideoReformatter()
+        self._ceiling = 0  # the bitrate at which the context was opened
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"{codec}-encoder")
+        self._task = asyncio.get_running_loop().create_task(self._run(), name=f"{codec} encoder")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    @property
+    def bitrate(self) -> int:
+        """The target in bits per second."""
+        return self._bitrate
+
+    def encode(self, frame: av.VideoFrame) -> None:
+        """Take ``frame`` to be encoded next; never blocks.
+
+        Args:
+            frame: Any size and pixel format, both may change from frame to frame; an odd side loses one pixel. ``pts``
+                is in 1/90000 s and increases; ``time_base`` says so. The frame is only read: it may be shared.
+
+        Raises:
+            SourceError: The encoder failed at an earlier frame and has stopped.
+        """
+        if self._task.done():
+            self._task.result()
+            raise RuntimeError("the encoder is closed")
+        self.dropped += self._waiting is not None
+        self._waiting = frame
+        self._wake.set()
+
+    def request_keyframe(self) -> None:
+        """Make the next frame a keyframe, or the first frame 300 ms after the last keyframe, whichever is later."""
+        self._keyframe_wanted = True
+
+    def set_bitrate(self, bitrate: int) -> None:
+        """Aim at ``bitrate`` bits per second from the next frame on.
+
+        H.264 follows without a keyframe up to the rate at which it was opened. Beyond that, and in VP8 always, the
+        encoder is opened anew, which costs a keyframe and therefore waits as a requested one does.
+        """
+        if bitrate <= 0:
+            raise ValueError(f"bitrate must be positive, not {bitrate}")
+        self._bitrate = bitrate
+
+    async def aclose(self) -> None:
+        """Stop after the frame in hand, and end the thread. No packet comes any more."""
+        self._closing = True
+        self._wake.set()
+        try:
+            await asyncio.wait([self._task])
+        finally:
+            self._thread.shutdown(wait=False)  # idle by now, or cancelled: then it ends with the frame in hand
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            frame, self._waiting = self._waiting, None
+            if self._closing or frame is None:
+                return
+            work = functools.partial(
+                self._encode,
+                frame,
+                bitrate=self._bitrate,
+                keyframe_allowed=self._keyframe_allowed(frame),
+                keyframe_wanted=self._keyframe_wanted,
+            )
+            packets, seconds = await loop.run_in_executor(self._thread, work)
+            self.encode_ms += (seconds * 1e3 - self.encode_ms) * (0.1 if self.frames else 1)
+            self.frames += 1
+            for packet in packets:
+                if packet.is_keyframe:
+                    self.keyframes += 1
+                    self._last_keyframe = packet.pts
+                    self._keyframe_wanted = False  # who asked while it was in the making gets it too
+                if not self._closing:
+                    self._on_packet(packet)
+
+    def _keyframe_allowed(self, frame: av.VideoFrame) -> bool:
+        """Tell whether the last keyframe is 300 ms ago (or in the future, where the timestamps started anew)."""
+        if self._last_keyframe is None or frame.pts is None:
+            return True
+        return not 0 <= frame.pts - self._last_keyframe < _KEYFRAME_WINDOW
+
+    def _encode(
+        self, frame: av.VideoFrame, *, bitrate: int, keyframe_allowed: bool, keyframe_wanted: bool
+    ) -> tuple[list["av.Packet[Stream]"], float]:
+        """Convert and encode ``frame``, in the thread; return what came out and how many seconds it took."""
+        started = time.perf_counter()
+        # 4:2:0 needs even sides.
+        width, height = max(2, frame.width & ~1), max(2, frame.height & ~1)
+        try:
+            context = self._context
+            if context is None or (context.width, context.height) != (width, height):
+                context = self._open(width, height, bitrate)
+            elif context.bit_rate != bitrate:
+                if self.codec == "h264" and bitrate <= self._ceiling:
+                    context.bit_rate = bitrate
+                elif keyframe_allowed:
+                    context = self._open(width, height, bitrate)
+            keyframe = keyframe_wanted and keyframe_allowed
+            packets = context.encode(
+                self._prepared(frame, width, height, PictureType.I if keyframe else PictureType.NONE)
+            )
+        except av.error.FFmpegError as error:
+            raise SourceError(
+                f"the {self.codec} encoder cannot encode a {frame.width}x{frame.height} {frame.format.name} frame: "
+                f"{error.strerror}; choose another size"
+            ) from error
+        return packets, time.perf_counter() - started
+
+    def _prepared(self, frame: av.VideoFrame, width: int, height: int, picture: PictureType) -> av.VideoFrame:
+        """Return ``frame`` as the encoder wants it, marked with ``picture``, and leave the shared one as it was."""
+        if (
+            (frame.width, frame.height, frame.format.name) != (width, height, "yuv420p")
+            or frame.colorspace == Colorspace.ITU709
+            or frame.color_range == ColorRange.JPEG
+        ):
+            # Receivers take BT.601 in the limited range for granted.
+            own = self._reformatter.reformat(
+                frame,
+                width,
+                height,
+                "yuv420p",
+                dst_colorspace=Colorspace.ITU601,
+                dst_color_range=ColorRange.MPEG,
+                threads=1,
+            )
+        elif frame.pict_type == picture:
+            return frame
+        else:
+            own = av.VideoFrame.from_ndarray(frame.to_ndarray(), format="yuv420p")
+            own.pts, own.time_base = frame.pts, frame.time_base
+        own.pict_type = picture
+        return own
+
+    def _open(self, width: int, height: int, bitrate: int) -> VideoCodecContext:
+        context = av.CodecContext.create(_ENCODERS[self.codec], "w")
+        context.width, context.height, context.pix_fmt = width, height, "yuv420p"
+        context.time_base, context.framerate = _TIME_BASE, self._fps
+        context.bit_rate = bitrate
+        context.gop_size = _LONGEST_KEYFRAME_INTERVAL
+        context.thread_count = _THREADS
+        if self.codec == "vp8":
+            context.qmin, context.qmax = 2, 56
+            context.options = {
+                "deadline": "realtime",
+                "cpu-used": "-10",  # a third faster than -6 where much moves, for at most 0.5 dB
+                "noise-sensitivity": "0",
+                "static-thresh": "0",
+                "error-resilient": "default",
+                "lag-in-frames": "0",
+                "keyint_min": str(_LONGEST_KEYFRAME_INTERVAL),  # no keyframe at a cut of its own accord
+                "minrate": str(bitrate),  # minrate = maxrate = bit_rate is constant bitrate,
+                "maxrate": str(bitrate),
+                "bufsize": str(bitrate),  # over one second
+                "overshoot-pct": "15",
+                "undershoot-pct": "100",
+            }
+        else:
+            context.options = {
+                "preset": "superfast",
+                "tune": "zerolatency",
+                "profile": "baseline",
+                "forced-idr": "1",
+                "sc_threshold": "0",  # no keyframe at a cut of its own accord
+                "maxrate": str(bitrate),  # opened so, the bitrate can be changed while it runs
+                "bufsize": str(bitrate // 2),
+            }
+        context.open()
+        self._context, self._ceiling = context, bitrate
+        return context

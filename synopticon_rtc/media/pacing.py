@@ -1,0 +1,98 @@
+"""How frames get from a thread to the event loop: drawn when they are due, or taken when they come."""
+
+import asyncio
+import contextlib
+import math
+import threading
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import av
+
+from synopticon_rtc.errors import SourceError
+
+_PATIENCE = 0.5  # seconds to wait for a thread that may hang
+
+
+def checked_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Return ``size``, width and height in pixels; raises SourceError unless a frame in 4:2:0 can have it."""
+    if any(side <= 0 or side % 2 for side in size):
+        raise SourceError(f"no frame can be {size[0]}x{size[1]}; give an even, positive width and height")
+    return size
+
+
+def checked_fps(fps: float) -> float:
+    """Return ``fps``; raises SourceError unless it is a rate."""
+    if not 0 < fps < math.inf:
+        raise SourceError(f"no source can give {fps} frames a second; give a positive number")
+    return fps
+
+
+async def drawn(draw: Callable[[int], av.VideoFrame], fps: float) -> AsyncGenerator[av.VideoFrame, None]:
+    """Give ``draw(0)``, ``draw(1)`` and so on in real time, each drawn in a thread when it is due.
+
+    Frame ``n`` is due ``n / fps`` seconds after the start, whatever happened before: nothing drifts, and the frames
+    that a slow consumer missed are left out.
+    """
+    loop = asyncio.get_running_loop()
+    thread = ThreadPoolExecutor(1, thread_name_prefix="draw")
+    start = loop.time()
+    number = 0
+    try:
+        while True:
+            await asyncio.sleep(start + number / fps - loop.time())
+            yield await loop.run_in_executor(thread, draw, number)
+            number = max(number + 1, math.floor((loop.time() - start) * fps))
+    finally:
+        thread.shutdown(wait=False)
+
+
+async def taken(
+    produce: Callable[[Callable[[av.VideoFrame], None], threading.Event], None],
+) -> AsyncGenerator[av.VideoFrame, None]:
+    """Give the frames that ``produce(put, stop)`` puts, from a thread, the newest each time.
+
+    ``produce`` returns once ``stop`` is set, and what it raises is raised here. At the end it is waited for, so that a
+    device is free again, but not for long: a read may hang in a driver or on the network.
+    """
+    loop = asyncio.get_running_loop()
+    stop = threading.Event()
+    news = asyncio.Event()
+    newest: deque[av.VideoFrame] = deque(maxlen=1)
+    error: BaseException | None = None
+    running = True
+
+    def tell() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed, nobody listens
+            loop.call_soon_threadsafe(news.set)
+
+    def put(frame: av.VideoFrame) -> None:
+        newest.append(frame)
+        tell()
+
+    def run() -> None:
+        nonlocal error, running
+        try:
+            produce(put, stop)
+        except Exception as caught:  # noqa: BLE001 - raised in the consumer, below
+            error = caught
+        running = False
+        tell()
+
+    threading.Thread(target=run, name="frames", daemon=True).start()
+    try:
+        while running or newest:
+            await news.wait()
+            news.clear()
+            if newest:
+                yield newest.popleft()
+        if error is not None:
+            raise error
+    finally:
+        stop.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                while running:
+                    await news.wait()
+                    news.clear()
