@@ -1,0 +1,10 @@
+"""The only code that knows aiortc's insides: peer connections, fan-out of one stream, trickled ICE, RTP timestamps."""
+
+from synopticon_rtc.rtc.channel import Channel
+from synopticon_rtc.rtc.decoder import Received
+from synopticon_rtc.rtc.peer import PeerConnection, Stats
+from synopticon_rtc.rtc.servers import IceServer
+from synopticon_rtc.rtc.stream import VideoStream
+from synopticon_rtc.rtc.track import VideoTrack
+
+__all__ = ["Channel", "IceServer", "PeerConnection", "Received", "Stats", "VideoStream", "VideoTrack"]

@@ -1,0 +1,72 @@
+"""A data channel that never queues without limit."""
+
+import logging
+from collections.abc import Callable
+
+from aiortc import RTCDataChannel
+
+from synopticon_rtc.rtc.callback import call
+
+logger = logging.getLogger(__name__)
+
+MAX_BUFFERED = 65_536
+
+
+class Channel:
+    """A data channel.
+
+    Args:
+        channel: aiortc's channel.
+        max_buffered: Bytes that may wait to be sent before messages are dropped.
+    """
+
+    def __init__(self, channel: RTCDataChannel, *, max_buffered: int = MAX_BUFFERED) -> None:
+        self.on_open: Callable[[], None] | None = None
+        """Called when the channel opens."""
+        self.on_message: Callable[[bytes | str], None] | None = None
+        """Called with each message."""
+        self._channel = channel
+        self._max_buffered = max_buffered
+        channel.on("open", self._opened)
+        channel.on("message", self._received)
+
+    @property
+    def label(self) -> str:
+        """The name that its creator gave it."""
+        return self._channel.label
+
+    @property
+    def protocol(self) -> str:
+        """The subprotocol that its creator named, or nothing."""
+        return self._channel.protocol
+
+    @property
+    def is_open(self) -> bool:
+        """Whether messages can be sent."""
+        return self._channel.readyState == "open"
+
+    def send(self, message: bytes | str) -> bool:
+        """Send a message, or drop it.
+
+        Returns:
+            Whether it was sent: not when the channel is not open, when too much waits before it, or when it is larger
+            than the peer takes.
+        """
+        if not self.is_open or self._channel.bufferedAmount > self._max_buffered:
+            return False
+        try:
+            self._channel.send(message)
+        except ValueError as error:
+            logger.warning("a message on %r is dropped: %s", self.label, error)
+            return False
+        return True
+
+    def close(self) -> None:
+        """Close the channel at both ends."""
+        self._channel.close()
+
+    def _opened(self) -> None:
+        call(self.on_open)
+
+    def _received(self, message: bytes | str) -> None:
+        call(self.on_message, message)

@@ -1,0 +1,356 @@
+"""ICE (RFC 8445) that publishes host candidates at once, slower ones later, and notices a dead peer in seconds."""
+
+import asyncio
+import contextlib
+import copy
+import ipaddress
+import logging
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol, cast
+
+from aioice import Candidate, Connection, TransportPolicy, stun
+from aioice.ice import (
+    ICE_COMPLETED,
+    CandidatePair,
+    StunProtocol,
+    get_host_addresses,
+    get_or_create_mdns_protocol,
+)
+from aioice.mdns import is_mdns_hostname
+
+from synopticon_rtc.rtc.servers import IceServer, reflexive_candidate, relayed_protocol
+
+logger = logging.getLogger(__name__)
+
+CHECK_BURST = 10
+"""Checks that go out together; those after them keep the distance of RFC 8445 section 14.2."""
+CHECK_INTERVAL = 0.005
+CONNECT_TIMEOUT = 15.0
+CONSENT_INTERVAL = 1.0
+SILENCE_LIMIT = 3
+"""Checks in a row without an answer and without anything else heard, after which the peer is taken for dead."""
+CONSENT_LIMIT = 30
+"""Checks in a row without an answer after which sending must stop, whatever else is heard (RFC 7675 section 5.1)."""
+MAX_REMOTE_CANDIDATES = 64
+SERVER_TIMEOUT = 5.0
+LOOPBACK = ("127.0.0.1", "::1")
+
+
+class DatagramTransport(Protocol):
+    """What asyncio's datagram transports can do, and its base class does not say."""
+
+    def sendto(self, data: bytes, addr: tuple[str, int]) -> None:
+        """Send a datagram, or queue it where the system does not take it."""
+
+    def get_write_buffer_size(self) -> int:
+        """Return the number of bytes queued."""
+        ...
+
+
+class IceConnection(Connection):
+    """The ICE connection of one peer.
+
+    Host candidates are all that :meth:`gather_candidates` waits for. What servers have to say is asked by
+    :meth:`trickle`, each in its own task; with ``relay_only`` there are no host candidates, so
+    :meth:`gather_candidates` waits for the first TURN server that answers.
+    """
+
+    def __init__(
+        self,
+        *,
+        ice_controlling: bool,
+        local_username: str,
+        local_password: str,
+        servers: Sequence[IceServer],
+        relay_only: bool,
+        on_lost: Callable[[], None],
+    ) -> None:
+        super().__init__(
+            ice_controlling=ice_controlling,
+            local_username=local_username,
+            local_password=local_password,
+            transport_policy=TransportPolicy.RELAY if relay_only else TransportPolicy.ALL,
+        )
+        self._servers = servers
+        self._relay_only = relay_only
+        self._on_lost = on_lost
+        self._on_candidate: Callable[[Candidate | None], None] | None = None
+        self._gathering: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._end: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._heard = False
+        self.rtt: float | None = None
+        """Round-trip time in seconds, as the last check of consent took."""
+
+    @property
+    def selected_pair(self) -> CandidatePair | None:
+        """The pair that carries the data, None while there is none."""
+        return self._nominated.get(1)
+
+    @property
+    def route(self) -> tuple[DatagramTransport, tuple[str, int]] | None:
+        """What to send datagrams with, and where to; None while there is no selected pair."""
+        pair = self.selected_pair
+        return None if pair is None else (cast("DatagramTransport", pair.protocol.transport), pair.remote_addr)
+
+    def send_now(self, data: bytes) -> None:
+        """Send a datagram without waiting; it is dropped while there is no selected pair."""
+        route = self.route
+        if route is not None:
+            transport, address = route
+            transport.sendto(data, address)
+
+    # Gathering
+
+    async def gather_candidates(self) -> None:
+        """Gather what must be in the session description."""
+        if self._local_candidates_start:
+            return
+        self._local_candidates_start = True
+        if self._relay_only:
+            first = asyncio.Event()
+            self._start_gathering(first)
+            await first.wait()
+        else:
+            for address in host_addresses():
+                self._local_candidates += await self._bind(address)
+        self._local_candidates_end = True
+
+    def trickle(self, on_candidate: Callable[[Candidate | None], None]) -> None:
+        """Ask the servers in the background; ``on_candidate`` gets each further candidate, and None after the last."""
+        self._on_candidate = on_candidate
+        if self._gathering is None:
+            self._start_gathering(asyncio.Event())
+
+    def _start_gathering(self, first: asyncio.Event) -> None:
+        self._gathering = self._spawn(self._ask_servers(first))
+
+    async def _ask_servers(self, first: asyncio.Event) -> None:
+        """Ask every server at once; ``first`` is set at the first relayed candidate, and at the end."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for server in self._servers:
+                    for question in self._questions(server, first):
+                        group.create_task(self._ask(server, question))
+        finally:
+            first.set()
+        self._publish(None)
+
+    def _questions(self, server: IceServer, first: asyncio.Event) -> list[Coroutine[Any, Any, None]]:
+        if server.turn:
+            return [self._relay(server, first)]
+        if self._relay_only:
+            return []
+        return [
+            self._reflect(server, protocol)
+            for protocol in self._protocols
+            if isinstance(ipaddress.ip_address(protocol.local_candidate.host), ipaddress.IPv4Address)
+        ]
+
+    async def _ask(self, server: IceServer, question: Coroutine[Any, Any, None]) -> None:
+        try:
+            async with asyncio.timeout(SERVER_TIMEOUT):
+                await question
+        except TimeoutError:
+            logger.warning("ICE server %s does not answer", server.url)
+        except (OSError, stun.TransactionError, ValueError, KeyError) as error:
+            logger.warning("ICE server %s is of no use: %s", server.url, error)
+
+    async def _reflect(self, server: IceServer, protocol: StunProtocol) -> None:
+        candidate = await reflexive_candidate(protocol, server)
+        known = {(c.host, c.port) for c in self._local_candidates}
+        if (candidate.host, candidate.port) not in known:
+            self._local_candidates.append(candidate)
+            self._publish(candidate)
+
+    async def _relay(self, server: IceServer, first: asyncio.Event) -> None:
+        protocol = await relayed_protocol(server, lambda: StunProtocol(self), hide_address=self._relay_only)
+        self._protocols.append(protocol)
+        self._add_local_candidate(protocol.local_candidate)
+        first.set()
+
+    async def _bind_loopback(self, address: str) -> None:
+        for candidate in await self._bind(address):
+            self._add_local_candidate(candidate)
+
+    async def _bind(self, address: str) -> list[Candidate]:
+        """Open a socket; one address at a time, as a cancelled gathering of several would leave sockets behind."""
+        candidates = await self.get_component_candidates(1, [address])
+        if self._closing:
+            for protocol in self._protocols:
+                protocol.transport.close()
+            return []
+        return list(candidates)
+
+    def _add_local_candidate(self, candidate: Candidate) -> None:
+        self._local_candidates.append(candidate)
+        for remote_candidate in self._remote_candidates:
+            self._pair_remote_candidate(remote_candidate)
+        self.sort_check_list()
+        self._wake.set()
+        self._publish(candidate)
+
+    def _publish(self, candidate: Candidate | None) -> None:
+        if self._on_candidate is not None:
+            self._on_candidate(candidate)
+
+    # Checks
+
+    async def add_remote_candidate(self, remote_candidate: Candidate | None) -> None:
+        """Add a candidate of the peer; a name is looked up by mDNS in the background.
+
+        None, the end of candidates, changes nothing: checks go on until the time is up (RFC 8863), as the peer's own
+        may still show us an address of it.
+        """
+        known = len(self._remote_candidates) + len(self._tasks)
+        if remote_candidate is None or self._closing or known >= MAX_REMOTE_CANDIDATES:
+            return
+        if not is_mdns_hostname(remote_candidate.host):
+            await super().add_remote_candidate(remote_candidate)
+        elif not self._relay_only:
+            self._spawn(self._look_up(remote_candidate))
+
+    async def _look_up(self, candidate: Candidate) -> None:
+        try:
+            protocol = await get_or_create_mdns_protocol(self)
+            address = await protocol.resolve(candidate.host)
+            if address is not None:
+                self._add_remote_candidate(copy.copy(candidate), address)
+        except OSError as error:
+            logger.debug("%s cannot be looked up: %s", candidate.host, error)
+
+    def _add_remote_candidate(self, remote_candidate: Candidate, network_host: str) -> None:
+        super()._add_remote_candidate(remote_candidate, network_host)
+        self._wake.set()
+        # Not every system sends to its loopback address from another one.
+        if network_host in LOOPBACK and not self._relay_only:
+            mine = {protocol.local_candidate.host for protocol in self._protocols}
+            if network_host not in mine:
+                self._spawn(self._bind_loopback(network_host))
+
+    def check_complete(self, pair: CandidatePair) -> None:
+        """Note the outcome of a check."""
+        super().check_complete(pair)
+        self._wake.set()
+
+    async def connect(self) -> None:
+        """Check pairs until one is nominated.
+
+        aioice sleeps 20 ms after each check; this goes on the moment that a check ends or a candidate comes.
+
+        Raises:
+            ConnectionError: No pair works, or none was found in time.
+        """
+        if self.remote_username is None or self.remote_password is None:
+            raise ConnectionError("the peer's ICE user name and password are missing")
+        for remote_candidate in self._remote_candidates:
+            self._pair_remote_candidate(remote_candidate)
+        self.sort_check_list()
+        for check in self._early_checks:
+            self.check_incoming(*check)
+        self._early_checks.clear()
+        self._early_checks_done = True
+
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await self._check_pairs()
+        except TimeoutError as error:
+            self._check_list_done = True
+            raise ConnectionError("no pair of candidates works") from error
+        finally:
+            for pair in self._check_list:
+                if pair.task is not None:
+                    pair.task.cancel()
+        if self._check_list_state.get_nowait() != ICE_COMPLETED:
+            raise ConnectionError("no pair of candidates works")
+        self._query_consent_task = asyncio.create_task(self.query_consent())
+
+    async def _check_pairs(self) -> None:
+        untried = (CandidatePair.State.FROZEN, CandidatePair.State.WAITING)
+        while not self._check_list_done:
+            self._wake.clear()
+            pairs = [pair for pair in self._check_list if pair.task is None and pair.state in untried]
+            for pair in pairs[:CHECK_BURST]:
+                self.check_start_task(pair)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CHECK_INTERVAL if len(pairs) > CHECK_BURST else None):
+                    await self._wake.wait()
+
+    # Watching
+
+    def data_received(self, data: bytes, component: int) -> None:
+        """Queue a datagram that is not STUN."""
+        self._heard = True
+        super().data_received(data, component)
+
+    def request_received(self, message: stun.Message, addr: tuple[str, int], protocol: StunProtocol) -> None:
+        """Answer a check of the peer."""
+        self._heard = True
+        super().request_received(message, addr, protocol)
+
+    async def query_consent(self) -> None:
+        """Check every second that the peer is there and still wants to be sent to (RFC 7675)."""
+        loop = asyncio.get_running_loop()
+        silent = unanswered = 0
+        while silent < SILENCE_LIMIT and unanswered < CONSENT_LIMIT:
+            until = loop.time() + CONSENT_INTERVAL
+            self._heard = False
+            if await self._check_consent():
+                silent = unanswered = 0
+                await asyncio.sleep(until - loop.time())
+            else:
+                silent = 0 if self._heard else silent + 1
+                unanswered += 1
+        self._on_lost()
+        self._start_closing()
+
+    async def _check_consent(self) -> bool:
+        pair = self.selected_pair
+        assert pair is not None  # noqa: S101 - pairs stay nominated until close(), which ends this
+        assert self.remote_password is not None  # noqa: S101 - connect() has checked it
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(CONSENT_INTERVAL):
+                await pair.protocol.request(
+                    self.build_request(pair, nominate=False),
+                    pair.remote_addr,
+                    integrity_key=self.remote_password.encode(),
+                    retransmissions=1,
+                )
+        except (TimeoutError, stun.TransactionError):
+            return False
+        self.rtt = time.monotonic() - began
+        return True
+
+    async def close(self) -> None:
+        """Close, and release what TURN servers have allocated; returns within a second."""
+        await asyncio.shield(self._start_closing())
+
+    def _start_closing(self) -> asyncio.Task[None]:
+        if self._end is None:
+            self._end = asyncio.create_task(self._close())
+        return self._end
+
+    async def _close(self) -> None:
+        self._closing = True
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        for protocol in self._protocols:
+            protocol.transport.close()  # all at once: super() waits for one after the other
+        await super().close()
+        self._wake.set()
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def host_addresses() -> list[str]:
+    """List the addresses to gather host candidates from: those of loopback only where there is no other."""
+    return get_host_addresses(use_ipv4=True, use_ipv6=True) or list(LOOPBACK)

@@ -1,0 +1,346 @@
+"""One WebRTC connection to one peer."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aioice import Candidate
+from aiortc import (
+    RTCBundlePolicy,
+    RTCConfiguration,
+    RTCDataChannel,
+    RTCDtlsTransport,
+    RTCRtpSender,
+    RTCSessionDescription,
+)
+
+from synopticon_rtc.errors import ConnectionLost, InvalidSDP, NoCandidates
+from synopticon_rtc.rtc import sdp, seams
+from synopticon_rtc.rtc.callback import call
+from synopticon_rtc.rtc.channel import MAX_BUFFERED, Channel
+from synopticon_rtc.rtc.ice import MAX_REMOTE_CANDIDATES, IceConnection
+from synopticon_rtc.rtc.receiver import VideoReceiver
+from synopticon_rtc.rtc.sender import FanoutSender
+from synopticon_rtc.rtc.servers import IceServer
+from synopticon_rtc.rtc.stream import Codec, VideoStream
+from synopticon_rtc.rtc.track import VideoTrack
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What a connection has done so far."""
+
+    packets_sent: int
+    bytes_sent: int
+    retransmits: int
+    packets_received: int
+    bytes_received: int
+    rtt: float | None
+    """Round-trip time in seconds."""
+    loss: float | None
+    """Share of sent packets lost on the way, 0 to 1, as the peer last reported."""
+    bitrate_limit: int | None
+    """What the peer estimates that it can receive, in bit/s."""
+    local_candidate: str | None
+    """The type of our selected candidate: ``host``, ``srflx``, ``prflx`` or ``relay``."""
+    remote_candidate: str | None
+    """The type of the peer's selected candidate."""
+
+
+class PeerConnection:
+    """A connection to one peer, which sends or receives video and data channels.
+
+    One side calls :meth:`add_video`, :meth:`add_channel` and :meth:`offer`, and gives the reply to :meth:`set_answer`;
+    the other calls :meth:`answer`. Candidates go both ways meanwhile. Callbacks are called on the event loop.
+
+    Args:
+        ice_servers: STUN and TURN servers. No other is ever asked.
+        relay_only: Whether to connect through TURN servers alone, so that the peer does not learn our address.
+        on_candidate: Called with each candidate that is not in the description, as ``RTCIceCandidate.toJSON`` gives it.
+        signal_end: Whether ``on_candidate`` is also called with None when there will be no more.
+        on_state: Called with each new :attr:`state`.
+        on_channel: Called with each channel that the peer creates.
+        on_video: Called with each video track that the peer offers.
+    """
+
+    def __init__(
+        self,
+        *,
+        ice_servers: Sequence[IceServer] = (),
+        relay_only: bool = False,
+        on_candidate: Callable[[dict[str, Any] | None], None] | None = None,
+        signal_end: bool = False,
+        on_state: Callable[[str], None] | None = None,
+        on_channel: Callable[[Channel], None] | None = None,
+        on_video: Callable[[VideoTrack], None] | None = None,
+    ) -> None:
+        self._servers = tuple(ice_servers)
+        self._relay_only = relay_only
+        self._on_candidate = on_candidate
+        self._signal_end = signal_end
+        self._on_state = on_state
+        self._on_channel = on_channel
+        self._on_video = on_video
+        # aiortc asks a server of its choice when it is given no list; with an empty one it asks none.
+        self._connection = seams.OwnedPeerConnection(
+            RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE),
+            on_broken=lambda: self._set_state("failed"),
+        )
+        self._connection.on("connectionstatechange", self._on_connection_state)
+        self._connection.on("datachannel", self._on_datachannel)
+        self._ice: IceConnection | None = None
+        self._state = "new"
+        self._senders: list[FanoutSender] = []
+        self._receivers: list[VideoReceiver] = []
+        self._remote: sdp.Remote | None = None
+        self._early: list[tuple[str | None, str | None, int | None]] = []
+        self._closing: asyncio.Task[None] | None = None
+
+    @property
+    def state(self) -> str:
+        """``new``, ``connecting``, ``connected``, ``failed`` (never came about, or was lost) or ``closed``."""
+        return self._state
+
+    # The side that offers
+
+    def add_video(self, select: Callable[[Codec], VideoStream], codecs: Sequence[Codec] = ("vp8", "h264")) -> None:
+        """Offer video.
+
+        Args:
+            select: Gives the stream for the codec that the peer has chosen.
+            codecs: ``"vp8"`` and ``"h264"`` in order of preference; VP8 is always offered, as any peer takes it.
+        """
+        transceiver = self._connection.addTransceiver("video", direction="sendonly")
+        order = list(dict.fromkeys((*codecs, "vp8")))
+        known = RTCRtpSender.getCapabilities("video").codecs
+        preferred = [codec for name in order for codec in known if codec.name.lower() == name]
+        transceiver.setCodecPreferences([*preferred, *(codec for codec in known if codec.name.lower() == "rtx")])
+        ice = self._adopt(transceiver.receiver.transport)
+        self._senders.append(FanoutSender.adopt(transceiver.sender, ice, select))
+
+    def add_channel(
+        self,
+        label: str,
+        *,
+        protocol: str = "",
+        ordered: bool = True,
+        max_retransmits: int | None = None,
+        max_buffered: int = MAX_BUFFERED,
+    ) -> Channel:
+        """Create a data channel.
+
+        Args:
+            label: Its name.
+            protocol: The subprotocol spoken on it.
+            ordered: Whether messages must come in order.
+            max_retransmits: How often a lost message is sent again; None for as often as it takes.
+            max_buffered: Bytes that may wait to be sent before messages are dropped.
+        """
+        channel = self._connection.createDataChannel(
+            label, protocol=protocol, ordered=ordered, maxRetransmits=max_retransmits
+        )
+        self._adopt(channel.transport.transport)
+        return Channel(channel, max_buffered=max_buffered)
+
+    async def offer(self) -> str:
+        """Make the offer, with the candidates that need no server in it.
+
+        Raises:
+            NoCandidates: There is nothing to connect from.
+        """
+        if self._ice is None:
+            raise RuntimeError("there is nothing to offer: add video or a channel first")
+        text = await self._describe()
+        self._trickle(sdp.primary_mid(text), 0)
+        return text
+
+    async def set_answer(self, answer: str) -> None:
+        """Take the peer's answer.
+
+        Raises:
+            NoCommonCodec: The peer takes none of our codecs.
+            InvalidSDP: The answer cannot be used.
+        """
+        remote = sdp.read_answer(answer)
+        await self._apply(remote, "answer")
+        await self._add_candidates(remote)
+
+    # The side that answers
+
+    async def answer(self, offer: str) -> str:
+        """Take the peer's offer, and make the answer to it.
+
+        Video is received, data channels are open both ways, and audio is taken but not listened to.
+
+        Raises:
+            NoCommonCodec: The peer offers none of our codecs.
+            InvalidSDP: The offer cannot be used.
+            NoCandidates: There is nothing to connect from.
+        """
+        remote = sdp.read_offer(offer)
+        await self._apply(remote, "offer")
+        for transceiver in self._connection.getTransceivers():
+            transceiver.direction = "recvonly" if transceiver.kind == "video" else "inactive"
+            ice = self._adopt(transceiver.receiver.transport)
+            if transceiver.kind == "video":
+                track = VideoTrack(transceiver.mid or "")
+                ssrc = seams.sender_ssrc(transceiver.sender)
+                self._receivers.append(VideoReceiver.adopt(transceiver.receiver, ice, ssrc, track))
+                call(self._on_video, track)
+        if self._connection.sctp is not None:
+            self._adopt(self._connection.sctp.transport)
+        await self._add_candidates(remote)
+        try:
+            text = await self._describe()
+        except ValueError as error:  # what aiortc finds wrong as late as this
+            raise InvalidSDP(f"the offer cannot be answered: {error}") from error
+        self._trickle(remote.mid, remote.line)
+        return sdp.write_answer(text, remote)
+
+    # Candidates
+
+    async def add_candidate(
+        self, candidate: str | None, sdp_mid: str | None = None, sdp_m_line_index: int | None = None
+    ) -> None:
+        """Take a candidate of the peer; returns at once, whatever has to be looked up.
+
+        Args:
+            candidate: As in ``RTCIceCandidate.candidate``; None or nothing when there are no more.
+            sdp_mid: The media section that it belongs to.
+            sdp_m_line_index: The index of that section.
+
+        Raises:
+            InvalidSDP: It is no candidate.
+        """
+        parsed = sdp.read_candidate(candidate) if candidate else None
+        if self._remote is None or self._ice is None:
+            if len(self._early) < MAX_REMOTE_CANDIDATES:
+                self._early.append((candidate, sdp_mid, sdp_m_line_index))
+            return
+        # Only the transport of the first section is used; those of sections bundled with it come to nothing.
+        if (sdp_mid is not None and sdp_mid != self._remote.mid) or (
+            sdp_mid is None and sdp_m_line_index is not None and sdp_m_line_index != self._remote.line
+        ):
+            return
+        if parsed is not None or not candidate:
+            await self._ice.add_remote_candidate(parsed)
+
+    async def _add_candidates(self, remote: sdp.Remote) -> None:
+        self._remote = remote
+        for candidate in remote.candidates:
+            with contextlib.suppress(InvalidSDP):
+                await self.add_candidate(candidate, remote.mid, remote.line)
+        early, self._early = self._early, []
+        for arguments in early:
+            await self.add_candidate(*arguments)
+
+    # Both sides
+
+    def stats(self) -> Stats:
+        """Count what was sent and received so far."""
+        pair = self._ice.selected_pair if self._ice is not None else None
+        sender = self._senders[0] if self._senders else None
+        rtt = sender.rtt if sender is not None else None
+        return Stats(
+            packets_sent=sum(sender.packets for sender in self._senders),
+            bytes_sent=sum(sender.octets for sender in self._senders),
+            retransmits=sum(sender.retransmits for sender in self._senders),
+            packets_received=sum(receiver.packets for receiver in self._receivers),
+            bytes_received=sum(receiver.octets for receiver in self._receivers),
+            rtt=rtt if rtt is not None or self._ice is None else self._ice.rtt,
+            loss=sender.loss if sender is not None else None,
+            bitrate_limit=sender.bitrate_limit if sender is not None else None,
+            local_candidate=pair.local_candidate.type if pair is not None else None,
+            remote_candidate=pair.remote_candidate.type if pair is not None else None,
+        )
+
+    async def close(self) -> None:
+        """Say goodbye and close; the second call and those after it wait for the first."""
+        if self._closing is None:
+            self._set_state("closed")
+            self._closing = asyncio.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        await self._connection.close()
+        if self._ice is not None:
+            await self._ice.close()
+        if self._connection.connecting:
+            await asyncio.wait(self._connection.connecting)
+
+    # Inside
+
+    def _adopt(self, transport: RTCDtlsTransport) -> IceConnection:
+        """Put our ICE in place of aioice's; there is one transport, as everything is bundled."""
+        if self._ice is None:
+            plain = seams.ice_connection(transport.transport)
+            self._ice = IceConnection(
+                ice_controlling=plain.ice_controlling,
+                local_username=plain.local_username,
+                local_password=plain.local_password,
+                servers=self._servers,
+                relay_only=self._relay_only,
+                on_lost=lambda: self._set_state("failed"),
+            )
+            seams.put_ice_connection(transport.transport, self._ice)
+        return self._ice
+
+    async def _apply(self, remote: sdp.Remote, kind: str) -> None:
+        self._assert_open()
+        try:
+            await self._connection.setRemoteDescription(RTCSessionDescription(sdp=remote.text, type=kind))
+        except Exception as error:
+            self._assert_open()
+            raise InvalidSDP(f"the {kind} cannot be used: {error}") from error
+
+    async def _describe(self) -> str:
+        """Gather host candidates, and describe our side."""
+        self._assert_open()
+        await self._connection.setLocalDescription()
+        self._assert_open()
+        if self._ice is None or not self._ice.local_candidates:
+            raise NoCandidates(
+                "no TURN server gave an address, and relay_only allows no other"
+                if self._relay_only
+                else "this host has no network address to connect from"
+            )
+        text = self._connection.localDescription.sdp
+        return sdp.announce_trickle(text) if self._servers else text
+
+    def _trickle(self, mid: str, line: int) -> None:
+        """Have candidates that take longer told, now that the description is out."""
+        ice = self._ice
+        assert ice is not None  # noqa: S101 - it has gathered what is described
+
+        def publish(candidate: Candidate | None) -> None:
+            if candidate is not None:
+                told = {
+                    "candidate": f"candidate:{candidate.to_sdp()}",
+                    "sdpMid": mid,
+                    "sdpMLineIndex": line,
+                    "usernameFragment": ice.local_username,
+                }
+                call(self._on_candidate, told)
+            elif self._signal_end:
+                call(self._on_candidate, None)
+
+        ice.trickle(publish)
+
+    def _assert_open(self) -> None:
+        if self._connection.signalingState == "closed":
+            raise ConnectionLost("the peer connection is closed")
+
+    def _on_connection_state(self) -> None:
+        if self._state != "failed":  # aiortc closes what was lost
+            self._set_state(self._connection.connectionState)
+
+    def _set_state(self, state: str) -> None:
+        if state == self._state or self._closing is not None:
+            return
+        self._state = state
+        call(self._on_state, state)
+
+    def _on_datachannel(self, channel: RTCDataChannel) -> None:
+        call(self._on_channel, Channel(channel))

@@ -1,0 +1,227 @@
+"""Session descriptions (RFC 8866, RFC 8829): what aiortc cannot take is taken out, and put back into the answer."""
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from aioice import Candidate
+from aioice.mdns import is_mdns_hostname
+from aiortc.codecs import CODECS
+from aiortc.rtcdtlstransport import X509_DIGEST_ALGORITHMS
+from aiortc.rtcpeerconnection import find_common_codecs
+from aiortc.sdp import MediaDescription, SessionDescription, grouplines
+
+from synopticon_rtc.errors import InvalidSDP, NoCommonCodec
+
+MAX_LENGTH = 200_000
+MAX_SECTIONS = 64
+_BUNDLE = "a=group:BUNDLE"
+_CANDIDATE = ("a=candidate:", "a=remote-candidates:", "a=end-of-candidates")
+_MEDIA = re.compile(r"m=([^ ]+) ([0-9]+)(?:/[0-9]+)? ([^ ]+) (.+)")
+
+
+@dataclass(slots=True)
+class Section:
+    """One media section (``m=``) as text."""
+
+    lines: list[str]
+    kind: str
+    port: int
+    profile: str
+    formats: str
+    mid: str
+    taken: bool = True
+
+    @property
+    def rejected(self) -> bool:
+        """Whether whoever wrote it will not have it (RFC 8843 section 6: port 0 may also mean bundled)."""
+        return self.port == 0 and "a=bundle-only" not in self.lines
+
+    @property
+    def is_data(self) -> bool:
+        """Whether it is for data channels."""
+        return self.kind == "application"
+
+    def refusal(self) -> list[str]:
+        """Return the section of an answer that refuses this one."""
+        lines = [f"m={self.kind} 0 {self.profile} {self.formats}", "c=IN IP4 0.0.0.0", "a=inactive"]
+        return [*lines, f"a=mid:{self.mid}"] if self.mid else lines
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A peer's session description, ready for aiortc."""
+
+    text: str
+    """Without candidates, and without the sections that are not taken."""
+    sections: list[Section]
+    mid: str
+    """The section whose transport carries everything."""
+    line: int
+    """The index of that section."""
+    candidates: list[str]
+    """The candidates of that transport; an empty one ends them."""
+
+
+def read_offer(text: str) -> Remote:
+    """Read an offer, and choose the sections to take: video, audio and one data channel section.
+
+    Raises:
+        InvalidSDP: It cannot be used.
+        NoCommonCodec: It has video, but none that can be received.
+    """
+    session, sections = _split(text)
+    data = False
+    for section in sections:
+        section.taken = not section.rejected and _can_take(session, section) and not (data and section.is_data)
+        data = data or (section.taken and section.is_data)
+    if not any(section.taken for section in sections):
+        if any(section.kind == "video" and not section.rejected for section in sections):
+            raise NoCommonCodec("this peer offers none of our codecs: it must offer VP8 or H.264")
+        raise InvalidSDP("the offer has neither video nor a data channel")
+    return _remote(session, sections)
+
+
+def read_answer(text: str) -> Remote:
+    """Read an answer.
+
+    Raises:
+        InvalidSDP: It cannot be used.
+        NoCommonCodec: It refuses the video.
+    """
+    session, sections = _split(text)
+    for section in sections:
+        if section.rejected:
+            if section.kind == "video":
+                raise NoCommonCodec("this peer takes none of our codecs")
+            raise InvalidSDP(f"the answer refuses section {section.mid!r} ({section.kind})")
+        _parse(session, section)
+    return _remote(session, sections)
+
+
+def write_answer(text: str, offer: Remote) -> str:
+    """Put a refusal into an answer for each section of the offer that was not taken."""
+    session, sections = _split(text)
+    answers = iter(sections)
+    lines = [next(answers).lines if section.taken else section.refusal() for section in offer.sections]
+    return _join(session, lines)
+
+
+def announce_trickle(text: str) -> str:
+    """Say in a description that more candidates may follow (RFC 8840 section 4.1)."""
+    session, sections = _split(text)
+    lines = [[line for line in section.lines if line != "a=end-of-candidates"] for section in sections]
+    return _join([*session, "a=ice-options:trickle"], lines)
+
+
+def primary_mid(text: str) -> str:
+    """Return the media section whose transport carries everything."""
+    session, sections = _split(text)
+    return _primary(session, sections).mid
+
+
+def read_candidate(text: str) -> Candidate | None:
+    """Read an ICE candidate (RFC 8839 section 5.1).
+
+    Returns:
+        None for a candidate that is well formed and of no use here: TCP, a component other than RTP, a host name.
+
+    Raises:
+        InvalidSDP: It is no candidate.
+    """
+    words = text.strip().removeprefix("a=").removeprefix("candidate:").split()
+    try:
+        candidate = Candidate.from_sdp(" ".join(words))
+    except ValueError as error:
+        raise InvalidSDP(f"not an ICE candidate: {text[:80]!r}") from error
+    if words[6] != "typ" or not 0 <= candidate.priority < 2**32 or not 0 <= candidate.port < 2**16:
+        raise InvalidSDP(f"not an ICE candidate: {text[:80]!r}")
+    candidate.transport = candidate.transport.lower()
+    usable = candidate.transport == "udp" and candidate.component == 1 and candidate.port > 0
+    if not usable or candidate.type not in {"host", "srflx", "relay"}:
+        return None
+    if is_mdns_hostname(candidate.host):
+        return candidate
+    try:
+        address = ipaddress.ip_address(candidate.host)
+    except ValueError:
+        return None
+    return None if address.is_unspecified or address.is_multicast else candidate
+
+
+def _split(text: str) -> tuple[list[str], list[Section]]:
+    if len(text) > MAX_LENGTH:
+        raise InvalidSDP(f"the session description is too long: {len(text)} characters")
+    session, groups = grouplines(text)
+    sections: list[Section] = []
+    for lines in groups:
+        match = _MEDIA.fullmatch(lines[0].strip())
+        if match is None:
+            raise InvalidSDP(f"not a media section: {lines[0][:80]!r}")
+        kind, port, profile, formats = match.groups()
+        mid = next((line[6:].strip() for line in lines if line.startswith("a=mid:")), "")
+        sections.append(Section(lines, kind, int(port), profile, formats, mid))
+    if not sections:
+        raise InvalidSDP("the session description has no media section")
+    if len(sections) > MAX_SECTIONS:
+        raise InvalidSDP(f"the session description has too many media sections: {len(sections)}")
+    return session, sections
+
+
+def _join(session: list[str], sections: Iterable[list[str]]) -> str:
+    return "".join(f"{line}\r\n" for lines in (session, *sections) for line in lines if line)
+
+
+def _can_take(session: list[str], section: Section) -> bool:
+    if section.is_data and (section.formats == "webrtc-datachannel" or section.profile == "DTLS/SCTP"):
+        _parse(session, section)
+        return True
+    codecs = CODECS.get(section.kind)
+    return codecs is not None and bool(find_common_codecs(codecs, _parse(session, section).rtp.codecs))
+
+
+def _parse(session: list[str], section: Section) -> MediaDescription:
+    """Have aiortc read a section, and check what it would trip over once connecting."""
+    try:
+        (media,) = SessionDescription.parse(_join(session, [section.lines])).media
+    except Exception as error:
+        raise InvalidSDP(f"the session description cannot be read: {error!r}") from error
+    if not media.dtls or not any(f.algorithm.lower() in X509_DIGEST_ALGORITHMS for f in media.dtls.fingerprints):
+        raise InvalidSDP("the session description has no certificate fingerprint that can be checked")
+    if section.is_data and section.profile != "DTLS/SCTP" and not 0 < (media.sctp_port or 0) < 2**16:
+        raise InvalidSDP("the session description has no SCTP port")
+    return media
+
+
+def _remote(session: list[str], sections: list[Section]) -> Remote:
+    taken = [section for section in sections if section.taken]
+    mids = {section.mid for section in taken}
+    if len(mids) < len(taken):
+        raise InvalidSDP("the session description has media sections of the same name")
+    primary = _primary(session, taken)
+    candidates = [line[2:] for line in primary.lines if line.startswith("a=candidate:")]
+    if "a=end-of-candidates" in (*session, *primary.lines):
+        candidates.append("")
+
+    session = [_bundle(line, mids) for line in session if not line.startswith(_CANDIDATE)]
+    lines = [[line for line in section.lines if not line.startswith(_CANDIDATE)] for section in taken]
+    return Remote(_join(session, lines), sections, primary.mid, sections.index(primary), candidates)
+
+
+def _primary(session: list[str], sections: list[Section]) -> Section:
+    """Return the section that tags the BUNDLE group (RFC 8843 section 7.1), or else the first."""
+    for line in session:
+        if line.startswith(_BUNDLE):
+            by_mid = {section.mid: section for section in sections}
+            for mid in line.removeprefix(_BUNDLE).split():
+                if mid in by_mid:
+                    return by_mid[mid]
+    return sections[0]
+
+
+def _bundle(line: str, mids: set[str]) -> str:
+    """Take sections that are not taken out of the BUNDLE group."""
+    if not line.startswith(_BUNDLE):
+        return line
+    return " ".join([_BUNDLE, *(mid for mid in line.removeprefix(_BUNDLE).split() if mid in mids)])

@@ -1,0 +1,116 @@
+"""Where this package reaches behind aiortc's public interface.
+
+``IceConnection``, ``FanoutSender`` and ``VideoReceiver`` override methods of the aioice and aiortc classes they derive
+from; every private name of an object that is not their own is reached through a function here, and nowhere else.
+``tests/rtc/test_seams.py`` fails when a release of aiortc or aioice changes any of it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from aioice import Connection
+from aiortc import (
+    RTCConfiguration,
+    RTCDtlsTransport,
+    RTCIceTransport,
+    RTCPeerConnection,
+    RTCRtpReceiver,
+    RTCRtpSender,
+)
+from aiortc.rtcrtpparameters import RTCRtpReceiveParameters, RTCRtpSendParameters
+from pylibsrtp import Session
+
+# ruff: noqa: SLF001 - reaching behind is what this module is for
+
+logger = logging.getLogger(__name__)
+
+
+class OwnedPeerConnection(RTCPeerConnection):
+    """aiortc's peer connection, whose task that connects is kept: aiortc starts it and forgets it.
+
+    Args:
+        configuration: aiortc's.
+        on_broken: Called when connecting ended in an error that aiortc does not expect.
+    """
+
+    def __init__(self, configuration: RTCConfiguration, *, on_broken: Callable[[], None]) -> None:
+        super().__init__(configuration)
+        self.connecting: set[asyncio.Task[None]] = set()
+        self._on_broken = on_broken
+
+    async def _RTCPeerConnection__connect(self) -> None:  # noqa: N802 - the name that aiortc calls
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - aiortc starts this in a task of its own
+        self.connecting.add(task)
+        task.add_done_callback(self.connecting.discard)
+        connect: Awaitable[None] = super()._RTCPeerConnection__connect()  # type: ignore[misc]
+        try:
+            await connect
+        except ConnectionError:
+            logger.debug("closed while connecting")
+        except Exception:
+            logger.exception("connecting to a peer broke")
+            self._on_broken()
+        transports = {transceiver.receiver.transport for transceiver in self.getTransceivers()}
+        if self.sctp is not None:
+            transports.add(self.sctp.transport)
+        for transport in transports:
+            if transport._task is not None:
+                transport._task.add_done_callback(_take_error)
+
+
+def _take_error(task: asyncio.Future[None]) -> None:
+    """Take the error of the task that receives: aiortc logs it and leaves it to asyncio, which logs it again."""
+    if not task.cancelled():
+        task.exception()
+
+
+def ice_connection(transport: RTCIceTransport) -> Connection:
+    """Return the aioice connection under a transport."""
+    return transport._connection
+
+
+def put_ice_connection(transport: RTCIceTransport, connection: Connection) -> None:
+    """Replace the aioice connection under a transport, before it gathers."""
+    transport.iceGatherer._connection = connection
+    transport._connection = connection
+    transport._recv = connection.recv
+    transport._send = connection.send
+
+
+def outgoing_srtp(transport: RTCDtlsTransport) -> Session:
+    """Return the SRTP session that encrypts; there is one once DTLS is connected."""
+    return transport._tx_srtp
+
+
+def transport_id(transport: RTCDtlsTransport) -> str:
+    """Return the id of a transport in statistics."""
+    return transport._stats_id
+
+
+def register_sender(transport: RTCDtlsTransport, sender: RTCRtpSender, parameters: RTCRtpSendParameters) -> None:
+    """Have RTCP packets about a sender passed to it."""
+    transport._register_rtp_sender(sender, parameters)
+
+
+def unregister_sender(transport: RTCDtlsTransport, sender: RTCRtpSender) -> None:
+    """Undo :func:`register_sender`."""
+    transport._unregister_rtp_sender(sender)
+
+
+def register_receiver(
+    transport: RTCDtlsTransport, receiver: RTCRtpReceiver, parameters: RTCRtpReceiveParameters
+) -> None:
+    """Have RTP and RTCP packets passed to a receiver."""
+    transport._register_rtp_receiver(receiver, parameters)
+
+
+def unregister_receiver(transport: RTCDtlsTransport, receiver: RTCRtpReceiver) -> None:
+    """Undo :func:`register_receiver`."""
+    transport._unregister_rtp_receiver(receiver)
+
+
+def sender_ssrc(sender: RTCRtpSender) -> int:
+    """Return the synchronisation source of a sender."""
+    return sender._ssrc

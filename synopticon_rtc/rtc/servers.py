@@ -1,0 +1,200 @@
+"""STUN and TURN servers: their URLs (RFC 7064, RFC 7065) and what they are asked for."""
+
+import asyncio
+import contextlib
+import functools
+import ipaddress
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from aioice import Candidate, stun, turn
+from aioice.candidate import candidate_foundation, candidate_priority
+from aioice.ice import StunProtocol
+from aiortc.rtcicetransport import parse_stun_turn_uri
+
+from synopticon_rtc.errors import InvalidIceServer
+
+RELEASE_TIMEOUT = 0.5
+"""Seconds that a TURN server is given to confirm that an allocation is released."""
+_Result = TypeVar("_Result")
+_Client = TypeVar("_Client", turn.TurnClientTcpProtocol, turn.TurnClientUdpProtocol)
+_KINDS = {("stun", "udp"), ("turn", "udp"), ("turn", "tcp"), ("turns", "tcp")}
+
+
+@dataclass(frozen=True, slots=True)
+class IceServer:
+    """A STUN or TURN server.
+
+    Args:
+        url: ``stun:HOST[:PORT]``, ``turn:HOST[:PORT][?transport=tcp]`` or ``turns:HOST[:PORT]`` (TLS over TCP).
+        username: For TURN.
+        credential: For TURN.
+
+    Raises:
+        InvalidIceServer: The URL is malformed, or of a kind that cannot be used.
+    """
+
+    url: str
+    username: str | None = None
+    credential: str | None = field(default=None, repr=False)
+    host: str = field(init=False, repr=False)
+    port: int = field(init=False, repr=False)
+    turn: bool = field(init=False, repr=False)
+    tcp: bool = field(init=False, repr=False)
+    tls: bool = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        try:
+            parts = parse_stun_turn_uri(self.url)
+        except ValueError as error:
+            raise InvalidIceServer(f"{self.url!r} is no ICE server: give stun:, turn: or turns:HOST:PORT") from error
+        scheme, transport = parts["scheme"], parts.get("transport", "udp")
+        if (scheme, transport) not in _KINDS or not 0 < parts["port"] < 2**16:
+            raise InvalidIceServer(f"{self.url!r} cannot be used: give stun:, turn: (udp or tcp) or turns:HOST:PORT")
+        if scheme != "stun" and not (self.username and self.credential):
+            raise InvalidIceServer(f"{self.url!r} needs a username and a credential")
+        values = {"host": parts["host"], "port": parts["port"], "turn": scheme != "stun"}
+        for name, value in {**values, "tcp": transport == "tcp", "tls": scheme == "turns"}.items():
+            object.__setattr__(self, name, value)
+
+
+async def in_thread(work: Callable[[], _Result]) -> _Result:
+    """Do blocking work in a daemon thread of its own: what hangs there delays nothing, not even the exit."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[_Result] = loop.create_future()
+
+    def settle(settled: Callable[[], None]) -> None:
+        if not future.done():
+            settled()
+
+    def run() -> None:
+        try:
+            result = work()
+        except Exception as error:  # noqa: BLE001 - it is passed on
+            settled = functools.partial(future.set_exception, error)
+        else:
+            settled = functools.partial(future.set_result, result)
+        with contextlib.suppress(RuntimeError):  # the loop is gone
+            loop.call_soon_threadsafe(settle, settled)
+
+    threading.Thread(target=run, name="ice-server", daemon=True).start()
+    return await future
+
+
+async def resolve(host: str, port: int, family: socket.AddressFamily = socket.AF_UNSPEC) -> tuple[str, int]:
+    """Look an address up, IPv4 first, as not all servers speak IPv6."""
+    with contextlib.suppress(ValueError):
+        return str(ipaddress.ip_address(host)), port
+    found = await in_thread(lambda: socket.getaddrinfo(host, port, family, socket.SOCK_DGRAM))
+    address = min(found, key=lambda info: info[0] != socket.AF_INET)[4]
+    return str(address[0]), port
+
+
+async def reflexive_candidate(protocol: StunProtocol, server: IceServer) -> Candidate:
+    """Ask a STUN server how it sees a host candidate (RFC 8445 section 5.1.1.2), over IPv4."""
+    address = await resolve(server.host, server.port, socket.AF_INET)
+    request = stun.Message(message_method=stun.Method.BINDING, message_class=stun.Class.REQUEST)
+    response, _ = await protocol.request(request, address)
+    base = protocol.local_candidate
+    host, port = response.attributes["XOR-MAPPED-ADDRESS"]
+    return Candidate(
+        foundation=candidate_foundation("srflx", "udp", base.host),
+        component=base.component,
+        transport=base.transport,
+        priority=candidate_priority(base.component, "srflx"),
+        host=host,
+        port=port,
+        type="srflx",
+        related_address=base.host,
+        related_port=base.port,
+    )
+
+
+class RelayTransport(turn.TurnTransport):
+    """A TURN allocation that looks like a datagram transport, and closes in bounded time."""
+
+    def __init__(self, client: turn.TurnClientProtocol) -> None:
+        super().__init__(client)
+        self._client = client
+
+    async def open(self, protocol: StunProtocol) -> None:
+        """Allocate; the protocol is connected when this returns."""
+        await self._connect(protocol)
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes on their way to the server that the system has not taken yet."""
+        transport: asyncio.DatagramTransport | asyncio.Transport = self._client.transport
+        return transport.get_write_buffer_size() if isinstance(transport, asyncio.WriteTransport) else 0
+
+    async def _close(self) -> None:
+        # Without this bound a server that is gone holds the closing up for a minute of STUN retransmissions.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RELEASE_TIMEOUT):
+                await super()._close()
+
+
+async def relayed_protocol(
+    server: IceServer, make_protocol: Callable[[], StunProtocol], *, hide_address: bool
+) -> StunProtocol:
+    """Allocate an address at a TURN server (RFC 8656).
+
+    Args:
+        server: The TURN server.
+        make_protocol: Makes the ICE protocol that is to use the allocation.
+        hide_address: Whether to leave our own address out of the candidate (RFC 9429 section 3.5.3).
+
+    Returns:
+        The protocol, connected, its ``local_candidate`` set.
+    """
+    loop = asyncio.get_running_loop()
+    host, port = await resolve(server.host, server.port)
+    transport: asyncio.BaseTransport
+    client: turn.TurnClientProtocol
+
+    def make_client(kind: type[_Client]) -> _Client:
+        return kind(
+            (host, port),
+            username=server.username,
+            password=server.credential,
+            lifetime=turn.DEFAULT_ALLOCATION_LIFETIME,
+            channel_refresh_time=turn.DEFAULT_CHANNEL_REFRESH_TIME,
+        )
+
+    if server.tcp:
+        transport, client = await loop.create_connection(
+            lambda: make_client(turn.TurnClientTcpProtocol),
+            host,
+            port,
+            ssl=await in_thread(ssl.create_default_context) if server.tls else None,
+            server_hostname=server.host if server.tls else None,
+        )
+    else:
+        transport, client = await loop.create_datagram_endpoint(
+            lambda: make_client(turn.TurnClientUdpProtocol), remote_addr=(host, port)
+        )
+    relay = RelayTransport(client)
+    protocol = make_protocol()
+    try:
+        await relay.open(protocol)
+    except BaseException:
+        transport.close()
+        raise
+    relayed = relay.get_extra_info("sockname")
+    unspecified = "0.0.0.0" if ipaddress.ip_address(relayed[0]).version == 4 else "::"  # noqa: S104, PLR2004
+    related = (unspecified, 9) if hide_address else relay.get_extra_info("related_address")
+    protocol.local_candidate = Candidate(
+        foundation=candidate_foundation("relay", "udp", relayed[0]),
+        component=1,
+        transport="udp",
+        priority=candidate_priority(1, "relay"),
+        host=relayed[0],
+        port=relayed[1],
+        type="relay",
+        related_address=related[0],
+        related_port=related[1],
+    )
+    return protocol

@@ -1,0 +1,121 @@
+"""One encoded video stream, sent to any number of peers."""
+
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import av
+from aiortc import clock
+from aiortc.codecs.h264 import H264Encoder
+from aiortc.codecs.vpx import Vp8Encoder
+from av.stream import Stream
+
+from synopticon_rtc.rtc.callback import call
+
+logger = logging.getLogger(__name__)
+
+Codec = Literal["vp8", "h264"]
+
+CLOCK_RATE = 90_000
+"""Ticks of a video RTP timestamp in a second (RFC 3551)."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedFrame:
+    """One frame, packetised: what all peers share."""
+
+    payloads: list[bytes]
+    octets: int
+    timestamp: int
+    keyframe: bool
+    ntp_time: int
+    """When it was sent: seconds since 1900 in 32.32 bits (RFC 5905 section 6)."""
+
+
+class Viewer(Protocol):
+    """A peer that is sent a stream."""
+
+    def send_frame(self, frame: EncodedFrame) -> None:
+        """Send one frame, at once and without waiting."""
+
+
+class VideoStream:
+    """One encoded stream that any number of peers are sent, each packet encoded and packetised once.
+
+    The RTP timestamp of a frame is the same for every peer, so that a message that names it can be shared as well.
+
+    Args:
+        codec: What the packets are encoded with.
+        on_keyframe_request: Called when a peer needs a keyframe: it joined, or it lost a picture.
+        on_viewers: Called with the number of peers whenever it changes, so that an encoder nobody watches can sleep.
+        timestamp_origin: The RTP timestamp of presentation time 0; random by default (RFC 3550 section 5.1).
+    """
+
+    def __init__(
+        self,
+        codec: Codec,
+        *,
+        on_keyframe_request: Callable[[], None],
+        on_viewers: Callable[[int], None] | None = None,
+        timestamp_origin: int | None = None,
+    ) -> None:
+        self.codec: Codec = codec
+        self.on_keyframe_request = on_keyframe_request
+        self.on_viewers = on_viewers
+        self._origin = secrets.randbits(32) if timestamp_origin is None else timestamp_origin
+        self._packetiser = H264Encoder() if codec == "h264" else Vp8Encoder()
+        self._viewers: list[Viewer] = []
+
+    @property
+    def viewers(self) -> int:
+        """How many peers are sent this stream."""
+        return len(self._viewers)
+
+    def rtp_timestamp(self, pts: int) -> int:
+        """Return the RTP timestamp of a presentation time in 1/90000 s."""
+        return (self._origin + pts) & 0xFFFFFFFF
+
+    def send(self, packet: "av.Packet[Stream]") -> int:
+        """Send one encoded frame to every peer, now.
+
+        Args:
+            packet: The frame, its ``pts`` in 1/90000 s.
+
+        Returns:
+            The frame's RTP timestamp.
+        """
+        if packet.pts is None:
+            raise ValueError("a packet to be sent needs a presentation time")
+        timestamp = self.rtp_timestamp(packet.pts)
+        if self._viewers:
+            payloads, _ = self._packetiser.pack(packet)
+            octets = sum(map(len, payloads))
+            frame = EncodedFrame(payloads, octets, timestamp, packet.is_keyframe, clock.current_ntp_time())
+            for viewer in self._viewers.copy():
+                try:
+                    viewer.send_frame(frame)
+                except Exception:
+                    logger.exception("a peer is sent no more video")
+                    self.remove(viewer)
+        return timestamp
+
+    def request_keyframe(self) -> None:
+        """Ask the encoder for a keyframe."""
+        call(self.on_keyframe_request)
+
+    def add(self, viewer: Viewer) -> None:
+        """Send the stream to one more peer, from the next keyframe on."""
+        self._viewers.append(viewer)
+        self._count()
+        self.request_keyframe()
+
+    def remove(self, viewer: Viewer) -> None:
+        """Send the stream to a peer no longer."""
+        if viewer in self._viewers:
+            self._viewers.remove(viewer)
+            self._count()
+
+    def _count(self) -> None:
+        call(self.on_viewers, len(self._viewers))

@@ -1,0 +1,123 @@
+"""What this package relies on behind the public interfaces of aiortc and aioice.
+
+A failure here means that a release changed something that `synopticon_rtc/rtc/` overrides, copies or calls by a private
+name: read the change, adapt, and put the new digest here.
+"""
+
+import hashlib
+import inspect
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import aiortc
+import pytest
+from aioice import ice, turn
+from aiortc import rtcdtlstransport, rtcicetransport, rtcpeerconnection, rtcrtpreceiver, rtcrtpsender
+from aiortc.codecs import h264, vpx
+
+from synopticon_rtc.rtc import seams
+
+DIGESTS: dict[Callable[..., Any], str] = {
+    ice.Connection.add_remote_candidate: "d3a0826c92fa",
+    ice.Connection._add_remote_candidate: "829722cc3b13",
+    ice.Connection._check_list_maybe_complete: "b190e289adad",
+    ice.Connection._check_list_maybe_fail: "47cca0213103",
+    ice.Connection._pair_remote_candidate: "bf264fc1c676",
+    ice.Connection.check_complete: "52f939709eab",
+    ice.Connection.check_incoming: "cb3e32bd47e5",
+    ice.Connection.check_start: "7de056d252f4",
+    ice.Connection.check_start_task: "eb605c47cf89",
+    ice.Connection.close: "25dcfac536f5",
+    ice.Connection.connect: "da51be461901",
+    ice.Connection.data_received: "5631b17fab71",
+    ice.Connection.gather_candidates: "d33db28d4d1e",
+    ice.Connection.get_component_candidates: "118597a9fcb7",
+    ice.Connection.query_consent: "fe49173a650a",
+    ice.Connection.request_received: "dcdc9a3862c1",
+    ice.StunProtocol.request: "97991c38f65e",
+    ice.get_or_create_mdns_protocol: "513c6f26d11c",
+    ice.relayed_candidate: "271e25be8724",
+    ice.server_reflexive_candidate: "76dd55584717",
+    turn.TurnClientMixin.delete: "8ec62766df8e",
+    turn.TurnTransport._close: "238c18999aaf",
+    turn.TurnTransport._connect: "a00dbdb6ca88",
+    turn.TurnTransport.close: "7bd0b4c16bc0",
+    turn.create_turn_endpoint: "c84ad1cc7c54",
+    rtcicetransport.RTCIceGatherer.gather: "147d15cd640f",
+    rtcicetransport.RTCIceTransport.__init__: "b11403aba1c3",
+    rtcicetransport.RTCIceTransport._monitor: "f74bb1193339",
+    rtcicetransport.RTCIceTransport.start: "54279d028c0e",
+    rtcicetransport.RTCIceTransport.stop: "21ec0a44c16c",
+    rtcdtlstransport.RTCDtlsTransport._register_rtp_receiver: "d35a385b0afb",
+    rtcdtlstransport.RTCDtlsTransport._register_rtp_sender: "3a963aff6f98",
+    rtcdtlstransport.RTCDtlsTransport._send_rtp: "763b02bceb0b",
+    rtcdtlstransport.RTCDtlsTransport._setup_srtp: "75cc6ec308f1",
+    rtcpeerconnection.RTCPeerConnection.close: "7e2df1bb95eb",
+    rtcpeerconnection.RTCPeerConnection._RTCPeerConnection__connect: "9199a73a7cde",  # type: ignore[attr-defined]
+    rtcrtpreceiver.RTCRtpReceiver._handle_disconnect: "8dfa058c843f",
+    rtcrtpreceiver.RTCRtpReceiver._handle_rtcp_packet: "ec9f46214c34",
+    rtcrtpreceiver.RTCRtpReceiver._handle_rtp_packet: "4e54983d021a",
+    rtcrtpreceiver.RTCRtpReceiver._run_rtcp: "0f57daa32186",
+    rtcrtpreceiver.RTCRtpReceiver.receive: "d6d8d8d7a0bf",
+    rtcrtpreceiver.RTCRtpReceiver.stop: "63734b6894ce",
+    rtcrtpsender.RTCRtpSender._handle_rtcp_packet: "a4ee4c7355f8",
+    rtcrtpsender.RTCRtpSender._retransmit: "ae0b2491944b",
+    rtcrtpsender.RTCRtpSender._run_rtcp: "51e0a924eac4",
+    rtcrtpsender.RTCRtpSender._run_rtp: "ff597a1d554c",
+    rtcrtpsender.RTCRtpSender.send: "3969482b77a2",
+    rtcrtpsender.RTCRtpSender.stop: "38c1e92baf8e",
+    h264.H264Encoder.pack: "0203f2c57788",
+    vpx.Vp8Encoder.pack: "7f5276527a79",
+}
+
+
+def digest(code: Callable[..., Any]) -> str:
+    return hashlib.sha256(inspect.getsource(code).encode()).hexdigest()[:12]
+
+
+@pytest.mark.parametrize("code", DIGESTS, ids=lambda code: code.__qualname__)
+def test_what_is_overridden_or_copied_is_as_it_was(code: Callable[..., Any]) -> None:
+    assert digest(code) == DIGESTS[code]
+
+
+@pytest.fixture
+async def connection() -> AsyncIterator[aiortc.RTCPeerConnection]:
+    connection = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=[]))
+    connection.addTransceiver("video")
+    yield connection
+    await connection.close()
+
+
+async def test_private_attributes_are_there(connection: aiortc.RTCPeerConnection) -> None:
+    (transceiver,) = connection.getTransceivers()
+    dtls = transceiver.receiver.transport
+    transport = dtls.transport
+    assert transport._connection is transport.iceGatherer._connection is seams.ice_connection(transport)
+    assert transport._recv == transport._connection.recv
+    assert transport._send == transport._connection.send
+    assert dtls._tx_srtp is None
+    assert dtls._task is None
+    assert seams.transport_id(dtls)
+    assert isinstance(seams.sender_ssrc(transceiver.sender), int)
+    assert isinstance(transceiver.sender._rtx_ssrc, int)
+    assert transceiver.receiver._enabled is True
+
+
+async def test_private_attributes_of_ice_are_there() -> None:
+    connection = ice.Connection(ice_controlling=True)
+    assert connection._check_list == []
+    assert connection._check_list_done is False
+    assert connection._check_list_state.empty()
+    assert connection._closing is False
+    assert not connection._early_checks
+    assert connection._early_checks_done is False
+    assert connection._local_candidates == []
+    assert connection._local_candidates_end is False
+    assert connection._local_candidates_start is False
+    assert connection._nominated == {}
+    assert connection._protocols == []
+    assert connection._query_consent_task is None
+    assert connection._remote_candidates == []
+    assert ice.CandidatePair.State.FROZEN
+    assert ice.CandidatePair.State.WAITING
+    assert ice.ICE_COMPLETED

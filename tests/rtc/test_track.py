@@ -1,0 +1,147 @@
+"""Decoding, and handing out the newest frame."""
+
+import asyncio
+import itertools
+import threading
+from typing import Any
+
+import av
+import pytest
+from rtc_helpers import TICKS, Clip, watching
+
+from synopticon_rtc.rtc import Received, VideoTrack
+from synopticon_rtc.rtc.assembly import AssembledFrame
+from synopticon_rtc.rtc.decoder import Decoder
+
+
+def received(timestamp: int) -> Received:
+    return Received(av.VideoFrame(16, 16, "yuv420p"), timestamp, 0.0)
+
+
+def assembled(clip: Clip, arrived: float = 0.0) -> AssembledFrame:
+    packet = clip.packet()
+    return AssembledFrame(clip.stream.codec, bytes(packet), packet.pts or 0, packet.is_keyframe, arrived)
+
+
+async def test_the_newest_frame_wins() -> None:
+    track = VideoTrack("0")
+    for timestamp in range(3):
+        track.put(received(timestamp))
+    assert (await anext(track)).rtp_timestamp == 2
+    assert (track.decoded, track.skipped) == (3, 2)
+    waiting = asyncio.create_task(track.__anext__())
+    await asyncio.sleep(0)
+    track.put(received(3))
+    assert (await waiting).rtp_timestamp == 3
+
+
+async def test_the_iteration_ends_with_the_track() -> None:
+    track = VideoTrack("0")
+    track.put(received(1))
+    track.end()
+    assert [frame.rtp_timestamp async for frame in track] == [1]
+    waiting = VideoTrack("1")
+    iteration = asyncio.create_task(waiting.__anext__())
+    await asyncio.sleep(0)
+    waiting.end()
+    with pytest.raises(StopAsyncIteration):
+        await iteration
+
+
+async def test_a_slow_consumer_gets_the_newest_frame_each_time() -> None:
+    clip = Clip()
+    async with watching(clip) as (_, receiver):
+        (track,) = receiver.tracks
+        playing = asyncio.create_task(clip.play(40))
+        ages = []
+        async for frame in track:
+            await receiver.until(lambda: True)
+            ages.append((max(clip.numbers) - frame.rtp_timestamp) // TICKS)
+            if len(ages) == 3:
+                break
+            await asyncio.sleep(0.1)
+        await playing
+        assert max(ages) <= 3
+        assert track.skipped > 5
+
+
+async def test_frames_tell_when_they_arrived() -> None:
+    clip = Clip()
+    async with watching(clip) as (_, receiver):
+        await clip.play(10)
+        await receiver.until(lambda: len(receiver.frames) == 10)
+        times = [frame.arrived for frame in receiver.frames]
+        assert all(0 < later - earlier < 0.5 for earlier, later in itertools.pairwise(times))
+
+
+class Sink:
+    """What a decoder is connected to."""
+
+    def __init__(self) -> None:
+        self.frames: list[Received] = []
+        self.errors = 0
+        self.decoder = Decoder(on_frame=self._frame, on_error=self._error)
+        self._changed = asyncio.Event()
+
+    def _frame(self, received: Received) -> None:
+        self.frames.append(received)
+        self._changed.set()
+
+    def _error(self) -> None:
+        self.errors += 1
+
+    async def until(self, count: int) -> None:
+        async with asyncio.timeout(5):
+            while len(self.frames) < count:
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def stop(self) -> None:
+        self.decoder.stop()
+        await self.decoder.wait_stopped()
+
+
+@pytest.mark.parametrize("codec", ["vp8", "h264"])
+async def test_a_frame_that_cannot_be_decoded_is_told_and_decoding_goes_on(codec: Any) -> None:
+    sink, clip = Sink(), Clip(codec)
+    assert sink.decoder.put(assembled(clip))
+    await sink.until(1)
+    sink.decoder.put(AssembledFrame(codec, b"\0\0\0\1\x65garbage", 1, keyframe=True, arrived=0))
+    clip._request()
+    sink.decoder.put(assembled(clip))
+    await sink.until(2)
+    assert sink.errors == 1
+    await sink.stop()
+
+
+async def test_a_decoder_that_falls_behind_starts_again_at_a_keyframe() -> None:
+    sink, clip = Sink(), Clip()
+    entered, release = threading.Event(), threading.Event()
+    decode = sink.decoder._decode
+
+    def slow(*arguments: Any) -> None:
+        entered.set()
+        release.wait(10)
+        decode(*arguments)
+
+    sink.decoder._decode = slow  # type: ignore[method-assign,assignment]
+    assert sink.decoder.put(assembled(clip, 0.0))
+    await asyncio.to_thread(entered.wait)
+    assert [sink.decoder.put(assembled(clip, at)) for at in (0.1, 0.6, 1.0)] == [True, True, True]
+    assert not sink.decoder.put(assembled(clip, 1.2))
+    assert not sink.decoder._queue
+    clip._request()
+    assert sink.decoder.put(assembled(clip, 1.3))
+    release.set()
+    await sink.until(2)
+    await sink.stop()
+    assert [frame.rtp_timestamp // TICKS for frame in sink.frames] == [0, 5]
+
+
+async def test_stopping_takes_no_longer_than_the_frame_in_work() -> None:
+    sink, clip = Sink(), Clip()
+    for _ in range(50):
+        sink.decoder.put(assembled(clip))
+    async with asyncio.timeout(1):
+        await sink.stop()
+    assert len(sink.frames) < 50
