@@ -1,1 +1,34 @@
 """Real-time face streaming over WebRTC: video on a track, face landmarks on a data channel beside it."""
+
+from synopticon_rtc.broadcaster import Broadcaster, BroadcasterStats
+from synopticon_rtc.errors import SynopticonError
+from synopticon_rtc.events import PeerEvent, StateEvent
+from synopticon_rtc.faces import Detector, Face, FaceLandmarker, draw_faces
+from synopticon_rtc.media import Camera, FrameSource, Portrait, TestPattern, VideoFile
+from synopticon_rtc.pairing import Moment
+from synopticon_rtc.receiver import Receiver, ReceiverStats
+from synopticon_rtc.rtc import IceServer
+from synopticon_rtc.signaling import SignalingClient, SignalingServer
+
+__all__ = [
+    "Broadcaster",
+    "BroadcasterStats",
+    "Camera",
+    "Detector",
+    "Face",
+    "FaceLandmarker",
+    "FrameSource",
+    "IceServer",
+    "Moment",
+    "PeerEvent",
+    "Portrait",
+    "Receiver",
+    "ReceiverStats",
+    "SignalingClient",
+    "SignalingServer",
+    "StateEvent",
+    "SynopticonError",
+    "TestPattern",
+    "VideoFile",
+    "draw_faces",
+]

@@ -6,7 +6,7 @@ import logging
 import random
 import time
 from collections.abc import Generator
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -45,6 +45,10 @@ class Listener(Protocol):
 
     def received(self, message: AnyMessage) -> bool:
         """Take a message; False leaves it to the next listener."""
+        ...
+
+    def unclaimed(self, message: AnyMessage) -> bool:
+        """No listener took this message; True if it is dealt with now."""
         ...
 
     def failed(self, error: SignalingError) -> None:
@@ -88,6 +92,8 @@ class SignalingClient:
             )
         self.url = url
         self.session: str | None = None
+        self.ice_servers: Any = None  # what the server's welcome said of them, unchecked
+        self.claimed: set[str] = set()  # the broadcasters that receivers on this client are linked with
         self.reason = "not connected yet"
         self._listeners: list[Listener] = []
         self._outgoing: asyncio.Queue[str] = asyncio.Queue()
@@ -160,8 +166,11 @@ class SignalingClient:
             ):
                 try:
                     await self._converse(connection)
-                except (ConnectionClosed, TimeoutError, InvalidMessage) as error:
+                except (ConnectionClosed, TimeoutError) as error:
                     self._interrupted(error)
+                except asyncio.CancelledError:
+                    await connection.close()
+                    raise
         except SignalingError as error:
             failure = error
         except Exception as error:  # noqa: BLE001 - told to every listener
@@ -197,6 +206,7 @@ class SignalingClient:
             while not isinstance(welcome := self._decode(await connection.recv()), Connected | Configured):
                 pass
         session = welcome.session_id
+        self.ice_servers = welcome.ice_servers if isinstance(welcome, Connected) else None
         self.session = session
         self._missed = False
         self._settled.set()
@@ -239,9 +249,9 @@ class SignalingClient:
     def _dispatch(self, message: AnyMessage) -> None:
         if isinstance(message, Error):
             logger.info("signaling server: %s", message.error)
-        for listener in list(self._listeners):
-            if listener.received(message):
-                break
+        listeners = list(self._listeners)
+        if not any(listener.received(message) for listener in listeners):
+            any(listener.unclaimed(message) for listener in listeners)
 
     def _decode(self, data: str | bytes) -> AnyMessage | None:
         try:

@@ -31,7 +31,9 @@ State = Literal["seeking", "connecting", "connected", "interrupted", "closed"]
 REPEAT_AFTER = 1.0  # seconds without a reaction after which an offer or an answer is sent once more
 GIVE_UP_AFTER = 5.0  # seconds without an answer after which an offer is given up
 CONNECT_WITHIN = 15.0  # seconds from the answer to a connection, relays and slow networks included
+CROSSED_WITHIN = 1.0  # the same, where an answer of ours may have met another offer than its own
 SEEK_INTERVALS = (0.5, 1.0, 2.0)  # seconds between discoveries; the last goes on
+BATCH_WITHIN = 0.01  # seconds in which candidates are collected to be sent together
 EARLY_SESSIONS = 16  # strangers whose candidates are kept until their offer comes
 EARLY_CANDIDATES = 32  # candidates kept for each of them
 
@@ -105,12 +107,15 @@ class Link:
     session: str
     name: str
     takes_bye: bool
+    takes_more: bool
     phase: Literal["describing", "described", "connecting", "connected"] = "describing"
+    connect_within: float = CONNECT_WITHIN
     deadline: float = float("inf")
     repeat_at: float = float("inf")
     description: Offer | Answer | None = None
     offer: str = ""
     unsent: list[Candidate] = field(default_factory=list)
+    send_at: float = float("inf")
 
 
 class Handshake(ABC):
@@ -134,7 +139,8 @@ class Handshake(ABC):
 
     def next_tick(self) -> float:
         """When ``tick`` wants to be called next, ``inf`` for never."""
-        return min((min(link.deadline, link.repeat_at) for link in self.links.values()), default=float("inf"))
+        dues = (min(link.deadline, link.repeat_at, link.send_at) for link in self.links.values())
+        return min(dues, default=float("inf"))
 
     def link_with(self, session: str) -> Link | None:
         """The link with that session."""
@@ -156,19 +162,23 @@ class Handshake(ABC):
     def received(self, message: AnyMessage, now: float) -> list[Action]:
         """Take a message from the server; none back means that it was not for us."""
 
+    def unclaimed(self, message: AnyMessage) -> list[Action]:  # noqa: ARG002 - receivers override it
+        """Answer a message that was not for us, nor for anybody else on the same signaling connection."""
+        return []
+
     @abstractmethod
     def described(self, link: int, sdp: str, now: float) -> list[Action]:
         """The offer or answer that was asked for is there."""
 
-    def gathered(self, link: int, candidate: Candidate | None) -> list[Action]:
+    def gathered(self, link: int, candidate: Candidate | None, now: float) -> list[Action]:
         """A local candidate that the description does not hold is there."""
         known = self.links.get(link)
         if known is None or candidate is None:  # some pages throw on an end of candidates, and none needs it
             return []
-        if known.description is None:
-            known.unsent.append(candidate)
-            return []
-        return [self._to(known, Ice(candidate=candidate))]
+        known.unsent.append(candidate)
+        if known.description is not None:
+            known.send_at = min(known.send_at, now + BATCH_WITHIN)
+        return []
 
     def connected(self, link: int) -> list[Action]:
         """The peer connection is up."""
@@ -190,10 +200,12 @@ class Handshake(ABC):
         for link in list(self.links.values()):
             if now >= link.deadline:
                 actions += self._drop(link, self._overdue(link), now)
-            elif now >= link.repeat_at:
+                continue
+            if now >= link.repeat_at and link.description is not None:
                 link.repeat_at = float("inf")
-                if link.description is not None:
-                    actions.append(self._to(link, link.description))
+                actions.append(self._to(link, link.description))
+            if now >= link.send_at:
+                actions += self._candidates(link)
         return actions
 
     def stop(self, reason: str) -> list[Action]:
@@ -211,7 +223,7 @@ class Handshake(ABC):
 
     def _overdue(self, link: Link) -> str:
         if link.phase == "connecting":
-            return f"no connection within {CONNECT_WITHIN:g} s of the answer"
+            return f"no connection within {link.connect_within:g} s of the answer"
         return f"no answer within {GIVE_UP_AFTER:g} s"
 
     def _open(self, message: Relayed) -> Link:
@@ -221,6 +233,7 @@ class Handshake(ABC):
             session=message.source_session,
             name=name,
             takes_bye=message.accepts("control", "control/1"),
+            takes_more=message.accepts("ice", "more"),
         )
         self.links[link.id] = link
         return link
@@ -234,19 +247,22 @@ class Handshake(ABC):
 
     def _describe(self, link: Link, message: Offer | Answer) -> list[Action]:
         link.description = message
-        actions: list[Action] = [self._to(link, message)]
-        actions += [self._to(link, Ice(candidate=candidate)) for candidate in link.unsent]
-        link.unsent.clear()
-        return actions
+        return [self._to(link, message), *self._candidates(link)]
 
-    def _candidate(self, message: Ice) -> list[Action] | None:
-        """Take a candidate of a known peer."""
+    def _candidates(self, link: Link) -> list[Action]:
+        """Send what was gathered meanwhile: in one message where the peer can read that, else one by one."""
+        candidates, link.unsent, link.send_at = link.unsent, [], float("inf")
+        if candidates and link.takes_more:
+            return [self._to(link, Ice(candidate=candidates[0], more=candidates[1:]))]
+        return [self._to(link, Ice(candidate=candidate)) for candidate in candidates]
+
+    def _added(self, message: Ice) -> list[Action] | None:
+        """Take the candidates of a known peer; None if it is a stranger."""
         link = self.link_with(message.source_session)
         if link is None:
             return None
         link.repeat_at = float("inf")  # the peer reacted
-        candidate = message.candidate
-        return [AddCandidate(link.id, candidate if candidate and candidate.candidate else None)]
+        return [AddCandidate(link.id, candidate) for candidate in _candidates(message)]
 
     def _to(self, link: Link, message: Relayed) -> Send:
         return self._send(message, link.session)
@@ -261,6 +277,13 @@ class Handshake(ABC):
             "name": self.name or None,
         }
         return Send(type(message)(**fields))
+
+
+def _candidates(message: Ice) -> list[Candidate | None]:
+    """Give the candidates of a message; None, an empty one too, is the end of them."""
+    return [
+        candidate if candidate and candidate.candidate else None for candidate in (message.candidate, *message.more)
+    ]
 
 
 class BroadcasterHandshake(Handshake):
@@ -282,7 +305,7 @@ class BroadcasterHandshake(Handshake):
                 link = self.link_with(session)
                 return [] if link is None else self._end(link, f"the receiver left: {bye}", bye=False)
             case Ice():
-                return self._candidate(message) or []
+                return self._added(message) or []
             case _:
                 return []
 
@@ -345,6 +368,7 @@ class ReceiverHandshake(Handshake):
         self._seek_known = True
         self._seeks = 0
         self._seek_at = float("inf")
+        self._paced_until = float("-inf")
         self._early: dict[str, list[Candidate | None]] = {}
 
     @property
@@ -359,6 +383,7 @@ class ReceiverHandshake(Handshake):
     def opened(self, session: str, now: float) -> list[Action]:
         """Signaling is (again) there and gave us this session."""
         self._seek_known = True  # another server may know it
+        self._paced_until = now
         self._early.clear()
         actions = super().opened(session, now)
         if self.link is None and not any(isinstance(action, Notify) for action in actions):
@@ -374,7 +399,7 @@ class ReceiverHandshake(Handshake):
                 link = self.link_with(session)
                 return [] if link is None else self._drop(link, f"the broadcaster left: {bye}", now)
             case Ice():
-                actions = self._candidate(message)
+                actions = self._added(message)
                 if actions is None:
                     self._keep_early(message)
                 return actions or []
@@ -384,13 +409,23 @@ class ReceiverHandshake(Handshake):
             case _:
                 return []
 
+    def unclaimed(self, message: AnyMessage) -> list[Action]:
+        """Let a broadcaster go that nobody wants, so that it need not wait in vain."""
+        match message:
+            case Offer(source_session=session) if session not in self._taken() and message.accepts(
+                "control", "control/1"
+            ):
+                return [self._send(Ice(bye="another broadcaster was chosen"), session)]
+            case _:
+                return []
+
     def described(self, link: int, sdp: str, now: float) -> list[Action]:
         """The answer that was asked for is there."""
         known = self.links.get(link)
         if known is None:
             return []
         known.phase = "connecting"
-        known.deadline, known.repeat_at = now + CONNECT_WITHIN, now + REPEAT_AFTER
+        known.deadline, known.repeat_at = now + known.connect_within, now + REPEAT_AFTER
         return self._describe(known, Answer(sdp=SessionDescription("answer", sdp)))
 
     def tick(self, now: float) -> list[Action]:
@@ -413,18 +448,21 @@ class ReceiverHandshake(Handshake):
         if len(self.heard) < EARLY_SESSIONS:
             self.heard[session] = name
         actions: list[Action] = []
+        connect_within = CONNECT_WITHIN
         link = self.link
         if link is not None and link.session == session:
             if link.offer == message.sdp.sdp:  # repeated: our answer may have been lost
                 return [self._to(link, link.description)] if link.description and link.phase == "connecting" else []
+            if link.phase == "connecting":  # a page takes the answer on its way for one to the new offer, and is stuck
+                connect_within = CROSSED_WITHIN
             actions += self._end(link, "the broadcaster offered anew", bye=False)
         elif link is not None or session in self._taken() or self._want not in (None, session, name):
-            return self._decline(message)
+            return []
         link = self._open(message)
         link.offer = message.sdp.sdp
-        link.deadline = now + CONNECT_WITHIN
+        link.connect_within = connect_within
+        link.deadline = now + connect_within
         self._seek_at = float("inf")
-        self._seeks = 0
         return [
             *actions,
             Notify("connecting", session, f"{name or session} answered"),
@@ -432,32 +470,29 @@ class ReceiverHandshake(Handshake):
             *(AddCandidate(link.id, candidate) for candidate in self._early.pop(session, ())),
         ]
 
-    def _decline(self, message: Offer) -> list[Action]:
-        """Let a broadcaster go that is not wanted, so that it need not wait in vain."""
-        if message.source_session in self._taken() or not message.accepts("control", "control/1"):
-            return []
-        return [self._send(Ice(bye="another broadcaster was chosen"), message.source_session)]
-
     def _keep_early(self, message: Ice) -> None:
         if self.link is not None or (message.source_session not in self._early and len(self._early) >= EARLY_SESSIONS):
             return
         kept = self._early.setdefault(message.source_session, [])
         if len(kept) < EARLY_CANDIDATES:
-            kept.append(message.candidate if message.candidate and message.candidate.candidate else None)
+            kept += _candidates(message)[: EARLY_CANDIDATES - len(kept)]
 
     def _drop(self, link: Link, reason: str, now: float) -> list[Action]:
-        interrupted = link.phase == "connected"
         actions: list[Action] = [a for a in self._end(link, reason, bye=True) if not isinstance(a, Notify)]
-        if interrupted:
-            actions.append(Notify("interrupted", link.session, reason))
-        return [*actions, *self._seek_again(reason, now)]
+        if link.phase == "connected":
+            return [*actions, Notify("interrupted", link.session, reason), *self._seek_again(reason, now)]
+        actions.append(Notify("seeking", "", reason))
+        if now >= self._paced_until:
+            return [*actions, *self._seek(now)]
+        self._seek_at = self._paced_until  # what fails at once would otherwise be asked for in a loop
+        return actions
 
     def _seek_again(self, reason: str, now: float) -> list[Action]:
         self._seeks = 0
         return [Notify("seeking", "", reason), *self._seek(now)]
 
     def _seek(self, now: float) -> list[Action]:
-        self._seek_at = now + SEEK_INTERVALS[min(self._seeks, len(SEEK_INTERVALS) - 1)]
+        self._seek_at = self._paced_until = now + SEEK_INTERVALS[min(self._seeks, len(SEEK_INTERVALS) - 1)]
         self._seeks += 1
         if self.session is None:
             return []

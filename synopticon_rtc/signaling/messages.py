@@ -90,17 +90,20 @@ class Answer(Relayed, frozen=True, kw_only=True, tag="webrtc_answer"):
 class Ice(Relayed, frozen=True, tag="webrtc_ice"):
     """One candidate, or None for the end of candidates.
 
-    ``bye`` goes only to peers that accept it: the sender has let the connection go, and why.
+    Two keys go only to peers that accept them: ``more`` holds the candidates that came together with this one, and
+    ``bye`` says that the sender has let the connection go, and why.
     """
 
     candidate: Candidate | None = None
+    more: list[Candidate] = []
     bye: Any = None
 
 
 class Connected(Message, frozen=True, kw_only=True, tag="connected"):
-    """The server's welcome."""
+    """The server's welcome; ``ice_servers`` holds objects like W3C's RTCIceServer (WebRTC 4.2.2), if it names any."""
 
     session_id: str
+    ice_servers: Any = None
 
 
 class Configure(Message, frozen=True, kw_only=True, tag="configure"):

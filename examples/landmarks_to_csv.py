@@ -1,0 +1,31 @@
+"""Write the landmarks of the first broadcaster that answers to a CSV file: frame, time, face, landmark, x, y, z."""
+
+import asyncio
+import csv
+import os
+import sys
+from pathlib import Path
+
+from synopticon_rtc import Receiver
+
+URL = os.environ.get("SYNOPTICON_URL", "ws://localhost:8081/ws")
+FRAMES = 100
+
+
+async def main(path: Path) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["frame", "captured", "face", "landmark", "x", "y", "z"])
+        frame = 0
+        async with Receiver(URL, timeout=15) as receiver:
+            async for moment in receiver:
+                for index, face in enumerate(moment.faces):
+                    for landmark, (x, y, z) in enumerate(face.landmarks):
+                        writer.writerow([frame, moment.captured, index, landmark, f"{x:.5f}", f"{y:.5f}", f"{z:.5f}"])
+                frame += 1
+                if frame == FRAMES:
+                    break
+    print(f"{frame} frames in {path}")
+
+
+asyncio.run(main(Path(sys.argv[1] if len(sys.argv) > 1 else "landmarks.csv")))

@@ -1,0 +1,82 @@
+"""Kinds of command-line values that the commands share."""
+
+import re
+from typing import Any
+
+import click
+
+from synopticon_rtc.errors import InvalidIceServer
+from synopticon_rtc.rtc import IceServer
+
+BITRATE = re.compile(r"(\d+(?:\.\d+)?)([kM]?)")
+SIZE = re.compile(r"(\d+)x(\d+)")
+ADDRESS = re.compile(r"(?:(?P<host>[^\[\]:]+|\[[^\[\]]+\]):)?(?P<port>\d+)")
+ICE_SERVER = re.compile(r"(?P<scheme>stuns?|turns?):(?:(?P<user>[^:@]+):(?P<password>[^@]+)@)?(?P<rest>.+)")
+SMALLEST_SIDE, LARGEST_SIDE = 16, 8192
+
+
+class Size(click.ParamType[tuple[int, int]]):
+    """``1280x720``: width and height in pixels."""
+
+    name = "WxH"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:  # noqa: ANN401 - click's signature
+        """Read it."""
+        match = SIZE.fullmatch(str(value))
+        sides = tuple(map(int, match.groups())) if match else ()
+        if not match or not all(SMALLEST_SIDE <= side <= LARGEST_SIDE for side in sides):
+            self.fail(f"{value!r} is no size: give WIDTHxHEIGHT in pixels, like 1280x720, each 16 to 8192.", param, ctx)
+        return sides[0], sides[1]
+
+
+class Bitrate(click.ParamType[int]):
+    """``1.5M``, ``800k`` or ``800000``: bit/s."""
+
+    name = "BIT/S"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401 - click's signature
+        """Read it."""
+        match = BITRATE.fullmatch(str(value))
+        rate = round(float(match[1]) * {"": 1, "k": 1e3, "M": 1e6}[match[2]]) if match else 0
+        if not 50_000 <= rate <= 50_000_000:  # noqa: PLR2004 - said in the message
+            self.fail(f"{value!r} is no bit rate: give one like 1.5M, 800k or 800000, 50k to 50M.", param, ctx)
+        return rate
+
+
+class Address(click.ParamType[tuple[str, int]]):
+    """``[HOST:]PORT`` to listen on."""
+
+    name = "[HOST:]PORT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:  # noqa: ANN401 - click's signature
+        """Read it."""
+        match = ADDRESS.fullmatch(str(value))
+        if not match or int(match["port"]) > 65535:  # noqa: PLR2004 - the largest port
+            self.fail(f"{value!r} is no address to listen on: give PORT or HOST:PORT, like 127.0.0.1:8081.", param, ctx)
+        return (match["host"] or "127.0.0.1").strip("[]"), int(match["port"])
+
+
+class IceServerURL(click.ParamType[IceServer]):
+    """``stun:HOST[:PORT]`` or ``turn:USER:PASSWORD@HOST[:PORT][?transport=tcp]`` (RFC 7064, RFC 7065)."""
+
+    name = "URL"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> IceServer:  # noqa: ANN401 - click's signature
+        """Read it."""
+        match = ICE_SERVER.fullmatch(str(value))
+        if not match or match["scheme"].startswith("turn") != bool(match["user"]):
+            self.fail(f"{value!r} is no ICE server: give stun:HOST:PORT or turn:USER:PASSWORD@HOST:PORT.", param, ctx)
+        try:
+            return IceServer(f"{match['scheme']}:{match['rest']}", match["user"], match["password"])
+        except InvalidIceServer as error:
+            self.fail(str(error), param, ctx)
+
+
+ice_server_option = click.option(
+    "--ice-server",
+    "ice_servers",
+    type=IceServerURL(),
+    multiple=True,
+    help="STUN or TURN server for peers behind NAT, may be repeated. None is asked unless named.",
+)
+duration_option = click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Seconds to run.")

@@ -1,0 +1,170 @@
+"""``python -m synopticon_rtc.broadcast``: send a camera, or another source, and the faces in it."""
+
+import asyncio
+import contextlib
+import dataclasses
+import time
+from typing import get_args
+
+import click
+
+from synopticon_rtc._cli import Command, Output
+from synopticon_rtc._options import Address, Bitrate, Size, duration_option, ice_server_option
+from synopticon_rtc._status import Rates, Status
+from synopticon_rtc.broadcaster import Broadcaster
+from synopticon_rtc.events import PeerEvent
+from synopticon_rtc.faces import FaceLandmarker
+from synopticon_rtc.media import Codec, parse_source
+from synopticon_rtc.rtc import IceServer
+from synopticon_rtc.signaling import SignalingServer
+
+DEFAULT_URL = "ws://localhost:8081/ws"
+DEFAULT_ADDRESS = ("127.0.0.1", 8081)
+STATUS_INTERVAL = 1.0  # seconds
+SHOWN = 8  # receivers listed in the status
+
+
+@click.command("broadcast", cls=Command)
+@click.option("--url", help="Signaling server to use, like ws://localhost:8081/ws.")
+@click.option("--serve", type=Address(), help="Run a signaling server of our own here, with the viewer page.")
+@click.option(
+    "--source",
+    default="0",
+    show_default=True,
+    help="Camera (0, /dev/video0), video file or URL, portrait (a photograph that moves), or test (a test card).",
+)
+@click.option("--size", type=Size(), default="1280x720", show_default=True, help="Size of the picture.")
+@click.option("--fps", type=click.FloatRange(1, 120), default=30, show_default=True, help="Frames a second.")
+@click.option("--faces", type=click.IntRange(0, 10), default=1, show_default=True, help="Faces to look for at most.")
+@click.option("--model", help="Face model (face_landmarker.task) instead of the one found or fetched.")
+@click.option("--codec", type=click.Choice(["auto", *get_args(Codec)]), default="auto", show_default=True)
+@click.option("--bitrate", type=Bitrate(), default="1.5M", show_default=True, help="Of the video, like 1.5M or 800k.")
+@click.option("--name", default="", help="Name by which receivers see and choose this broadcaster.")
+@ice_server_option
+@duration_option
+async def main(
+    url: str | None,
+    serve: tuple[str, int] | None,
+    source: str,
+    size: tuple[int, int],
+    fps: float,
+    faces: int,
+    model: str | None,
+    codec: str,
+    bitrate: int,
+    name: str,
+    ice_servers: tuple[IceServer, ...],
+    duration: float | None,
+    output: Output,
+) -> None:
+    """Send a camera, or another source, and the faces in it to every receiver that asks.
+
+    Without --url and --serve, the signaling server at ws://localhost:8081/ws is used, or started if there is none.
+    """
+    if url and serve:
+        raise click.UsageError("--url and --serve exclude each other: use a server, or be one.")
+    frames = parse_source(source, size=size, fps=fps)
+    async with contextlib.AsyncExitStack() as stack:
+        viewer = ""
+        if url is None and serve is None:
+            url, serve = (DEFAULT_URL, None) if await _somebody_listens() else (None, DEFAULT_ADDRESS)
+        if url is None:
+            server = await stack.enter_async_context(SignalingServer(*(serve or DEFAULT_ADDRESS)))
+            url, viewer = server.url, server.viewer
+        broadcaster = Broadcaster(
+            url,
+            frames,
+            faces=FaceLandmarker(max_faces=faces, model=model) if faces else None,
+            name=name,
+            codecs=("h264", "vp8") if codec == "h264" else ("vp8", "h264"),
+            bitrate=bitrate,
+            fps=fps,
+            ice_servers=ice_servers,
+        )
+        report = _Report(broadcaster, output, source=source, viewer=viewer)
+        stack.callback(report.summarize)
+        await stack.enter_async_context(broadcaster)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(duration):
+                await report.follow()
+
+
+async def _somebody_listens() -> bool:
+    try:
+        async with asyncio.timeout(2):
+            _, writer = await asyncio.open_connection("localhost", DEFAULT_ADDRESS[1])
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return True
+
+
+class _Report:
+    """Tells people or programs what a broadcaster does."""
+
+    def __init__(self, broadcaster: Broadcaster, output: Output, *, source: str, viewer: str) -> None:
+        self._broadcaster = broadcaster
+        self._output = output
+        self._viewer = viewer
+        self._status = Status(f"synopticon · {broadcaster.name or source}", enabled=not output.json)
+        self._rates = Rates()
+        self._begun = time.monotonic()
+        broadcaster.events.subscribe(self._peer)
+
+    async def follow(self) -> None:
+        """Report until the broadcaster is closed."""
+        signaling = self._broadcaster.signaling
+        session = await signaling.wait_open()
+        self._begun = time.monotonic()
+        self._output.event("ready", url=signaling.url, session=session, viewer=self._viewer or None)
+        if not self._status.shown:
+            self._output.say("\n".join(f"{label:<10} {text}" for label, text in self._addresses().items()))
+        closed = asyncio.create_task(self._broadcaster.wait_closed())
+        try:
+            with self._status.show():
+                while not closed.done():
+                    self._tick()
+                    await asyncio.wait([closed], timeout=STATUS_INTERVAL)
+            await closed
+        finally:
+            closed.cancel()
+
+    def summarize(self) -> None:
+        """Say what it came to."""
+        stats = self._broadcaster.stats
+        fps = round(stats.frames / max(time.monotonic() - self._begun, 1e-3), 2)
+        self._output.event("summary", fps=fps, **dataclasses.asdict(stats))
+        self._output.say(f"{stats.frames} frames at {fps:.1f} fps, {stats.frames_with_faces} with faces")
+
+    def _addresses(self) -> dict[str, str]:
+        rows = {"viewer": self._viewer} if self._viewer else {}
+        return rows | {"signaling": self._broadcaster.signaling.url}
+
+    def _tick(self) -> None:
+        stats = self._broadcaster.stats
+        rates = self._rates.update(fps=stats.frames, detections=stats.detected, bitrate=stats.bytes * 8)
+        self._output.event(
+            "stats",
+            **{name: round(rate, 1) for name, rate in rates.items()},
+            **dataclasses.asdict(stats),
+        )
+        peers = self._broadcaster.peers
+        self._status.update(
+            self._addresses()
+            | {
+                "video": f"{stats.width}x{stats.height}   {rates['fps']:.1f} fps   {rates['bitrate'] / 1e6:.2f} Mbit/s",
+                "faces": f"{stats.faces}   looked for {rates['detections']:.1f} times a second",
+                "receivers": "\n".join([str(len(peers)), *(f"{session}" for session in peers[:SHOWN])]),
+            }
+        )
+
+    def _peer(self, event: PeerEvent) -> None:
+        self._output.event("peer", session=event.session, state=event.state, reason=event.reason)
+        if not self._status.shown:
+            self._output.say(f"peer {event.session} {event.state}: {event.reason}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""What happens to connections, told to whoever wants to know."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from synopticon_rtc.signaling.handshake import State
+
+E = TypeVar("E")
+
+KEPT = 256  # events kept for an iteration that lags behind
+
+
+@dataclass(frozen=True, slots=True)
+class PeerEvent:
+    """A receiver's connection with a broadcaster changed.
+
+    Attributes:
+        session: The receiver's signaling session.
+        state: ``connecting``, ``connected`` or ``closed``.
+        reason: Why, in words for people.
+    """
+
+    session: str
+    state: State
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StateEvent:
+    """A receiver's own state changed.
+
+    Attributes:
+        state: ``seeking``, ``connecting``, ``connected``, ``interrupted`` or ``closed``.
+        reason: Why, in words for people.
+        session: The broadcaster's signaling session, empty while there is none.
+        name: The broadcaster's name, empty where it gave none.
+    """
+
+    state: State
+    reason: str
+    session: str = ""
+    name: str = ""
+
+
+class Events(Generic[E]):
+    """Events as a callback or as an async iteration, any number of both.
+
+    An iteration sees what happens from its start on, and ends when the object that the events are of is closed.
+    """
+
+    def __init__(self) -> None:
+        self._callbacks: list[Callable[[E], None]] = []
+        self._iterations: list[tuple[deque[E], asyncio.Event]] = []
+        self._closed = False
+
+    def subscribe(self, callback: Callable[[E], None]) -> Callable[[], None]:
+        """Call ``callback`` with every event from now on; returns what ends that."""
+        self._callbacks.append(callback)
+        return lambda: self._callbacks.remove(callback)
+
+    def emit(self, event: E) -> None:
+        """Tell everybody."""
+        for callback in list(self._callbacks):
+            callback(event)
+        for waiting, filled in self._iterations:
+            waiting.append(event)
+            filled.set()
+
+    def close(self) -> None:
+        """End all iterations, after what they have not seen yet."""
+        self._closed = True
+        for _, filled in self._iterations:
+            filled.set()
+
+    async def __aiter__(self) -> AsyncIterator[E]:
+        iteration: tuple[deque[E], asyncio.Event] = (deque(maxlen=KEPT), asyncio.Event())
+        self._iterations.append(iteration)
+        waiting, filled = iteration
+        try:
+            while waiting or not self._closed:
+                await filled.wait()
+                filled.clear()
+                while waiting:
+                    yield waiting.popleft()
+        finally:
+            self._iterations.remove(iteration)

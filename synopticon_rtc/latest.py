@@ -1,0 +1,39 @@
+"""A slot that holds the newest item."""
+
+import asyncio
+import time
+from collections import deque
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Latest(Generic[T]):
+    """Hands the newest item from one task to another: what was not taken in time gives way to the next.
+
+    Args:
+        linger: Seconds in which an item gives way to none, so that items which come in a burst are all taken by a task
+            that waits for them.
+    """
+
+    def __init__(self, linger: float = 0.0) -> None:
+        self._linger = linger
+        self._items: deque[tuple[float, T]] = deque()
+        self._filled = asyncio.Event()
+
+    def put(self, item: T) -> list[T]:
+        """Put an item and return those that give way to it."""
+        now = time.monotonic()
+        replaced = []
+        while self._items and now - self._items[0][0] >= self._linger:
+            replaced.append(self._items.popleft()[1])
+        self._items.append((now, item))
+        self._filled.set()
+        return replaced
+
+    async def get(self) -> T:
+        """Wait for an item and take it."""
+        while not self._items:
+            self._filled.clear()
+            await self._filled.wait()
+        return self._items.popleft()[1]

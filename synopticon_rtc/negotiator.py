@@ -1,0 +1,229 @@
+"""Carries out a handshake: between a signaling client and peer connections."""
+
+import asyncio
+import functools
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Self
+
+import msgspec
+
+from synopticon_rtc.errors import InvalidIceServer, SignalingError, SynopticonError
+from synopticon_rtc.rtc import IceServer, PeerConnection
+from synopticon_rtc.signaling.client import SignalingClient
+from synopticon_rtc.signaling.handshake import (
+    Action,
+    AddCandidate,
+    ApplyAnswer,
+    Close,
+    CreateAnswer,
+    CreateOffer,
+    Handshake,
+    Notify,
+    Send,
+)
+from synopticon_rtc.signaling.messages import AnyMessage, Candidate
+
+logger = logging.getLogger(__name__)
+
+
+class _NamedServer(msgspec.Struct):
+    """A server as W3C's RTCIceServer describes it (WebRTC 4.2.2)."""
+
+    urls: str | list[str]
+    username: str | None = None
+    credential: str | None = None
+
+
+def _listed(urls: str | list[str]) -> list[str]:
+    return [urls] if isinstance(urls, str) else urls
+
+
+@dataclass(slots=True, eq=False)
+class _Peer:
+    """A peer connection, and the steps that are taken on it in order."""
+
+    session: str
+    connection: PeerConnection
+    steps: asyncio.Queue[Callable[[], Awaitable[None]]] = field(default_factory=asyncio.Queue)
+    task: asyncio.Task[None] | None = None
+
+
+class Negotiator:
+    """Drives one handshake: feeds it messages, time and the news of peer connections, and does what it says.
+
+    Every link has a task of its own, so a peer that is slow holds up nobody else.
+
+    Args:
+        client: Where messages come from and go to.
+        handshake: What decides.
+        open_peer: Makes the peer connection that an action asks for.
+        close_peer: Told that the peer connection of a link is closing.
+        notify: Told of every change of state.
+        failed: Told that signaling is gone for good.
+    """
+
+    def __init__(
+        self,
+        client: SignalingClient,
+        handshake: Handshake,
+        *,
+        open_peer: Callable[[CreateOffer | CreateAnswer], PeerConnection],
+        close_peer: Callable[[int], None],
+        notify: Callable[[Notify], None],
+        failed: Callable[[SignalingError], None],
+    ) -> None:
+        self.handshake = handshake
+        self.failed = failed
+        self._client = client
+        self._open_peer = open_peer
+        self._close_peer = close_peer
+        self._notify = notify
+        self._peers: dict[int, _Peer] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        await self._client.__aenter__()
+        self._client.listen(self)
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        self._client.leave(self)
+        self._perform(self.handshake.stop("closed"))
+        if self._timer is not None:
+            self._timer.cancel()
+        try:
+            await self._client.flush()
+            if self._closing:
+                await asyncio.wait(self._closing)
+        finally:
+            await self._client.__aexit__(*exception)
+
+    def ice_servers(self) -> tuple[IceServer, ...]:
+        """The STUN and TURN servers that the signaling server names."""
+        if self._client.ice_servers is None:
+            return ()
+        try:
+            named = msgspec.convert(self._client.ice_servers, list[_NamedServer])
+            urls = [(url, server) for server in named for url in _listed(server.urls)]
+            return tuple(IceServer(url, server.username, server.credential) for url, server in urls)
+        except (msgspec.ValidationError, InvalidIceServer) as error:
+            logger.warning("the ICE servers that the signaling server names are not used: %s", error)
+            return ()
+
+    # What the signaling client tells
+
+    def opened(self, session: str) -> None:
+        """Signaling is (again) there and gave us this session."""
+        self._perform(self.handshake.opened(session, self._loop.time()))
+
+    def received(self, message: AnyMessage) -> bool:
+        """Take a message; False leaves it to others."""
+        actions = self.handshake.received(message, self._loop.time())
+        self._perform(actions)
+        return bool(actions)
+
+    def unclaimed(self, message: AnyMessage) -> bool:
+        """Let go of what nobody took."""
+        actions = self.handshake.unclaimed(message)
+        self._perform(actions)
+        return bool(actions)
+
+    # What peer connections tell
+
+    def changed(self, link: int, state: str) -> None:
+        """The peer connection of a link changed its state."""
+        if state == "connected":
+            self._perform(self.handshake.connected(link))
+        elif state in ("failed", "closed"):
+            self.lost(link, f"the connection {'failed' if state == 'failed' else 'was closed by the other side'}")
+
+    def lost(self, link: int, reason: str) -> None:
+        """The peer connection of a link is of no use any more."""
+        self._perform(self.handshake.lost(link, reason, self._loop.time()))
+
+    def gathered(self, link: int, candidate: Candidate | None) -> None:
+        """A local candidate came after the description was sent."""
+        self._perform(self.handshake.gathered(link, candidate, self._loop.time()))
+
+    # Within
+
+    def _perform(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case Send(message):
+                    self._client.send(message)
+                case CreateOffer() | CreateAnswer():
+                    self._open(action)
+                case ApplyAnswer(link, sdp):
+                    peer = self._peers[link]
+                    peer.steps.put_nowait(functools.partial(peer.connection.set_answer, sdp))
+                case AddCandidate(link, candidate):
+                    peer = self._peers[link]
+                    peer.steps.put_nowait(functools.partial(self._add_candidate, peer, candidate))
+                case Close(link):
+                    self._close(link)
+                case Notify(state, session, reason):
+                    logger.info("%s%s: %s", f"peer {session} " if session else "", state, reason)
+                    self._notify(action)
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        due = self.handshake.next_tick()
+        self._timer = None if due == float("inf") else self._loop.call_at(due, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._perform(self.handshake.tick(self._loop.time()))
+
+    def _open(self, action: CreateOffer | CreateAnswer) -> None:
+        peer = _Peer(action.session, self._open_peer(action))
+        self._peers[action.link] = peer
+        peer.steps.put_nowait(functools.partial(self._describe, action, peer.connection))
+        peer.task = asyncio.create_task(self._work(action.link, peer), name=f"peer {action.session}")
+
+    async def _describe(self, action: CreateOffer | CreateAnswer, connection: PeerConnection) -> None:
+        match action:
+            case CreateOffer():
+                sdp = await connection.offer()
+            case CreateAnswer(asked=offer):
+                sdp = await connection.answer(offer.sdp.sdp)
+        self._perform(self.handshake.described(action.link, sdp, self._loop.time()))
+
+    async def _add_candidate(self, peer: _Peer, candidate: Candidate | None) -> None:
+        try:
+            if candidate is None:
+                await peer.connection.add_candidate(None, None, None)
+            else:
+                text, mid, index = candidate.candidate, candidate.sdp_mid, candidate.sdp_m_line_index
+                await peer.connection.add_candidate(text, mid, index)
+        except SynopticonError as error:
+            logger.warning("peer %s: %s", peer.session, error)
+
+    async def _work(self, link: int, peer: _Peer) -> None:
+        try:
+            while True:
+                step = await peer.steps.get()
+                await step()
+        except SynopticonError as error:
+            logger.warning("peer %s: %s", peer.session, error)
+            self.lost(link, str(error))
+
+    def _close(self, link: int) -> None:
+        peer = self._peers.pop(link, None)
+        if peer is not None:
+            self._close_peer(link)
+            closing = asyncio.create_task(self._finish(peer), name=f"closing {peer.session}")
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+
+    async def _finish(self, peer: _Peer) -> None:
+        if peer.task is not None:
+            peer.task.cancel()
+            await asyncio.wait([peer.task])
+        await peer.connection.close()

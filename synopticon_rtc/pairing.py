@@ -1,0 +1,116 @@
+"""Brings each frame and its faces together again, whichever comes first."""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import av
+
+from synopticon_rtc.faces import Face
+from synopticon_rtc.faces.wire import FacesMessage
+
+Sync = Literal["exact", "latest"]
+
+REMEMBERED = 128  # faces messages kept for frames that are yet to come
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Moment:
+    """A decoded frame with its faces.
+
+    Attributes:
+        frame: The frame; its ``pts`` is the RTP timestamp, its ``time_base`` 1/90000 s.
+        faces: The faces found in it, or with ``sync="latest"`` the newest known when it came.
+        detected: Whether ``faces`` is what was found in this very frame: False where no detection ran on it, or its
+            result was lost or late.
+        captured: When the frame was captured, seconds since the epoch on the broadcaster's clock; None where it did not
+            tell.
+    """
+
+    frame: av.VideoFrame
+    faces: tuple[Face, ...]
+    detected: bool
+    captured: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiting:
+    frame: av.VideoFrame
+    timestamp: int
+    deadline: float
+
+
+def _after(one: int, other: int) -> bool:
+    """Whether RTP timestamp ``one`` is later than ``other``; they wrap at 2^32 (RFC 3550, section 5.1)."""
+    return 0 < (one - other) % 2**32 < 2**31
+
+
+class Pairing:
+    """Pairs the frames and the faces messages of one connection by their RTP timestamp.
+
+    Both are fed in with the time, any clock in seconds, and moments come out in the order of their frames.
+
+    Args:
+        sync: ``exact`` holds a frame back until its faces are there, at most ``wait`` seconds; ``latest`` gives it the
+            newest faces at once.
+        wait: How long a frame waits for its faces, seconds.
+    """
+
+    def __init__(self, sync: Sync = "exact", wait: float = 0.05) -> None:
+        self.expected = False
+        self._exact = sync == "exact"
+        self._wait = wait
+        self._waiting: deque[_Waiting] = deque()
+        self._messages: dict[int, FacesMessage] = {}
+        self._newest: FacesMessage | None = None
+
+    def next_tick(self) -> float:
+        """When ``tick`` wants to be called, ``inf`` for never."""
+        return self._waiting[0].deadline if self._waiting else float("inf")
+
+    def frame(self, frame: av.VideoFrame, timestamp: int, now: float) -> Iterator[Moment]:
+        """A frame was decoded."""
+        # A sender that gives its faces no timestamp can't be paired with, only followed.
+        anonymous = self._newest is not None and self._newest.rtp_timestamp is None
+        if not self._exact or not self.expected or anonymous:
+            newest = self._newest
+            own = newest is not None and newest.rtp_timestamp == timestamp
+            yield Moment(frame, newest.faces if newest else (), own, newest.capture_time if newest and own else None)
+            return
+        self._waiting.append(_Waiting(frame, timestamp, now + self._wait))
+        yield from self._release(now)
+
+    def message(self, message: FacesMessage, now: float) -> Iterator[Moment]:
+        """A faces message came."""
+        timestamp = message.rtp_timestamp
+        newest = self._newest.rtp_timestamp if self._newest else None
+        if message.detected and (timestamp is None or newest is None or _after(timestamp, newest)):
+            self._newest = message
+        if timestamp is not None and self._exact:
+            self._messages[timestamp] = message
+            while len(self._messages) > REMEMBERED:
+                del self._messages[next(iter(self._messages))]
+            yield from self._release(now)
+
+    def tick(self, now: float) -> Iterator[Moment]:
+        """Time has passed."""
+        return self._release(now)
+
+    def _release(self, now: float) -> Iterator[Moment]:
+        """Give out frames from the oldest on, up to the first that may yet get its faces."""
+        while self._waiting:
+            head = self._waiting[0]
+            message = self._messages.pop(head.timestamp, None)
+            if message is None and now < head.deadline and not self._overtaken(head.timestamp):
+                return
+            self._waiting.popleft()
+            if message is None:
+                yield Moment(head.frame, (), detected=False, captured=None)
+            else:
+                yield Moment(head.frame, message.faces, message.detected, message.capture_time)
+
+    def _overtaken(self, timestamp: int) -> bool:
+        """Whether faces of a later frame are there: then none were looked for in this one, or they were lost."""
+        newest = self._newest.rtp_timestamp if self._newest else None
+        return newest is not None and _after(newest, timestamp)

@@ -1,0 +1,208 @@
+// One peer connection with one broadcaster.
+
+import { ClockOffset, now } from "./clock.js";
+import { decodeFaces, decodeJson } from "./faces.js";
+
+const CONNECT_LIMIT = 15_000; // ms from the offer to a connection, relays and slow networks included
+const SILENCE_LIMIT = 2_400; // ms without a packet or message after which the broadcaster is gone
+const PING_INTERVAL = 1_000;
+const WATCH_INTERVAL = 250;
+
+export class Connection {
+  #peer;
+  #on;
+  #applied; // resolves when the offer is applied, and candidates may come
+  #answered; // resolves when the answer is out, and our candidates may follow
+  #control = null;
+  #clock = new ClockOffset();
+  #timers = [];
+  #started = now();
+  #heard = now();
+  #looked = now();
+  #video = { id: null, packets: 0, bytes: 0, time: 0 };
+  #undecodable = false;
+
+  /** Whether it came to connect. */
+  up = false;
+  /** Bits of video in a second, null before they are known. */
+  bitrate = null;
+
+  /**
+   * Take a broadcaster's offer.
+   *
+   * @param {object} offer the `webrtc_offer` message
+   * @param {RTCIceServer[]} iceServers
+   * @param {object} on `answer(sdp)`, `candidate(candidate)`, `up()`, `track(track)`, `faces(message)`,
+   *   `end(reason, left)` (once; `left` where the broadcaster said goodbye), `log(text)`
+   */
+  constructor(offer, iceServers, on) {
+    this.source = offer.sourceSession;
+    this.name = displayName(offer);
+    this.sdp = offer.sdp.sdp;
+    this.acceptsBye = acceptsBye(offer);
+    this.#on = on;
+    this.#peer = new RTCPeerConnection({ iceServers });
+    this.#peer.ontrack = ({ track, receiver }) => this.#track(track, receiver);
+    this.#peer.ondatachannel = ({ channel }) => this.#channel(channel);
+    this.#peer.onicecandidate = ({ candidate }) => {
+      if (candidate?.candidate) this.#answered.then(() => this.#on.candidate(candidate.toJSON()));
+    };
+    this.#peer.onconnectionstatechange = () => this.#changed();
+    this.#applied = this.#peer.setRemoteDescription(offer.sdp);
+    this.#answered = this.#applied.then(() => this.#answer());
+    this.#answered.catch((error) => this.#end(`the offer cannot be taken: ${error.message}`));
+    this.#timers.push(setInterval(() => this.#watch(), WATCH_INTERVAL));
+    this.#timers.push(setInterval(() => this.#measure(), PING_INTERVAL));
+  }
+
+  /** How far the broadcaster's clock is ahead of `now()`, ms; null where it is not known. */
+  get clockOffset() {
+    return this.#clock.value;
+  }
+
+  /** Send the answer once more. */
+  repeatAnswer() {
+    this.#answered.then(() => this.#on.answer(this.#peer.localDescription), () => {});
+  }
+
+  /** Take a candidate of the broadcaster, at any time after its offer. */
+  addCandidate(candidate) {
+    if (!candidate?.candidate) return; // the end of candidates, which nothing waits for
+    this.#applied.then(() => this.#peer.addIceCandidate(candidate)).catch((error) => {
+      if (this.#timers.length > 0) this.#on.log(`A candidate was dropped: ${error.message}`);
+    });
+  }
+
+  /** Close without a word to the owner; with a reason, say goodbye to the broadcaster. */
+  close(reason) {
+    this.#timers.splice(0).forEach(clearInterval);
+    if (reason) this.#say({ type: "bye", reason });
+    if (this.#control !== null) this.#control.onclose = null;
+    this.#control = null;
+    this.#peer.onconnectionstatechange = this.#peer.onicecandidate = null;
+    this.#peer.ondatachannel = this.#peer.ontrack = null;
+    this.#peer.close();
+  }
+
+  /** A frame came to the screen. */
+  sawFrame() {
+    this.#heard = now();
+  }
+
+  async #answer() {
+    const answer = await this.#peer.createAnswer();
+    await this.#peer.setLocalDescription(answer);
+    this.#on.answer(this.#peer.localDescription);
+  }
+
+  #changed() {
+    const state = this.#peer.connectionState;
+    if (state === "connected" && !this.up) {
+      this.up = true;
+      this.#heard = now();
+      this.#on.up();
+    } else if (state === "failed" || state === "closed") {
+      this.#end(this.up ? "the connection failed" : "no way to reach the broadcaster was found");
+    }
+  }
+
+  #track(track, receiver) {
+    if (track.kind !== "video") return;
+    if ("jitterBufferTarget" in receiver) receiver.jitterBufferTarget = 0;
+    else if ("playoutDelayHint" in receiver) receiver.playoutDelayHint = 0;
+    this.#on.track(track);
+  }
+
+  #channel(channel) {
+    channel.binaryType = "arraybuffer";
+    if (channel.label === "control" && channel.protocol === "control/1") {
+      this.#control = channel;
+      channel.onopen = () => this.#ping();
+      channel.onmessage = ({ data }) => this.#controlled(data);
+      channel.onclose = () => this.#end("the broadcaster closed the connection");
+      if (channel.readyState === "open") this.#ping();
+    } else {
+      channel.onmessage = ({ data }) => this.#faces(data);
+    }
+    this.#on.log(`Data channel “${channel.label}” is open${channel.protocol && `, protocol ${channel.protocol}`}`);
+  }
+
+  #faces(data) {
+    this.#heard = now();
+    let message;
+    try {
+      message = typeof data === "string" ? decodeJson(data) : decodeFaces(data);
+    } catch (error) {
+      if (!this.#undecodable) this.#on.log(`A faces message was dropped: ${error.message}`);
+      this.#undecodable = true; // said once
+      return;
+    }
+    this.#on.faces(message);
+  }
+
+  #controlled(data) {
+    const received = now();
+    this.#heard = received;
+    let message;
+    try {
+      message = JSON.parse(data);
+    } catch {
+      return;
+    }
+    if (message?.type === "ping") this.#say({ type: "pong", t: message.t, time: now() });
+    else if (message?.type === "pong" && Number.isFinite(message.t) && Number.isFinite(message.time)) {
+      this.#clock.add(message.t, received, message.time);
+    } else if (message?.type === "bye") this.#end(`the broadcaster left: ${message.reason}`, true);
+  }
+
+  #ping() {
+    this.#say({ type: "ping", t: now() });
+  }
+
+  #say(message) {
+    if (this.#control?.readyState === "open") this.#control.send(JSON.stringify(message));
+  }
+
+  #watch() {
+    const time = now();
+    if (time - this.#looked > 4 * WATCH_INTERVAL) this.#heard = time; // we slept: what came meanwhile is not read yet
+    this.#looked = time;
+    if (!this.up && time - this.#started > CONNECT_LIMIT) {
+      this.#end(`no connection within ${CONNECT_LIMIT / 1_000} s`);
+    } else if (this.up && time - this.#heard > SILENCE_LIMIT) {
+      this.#end(`nothing came for ${SILENCE_LIMIT / 1_000} s`);
+    }
+  }
+
+  async #measure() {
+    this.#ping();
+    const stats = await this.#peer.getStats().catch(() => new Map()); // closed meanwhile
+    for (const { type, kind, id, timestamp, packetsReceived, bytesReceived } of stats.values()) {
+      if (type !== "inbound-rtp" || kind !== "video") continue;
+      const before = this.#video;
+      this.#video = { id, packets: packetsReceived, bytes: bytesReceived, time: timestamp };
+      // A hidden page is shown no frames, and yet they come.
+      if (document.hidden && packetsReceived > before.packets) this.#heard = now();
+      if (before.id === id && timestamp > before.time) {
+        this.bitrate = ((bytesReceived - before.bytes) * 8_000) / (timestamp - before.time);
+      }
+      return;
+    }
+  }
+
+  #end(reason, left = false) {
+    if (this.#timers.length === 0) return; // closed already
+    this.close();
+    this.#on.end(reason, left);
+  }
+}
+
+/** What people call the sender of an offer. */
+export function displayName({ name, sourceSession }) {
+  return typeof name === "string" && name.trim() ? name.trim().slice(0, 80) : `Broadcaster …${sourceSession.slice(-4)}`;
+}
+
+/** Whether the sender of an offer wants to be told when it is let go. */
+export function acceptsBye({ accept }) {
+  return Array.isArray(accept?.control) && accept.control.includes("control/1");
+}

@@ -1,0 +1,189 @@
+// The page: shows what a receiver finds, and says how it goes.
+
+import { MODES, Overlay } from "./overlay.js";
+import { Player } from "./player.js";
+import { Receiver } from "./receiver.js";
+
+const LOG_LINES = 200;
+const SHOW_INTERVAL = 500; // ms between updates of the figures
+
+const $ = (id) => document.getElementById(id);
+const { body } = document;
+const query = new URLSearchParams(location.search);
+const from = query.get("from");
+const url = query.get("url") ?? `${location.protocol === "https:" ? "wss:" : "ws:"}//${location.host}/ws`;
+
+// The stream
+
+const video = $("video");
+const overlay = new Overlay($("overlay"), video);
+const player = new Player(video, overlay, {
+  clockOffset: () => receiver.connection?.clockOffset ?? null,
+  frame() {
+    receiver.connection?.sawFrame();
+    if (!body.hasAttribute("data-picture")) show();
+  },
+});
+let shown = null; // the connection whose picture the player has
+const receiver = new Receiver(url, from, {
+  changed() {
+    if (receiver.connection !== shown) player.stop();
+    shown = receiver.connection;
+    show();
+  },
+  track: (track) => start(player.play(track)),
+  faces: (message) => player.take(message),
+  log,
+});
+
+async function start(playing) {
+  try {
+    await playing;
+    $("play").hidden = true;
+  } catch (error) {
+    if (error.name === "AbortError") return; // another track took its place
+    log(`The browser does not start the video: ${error.message}`);
+    $("play").hidden = false;
+  }
+}
+$("play").onclick = () => start(video.play());
+
+addEventListener("pagehide", () => receiver.close("the viewer was closed"));
+addEventListener("pageshow", ({ persisted }) => {
+  if (persisted) location.reload();
+});
+
+// What it says
+
+function describe() {
+  switch (receiver.state) {
+    case "connected":
+      return player.moving || (player.picture && document.hidden)
+        ? ["Live", ""]
+        : ["Connected, waiting for the picture…", ""];
+    case "connecting":
+      return ["Connecting…", receiver.connection.name];
+    case "interrupted":
+      return ["Connection interrupted, trying again…", ""];
+    case "unreachable":
+      return ["The signaling server is not reachable, trying again…", url];
+    default:
+      return [
+        from === null ? "Looking for a broadcaster…" : `Looking for “${from}”…`,
+        "The picture appears here by itself as soon as one starts.",
+      ];
+  }
+}
+
+function show() {
+  const [words, hint] = describe();
+  const { connection } = receiver;
+  body.dataset.state = receiver.state;
+  body.toggleAttribute("data-picture", player.picture);
+  write("state", words);
+  write("headline", words);
+  write("hint", hint);
+  write("name", connection?.name ?? "Synopticon");
+  document.title = connection === null ? "Synopticon" : `${connection.name} · Synopticon`;
+  write("fps", player.fps.toFixed(0));
+  write("faces", player.faces);
+  write("delay", player.delay === null ? "–" : `${player.delay.toFixed(0)} ms`);
+  write("size", video.videoWidth ? `${video.videoWidth}×${video.videoHeight}` : "–");
+  write("bitrate", bits(connection?.bitrate ?? null));
+}
+setInterval(show, SHOW_INTERVAL);
+show();
+
+/** Change a text only where it differs, so that it is not read aloud again. */
+function write(id, text) {
+  if ($(id).textContent !== String(text)) $(id).textContent = text;
+}
+
+function bits(rate) {
+  if (rate === null) return "–";
+  return rate >= 1e6 ? `${(rate / 1e6).toFixed(1)} Mbit/s` : `${(rate / 1e3).toFixed(0)} kbit/s`;
+}
+
+function log(text) {
+  const lines = $("lines");
+  const atEnd = lines.scrollHeight - lines.scrollTop - lines.clientHeight < 8;
+  const line = document.createElement("li");
+  const time = document.createElement("time");
+  const date = new Date();
+  time.dateTime = date.toISOString();
+  time.textContent = date.toTimeString().slice(0, 8);
+  line.append(time, String(text).slice(0, 300));
+  lines.append(line);
+  while (lines.childElementCount > LOG_LINES) lines.firstElementChild.remove();
+  if (atEnd) lines.scrollTop = lines.scrollHeight;
+}
+
+// What people change
+
+function setMode(mode) {
+  overlay.mode = mode;
+  overlay.redraw();
+  $("modes").querySelector(`[value="${mode}"]`).checked = true;
+  remember("mode", mode);
+}
+
+function setMirror(on) {
+  $("stage").classList.toggle("mirrored", on);
+  $("mirror").setAttribute("aria-pressed", on);
+  remember("mirror", on);
+}
+
+function toggleFullscreen() {
+  if (document.fullscreenElement) document.exitFullscreen();
+  else document.documentElement.requestFullscreen().catch((error) => log(`No full screen: ${error.message}`));
+}
+
+const toggleMirror = () => setMirror($("mirror").getAttribute("aria-pressed") !== "true");
+
+$("modes").onchange = ({ target }) => setMode(target.value);
+$("mirror").onclick = toggleMirror;
+$("fullscreen").onclick = toggleFullscreen;
+$("fullscreen").hidden = !document.fullscreenEnabled;
+setMode(MODES.includes(recall("mode")) ? recall("mode") : "mesh");
+setMirror(recall("mirror") === "true");
+
+const KEYS = {
+  c: () => setMode("contours"),
+  p: () => setMode("points"),
+  m: () => setMode("mesh"),
+  o: () => setMode("off"),
+  r: toggleMirror,
+  f: () => document.fullscreenEnabled && toggleFullscreen(),
+  l: () => $("log").toggleAttribute("open"),
+};
+addEventListener("keydown", (event) => {
+  if (!event.ctrlKey && !event.altKey && !event.metaKey && !event.repeat) KEYS[event.key.toLowerCase()]?.();
+});
+
+/** Storage may be forbidden, and everything works without it. */
+function remember(key, value) {
+  try {
+    localStorage.setItem(`synopticon.${key}`, value);
+  } catch {}
+}
+
+function recall(key) {
+  try {
+    return localStorage.getItem(`synopticon.${key}`);
+  } catch {
+    return null;
+  }
+}
+
+// What tests and people with a console read
+
+window.synopticon = Object.freeze({
+  get state() { return receiver.state; },
+  get session() { return receiver.session; },
+  get name() { return receiver.connection?.name ?? null; },
+  get fps() { return player.fps; },
+  get faces() { return player.faces; },
+  get frames() { return player.frames; },
+  get paired() { return player.paired; },
+  get delay() { return player.delay; },
+});

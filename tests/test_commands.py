@@ -1,0 +1,229 @@
+"""The command lines as a user runs them: real processes, real pipes, real signals."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import av
+import pytest
+
+SIZE = "640x360"
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+class Process:
+    """A command under test; what it prints with ``--json`` is read as it comes."""
+
+    def __init__(self, module: str, *args: str, env: dict[str, str] | None = None) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", f"synopticon_rtc.{module}", *args],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(env or {})},
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def next(self, event: str) -> dict[str, Any]:
+        """Wait for an event."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            fields: dict[str, Any] = json.loads(line)
+            if fields["event"] == event:
+                return fields
+        assert self.process.stderr is not None
+        pytest.fail(f"no {event} event: {self.process.stderr.read()}")
+
+    def end(self, seconds: float = 60) -> tuple[int, list[dict[str, Any]], str]:
+        """Wait for the end: the exit code, the remaining events, stderr."""
+        out, err = self.process.communicate(timeout=seconds)
+        return self.process.returncode, [json.loads(line) for line in out.splitlines()], err
+
+    def interrupt(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+
+
+def run(module: str, *args: str, seconds: float = 60) -> tuple[int, str, str]:
+    with Process(module, *args) as process:
+        out, err = process.process.communicate(timeout=seconds)
+        return process.process.returncode, out, err
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """A broadcaster of the test card that serves its own signaling."""
+    args = ["--serve", str(free_port()), "--source", "test", "--size", SIZE, "--faces", "0", "--name", "card", "--json"]
+    with Process("broadcast", *args) as broadcast:
+        ready = broadcast.next("ready")
+        assert ready["session"].startswith("ws_")
+        assert ready["viewer"].startswith("http://127.0.0.1:")
+        address: str = ready["url"]
+        yield address
+        broadcast.interrupt()
+        begun = time.monotonic()
+        code, events, err = broadcast.end(10)
+        assert (code, err) == (0, "")
+        assert time.monotonic() - begun < 3
+        assert events[-1]["event"] == "summary"
+        assert events[-1]["frames"] > 0
+        assert {"connecting", "connected", "closed"} <= {e["state"] for e in events if e["event"] == "peer"}
+
+
+def test_receive_ends_after_its_frames_with_a_summary(url: str, tmp_path: Path) -> None:
+    path = tmp_path / "faces.jsonl"
+    code, out, err = run("receive", "--url", url, "--frames", "45", "--json", "--faces-out", str(path))
+    assert (code, err) == (0, "")
+    events = [json.loads(line) for line in out.splitlines()]
+    assert [event["state"] for event in events if event["event"] == "state"][:3] == [
+        "seeking",
+        "connecting",
+        "connected",
+    ]
+    summary = events[-1]
+    assert summary["event"] == "summary"
+    assert (summary["frames"], summary["width"], summary["height"]) == (45, 640, 360)
+    assert 15 < summary["fps"] < 40
+    assert 0 < summary["first_frame_ms"] < 5000
+    lines = path.read_text().splitlines()
+    assert len(lines) == 45
+    assert json.loads(lines[0])["faces"] == []
+
+
+def test_receive_ends_after_its_duration(url: str) -> None:
+    code, out, _ = run("receive", "--url", url, "--duration", "2", "--json")
+    assert code == 0
+    assert any(json.loads(line)["event"] == "stats" for line in out.splitlines())
+
+
+def test_receive_ends_cleanly_on_ctrl_c(url: str) -> None:
+    with Process("receive", "--url", url, "--json") as receive:
+        receive.next("stats")
+        receive.interrupt()
+        code, events, err = receive.end(5)
+    assert (code, err) == (0, "")
+    assert events[-1]["event"] == "summary"
+
+
+def test_receive_speaks_plainly_to_people(url: str) -> None:
+    code, out, err = run("receive", "--url", url, "--frames", "5")
+    assert (code, err) == (0, "")
+    assert "looking for a broadcaster" in out
+    assert "card answered" in out
+    assert "5 frames of 640x360" in out.splitlines()[-1]
+
+
+def test_receive_takes_the_broadcaster_by_name_and_says_who_is_there_instead(url: str) -> None:
+    assert run("receive", "--url", url, "--from", "card", "--frames", "1")[0] == 0
+    code, out, err = run("receive", "--url", url, "--from", "nobody", "--timeout", "1", "--json")
+    assert code == 1
+    assert json.loads(out.splitlines()[-1])["event"] == "summary"
+    assert len(err.splitlines()) == 1
+    assert "'nobody'" in err
+
+
+def test_options_come_from_the_environment_too(url: str) -> None:
+    with Process("receive", "--json", env={"SYNOPTICON_URL": url, "SYNOPTICON_FRAMES": "3"}) as receive:
+        code, events, _ = receive.end()
+    assert (code, events[-1]["frames"]) == (0, 3)
+
+
+def test_broadcast_to_a_server_that_runs_already(url: str) -> None:
+    args = ["--url", url, "--source", "test", "--size", SIZE, "--faces", "0", "--name", "second", "--duration", "5"]
+    with Process("broadcast", *args, "--json", "--codec", "h264") as broadcast:
+        assert broadcast.next("ready")["viewer"] is None
+        assert run("receive", "--url", url, "--from", "second", "--frames", "10")[0] == 0
+        code, events, err = broadcast.end()
+    assert (code, err) == (0, "")
+    assert any(event["event"] == "stats" and event["bitrate"] > 0 for event in events)
+
+
+@pytest.mark.parametrize(
+    ("module", "args", "code", "words"),
+    [
+        ("receive", ["--url", "http://localhost"], 1, "ws://"),
+        ("receive", ["--frames", "0"], 2, "--frames"),
+        ("receive", ["--nonsense"], 2, "--nonsense"),
+        ("receive", ["--faces-out", "/nowhere/faces.jsonl"], 1, "/nowhere/faces.jsonl"),
+        ("broadcast", ["--url", "localhost:8081", "--source", "test", "--faces", "0"], 1, "ws://"),
+        ("broadcast", ["--size", "0x0"], 2, "'0x0' is no size"),
+        ("broadcast", ["--size", "big"], 2, "1280x720"),
+        ("broadcast", ["--bitrate", "fast"], 2, "1.5M"),
+        ("broadcast", ["--serve", "host:99999"], 2, "PORT"),
+        ("broadcast", ["--ice-server", "http://x"], 2, "stun:HOST"),
+        ("broadcast", ["--url", "ws://a/ws", "--serve", "1"], 2, "exclude"),
+        ("broadcast", ["--source", "/nowhere/film.mp4"], 1, "/nowhere/film.mp4"),
+        ("broadcast", ["--source", __file__, "--faces", "0"], 1, "test_commands.py"),
+        ("broadcast", ["--source", "63", "--faces", "0"], 1, "63"),
+        ("broadcast", ["--source", "test", "--model", "/nowhere/face.task"], 1, "/nowhere/face.task"),
+        ("broadcast", ["--source", "test", "--model", __file__], 1, "test_commands.py"),
+    ],
+)
+def test_a_mistake_gets_one_line_and_no_traceback(module: str, args: list[str], code: int, words: str) -> None:
+    if module == "broadcast" and not {"--url", "--serve"} & set(args):
+        args = [*args, "--serve", str(free_port())]
+    returned, _, err = run(module, *args)
+    assert returned == code
+    assert len(err.splitlines()) == 1, err
+    assert words in err
+
+
+def test_a_port_in_use_gets_one_line() -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        port = str(sock.getsockname()[1])
+        code, _, err = run("broadcast", "--serve", port, "--source", "test", "--faces", "0")
+    assert code == 1
+    assert len(err.splitlines()) == 1
+    assert port in err
+
+
+def test_a_server_that_is_not_there_is_waited_for_until_the_timeout() -> None:
+    code, _, err = run("receive", "--url", f"ws://127.0.0.1:{free_port()}/ws", "--timeout", "1.5")
+    assert code == 1
+    first, last = err.splitlines()
+    assert "trying again" in first
+    assert "was not there" in last
+
+
+@pytest.mark.parametrize("module", ["broadcast", "receive", "signaling"])
+def test_help_explains_every_option(module: str) -> None:
+    code, out, _ = run(module, "--help")
+    assert code == 0
+    assert "Usage:" in out
+    assert "--json" in out
+
+
+def test_a_video_file_is_broadcast(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    with av.open(path, "w") as container:
+        stream = container.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        for _ in range(30):
+            container.mux(stream.encode(av.VideoFrame(320, 240, "yuv420p")))
+        container.mux(stream.encode())
+    args = ["--serve", str(free_port()), "--source", str(path), "--faces", "0", "--json"]
+    with Process("broadcast", *args) as broadcast:
+        address = broadcast.next("ready")["url"]
+        code, out, _ = run("receive", "--url", address, "--frames", "40", "--json")
+    summary = json.loads(out.splitlines()[-1])
+    assert (code, summary["width"], summary["height"]) == (0, 320, 240)

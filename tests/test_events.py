@@ -1,0 +1,48 @@
+"""Events, to callbacks and to iterations."""
+
+import asyncio
+
+from synopticon_rtc.events import KEPT, Events
+
+
+async def collect(events: Events[int]) -> list[int]:
+    return [event async for event in events]
+
+
+async def test_callbacks_hear_every_event_until_they_leave() -> None:
+    events: Events[int] = Events()
+    heard: list[int] = []
+    leave = events.subscribe(heard.append)
+    events.emit(1)
+    leave()
+    events.emit(2)
+    assert heard == [1]
+
+
+async def test_each_iteration_sees_all_from_its_start_to_the_close() -> None:
+    events: Events[int] = Events()
+    first = asyncio.create_task(collect(events))
+    await asyncio.sleep(0)
+    events.emit(1)
+    second = asyncio.create_task(collect(events))
+    await asyncio.sleep(0)
+    events.emit(2)
+    events.close()
+    assert await first == [1, 2]
+    assert await second == [2]
+
+
+async def test_an_iteration_after_the_close_ends_at_once() -> None:
+    events: Events[int] = Events()
+    events.close()
+    assert await asyncio.wait_for(collect(events), 1) == []
+
+
+async def test_an_iteration_that_lags_behind_keeps_a_bounded_number() -> None:
+    events: Events[int] = Events()
+    task = asyncio.create_task(collect(events))
+    await asyncio.sleep(0)
+    for number in range(2 * KEPT):
+        events.emit(number)
+    events.close()
+    assert await task == list(range(KEPT, 2 * KEPT))

@@ -1,0 +1,87 @@
+"""The examples run as they stand."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def start(name: str, *args: str, url: str = "") -> subprocess.Popen[str]:
+    env = {**os.environ, "PYTHONUNBUFFERED": "1"} | ({"SYNOPTICON_URL": url} if url else {})
+    return subprocess.Popen(
+        [sys.executable, str(EXAMPLES / name), *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=env,
+    )
+
+
+def line_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+@pytest.fixture(scope="module")
+def broadcast(face_model: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """The broadcaster example, at a signaling server of its own."""
+    assert face_model.exists()
+    server = subprocess.Popen(
+        [sys.executable, "-m", "synopticon_rtc.signaling", "--port", "0"], stdout=subprocess.PIPE, text=True
+    )
+    url = line_of(server).split()[1]
+    broadcaster = start("broadcaster.py", "--portrait", url=url)
+    assert url in line_of(broadcaster)
+    yield url, broadcaster
+    for process in (broadcaster, server):
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=10)
+
+
+def test_receivers_write_and_plot_what_the_broadcaster_finds(
+    broadcast: tuple[str, subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    url, broadcaster = broadcast
+    table, picture = tmp_path / "landmarks.csv", tmp_path / "expression.png"
+    receivers = [
+        start("landmarks_to_csv.py", str(table), url=url),
+        start("expression_plot.py", str(picture), url=url),
+    ]
+    for receiver in receivers:
+        _, err = receiver.communicate(timeout=60)
+        assert (receiver.returncode, err) == (0, "")
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    assert {int(row["landmark"]) for row in rows} == set(range(478))
+    assert all(0 < float(row["x"]) < 1 and 0 < float(row["y"]) < 1 for row in rows)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "connecting" in line_of(broadcaster)
+
+
+def test_a_source_of_ones_own_can_be_watched() -> None:
+    process = start("own_source.py")
+    try:
+        viewer = line_of(process).split()[-1]
+        url = viewer.replace("http", "ws") + "ws"
+        receive = [sys.executable, "-m", "synopticon_rtc.receive", "--url", url, "--frames", "10"]
+        out = subprocess.run(receive, capture_output=True, text=True, timeout=60, check=True).stdout
+        assert "10 frames of 640x360" in out
+    finally:
+        process.terminate()
+        process.communicate(timeout=10)
+
+
+def test_both_ends_fit_into_one_process(face_model: Path) -> None:
+    assert face_model.exists()
+    process = start("both_ends.py")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    lines = out.splitlines()
+    assert len(lines) == 60
+    assert sum("nose at" in line for line in lines) > 20

@@ -1,0 +1,225 @@
+import assert from "node:assert/strict";
+import { mock, test } from "node:test";
+
+import { ClockOffset } from "./web/clock.js";
+import { containedBox } from "./web/geometry.js";
+import { Pairing, rtpDifference } from "./web/pairing.js";
+import { Signaling } from "./web/signaling.js";
+
+const message = (rtpTimestamp) => ({ rtpTimestamp, captureTime: null, faces: [] });
+const frame = (number) => (number * 3_000) >>> 0; // RTP timestamps at 30 frames a second
+
+/** A pairing that has seen the first frame with its faces, at time 0. */
+function agreed() {
+  const pairing = new Pairing();
+  const first = message(frame(0));
+  pairing.add(first, 0);
+  assert.deepEqual(pairing.pick(frame(0), 0), { message: first, exact: true });
+  return { pairing, first };
+}
+
+test("a frame gets its own faces, whether newer ones have come or not", () => {
+  const { pairing } = agreed();
+  const own = message(frame(1));
+  pairing.add(own, 30);
+  pairing.add(message(frame(2)), 60);
+  assert.deepEqual(pairing.pick(frame(1), 70), { message: own, exact: true });
+});
+
+test("faces that come after their frame are its own", () => {
+  const { pairing } = agreed();
+  assert.equal(pairing.pick(frame(1), 33).exact, false);
+  const late = message(frame(1));
+  pairing.add(late, 50);
+  assert.deepEqual(pairing.pick(frame(1), 50), { message: late, exact: true });
+});
+
+test("a frame without faces of its own gets those of the nearest frame, before or after it", () => {
+  const { pairing, first } = agreed();
+  assert.equal(pairing.pick(frame(1), 33).message, first);
+  const next = message(frame(4));
+  pairing.add(next, 100);
+  assert.equal(pairing.pick(frame(3), 100).message, next);
+});
+
+test("faces more than 250 ms away are not shown", () => {
+  const { pairing, first } = agreed();
+  assert.equal(pairing.pick(22_500, 250).message, first);
+  assert.equal(pairing.pick(22_501, 251).message, null);
+});
+
+test("pairing goes on when the RTP timestamp wraps", () => {
+  const pairing = new Pairing();
+  const last = message(2 ** 32 - 1_500);
+  pairing.add(last, 0);
+  assert.equal(pairing.pick(2 ** 32 - 1_500, 0).message, last);
+  assert.deepEqual(pairing.pick(1_500, 33), { message: last, exact: false });
+  const own = message(1_500);
+  pairing.add(own, 40);
+  assert.deepEqual(pairing.pick(1_500, 40), { message: own, exact: true });
+  assert.equal(rtpDifference(1_500, 2 ** 32 - 1_500), 3_000);
+  assert.equal(rtpDifference(2 ** 32 - 1_500, 1_500), -3_000);
+});
+
+test("without timestamps in the browser the newest faces are shown, while they are fresh", () => {
+  const pairing = new Pairing();
+  const newest = message(frame(2));
+  pairing.add(message(frame(1)), 0);
+  pairing.add(newest, 33);
+  assert.deepEqual(pairing.pick(undefined, 60), { message: newest, exact: false });
+  assert.equal(pairing.pick(undefined, 284).message, null);
+});
+
+test("without timestamps in the messages the newest faces are shown, while they are fresh", () => {
+  const pairing = new Pairing();
+  const newest = message(null);
+  pairing.add(newest, 0);
+  assert.deepEqual(pairing.pick(frame(7), 250), { message: newest, exact: false });
+  assert.equal(pairing.pick(frame(8), 251).message, null);
+});
+
+test("when timestamps no longer agree the newest faces are shown after a second", () => {
+  const { pairing } = agreed();
+  const foreign = message(2_000_000_000);
+  pairing.add(foreign, 990);
+  assert.equal(pairing.pick(frame(30), 990).message, null);
+  assert.equal(pairing.pick(frame(30), 1_000).message, foreign);
+});
+
+test("a frame that waited two seconds finds its faces no more, and memory stays bounded", () => {
+  const { pairing } = agreed();
+  for (let number = 1; number <= 10_000; number++) pairing.add(message(frame(number)), (number * 1_000) / 30);
+  assert.equal(pairing.pick(frame(9_930), 333_333).exact, false);
+  assert.equal(pairing.pick(frame(9_945), 333_333).exact, true);
+});
+
+test("the clock offset is that of the exchange which took least", () => {
+  const clock = new ClockOffset();
+  assert.equal(clock.value, null);
+  clock.add(0, 100, 1_080); // 50 ms of it in the queue of one direction
+  assert.equal(clock.value, 1_030);
+  clock.add(1_000, 1_010, 2_005);
+  clock.add(2_000, 2_100, 3_080);
+  assert.equal(clock.value, 1_000);
+});
+
+test("an exchange counts for the next nine only, so that the offset follows a clock that drifts", () => {
+  const clock = new ClockOffset();
+  clock.add(0, 10, 1_005);
+  for (let i = 1; i <= 10; i++) clock.add(i * 1_000, i * 1_000 + 20, i * 1_000 + 510);
+  assert.equal(clock.value, 500);
+});
+
+test("a wide picture has bars above and below, a tall one at the sides", () => {
+  const element = { width: 800, height: 600 };
+  const wide = containedBox(element, { width: 1280, height: 720 }, 1);
+  const tall = containedBox(element, { width: 300, height: 600 }, 2);
+  assert.deepEqual(wide, { left: 0, top: 75, width: 800, height: 450 });
+  assert.deepEqual(tall, { left: 250, top: 0, width: 300, height: 600 });
+});
+
+test("the picture's edges lie on device pixels", () => {
+  const box = containedBox({ width: 733, height: 611 }, { width: 1280, height: 720 }, 1.5);
+  for (const edge of [box.left, box.top, box.left + box.width, box.top + box.height]) {
+    assert.ok(Math.abs(edge * 1.5 - Math.round(edge * 1.5)) < 1e-9);
+  }
+});
+
+test("a picture that is not there yet takes no room", () => {
+  const nothing = { left: 0, top: 0, width: 0, height: 0 };
+  assert.deepEqual(containedBox({ width: 800, height: 600 }, { width: 0, height: 0 }, 1), nothing);
+  assert.deepEqual(containedBox({ width: 0, height: 0 }, { width: 1280, height: 720 }, 1), nothing);
+});
+
+/** A signaling session over sockets that this test plays the server of. */
+function signaling(t) {
+  t.mock.timers.enable();
+  const sockets = [];
+  class Socket {
+    sent = [];
+    closed = false;
+    constructor() {
+      sockets.push(this);
+    }
+    send(text) {
+      this.sent.push(JSON.parse(text));
+    }
+    close() {
+      this.closed = true;
+    }
+    receive(content) {
+      this.onmessage({ data: typeof content === "string" ? content : JSON.stringify(content) });
+    }
+    welcome(sessionId) {
+      this.receive({ type: "connected", sessionId });
+    }
+  }
+  globalThis.WebSocket = Socket;
+  globalThis.addEventListener = () => {};
+  const on = { opened: mock.fn(), received: mock.fn(), lost: mock.fn() };
+  const session = new Signaling("ws://server/ws", on);
+  t.mock.timers.tick(0);
+  return { session, sockets, on, pass: (time) => t.mock.timers.tick(time) };
+}
+
+test("a session sends a ping and a message to itself every ten seconds", (t) => {
+  const { sockets, pass } = signaling(t);
+  sockets[0].welcome("ws_1");
+  pass(10_000);
+  assert.deepEqual(sockets[0].sent.map(({ type, targetSession }) => [type, targetSession]), [
+    ["ping", undefined],
+    ["webrtc_ice", "ws_1"],
+  ]);
+});
+
+test("a session that no longer hears itself is left for a new one", (t) => {
+  const { session, sockets, on, pass } = signaling(t);
+  sockets[0].welcome("ws_1");
+  pass(10_000);
+  sockets[0].receive({ type: "webrtc_ice", sourceSession: "ws_1" });
+  pass(10_000);
+  sockets[0].receive({ type: "pong", sessionId: "ws_1" });
+  assert.equal(on.lost.mock.callCount(), 0);
+  pass(4_000);
+  assert.equal(on.lost.mock.callCount(), 1);
+  assert.ok(sockets[0].closed);
+  assert.equal(session.session, null);
+  pass(500);
+  sockets[1].welcome("ws_2");
+  assert.equal(session.session, "ws_2");
+});
+
+test("echoes of a session are not passed on, messages of others are, and what is no message is ignored", (t) => {
+  const { sockets, on } = signaling(t);
+  sockets[0].welcome("ws_1");
+  sockets[0].receive({ type: "webrtc_ice", sourceSession: "ws_1" });
+  for (const hostile of ["", "{", "null", "7", '"text"']) sockets[0].receive(hostile);
+  sockets[0].receive({ type: "webrtc_offer", sourceSession: "ws_2" });
+  assert.deepEqual(on.received.mock.calls.map((call) => call.arguments[0].type), ["webrtc_offer"]);
+});
+
+test("a server that is away is tried less and less often, at least every four seconds", (t) => {
+  const { sockets, pass } = signaling(t);
+  for (let i = 0; i < 8; i++) {
+    const socket = sockets.at(-1);
+    socket.onclose({ code: 1006, reason: "" });
+    pass(Math.min(250 * 2 ** i, 2_000) - 1);
+    assert.equal(sockets.at(-1), socket);
+    pass(Math.min(500 * 2 ** i, 4_000));
+    assert.notEqual(sockets.at(-1), socket);
+  }
+});
+
+test("a server that does not welcome is tried again", (t) => {
+  const { sockets, on, pass } = signaling(t);
+  pass(5_000);
+  assert.equal(on.lost.mock.callCount(), 1);
+  pass(500);
+  assert.equal(sockets.length, 2);
+});
+
+test("what is sent while there is no session is lost without an error", (t) => {
+  const { session, sockets } = signaling(t);
+  session.relay("request_offer", null, {});
+  assert.deepEqual(sockets[0].sent, []);
+});

@@ -1,0 +1,160 @@
+"""The viewer in a real Chromium, watching a real broadcaster."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import Page, async_playwright
+
+from synopticon_rtc import Broadcaster, FaceLandmarker, Portrait, SignalingServer
+
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SIZE = (640, 360)
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"needs Chromium at {CHROMIUM}"),
+]
+
+# Where the overlay has drawn anything, in fractions of the canvas: [left, top, right, bottom].
+DRAWN = """() => {
+  const canvas = document.getElementById("overlay");
+  const { data, width, height } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  let [left, top, right, bottom] = [width, height, -1, -1];
+  for (let y = 0; y < height; y++)
+    for (let x = 0; x < width; x++)
+      if (data[4 * (y * width + x) + 3] > 40) {
+        left = Math.min(left, x); right = Math.max(right, x); top = Math.min(top, y); bottom = Math.max(bottom, y);
+      }
+  return right < 0 ? null : [left / width, top / height, right / width, bottom / height];
+}"""
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[SignalingServer]:
+    async with SignalingServer(port=0) as server:
+        yield server
+
+
+@contextlib.asynccontextmanager
+async def opened(url: str, *, width: int = 1280, height: int = 800) -> AsyncIterator[Page]:
+    """A page at this address; it must load everything from there, and throw nothing."""
+    faults: list[str] = []
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        page = await browser.new_page(viewport={"width": width, "height": height})
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("request", lambda request: faults.append(request.url) if not request.url.startswith(url) else None)
+        await page.goto(url)
+        yield page
+        if folder := os.environ.get("SCREENSHOTS"):
+            await page.screenshot(
+                path=f"{folder}/{os.environ['PYTEST_CURRENT_TEST'].split('::')[-1].split(' ')[0]}.png"
+            )
+        await browser.close()
+    assert faults == []
+
+
+async def reached(page: Page, condition: str, seconds: float = 20) -> None:
+    await page.wait_for_function(f"() => {condition}", timeout=seconds * 1000)
+
+
+async def value(page: Page, name: str) -> Any:
+    return await page.evaluate(f"synopticon.{name}")
+
+
+@contextlib.asynccontextmanager
+async def portrait(url: str, model: Path, name: str = "Portrait") -> AsyncIterator[Broadcaster]:
+    faces = FaceLandmarker(model=model)
+    async with Broadcaster(url, Portrait(SIZE, 30), faces=faces, name=name) as broadcaster:
+        yield broadcaster
+
+
+async def test_the_video_plays_and_the_mesh_lies_on_the_face(server: SignalingServer, face_model: Path) -> None:
+    async with portrait(server.url, face_model), opened(server.viewer) as page:
+        await reached(page, "synopticon.frames > 30 && synopticon.paired > 10")
+        assert await value(page, "state") == "connected"
+        assert await value(page, "name") == "Portrait"
+        assert await value(page, "faces") == 1
+        before = await page.evaluate("document.getElementById('video').currentTime")
+        await reached(page, f"document.getElementById('video').currentTime > {before} + 0.5")
+        assert await page.text_content("#state") == "Live"
+        assert await page.text_content("#size") == "640\u00d7360"
+        drawn = await page.evaluate(DRAWN)
+        assert drawn is not None
+        left, top, right, bottom = drawn
+        # The portrait's face is in the middle, at 40 to 75 % of the height.
+        assert 0.15 < left < 0.5 < right < 0.85
+        assert 0 < top < 0.5 < bottom < 1
+        assert 0.35 < bottom - top < 0.85
+
+
+async def test_the_mesh_can_be_turned_off(server: SignalingServer, face_model: Path) -> None:
+    async with portrait(server.url, face_model), opened(server.viewer) as page:
+        await reached(page, "synopticon.paired > 5")
+        await page.click("#modes label:has([value=off])")
+        await reached(page, f"({DRAWN})() === null")
+        await page.keyboard.press("p")
+        await reached(page, f"({DRAWN})() !== null")
+
+
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (844, 390)])
+async def test_the_overlay_covers_the_picture_at_any_size(
+    server: SignalingServer, face_model: Path, width: int, height: int
+) -> None:
+    async with portrait(server.url, face_model), opened(server.viewer, width=width, height=height) as page:
+        await reached(page, "synopticon.paired > 5")
+        box = await page.evaluate("(() => { const b = overlay.getBoundingClientRect(); return [b.width, b.height] })()")
+        assert box[0] / box[1] == pytest.approx(16 / 9, abs=0.02)
+        assert box[0] <= width + 1
+        assert box[1] <= height + 1
+        assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+async def test_it_finds_a_broadcaster_that_comes_later_and_one_that_comes_back(
+    server: SignalingServer, face_model: Path
+) -> None:
+    async with opened(server.viewer) as page:
+        await reached(page, "synopticon.state === 'seeking'")
+        assert "Looking for a broadcaster" in (await page.text_content("#state") or "")
+        async with portrait(server.url, face_model, "first"):
+            await reached(page, "synopticon.state === 'connected' && synopticon.frames > 5")
+        await reached(page, "synopticon.state !== 'connected'", 5)
+        async with portrait(server.url, face_model, "second"):
+            await reached(page, "synopticon.name === 'second' && synopticon.state === 'connected'", 10)
+            frames = await value(page, "frames")
+            await reached(page, f"synopticon.frames > {frames} + 10")
+
+
+async def test_it_plays_on_without_the_server(face_model: Path) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        async with SignalingServer(port=0) as server:
+            await stack.enter_async_context(portrait(server.url, face_model))
+            page = await stack.enter_async_context(opened(server.viewer))
+            await reached(page, "synopticon.paired > 5")
+        await asyncio.sleep(1)
+        frames = await value(page, "frames")
+        await reached(page, f"synopticon.frames > {frames} + 20")
+        assert await value(page, "state") == "connected"
+
+
+async def test_the_log_can_be_opened(server: SignalingServer) -> None:
+    async with opened(server.viewer) as page:
+        await reached(page, "synopticon.session !== null")
+        assert not await page.is_visible("#lines")
+        await page.click("#log summary")
+        assert await page.is_visible("#lines")
+        assert await page.locator("#lines li").count() > 0
