@@ -23,10 +23,10 @@ class Size(click.ParamType[tuple[int, int]]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:  # noqa: ANN401 - click's signature
         """Read it."""
         match = SIZE.fullmatch(str(value))
-        sides = tuple(map(int, match.groups())) if match else ()
-        if not match or not all(SMALLEST_SIDE <= side <= LARGEST_SIDE for side in sides):
+        width, height = (int(match[1]), int(match[2])) if match else (0, 0)
+        if not (SMALLEST_SIDE <= width <= LARGEST_SIDE and SMALLEST_SIDE <= height <= LARGEST_SIDE):
             self.fail(f"{value!r} is no size: give WIDTHxHEIGHT in pixels, like 1280x720, each 16 to 8192.", param, ctx)
-        return sides[0], sides[1]
+        return width, height
 
 
 class Bitrate(click.ParamType[int]):

@@ -123,6 +123,8 @@ class Broadcaster:
             notify=self._notify,
             failed=self._fail,
         )
+        self._joining: dict[int, Codec] = {}  # the codec that a link not yet connected will most likely take
+        self._unsent: av.VideoFrame | None = None  # the newest frame, if nobody has encoded it
         self._watchers: dict[int, _Watcher] = {}
         self._controls: dict[int, Control] = {}
         self._connected: dict[str, None] = {}  # in the order in which they came
@@ -191,12 +193,14 @@ class Broadcaster:
                 captured = time.time()
                 last = max(last + 1, round((self._loop.time() - begun) * CLOCK_RATE))
                 frame.pts, frame.time_base = last, TIME_BASE
+                self._unsent = frame
                 stats = self._stats
                 stats.frames += 1
                 stats.width, stats.height = frame.width, frame.height
-                for encoder, stream in self._encoders.values():
-                    if stream.viewers:
+                for codec, (encoder, stream) in self._encoders.items():
+                    if stream.viewers or codec in self._joining.values():
                         encoder.encode(frame)
+                        self._unsent = None
                 for skipped in self._newest.put((frame, captured)):
                     self._send_faces(self._message((), *skipped, detected=False))
                 self._started.set()
@@ -263,9 +267,10 @@ class Broadcaster:
         connection = PeerConnection(
             ice_servers=self._ice_servers or self._negotiator.ice_servers(),
             on_candidate=lambda candidate: self._negotiator.gathered(link, msgspec.convert(candidate, Candidate)),
-            on_state=functools.partial(self._negotiator.changed, link),
+            on_state=functools.partial(self._changed, link),
         )
         connection.add_video(self._stream, self._codecs)
+        self._prepare(link)
         if self._detector is not None:
             if action.asked.accepts("faces", FACES_PROTOCOL):
                 channel = connection.add_channel("faces", protocol=FACES_PROTOCOL, ordered=False, max_retransmits=0)
@@ -278,7 +283,22 @@ class Broadcaster:
             self._controls[link] = Control(channel, gone=functools.partial(self._negotiator.lost, link))
         return connection
 
+    def _prepare(self, link: int) -> None:
+        """Have a keyframe ready when the peer is: its handshake takes as long as the encoding."""
+        codec = self._joining[link] = self._codecs[0]
+        stream = self._stream(codec)
+        stream.request_keyframe()
+        if self._unsent is not None:
+            self._encoders[codec][0].encode(self._unsent)
+            self._unsent = None
+
+    def _changed(self, link: int, state: str) -> None:
+        if state == "connected":
+            self._joining.pop(link, None)
+        self._negotiator.changed(link, state)
+
     def _close_peer(self, link: int) -> None:
+        self._joining.pop(link, None)
         self._watchers.pop(link, None)
         if link in self._controls:
             self._controls.pop(link).close()

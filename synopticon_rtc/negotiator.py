@@ -75,7 +75,7 @@ class Negotiator:
         failed: Callable[[SignalingError], None],
     ) -> None:
         self.handshake = handshake
-        self.failed = failed
+        self._failed = failed
         self._client = client
         self._open_peer = open_peer
         self._close_peer = close_peer
@@ -131,6 +131,10 @@ class Negotiator:
         actions = self.handshake.unclaimed(message)
         self._perform(actions)
         return bool(actions)
+
+    def failed(self, error: SignalingError) -> None:
+        """Signaling is gone for good."""
+        self._failed(error)
 
     # What peer connections tell
 

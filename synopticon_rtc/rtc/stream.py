@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 Codec = Literal["vp8", "h264"]
 
+GROUP_AGE = 1.0
+"""Seconds since the last keyframe within which a joining peer is sent it at once, with all frames since."""
 CLOCK_RATE = 90_000
 """Ticks of a video RTP timestamp in a second (RFC 3551)."""
 
@@ -67,6 +69,7 @@ class VideoStream:
         self._origin = secrets.randbits(32) if timestamp_origin is None else timestamp_origin
         self._packetiser = H264Encoder() if codec == "h264" else Vp8Encoder()
         self._viewers: list[Viewer] = []
+        self._group: list[EncodedFrame] = []
 
     @property
     def viewers(self) -> int:
@@ -88,28 +91,44 @@ class VideoStream:
         """
         if packet.pts is None:
             raise ValueError("a packet to be sent needs a presentation time")
+        payloads, _ = self._packetiser.pack(packet)
+        octets = sum(map(len, payloads))
         timestamp = self.rtp_timestamp(packet.pts)
-        if self._viewers:
-            payloads, _ = self._packetiser.pack(packet)
-            octets = sum(map(len, payloads))
-            frame = EncodedFrame(payloads, octets, timestamp, packet.is_keyframe, clock.current_ntp_time())
-            for viewer in self._viewers.copy():
-                try:
-                    viewer.send_frame(frame)
-                except Exception:
-                    logger.exception("a peer is sent no more video")
-                    self.remove(viewer)
+        frame = EncodedFrame(payloads, octets, timestamp, packet.is_keyframe, clock.current_ntp_time())
+        if frame.keyframe:
+            self._group = [frame]
+        elif self._group_is_recent():
+            self._group.append(frame)
+        else:
+            self._group.clear()
+        for viewer in self._viewers.copy():
+            self._send(viewer, frame)
         return timestamp
+
+    def _send(self, viewer: Viewer, frame: EncodedFrame) -> None:
+        try:
+            viewer.send_frame(frame)
+        except Exception:
+            logger.exception("a peer is sent no more video")
+            self.remove(viewer)
+
+    def _group_is_recent(self) -> bool:
+        """Whether there is a keyframe, not older than GROUP_AGE."""
+        return bool(self._group) and clock.current_ntp_time() - self._group[0].ntp_time < GROUP_AGE * 2**32
 
     def request_keyframe(self) -> None:
         """Ask the encoder for a keyframe."""
         call(self.on_keyframe_request)
 
     def add(self, viewer: Viewer) -> None:
-        """Send the stream to one more peer, from the next keyframe on."""
+        """Send the stream to one more peer, from the last keyframe on if that is recent, else from the next."""
         self._viewers.append(viewer)
+        if self._group_is_recent():
+            for frame in self._group:
+                self._send(viewer, frame)
+        else:
+            self.request_keyframe()
         self._count()
-        self.request_keyframe()
 
     def remove(self, viewer: Viewer) -> None:
         """Send the stream to a peer no longer."""

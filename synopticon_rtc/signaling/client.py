@@ -154,32 +154,33 @@ class SignalingClient:
 
     async def _run(self) -> None:
         try:
-            async for connection in connect(
-                self.url,
-                compression=None,
-                ping_interval=None,
-                close_timeout=1,
-                max_size=16 * 2**20,
-                create_connection=_Connection,
-                process_exception=self._explain,
-                reconnect_delays=_retry_delays,
-            ):
-                try:
-                    await self._converse(connection)
-                except (ConnectionClosed, TimeoutError) as error:
-                    self._interrupted(error)
-                except asyncio.CancelledError:
-                    await connection.close()
-                    raise
-        except SignalingError as error:
-            failure = error
+            await self._stay_connected()
         except Exception as error:  # noqa: BLE001 - told to every listener
-            failure = SignalingError(f"{self.url} is no signaling server: {error}")
-        self._failure = failure
-        self._settled.set()
-        self.reason = str(failure)
-        for listener in list(self._listeners):
-            listener.failed(failure)
+            self._failure = SignalingError(f"{self.url} is no signaling server: {error}")
+            self.reason = str(self._failure)
+            self._settled.set()
+            for listener in list(self._listeners):
+                listener.failed(self._failure)
+
+    async def _stay_connected(self) -> None:
+        """Connect, and connect again, until the server refuses for good: then raise why."""
+        async for connection in connect(
+            self.url,
+            compression=None,
+            ping_interval=None,
+            close_timeout=1,
+            max_size=16 * 2**20,
+            create_connection=_Connection,
+            process_exception=self._explain,
+            reconnect_delays=_retry_delays,
+        ):
+            try:
+                await self._converse(connection)
+            except (ConnectionClosed, TimeoutError) as error:
+                self._interrupted(error)
+            except asyncio.CancelledError:
+                await connection.close()
+                raise
 
     def _explain(self, error: Exception) -> Exception | None:
         """Log why a connection attempt failed, and tell whether to give up."""

@@ -12,7 +12,7 @@ from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCRtp
 from rtc_helpers import TICKS, Clip, Peer, Tap, describe, is_rtp, join, watching
 
 from synopticon_rtc.errors import ConnectionLost, NoCommonCodec
-from synopticon_rtc.rtc import Channel
+from synopticon_rtc.rtc import Channel, stream
 from synopticon_rtc.rtc.stream import Codec
 
 CODECS: tuple[Codec, ...] = ("vp8", "h264")
@@ -116,7 +116,26 @@ async def test_vp8_is_offered_beside_h264_and_taken_where_h264_is_not() -> None:
         await receiver.until(lambda: len(receiver.frames) == 5)
 
 
-async def test_a_late_joiner_starts_with_a_keyframe_and_nobody_else_notices() -> None:
+async def test_a_late_joiner_starts_with_the_last_keyframe_if_it_is_recent() -> None:
+    clip = Clip()
+    async with watching(clip) as (_, first), Peer() as other, Peer() as late:
+        await other.until(lambda: clip.stream.viewers == 1)
+        clip._request()
+        requests = clip.requests
+        sent = await clip.play(5)
+        other.connection.add_video(lambda _: clip.stream)
+        await join(other, late)
+        await late.until(lambda: len(late.frames) > 0 and late.frames[-1].rtp_timestamp == sent[-1])
+        sent += await clip.play(5)
+        await late.until(lambda: late.frames[-1].rtp_timestamp == sent[-1])
+        assert {frame.rtp_timestamp for frame in late.frames} <= set(sent)
+        assert late.connection._receivers[0].decode_errors == 0
+        assert clip.requests == requests
+        assert first.frames[-1].rtp_timestamp == sent[-1]
+
+
+async def test_a_late_joiner_starts_with_a_keyframe_and_nobody_else_notices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "GROUP_AGE", 0)
     clip = Clip()
     async with watching(clip) as (_, first), Peer() as other, Peer() as late:
         await clip.play(10)

@@ -25,6 +25,7 @@ class Recorder:
         self.takes = takes
         self.sessions: list[str] = []
         self.messages: asyncio.Queue[AnyMessage] = asyncio.Queue()
+        self.left: list[AnyMessage] = []
         self.failures: list[SignalingError] = []
         self.opening = asyncio.Event()
 
@@ -35,6 +36,10 @@ class Recorder:
     def received(self, message: AnyMessage) -> bool:
         self.messages.put_nowait(message)
         return self.takes
+
+    def unclaimed(self, message: AnyMessage) -> bool:
+        self.left.append(message)
+        return False
 
     def failed(self, error: SignalingError) -> None:
         self.failures.append(error)
@@ -84,7 +89,17 @@ async def test_a_message_goes_to_the_first_listener_that_takes_it(server: Signal
         await within(taking)
         await within(passing)
         assert idle.messages.empty()
+        assert taking.left == idle.left == []
         assert idle.sessions == [two.session]
+
+
+async def test_a_message_that_nobody_takes_is_told_to_all(server: SignalingServer) -> None:
+    async with joined(server.url) as (one, _), joined(server.url, takes=False) as (two, passing):
+        other = Recorder(takes=False)
+        two.listen(other)
+        one.send(RequestOffer())
+        await within(other)
+        assert len(passing.left) == len(other.left) == 1
 
 
 async def test_its_own_echo_and_pongs_are_not_passed_on(server: SignalingServer) -> None:

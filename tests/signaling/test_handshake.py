@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synopticon_rtc.signaling.handshake import (
+    BATCH_WITHIN,
     CONNECT_WITHIN,
+    CROSSED_WITHIN,
     EARLY_CANDIDATES,
     GIVE_UP_AFTER,
     REPEAT_AFTER,
@@ -196,17 +198,43 @@ class TestBroadcaster:
     def test_sends_candidates_after_the_offer_only(self) -> None:
         handshake = broadcaster()
         (create,) = only(CreateOffer, handshake.received(seek(), 0))
-        assert handshake.gathered(create.link, HOST) == []
+        assert handshake.gathered(create.link, HOST, 0) == []
         first, second = sent(handshake.described(create.link, "v=0", 0))
         assert isinstance(first, Offer)
         assert isinstance(second, Ice)
         assert second.candidate == HOST
-        (third,) = sent(handshake.gathered(create.link, HOST))
+        assert handshake.gathered(create.link, HOST, 0.5) == []
+        assert handshake.next_tick() == 0.5 + BATCH_WITHIN
+        (third,) = sent(handshake.tick(0.5 + BATCH_WITHIN))
         assert third.target_session == "ws_r"
+
+    @pytest.mark.parametrize(("accept", "count"), [({"ice": ["more"]}, 1), (None, 3)])
+    def test_sends_candidates_that_come_together_in_one_message_where_that_is_read(
+        self, accept: dict[str, list[str]] | None, count: int
+    ) -> None:
+        handshake = broadcaster()
+        link = self.offered(handshake, accept=accept)
+        for now in (0.5, 0.501, 0.502):
+            handshake.gathered(link, HOST, now)
+        messages = sent(handshake.tick(0.5 + BATCH_WITHIN))
+        assert len(messages) == count
+        assert sum(1 + len(message.more) for message in messages if isinstance(message, Ice)) == 3
+
+    def test_takes_all_candidates_of_a_message(self) -> None:
+        handshake = broadcaster()
+        link = self.offered(handshake)
+        actions = handshake.received(ice("ws_r", more=[HOST, Candidate("")]), 0)
+        assert actions == [AddCandidate(link, HOST), AddCandidate(link, HOST), AddCandidate(link, None)]
+
+    def test_takes_an_answer_that_was_broadcast(self) -> None:
+        handshake = broadcaster()
+        link = self.offered(handshake)
+        broadcast = Answer(source_session="ws_r", target_session=None, sdp=SessionDescription("answer", "v=0"))
+        assert handshake.received(broadcast, 0) == [ApplyAnswer(link, "v=0")]
 
     def test_never_sends_an_end_of_candidates(self) -> None:
         handshake = broadcaster()
-        assert handshake.gathered(self.offered(handshake), None) == []
+        assert handshake.gathered(self.offered(handshake), None, 0) == []
 
     def test_answers_only_who_means_it(self) -> None:
         handshake = broadcaster("cam")
@@ -295,7 +323,9 @@ class TestReceiver:
         self.seeking(handshake)
         self.answered(handshake)
         assert handshake.received(offer("ws_page"), 0) == []
-        (message,) = sent(handshake.received(offer("ws_ours", accept=OURS), 0))
+        assert handshake.unclaimed(offer("ws_page")) == []
+        assert handshake.received(offer("ws_ours", accept=OURS), 0) == []
+        (message,) = sent(handshake.unclaimed(offer("ws_ours", accept=OURS)))
         assert isinstance(message, Ice)
         assert message.target_session == "ws_ours"
         assert message.bye
@@ -305,6 +335,18 @@ class TestReceiver:
         handshake = receiver()
         handshake.session = "ws_r"
         assert only(CreateAnswer, handshake.received(offer(), 0))
+
+    def test_takes_an_offer_that_was_broadcast_and_answers_it_targeted(self) -> None:
+        handshake = receiver()
+        self.seeking(handshake)
+        self.answered(handshake, target_session="")
+
+    def test_asks_on_at_a_page_that_serves_somebody_else_until_it_is_free(self) -> None:
+        handshake = receiver()
+        self.seeking(handshake)
+        for number in range(10):
+            assert len(sent(handshake.tick(10.0 * number + 10))) == 2
+        self.answered(handshake, 100)
 
     def test_takes_the_wanted_broadcaster_only(self) -> None:
         by_name, by_session = receiver("cam"), receiver("ws_b")
@@ -320,6 +362,7 @@ class TestReceiver:
         messages = self.seeking(handshake)
         assert [message.unwanted for message in messages if isinstance(message, Seek)] == [["ws_b"]]
         assert handshake.received(offer(accept=OURS), 0) == []
+        assert handshake.unclaimed(offer(accept=OURS)) == []
 
     def test_adds_candidates_that_came_before_their_offer(self) -> None:
         handshake = receiver()
@@ -352,6 +395,32 @@ class TestReceiver:
         actions = handshake.received(offer(sdp="v=0 another"), 5)
         assert only(Close, actions)[0].link == link
         assert only(CreateAnswer, actions)
+
+    def test_soon_seeks_again_when_its_answer_crossed_another_offer(self) -> None:
+        handshake = receiver()
+        self.seeking(handshake)
+        self.answered(handshake)
+        self.answered(handshake, now=0.1, sdp="v=0 another")
+        assert states(handshake.tick(CROSSED_WITHIN)) == []
+        actions = handshake.tick(0.1 + CROSSED_WITHIN)
+        assert states(actions) == ["seeking"]
+        assert [type(message) for message in sent(actions)] == [Seek, RequestOffer]
+        link = self.answered(handshake, now=4, sdp="v=0 a third")
+        assert states(handshake.tick(4 + CROSSED_WITHIN)) == []
+        assert states(handshake.connected(link)) == ["connected"]
+
+    def test_does_not_seek_in_a_loop_what_fails_at_once(self) -> None:
+        handshake = receiver()
+        self.seeking(handshake)
+        now = 0.0
+        for interval in (*SEEK_INTERVALS, SEEK_INTERVALS[-1]):
+            link = self.answered(handshake, now)
+            actions = handshake.lost(link, "this peer offers none of our codecs", now + 0.01)
+            assert states(actions) == ["seeking"]
+            assert sent(actions) == []
+            now += interval
+            assert handshake.next_tick() == now
+            assert [type(message) for message in sent(handshake.tick(now))] == [Seek, RequestOffer]
 
     def test_seeks_at_once_when_the_connection_is_lost(self) -> None:
         handshake = receiver()
@@ -424,7 +493,7 @@ def take(handshake: BroadcasterHandshake | ReceiverHandshake, step: str, value: 
         case "lost":
             return handshake.lost(value, "gone", now)
         case "gathered":
-            return handshake.gathered(value, HOST)
+            return handshake.gathered(value, HOST, now)
         case "connected":
             return handshake.connected(value)
         case "tick":
