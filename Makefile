@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test slow lint types bench clean
+.PHONY: demo test slow conformance bench lint types clean
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -14,10 +14,18 @@ demo: .venv/ready ## a face mesh in the browser: no camera needed
 	$(BIN)/python -m synopticon_rtc.broadcast --source portrait --name demo
 
 test: .venv/ready ## the tests, those with a browser where one is installed
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
 
 slow: .venv/ready ## soak and load
 	$(BIN)/python -m pytest -m slow
+
+conformance: .venv/ready ## every published server and page against ours: a table
+	$(BIN)/python tests/conformance
+
+bench: .venv/ready ## joins, recovery and landmarks, against plain aiortc
+	$(BIN)/python -m benchmarks.join
+	$(BIN)/python -m benchmarks.recovery
+	$(BIN)/python -m benchmarks.landmarks
 
 lint: .venv/ready
 	$(BIN)/ruff check .
