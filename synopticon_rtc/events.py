@@ -1,12 +1,15 @@
 """What happens to connections, told to whoever wants to know."""
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from synopticon_rtc.signaling.handshake import State
+
+logger = logging.getLogger(__name__)
 
 E = TypeVar("E")
 
@@ -52,11 +55,11 @@ class Events(Generic[E]):
     """
 
     def __init__(self) -> None:
-        self._callbacks: list[Callable[[E], None]] = []
+        self._callbacks: list[Callable[[E], object]] = []
         self._iterations: list[tuple[deque[E], asyncio.Event]] = []
         self._closed = False
 
-    def subscribe(self, callback: Callable[[E], None]) -> Callable[[], None]:
+    def subscribe(self, callback: Callable[[E], object]) -> Callable[[], None]:
         """Call ``callback`` with every event from now on; returns what ends that."""
         self._callbacks.append(callback)
         return lambda: self._callbacks.remove(callback)
@@ -64,7 +67,10 @@ class Events(Generic[E]):
     def emit(self, event: E) -> None:
         """Tell everybody."""
         for callback in list(self._callbacks):
-            callback(event)
+            try:
+                callback(event)
+            except Exception:
+                logger.exception("a callback failed at %s", event)
         for waiting, filled in self._iterations:
             waiting.append(event)
             filled.set()

@@ -217,6 +217,9 @@ class Negotiator:
         except SynopticonError as error:
             logger.warning("peer %s: %s", peer.session, error)
             self.lost(link, str(error))
+        except Exception:
+            logger.exception("peer %s", peer.session)
+            self.lost(link, "an error of ours, see the log")
 
     def _close(self, link: int) -> None:
         peer = self._peers.pop(link, None)

@@ -266,11 +266,13 @@ class Receiver:
     def _notify(self, change: Notify) -> None:
         if change.state == "seeking" and self._first_sought is None and self.signaling.session is not None:
             self._first_sought = self._loop.time()
+        if change.state == "seeking" and self._failure is not None:
+            self._moments.put(None)
         link = self._handshake.link
         name = link.name if link is not None and link.session == change.session else ""
         self.events.emit(StateEvent(change.state, change.reason, change.session, name))
 
     def _fail(self, error: SignalingError) -> None:
-        if self._handshake.link is None:  # media need no signaling
-            self._failure = error
+        self._failure = error
+        if self._handshake.link is None:  # else media play on without signaling, until they end
             self._moments.put(None)

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from synopticon_rtc.events import KEPT, Events
 
 
@@ -17,6 +19,16 @@ async def test_callbacks_hear_every_event_until_they_leave() -> None:
     leave()
     events.emit(2)
     assert heard == [1]
+
+
+async def test_a_callback_that_fails_disturbs_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    events: Events[int] = Events()
+    heard: list[int] = []
+    events.subscribe(lambda _: heard[99])
+    events.subscribe(heard.append)
+    events.emit(1)
+    assert heard == [1]
+    assert "IndexError" in caplog.text
 
 
 async def test_each_iteration_sees_all_from_its_start_to_the_close() -> None:
