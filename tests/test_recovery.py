@@ -1,0 +1,285 @@
+"""What goes is noticed, and comes back: processes are killed and stopped, hosts change their address."""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+
+from synopticon_rtc import Broadcaster, Receiver, SignalingServer, TestPattern
+
+SIZE = (320, 180)
+CARD = ["--source", "test", "--size", "320x180", "--faces", "0"]
+
+
+async def until(condition: Callable[[], bool], seconds: float) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - frames and states come by callbacks that know of no event
+            await asyncio.sleep(0.02)
+
+
+class Log:
+    """A receiver's frames and states, with their times."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self.receiver = receiver
+        self.frames: list[float] = []
+        self.states: list[tuple[str, float]] = []
+        receiver.events.subscribe(lambda event: self.states.append((event.state, time.monotonic())))
+
+    async def follow(self) -> None:
+        async for _ in self.receiver:
+            self.note()
+
+    def note(self) -> None:
+        self.frames.append(time.monotonic())
+
+    def longest_gap(self, since: float) -> float:
+        frames = [at for at in self.frames if at >= since]
+        return max(later - earlier for earlier, later in itertools.pairwise(frames))
+
+    async def frames_after(self, at: float, count: int = 5, seconds: float = 20) -> None:
+        await until(lambda: sum(frame > at for frame in self.frames) >= count, seconds)
+
+    async def reached(self, state: str, after: float, seconds: float = 20) -> float:
+        """When the state came, as seconds after a moment."""
+        await until(lambda: any(name == state and at > after for name, at in self.states), seconds)
+        return next(at - after for name, at in self.states if name == state and at > after)
+
+
+@contextlib.asynccontextmanager
+async def received(url: str, **options: Any) -> AsyncIterator[Log]:
+    async with Receiver(url, **options) as receiver:
+        log = Log(receiver)
+        following = asyncio.create_task(log.follow())
+        try:
+            yield log
+        finally:
+            following.cancel()
+            await asyncio.wait([following])
+
+
+@contextlib.asynccontextmanager
+async def process(module: str, *args: str, prefix: tuple[str, ...] = ()) -> AsyncIterator[Process]:
+    command = [*prefix, sys.executable, "-m", f"synopticon_rtc.{module}", *args, "--json"]
+    child = await asyncio.create_subprocess_exec(*command, stdout=PIPE)
+    try:
+        yield child
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            child.kill()
+        await child.communicate()
+
+
+async def event(child: Process, name: str) -> dict[str, Any]:
+    assert child.stdout is not None
+    async for line in child.stdout:
+        fields: dict[str, Any] = json.loads(line)
+        if fields["event"] == name:
+            return fields
+    pytest.fail(f"no {name} event")
+
+
+async def states_until_connected(receive: Process) -> list[str]:
+    states: list[str] = []
+    while not states or states[-1] != "connected":
+        states.append((await event(receive, "state"))["state"])
+    return states
+
+
+async def test_a_killed_broadcaster_is_noticed_and_its_successor_taken() -> None:
+    async with SignalingServer(port=0) as server, received(server.url) as log:
+        async with process("broadcast", "--url", server.url, *CARD) as broadcast:
+            await log.frames_after(0)
+            killed = time.monotonic()
+            broadcast.kill()
+            assert await log.reached("interrupted", killed) < 3.5
+        async with process("broadcast", "--url", server.url, *CARD) as broadcast:
+            await event(broadcast, "ready")
+            back = time.monotonic()
+            await log.frames_after(back, count=1, seconds=5)
+
+
+async def test_a_stopped_broadcaster_is_noticed_and_taken_again_once() -> None:
+    async with (
+        SignalingServer(port=0) as server,
+        received(server.url) as log,
+        process("broadcast", "--url", server.url, *CARD) as broadcast,
+    ):
+        await log.frames_after(0)
+        stopped = time.monotonic()
+        broadcast.send_signal(signal.SIGSTOP)
+        assert await log.reached("interrupted", stopped) < 3.5
+        await asyncio.sleep(2)
+        broadcast.send_signal(signal.SIGCONT)
+        await log.frames_after(time.monotonic() + 2)
+        async with asyncio.timeout(10):
+            while (await event(broadcast, "stats"))["peers"] != 1:
+                pass
+
+
+async def test_a_killed_receiver_is_dropped_and_the_others_notice_nothing() -> None:
+    async with (
+        SignalingServer(port=0) as server,
+        Broadcaster(server.url, TestPattern(SIZE, 30)) as broadcaster,
+        received(server.url) as log,
+        process("receive", "--url", server.url) as other,
+    ):
+        await states_until_connected(other)
+        await log.frames_after(0)
+        assert len(broadcaster.peers) == 2
+        killed = time.monotonic()
+        other.kill()
+        async with asyncio.timeout(5):
+            async for left in broadcaster.events:
+                if left.state == "closed":
+                    break
+        assert len(broadcaster.peers) == 1
+        await log.frames_after(time.monotonic())
+        assert log.longest_gap(killed) < 0.5
+
+
+async def test_signaling_that_is_killed_and_comes_back_leaves_no_gap() -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        async with process("signaling", "--port", "0") as server:
+            url = (await event(server, "ready"))["url"]
+            await stack.enter_async_context(Broadcaster(url, TestPattern(SIZE, 30)))
+            log = await stack.enter_async_context(received(url))
+            await log.frames_after(0)
+            killed = time.monotonic()
+            server.kill()
+            await asyncio.sleep(1)
+        port = url.rsplit(":", 1)[1].split("/")[0]
+        async with process("signaling", "--port", port) as server, received(url) as another:
+            await event(server, "ready")
+            await another.frames_after(0, seconds=10)
+            await log.frames_after(time.monotonic())
+            assert log.longest_gap(killed) < 0.5
+            assert [state for state, at in log.states if at > killed] == []
+
+
+async def greet(socket: ClientConnection) -> str:
+    session: str = json.loads(await socket.recv())["sessionId"]
+    return session
+
+
+async def next_of(socket: ClientConnection, kind: str, seconds: float = 10) -> dict[str, Any]:
+    async with asyncio.timeout(seconds):
+        while True:
+            message: dict[str, Any] = json.loads(await socket.recv())
+            if message["type"] == kind:
+                return message
+
+
+async def test_an_offer_without_reaction_is_repeated_once_then_given_up_with_an_event() -> None:
+    async with (
+        SignalingServer(port=0) as server,
+        Broadcaster(server.url, TestPattern(SIZE, 30)) as broadcaster,
+        connect(server.url) as silent,
+    ):
+        events: list[tuple[str, str]] = []
+        broadcaster.events.subscribe(lambda peer: events.append((peer.state, peer.reason)))
+        await greet(silent)
+        await silent.send('{"type":"request_offer"}')
+        first = await next_of(silent, "webrtc_offer")
+        second = await next_of(silent, "webrtc_offer")
+        assert second["sdp"] == first["sdp"]
+        with pytest.raises(TimeoutError):
+            await next_of(silent, "webrtc_offer", 5)
+        assert [state for state, _ in events] == ["connecting", "closed"]
+        assert "no answer" in events[-1][1]
+
+
+async def test_an_answer_without_reaction_is_repeated_once() -> None:
+    async with (
+        SignalingServer(port=0) as server,
+        Broadcaster(server.url, TestPattern(SIZE, 30)) as broadcaster,
+        connect(server.url) as silent,
+        connect(server.url) as thief,
+    ):
+        # A real offer, made for somebody else, from a peer that never takes part in it.
+        session = await greet(silent)
+        await greet(thief)
+        await broadcaster.signaling.wait_open()
+        await thief.send('{"type":"request_offer"}')
+        stolen = await next_of(thief, "webrtc_offer")
+        async with Receiver(server.url, broadcaster=session) as receiver:
+            asked = await next_of(silent, "webrtc_seek_broadcaster")  # the thief has sent the other kind
+            offer = {"type": "webrtc_offer", "targetSession": asked["sourceSession"], "sdp": stolen["sdp"]}
+            await silent.send(json.dumps(offer))
+            first = await next_of(silent, "webrtc_answer")
+            second = await next_of(silent, "webrtc_answer")
+            assert first["sdp"] == second["sdp"]
+            assert receiver.stats.frames == 0
+
+
+# Hosts of their own: two network namespaces, joined by a cable.
+
+HERE, THERE = "synopticon-a", "synopticon-b"
+ip = shutil.which("ip")
+needs_hosts = pytest.mark.skipif(ip is None or os.geteuid() != 0, reason="needs root and iproute2, to make hosts")
+
+
+def sh(command: str, *, check: bool = True) -> None:
+    subprocess.run([str(ip), *command.split()], check=check, capture_output=True)
+
+
+@pytest.fixture
+def hosts() -> Iterator[None]:
+    for name in (HERE, THERE):
+        sh(f"netns del {name}", check=False)
+    try:
+        for name in (HERE, THERE):
+            sh(f"netns add {name}")
+            sh(f"-n {name} link set lo up")
+        sh(f"link add cable netns {HERE} type veth peer name cable netns {THERE}")
+        for number, name in enumerate((HERE, THERE), 1):
+            sh(f"-n {name} addr add 198.51.100.{number}/24 dev cable")
+            sh(f"-n {name} link set cable up")
+        yield
+    finally:
+        for name in (HERE, THERE):
+            sh(f"netns del {name}", check=False)
+
+
+def on(host: str) -> tuple[str, ...]:
+    return (str(ip), "netns", "exec", host)
+
+
+@needs_hosts
+@pytest.mark.usefixtures("hosts")
+@pytest.mark.parametrize("moving", ["receiver", "broadcaster"])
+async def test_media_come_back_when_a_host_changes_its_address(moving: str) -> None:
+    # Signaling stays where it is; who moves sits at the other end of the cable.
+    broadcasting, receiving = (HERE, THERE) if moving == "receiver" else (THERE, HERE)
+    url = "ws://198.51.100.1:8081/ws"
+    async with (
+        process("signaling", "--host", "0.0.0.0", prefix=on(HERE)) as server,  # noqa: S104 - of the test's own host
+        process("broadcast", "--url", url, *CARD, prefix=on(broadcasting)) as broadcast,
+        process("receive", "--url", url, "--timeout", "60", prefix=on(receiving)) as receive,
+        asyncio.timeout(60),
+    ):
+        await event(server, "ready")
+        await event(broadcast, "ready")
+        assert (await states_until_connected(receive))[-2:] == ["connecting", "connected"]
+        await event(receive, "stats")
+        sh(f"-n {THERE} addr del 198.51.100.2/24 dev cable")
+        sh(f"-n {THERE} addr add 198.51.100.77/24 dev cable")
+        moved = time.monotonic()
+        states = await states_until_connected(receive)
+        assert states[0] == "interrupted"
+        assert time.monotonic() - moved < 30
+        decoded = (await event(receive, "stats"))["decoded"]
+        await asyncio.sleep(1.5)
+        assert (await event(receive, "stats"))["decoded"] > decoded
