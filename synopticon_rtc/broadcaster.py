@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 ACCEPT = {"control": [control.PROTOCOL], "ice": ["more"]}
 FACES_PROTOCOL = "faces/1"
+FACES_BUFFERED = 2048  # bytes: a handful of messages of one face
 CLOCK_RATE = 90_000  # of RTP video (RFC 7741, RFC 6184)
 TIME_BASE = Fraction(1, CLOCK_RATE)
 JSON_INTERVAL = 1 / 12  # seconds: what the pages that read JSON were made for
@@ -92,6 +93,7 @@ class Broadcaster:
         fps: The frame rate for which the encoder plans its bit rate.
         ice_servers: STUN and TURN servers to ask for candidates. None is asked but these or, lacking these, those
             that the signaling server names.
+        relay_only: Connect through TURN servers alone, so that peers do not learn each other's addresses.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class Broadcaster:
         bitrate: int = 1_500_000,
         fps: float = 30,
         ice_servers: Sequence[IceServer] = (),
+        relay_only: bool = False,
     ) -> None:
         self.signaling = SignalingClient(signaling) if isinstance(signaling, str) else signaling
         self.name = name
@@ -115,6 +118,7 @@ class Broadcaster:
         self._bitrate = bitrate
         self._fps = fps
         self._ice_servers = ice_servers
+        self._relay_only = relay_only
         self._negotiator = Negotiator(
             self.signaling,
             BroadcasterHandshake(name=name, accept=ACCEPT, timestamp=lambda: time.time_ns() // 1_000_000),
@@ -266,18 +270,22 @@ class Broadcaster:
         link = action.link
         connection = PeerConnection(
             ice_servers=self._ice_servers or self._negotiator.ice_servers(),
+            relay_only=self._relay_only,
             on_candidate=lambda candidate: self._negotiator.gathered(link, msgspec.convert(candidate, Candidate)),
             on_state=functools.partial(self._changed, link),
         )
         connection.add_video(self._stream, self._codecs)
         self._prepare(link)
         if self._detector is not None:
-            if action.asked.accepts("faces", FACES_PROTOCOL):
-                channel = connection.add_channel("faces", protocol=FACES_PROTOCOL, ordered=False, max_retransmits=0)
-                self._watchers[link] = _Watcher(channel, binary=True)
-            else:
-                channel = connection.add_channel("faceData", ordered=False, max_retransmits=0)
-                self._watchers[link] = _Watcher(channel, binary=False)
+            binary = action.asked.accepts("faces", FACES_PROTOCOL)
+            channel = connection.add_channel(
+                "faces" if binary else "faceData",
+                protocol=FACES_PROTOCOL if binary else "",
+                ordered=False,
+                max_retransmits=0,
+                max_buffered=FACES_BUFFERED if binary else 0,  # what waits for long is stale by the time that it goes
+            )
+            self._watchers[link] = _Watcher(channel, binary)
         if action.asked.accepts("control", control.PROTOCOL):
             channel = connection.add_channel(control.LABEL, protocol=control.PROTOCOL)
             self._controls[link] = Control(channel, gone=functools.partial(self._negotiator.lost, link))

@@ -160,8 +160,11 @@ class Negotiator:
             match action:
                 case Send(message):
                     self._client.send(message)
-                case CreateOffer() | CreateAnswer():
-                    self._open(action)
+                case CreateOffer(link) | CreateAnswer(link):
+                    try:
+                        self._open(action)
+                    except SynopticonError as error:
+                        self.lost(link, str(error))
                 case ApplyAnswer(link, sdp):
                     peer = self._peers[link]
                     peer.steps.put_nowait(functools.partial(peer.connection.set_answer, sdp))

@@ -92,6 +92,7 @@ class Receiver:
         timeout: Seconds to wait for a moment before the iteration raises, None to wait for ever.
         ice_servers: STUN and TURN servers to ask for candidates. None is asked but these or, lacking these, those
             that the signaling server names.
+        relay_only: Connect through TURN servers alone, so that peers do not learn each other's addresses.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class Receiver:
         faces_wait: float = 0.05,
         timeout: float | None = None,
         ice_servers: Sequence[IceServer] = (),
+        relay_only: bool = False,
     ) -> None:
         self.signaling = SignalingClient(signaling) if isinstance(signaling, str) else signaling
         self.events: Events[StateEvent] = Events()
@@ -111,6 +113,7 @@ class Receiver:
         self._faces_wait = faces_wait
         self._timeout = timeout
         self._ice_servers = ice_servers
+        self._relay_only = relay_only
         self._handshake = ReceiverHandshake(
             want=broadcaster,
             taken=lambda: frozenset(self.signaling.claimed),
@@ -201,6 +204,7 @@ class Receiver:
         feed = self._feeds[link] = _Feed(action.session, Pairing(self._sync, self._faces_wait))
         return PeerConnection(
             ice_servers=self._ice_servers or self._negotiator.ice_servers(),
+            relay_only=self._relay_only,
             on_candidate=lambda candidate: self._negotiator.gathered(link, msgspec.convert(candidate, Candidate)),
             on_state=functools.partial(self._negotiator.changed, link),
             on_channel=functools.partial(self._add_channel, link, feed),

@@ -205,6 +205,23 @@ def test_a_server_that_is_not_there_is_waited_for_until_the_timeout() -> None:
     assert "was not there" in last
 
 
+def test_neither_end_needs_opencv_where_there_is_no_camera(face_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')")
+    env = {"PYTHONPATH": str(tmp_path), "SYNOPTICON_FACE_MODEL": str(face_model)}
+    args = ["--serve", str(free_port()), "--source", "portrait", "--size", SIZE, "--json"]
+    with Process("broadcast", *args, env=env) as broadcast:
+        url = broadcast.next("ready")["url"]
+        with Process("receive", "--url", url, "--frames", "20", "--json", env=env) as receive:
+            code, events, err = receive.end()
+        assert (code, err) == (0, "")
+        assert events[-1]["frames_with_faces"] > 0
+        with Process("receive", "--url", url, "--show", env=env) as receive:
+            _, err = receive.process.communicate(timeout=30)
+        assert receive.process.returncode == 1
+        assert len(err.splitlines()) == 1
+        assert "libGL" in err
+
+
 @pytest.mark.parametrize("module", ["broadcast", "receive", "signaling"])
 def test_help_explains_every_option(module: str) -> None:
     code, out, _ = run(module, "--help")

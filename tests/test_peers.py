@@ -306,3 +306,15 @@ async def test_the_servers_that_signaling_names_are_asked_and_nonsense_is_not() 
     for nonsense in (3, "stun:h", [{"urls": 3}], [{"urls": "http://h"}], [{"urls": "turn:h"}]):
         client.ice_servers = nonsense
         assert negotiator.ice_servers() == ()
+
+
+async def test_a_relay_only_broadcaster_without_a_relay_tells_nobody_its_address(server: SignalingServer) -> None:
+    reasons: list[str] = []
+    async with (
+        Broadcaster(server.url, TestPattern(SIZE, FPS), relay_only=True) as broadcaster,
+        Receiver(server.url, timeout=1) as receiver,
+    ):
+        broadcaster.events.subscribe(lambda event: reasons.append(event.reason))
+        with pytest.raises(NobodyAnswered):
+            await take(receiver, 1)
+    assert any("TURN" in reason for reason in reasons)

@@ -12,8 +12,8 @@ class FrameSource(Protocol):
 
     Each ``aiter()`` opens the source anew and closes it when the iteration ends, so an async generator method named
     ``__aiter__`` is a whole source. Frames may come in any size and pixel format, both may change on the way, and
-    ``pts`` is not read: a frame was captured when it came. Raises :class:`synopticon_rtc.errors.SourceError` when there
-    is no frame to be had and none to be expected.
+    ``pts`` is overwritten: a frame was captured when it came. Raises :class:`synopticon_rtc.errors.SourceError` when
+    there is no frame to be had and none to be expected.
     """
 
     def __aiter__(self) -> AsyncIterator[av.VideoFrame]: ...

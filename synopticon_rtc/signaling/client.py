@@ -251,8 +251,11 @@ class SignalingClient:
         if isinstance(message, Error):
             logger.info("signaling server: %s", message.error)
         listeners = list(self._listeners)
-        if not any(listener.received(message) for listener in listeners):
-            any(listener.unclaimed(message) for listener in listeners)
+        try:
+            if not any(listener.received(message) for listener in listeners):
+                any(listener.unclaimed(message) for listener in listeners)
+        except Exception:
+            logger.exception("a %s could not be handled", type(message).__name__)
 
     def _decode(self, data: str | bytes) -> AnyMessage | None:
         try:
