@@ -20,7 +20,7 @@ from synopticon_rtc import control
 from synopticon_rtc.control import Control
 from synopticon_rtc.errors import SourceError
 from synopticon_rtc.events import Events, PeerEvent
-from synopticon_rtc.faces import Detector, Face
+from synopticon_rtc.faces import Detector, Face, Tracker
 from synopticon_rtc.faces.wire import FacesMessage, encode, encode_json
 from synopticon_rtc.latest import Latest
 from synopticon_rtc.media import Codec, FrameSource, SharedEncoder
@@ -213,11 +213,12 @@ class Broadcaster:
                 await frames.aclose()
 
     async def _detect(self, detector: Detector) -> None:
+        tracker = Tracker()
         while True:
             frame, captured = await self._newest.get()
             if not self._watchers:
                 continue
-            faces = tuple(await detector.detect(frame))
+            faces = tracker.track(await detector.detect(frame), self._loop.time())
             stats = self._stats
             stats.detected += 1
             stats.faces = len(faces)

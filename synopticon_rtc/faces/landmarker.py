@@ -9,9 +9,11 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -25,6 +27,8 @@ from synopticon_rtc.faces.face import Face
 
 logger = logging.getLogger(__name__)
 
+LAST_SILENT = 0, 10, 31  # the last release of MediaPipe that reports nothing, and the last whose insides are known here
+
 
 class FaceLandmarker:
     """Finds faces of 478 landmarks: a :class:`~synopticon_rtc.faces.Detector` and an async context manager.
@@ -32,13 +36,15 @@ class FaceLandmarker:
     Constructing it costs nothing; entering it finds and loads the model. All work is done in one thread of its own, and
     each frame starts from the faces of the frame before. Nothing is sent anywhere, and nothing fetched but the model,
     once, where there is none (see :func:`synopticon_rtc.faces.model.find_model`).
+    With a later MediaPipe than the one that this package asks for, which reports usage to its maker, it works too, and
+    warns of that.
     Source: https://ai.google.dev/edge/mediapipe/solutions/vision/face_landmarker
 
     Args:
         max_faces: How many faces to look for, at least 1.
         model: A model of one's own, instead of the one that is found or fetched.
         blendshapes: Fill in :attr:`Face.blendshapes`, 52 of them.
-        matrix: Fill in :attr:`Face.matrix`.
+        matrix: Fill in :attr:`Face.matrix`, and so :attr:`Face.pose`.
     """
 
     def __init__(
@@ -62,6 +68,11 @@ class FaceLandmarker:
         thread, landmarker = self._open = ThreadPoolExecutor(1, "face-landmarker"), _Landmarker()
         try:
             await asyncio.get_running_loop().run_in_executor(thread, landmarker.open, path, self._options)
+            if landmarker.version > LAST_SILENT:
+                version = ".".join(map(str, landmarker.version))
+                warnings.warn(
+                    f"MediaPipe {version} reports usage to its maker over the network; 0.10.31 does not", stacklevel=2
+                )
         except BaseException:
             await self.__aexit__(None, None, None)
             raise
@@ -103,6 +114,7 @@ class _Landmarker:
         self._mediapipe: Any = None
         self._native: Any = None
         self._result: Any = None
+        self.version: tuple[int, ...] = ()
         self._time = 0
         # A frame's own reformatter, which frame.to_ndarray() takes, is not safe to share with the encoder's thread.
         self._reformatter = VideoReformatter()
@@ -111,11 +123,15 @@ class _Landmarker:
         try:
             import mediapipe  # noqa: PLC0415  # takes its time
             from mediapipe.tasks.python import BaseOptions, vision  # noqa: PLC0415
-            from mediapipe.tasks.python.vision.face_landmarker import FaceLandmarkerResultC  # noqa: PLC0415
+
+            self.version = tuple(int(part) for part in re.findall(r"\d+", mediapipe.__version__)[:3])
+            if self.version <= LAST_SILENT:
+                from mediapipe.tasks.python.vision.face_landmarker import FaceLandmarkerResultC  # noqa: PLC0415
+
+                self._result = FaceLandmarkerResultC
         except (ImportError, OSError) as error:
             raise DetectorError(f"MediaPipe cannot be loaded: {error}") from error
         self._mediapipe = mediapipe
-        self._result = FaceLandmarkerResultC
         try:
             with _native_log():
                 self._native = vision.FaceLandmarker.create_from_options(
@@ -144,6 +160,8 @@ class _Landmarker:
             raise DetectorError(f"no faces can be found in a frame {frame}: {error}") from error
 
     def _find(self, image: Any) -> tuple[Face, ...]:  # noqa: ANN401  # mediapipe has no types
+        if self._result is None:
+            return _faces(self._native.detect_for_video(image, self._time))
         # As detect_for_video(), without the 478 objects a face that it makes, holding the GIL for over a millisecond.
         found = self._result()
         library = self._native._lib  # noqa: SLF001
@@ -177,6 +195,20 @@ def _face(found: Any, index: int) -> Face:  # noqa: ANN401  # mediapipe has no t
     return Face(table[:, :3].copy(), scores, matrix)  # a NormalizedLandmarkC begins with its x, y and z
 
 
+def _faces(found: Any) -> tuple[Face, ...]:  # noqa: ANN401  # mediapipe has no types
+    """Copy the faces out of a FaceLandmarkerResult."""
+    return tuple(
+        Face(
+            np.array([(point.x, point.y, point.z) for point in landmarks], np.float32),
+            {shape.category_name: shape.score for shape in shapes or ()},
+            None if matrix is None else np.ascontiguousarray(matrix, np.float32),
+        )
+        for landmarks, shapes, matrix in zip_longest(
+            found.face_landmarks, found.face_blendshapes, found.facial_transformation_matrixes
+        )
+    )
+
+
 _stderr = threading.Lock()
 
 
@@ -200,7 +232,7 @@ def _native_log() -> Iterator[None]:
             os.close(stderr)
             kept.seek(0)
             for line in kept:
-                if re.match(rb"[IWEF]\d{4} |INFO: |WARNING: All log messages before absl", line):
+                if re.match(rb"[IWEF]\d{4} |INFO: |WARNING: (All log messages|Logging) before ", line):
                     logger.debug("%s", line.decode(errors="replace").rstrip())
                 else:
                     os.write(2, line)

@@ -89,7 +89,7 @@ _MAGIC, _VERSION = 0xFA, 1
 _HAS_TIMESTAMP, _HAS_CAPTURE_TIME, _NOT_DETECTED = 1, 2, 4
 _NO_IRISES, _HAS_BLENDSHAPES, _HAS_MATRIX = 1, 2, 4
 _HEADER = struct.Struct("<4B2H")
-_FACE = struct.Struct("<B4H6s")
+_FACE = struct.Struct("<B5H6s")
 _TIMESTAMP, _CAPTURE_TIME = struct.Struct("<I"), struct.Struct("<d")
 _MATRIX = np.dtype("<f4")
 _ABSENT = 255
@@ -238,7 +238,7 @@ def _encode_face(face: Face, size: tuple[int, int], parts: list[bytes]) -> None:
 
     flags = (points != _POINTS) * _NO_IRISES
     flags |= bool(face.blendshapes) * _HAS_BLENDSHAPES | (face.matrix is not None) * _HAS_MATRIX
-    parts += [_FACE.pack(flags, code, in_xy, in_z, len(stream), orders), stream]
+    parts += [_FACE.pack(flags, face.id & 0xFFFF, code, in_xy, in_z, len(stream), orders), stream]
     if face.blendshapes:
         parts.append(_encode_blendshapes(face.blendshapes))
     if face.matrix is not None:
@@ -248,7 +248,7 @@ def _encode_face(face: Face, size: tuple[int, int], parts: list[bytes]) -> None:
 
 
 def _decode_face(reader: "_Reader", size: tuple[int, int]) -> Face:
-    flags, code, in_xy, in_z, length, orders = reader.take(_FACE)
+    flags, id_, code, in_xy, in_z, length, orders = reader.take(_FACE)
     points = _POINTS_WITHOUT_IRISES if flags & _NO_IRISES else _POINTS
     if flags & ~(_NO_IRISES | _HAS_BLENDSHAPES | _HAS_MATRIX):
         raise InvalidFaces(f"a face is of a newer format than faces/1 (flags {flags:#x})")
@@ -278,11 +278,11 @@ def _decode_face(reader: "_Reader", size: tuple[int, int]) -> Face:
 
     blendshapes = _decode_blendshapes(reader.bytes(len(BLENDSHAPES))) if flags & _HAS_BLENDSHAPES else {}
     if not flags & _HAS_MATRIX:
-        return Face(landmarks, blendshapes)
+        return Face(landmarks, blendshapes, id=id_)
     matrix = np.frombuffer(reader.bytes(64), _MATRIX).astype(np.float32).reshape(4, 4)
     if not np.isfinite(matrix).all():
         raise InvalidFaces("a facial transformation matrix holds what is no number")
-    return Face(landmarks, blendshapes, matrix)
+    return Face(landmarks, blendshapes, matrix, id_)
 
 
 def _placed(pose: _Floats) -> tuple[_Floats, np.float32, _Floats]:

@@ -47,8 +47,9 @@ export const BLENDSHAPES = `
  *
  * @param {ArrayBuffer} buffer
  * @returns {{rtpTimestamp: ?number, captureTime: ?number, width: number, height: number, faces: Array<{
- *   landmarks: Float32Array, blendshapes: ?Object<string, number>, matrix: ?Float32Array}>, detected: boolean}} captureTime in ms since
- *   the epoch on the sender's clock; width and height of the frame in pixels, 0 where unknown; landmarks x, y, z,
+ *   id: number, landmarks: Float32Array, blendshapes: ?Object<string, number>, matrix: ?Float32Array}>,
+ *   detected: boolean}} captureTime in ms since the epoch on the sender's clock; width and height of the frame in
+ *   pixels, 0 where unknown; the id of a face the same from frame to frame, 0 where unknown; landmarks x, y, z,
  *   x, y, z ... (478 or 468 of them); the matrix row by row.
  *   Where `detected` is false no faces were looked for in this frame.
  * @throws {Error} on anything else
@@ -97,7 +98,7 @@ export function decodeJson(text) {
     captureTime: number(timestamp),
     width: whole(videoWidth, 16) ?? 0,
     height: whole(videoHeight, 16) ?? 0,
-    faces: message.landmarks.map((points) => ({ landmarks: flat(points), blendshapes: null, matrix: null })),
+    faces: message.landmarks.map((points) => ({ id: 0, landmarks: flat(points), blendshapes: null, matrix: null })),
     detected: true,
   };
 }
@@ -122,6 +123,7 @@ function decodeFace(reader, width, height) {
     throw new Error(`A face is of a newer format than faces/1 (flags ${flags})`);
   }
   const points = flags & NO_IRISES ? POINTS_WITHOUT_IRISES : POINTS;
+  const id = reader.u16();
   const tolerance = reader.u16() / 256;
   const inXY = reader.u16();
   const inZ = reader.u16();
@@ -159,6 +161,7 @@ function decodeFace(reader, width, height) {
     landmarks[3 * i + 2] = ((place[2 * points + i] + depth) * tolerance) / width;
   }
   return {
+    id,
     landmarks,
     blendshapes: flags & HAS_BLENDSHAPES ? decodeBlendshapes(reader.bytes(BLENDSHAPES.length)) : null,
     matrix: flags & HAS_MATRIX ? decodeMatrix(reader) : null,

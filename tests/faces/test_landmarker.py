@@ -1,6 +1,7 @@
 """Real detection on a real photograph."""
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -70,6 +71,30 @@ async def test_landmarks_are_those_of_mediapipes_own_result(face_model: Path, po
     scores = {shape.category_name: shape.score for shape in expected.face_blendshapes[0]}
     assert face.blendshapes == pytest.approx(scores, abs=1e-3)
     assert face.matrix == pytest.approx(expected.facial_transformation_matrixes[0], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"blendshapes": True}, {"matrix": True}, {"blendshapes": True, "matrix": True}]
+)
+async def test_a_later_mediapipe_is_warned_of_and_gives_the_same(
+    face_model: Path, portrait: Photo, monkeypatch: pytest.MonkeyPatch, options: dict[str, bool]
+) -> None:
+    both = frame(np.hstack([portrait, portrait]))
+    async with FaceLandmarker(model=face_model, max_faces=2, **options) as landmarker:
+        expected = await landmarker.detect(both)
+    monkeypatch.setattr("synopticon_rtc.faces.landmarker.LAST_SILENT", (0, 10, 29))  # so this one is later
+    later = FaceLandmarker(model=face_model, max_faces=2, **options)
+    async with contextlib.AsyncExitStack() as stack:
+        with pytest.warns(UserWarning, match=r"^MediaPipe 0\.10\.3\d reports usage"):
+            await stack.enter_async_context(later)
+        assert await later.detect(frame(np.full((480, 640, 3), 128, np.uint8))) == ()
+        faces = await later.detect(both)
+    for face, other in zip(faces, expected, strict=True):
+        assert face.landmarks == pytest.approx(other.landmarks, abs=1e-4)
+        assert face.blendshapes == pytest.approx(other.blendshapes, abs=0.01)
+        assert (face.matrix is None) == (other.matrix is None) == (not options.get("matrix"))
+        assert face.matrix is None or face.matrix == pytest.approx(other.matrix, abs=0.05)
+        assert face.landmarks.dtype == np.float32
 
 
 async def test_blendshapes_and_matrix_come_when_asked_for(face_model: Path, portrait: Photo) -> None:
@@ -224,10 +249,11 @@ def test_what_others_write_to_stderr_meanwhile_is_kept(
     caplog.set_level("DEBUG")
     with _native_log():
         os.write(2, b"W0000 00:00:1700000000.000000 42 graph.cc:174] by MediaPipe\n")
+        os.write(2, b"WARNING: Logging before InitGoogle() is written to STDERR\n")
         os.write(2, b"by another thread\n")
     os.write(2, b"afterwards\n")
     assert capfd.readouterr().err == "by another thread\nafterwards\n"
-    assert [record.message.split("] ")[1] for record in caplog.records] == ["by MediaPipe"]
+    assert [record.message[-12:] for record in caplog.records] == ["by MediaPipe", "en to STDERR"]
 
 
 def test_it_works_where_stderr_is_closed(face_model: Path) -> None:

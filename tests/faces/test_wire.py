@@ -68,6 +68,7 @@ def plain(message: FacesMessage) -> dict[str, Any]:
         "detected": message.detected,
         "faces": [
             {
+                "id": face.id,
                 "landmarks": face.landmarks.ravel().tolist(),
                 "blendshapes": face.blendshapes or None,
                 "matrix": None if face.matrix is None else face.matrix.ravel().tolist(),
@@ -85,7 +86,7 @@ def assert_same(actual: dict[str, Any], expected: dict[str, Any], *, within: flo
     for face, other in zip(actual["faces"], expected["faces"], strict=True):
         np.testing.assert_allclose(face["landmarks"], other["landmarks"], rtol=1e-5, atol=within)
         assert (face["blendshapes"] or {}) == pytest.approx(other["blendshapes"] or {}, abs=1e-5)
-        assert face["matrix"] == other["matrix"]
+        assert (face["id"], face["matrix"]) == (other["id"], other["matrix"])
 
 
 def in_page(binary: list[str], texts: list[str], folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -242,6 +243,13 @@ def test_a_matrix_comes_back_exactly() -> None:
     (back,) = decode(encode(FacesMessage((Face(real_faces()[0], {}, matrix),), 1280, 720))).faces
     assert back.matrix is not None
     np.testing.assert_array_equal(back.matrix, matrix)
+
+
+@pytest.mark.parametrize(("given", "back"), [(0, 0), (3, 3), (65535, 65535), (65536, 0), (65541, 5)])
+def test_an_id_comes_back_modulo_65536(given: int, back: int) -> None:
+    message = FacesMessage((Face(real_faces()[0], {}, id=given),), 1280, 720)
+    assert decode(encode(message)).faces[0].id == back
+    assert decode_json(encode_json(message)).faces[0].id == 0
 
 
 def test_what_comes_back_is_float32_in_rows_and_writable() -> None:
