@@ -7,7 +7,7 @@ from synopticon_rtc.faces import Detector, Face, FaceLandmarker, draw_faces
 from synopticon_rtc.media import Camera, FrameSource, Portrait, TestPattern, VideoFile
 from synopticon_rtc.pairing import Moment
 from synopticon_rtc.receiver import Receiver, ReceiverStats
-from synopticon_rtc.rtc import IceServer
+from synopticon_rtc.rtc import EncodedVideoFrame, IceServer
 from synopticon_rtc.signaling import SignalingClient, SignalingServer
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "BroadcasterStats",
     "Camera",
     "Detector",
+    "EncodedVideoFrame",
     "Face",
     "FaceLandmarker",
     "FrameSource",

@@ -14,18 +14,18 @@ from typing import Self
 
 import av
 import msgspec
-from av.stream import Stream
 
 from synopticon_rtc import control
 from synopticon_rtc.control import Control
-from synopticon_rtc.errors import SourceError
+from synopticon_rtc.errors import SourceError, SynopticonError
 from synopticon_rtc.events import Events, PeerEvent
 from synopticon_rtc.faces import Detector, Face, Tracker
 from synopticon_rtc.faces.wire import FacesMessage, encode, encode_json
+from synopticon_rtc.ladder import Ladder
 from synopticon_rtc.latest import Latest
-from synopticon_rtc.media import Codec, FrameSource, SharedEncoder
+from synopticon_rtc.media import Codec, Converter, FrameSource, Picture
 from synopticon_rtc.negotiator import Negotiator
-from synopticon_rtc.rtc import Channel, IceServer, PeerConnection, VideoStream
+from synopticon_rtc.rtc import Channel, IceServer, PeerConnection, Stats
 from synopticon_rtc.signaling.client import SignalingClient
 from synopticon_rtc.signaling.handshake import BroadcasterHandshake, CreateAnswer, CreateOffer, Notify
 from synopticon_rtc.signaling.messages import Candidate
@@ -37,6 +37,7 @@ FACES_PROTOCOL = "faces/1"
 FACES_BUFFERED = 2048  # bytes: a handful of messages of one face
 CLOCK_RATE = 90_000  # of RTP video (RFC 7741, RFC 6184)
 TIME_BASE = Fraction(1, CLOCK_RATE)
+ADAPT_INTERVAL = 0.25  # seconds
 JSON_INTERVAL = 1 / 12  # seconds: what the pages that read JSON were made for
 
 
@@ -76,6 +77,21 @@ class BroadcasterStats:
     width: int = 0
     height: int = 0
     peers: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerStats(Stats):
+    """What was sent to one receiver.
+
+    Attributes:
+        codec: Of its video, None before the first frame.
+        scale: How many times smaller a side than the source its video is, 1, 2 or 4.
+        encode_ms: Milliseconds to encode one frame of it, a moving average.
+    """
+
+    codec: Codec | None
+    scale: int | None
+    encode_ms: float
 
 
 class Broadcaster:
@@ -128,12 +144,13 @@ class Broadcaster:
             failed=self._fail,
         )
         self._joining: dict[int, Codec] = {}  # the codec that a link not yet connected will most likely take
-        self._unsent: av.VideoFrame | None = None  # the newest frame, if nobody has encoded it
+        self._unsent: Picture | None = None  # the newest frame, if nobody has encoded it
+        self._connections: dict[int, tuple[str, PeerConnection]] = {}
         self._watchers: dict[int, _Watcher] = {}
         self._controls: dict[int, Control] = {}
         self._connected: dict[str, None] = {}  # in the order in which they came
         self._origin = random.getrandbits(32)  # of RTP timestamps, the same for all receivers
-        self._encoders: dict[Codec, tuple[SharedEncoder, VideoStream]] = {}
+        self._ladders: dict[Codec, Ladder] = {}
         self._newest: Latest[tuple[av.VideoFrame, float]] = Latest()
         self._stats = BroadcasterStats()
 
@@ -151,13 +168,14 @@ class Broadcaster:
             stack.callback(self._finish)
             if isinstance(self._detector, contextlib.AbstractAsyncContextManager):
                 await stack.enter_async_context(self._detector)
-            stack.push_async_callback(self._close_encoders)
+            stack.push_async_callback(self._close_ladders)
             self._run(stack, self._capture())
             await self._started.wait()
             if self._closed.done():
                 await self._closed
             if self._detector is not None:
                 self._run(stack, self._detect(self._detector))
+            self._run(stack, self._adapt())
             await stack.enter_async_context(self._negotiator)
             self._exit = stack.pop_all()
         return self
@@ -168,8 +186,28 @@ class Broadcaster:
     @property
     def stats(self) -> BroadcasterStats:
         """Totals since the start."""
-        encoded = sum(encoder.frames for encoder, _ in self._encoders.values())
+        encoded = sum(ladder.frames for ladder in self._ladders.values())
         return dataclasses.replace(self._stats, encoded=encoded, peers=len(self._connected))
+
+    def peer_stats(self) -> dict[str, PeerStats]:
+        """Return what was sent to each receiver that is connected, by session."""
+        found = {}
+        for session, connection in self._connections.values():
+            if session in self._connected:
+                layers = (
+                    layer
+                    for ladder in self._ladders.values()
+                    for sender in connection.senders
+                    if (layer := ladder.layer_of(sender)) is not None
+                )
+                layer = next(layers, None)
+                found[session] = PeerStats(
+                    **dataclasses.asdict(connection.stats()),
+                    codec=layer.encoder.codec if layer else None,
+                    scale=layer.scale if layer else None,
+                    encode_ms=layer.encoder.encode_ms if layer else 0.0,
+                )
+        return found
 
     @property
     def peers(self) -> tuple[str, ...]:
@@ -192,18 +230,18 @@ class Broadcaster:
         frames = aiter(self._source)
         last = -1
         begun = self._loop.time()
+        converter = Converter()
         try:
             async for frame in frames:
                 captured = time.time()
                 last = max(last + 1, round((self._loop.time() - begun) * CLOCK_RATE))
                 frame.pts, frame.time_base = last, TIME_BASE
-                self._unsent = frame
+                self._unsent = picture = Picture(frame, converter)
                 stats = self._stats
                 stats.frames += 1
                 stats.width, stats.height = frame.width, frame.height
-                for codec, (encoder, stream) in self._encoders.items():
-                    if stream.viewers or codec in self._joining.values():
-                        encoder.encode(frame)
+                for codec, ladder in self._ladders.items():
+                    if ladder.encode(picture, joining=codec in self._joining.values()):
                         self._unsent = None
                 for skipped in self._newest.put((frame, captured)):
                     self._send_faces(self._message((), *skipped, detected=False))
@@ -247,38 +285,47 @@ class Broadcaster:
                 text = text or encode_json(message)
                 watcher.faces.send(text)
 
-    def _stream(self, codec: Codec) -> VideoStream:
-        """Give the one stream of a codec, and start its encoder if this is the first peer to want it."""
-        if codec not in self._encoders:
-            encoder = SharedEncoder(
-                codec, bitrate=self._bitrate, fps=self._fps, on_packet=lambda packet: self._encoded(stream, packet)
+    def _ladder(self, codec: Codec) -> Ladder:
+        """Give the layers of a codec, and start their encoder if this is the first peer to want them."""
+        if codec not in self._ladders:
+            self._ladders[codec] = Ladder(
+                codec, bitrate=self._bitrate, fps=self._fps, origin=self._origin, on_packet=self._count_bytes
             )
-            stream = VideoStream(codec, timestamp_origin=self._origin, on_keyframe_request=encoder.request_keyframe)
-            self._encoders[codec] = encoder, stream
-        return self._encoders[codec][1]
+        return self._ladders[codec]
 
-    def _encoded(self, stream: VideoStream, packet: "av.Packet[Stream]") -> None:
-        self._stats.bytes += packet.size
-        stream.send(packet)
+    def _count_bytes(self, size: int) -> None:
+        self._stats.bytes += size
 
-    async def _close_encoders(self) -> None:
-        for encoder, _ in self._encoders.values():
-            await encoder.aclose()
+    async def _adapt(self) -> None:
+        """Give every receiver what its link bears."""
+        while True:
+            await asyncio.sleep(ADAPT_INTERVAL)
+            senders = [sender for _, connection in self._connections.values() for sender in connection.senders]
+            for ladder in self._ladders.values():
+                ladder.adapt(senders, time.monotonic())
+
+    async def _close_ladders(self) -> None:
+        for ladder in self._ladders.values():
+            await ladder.aclose()
 
     # Peers
 
     def _open_peer(self, action: CreateOffer | CreateAnswer) -> PeerConnection:
         link = action.link
+        asked = action.asked
+        if asked.refuses("video") and self._detector is None and not asked.accepts("control", control.PROTOCOL):
+            raise SynopticonError("a receiver wants faces alone, and none are looked for here")
         connection = PeerConnection(
             ice_servers=self._ice_servers or self._negotiator.ice_servers(),
             relay_only=self._relay_only,
             on_candidate=lambda candidate: self._negotiator.gathered(link, msgspec.convert(candidate, Candidate)),
             on_state=functools.partial(self._changed, link),
         )
-        connection.add_video(self._stream, self._codecs)
-        self._prepare(link)
+        if not asked.refuses("video"):
+            connection.add_video(lambda codec: self._ladder(codec).top, self._codecs)
+            self._prepare(link)
         if self._detector is not None:
-            binary = action.asked.accepts("faces", FACES_PROTOCOL)
+            binary = asked.accepts("faces", FACES_PROTOCOL)
             channel = connection.add_channel(
                 "faces" if binary else "faceData",
                 protocol=FACES_PROTOCOL if binary else "",
@@ -287,18 +334,19 @@ class Broadcaster:
                 max_buffered=FACES_BUFFERED if binary else 0,  # what waits for long is stale by the time that it goes
             )
             self._watchers[link] = _Watcher(channel, binary)
-        if action.asked.accepts("control", control.PROTOCOL):
+        if asked.accepts("control", control.PROTOCOL):
             channel = connection.add_channel(control.LABEL, protocol=control.PROTOCOL)
             self._controls[link] = Control(channel, gone=functools.partial(self._negotiator.lost, link))
+        self._connections[link] = action.session, connection
         return connection
 
     def _prepare(self, link: int) -> None:
         """Have a keyframe ready when the peer is: its handshake takes as long as the encoding."""
         codec = self._joining[link] = self._codecs[0]
-        stream = self._stream(codec)
-        stream.request_keyframe()
+        ladder = self._ladder(codec)
+        ladder.top.request_keyframe()
         if self._unsent is not None:
-            self._encoders[codec][0].encode(self._unsent)
+            ladder.encode(self._unsent, joining=True)
             self._unsent = None
 
     def _changed(self, link: int, state: str) -> None:
@@ -308,6 +356,7 @@ class Broadcaster:
 
     def _close_peer(self, link: int) -> None:
         self._joining.pop(link, None)
+        self._connections.pop(link, None)
         self._watchers.pop(link, None)
         if link in self._controls:
             self._controls.pop(link).close()

@@ -3,12 +3,16 @@
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Generic, Literal
 
 import av
+from typing_extensions import TypeVar  # whose type variables have defaults (PEP 696)
 
 from synopticon_rtc.faces import Face
 from synopticon_rtc.faces.wire import FacesMessage
+
+F = TypeVar("F", default=av.VideoFrame)
+F_co = TypeVar("F_co", default=av.VideoFrame, covariant=True)
 
 Sync = Literal["exact", "latest"]
 
@@ -16,27 +20,31 @@ REMEMBERED = 128  # faces messages kept for frames that are yet to come
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Moment:
-    """A decoded frame with its faces.
+class Moment(Generic[F_co]):
+    """A frame with its faces.
 
     Attributes:
-        frame: The frame; its ``pts`` is the RTP timestamp, its ``time_base`` 1/90000 s.
+        frame: The decoded frame; its ``pts`` is the RTP timestamp, its ``time_base`` 1/90000 s. An
+            :class:`~synopticon_rtc.EncodedVideoFrame` where the receiver does not decode, None where it takes no video.
         faces: The faces found in it, or with ``sync="latest"`` the newest known when it came.
         detected: Whether ``faces`` is what was found in this very frame: False where no detection ran on it, or its
             result was lost or late.
         captured: When the frame was captured, seconds since the epoch on the broadcaster's clock; None where it did not
             tell.
+        rtp_timestamp: That of the frame, 0 to 2**32 - 1, in 1/90000 s; None where there is no frame and the broadcaster
+            did not tell.
     """
 
-    frame: av.VideoFrame
+    frame: F_co
     faces: tuple[Face, ...]
     detected: bool
     captured: float | None
+    rtp_timestamp: int | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Waiting:
-    frame: av.VideoFrame
+class _Waiting(Generic[F]):
+    frame: F
     timestamp: int
     deadline: float
 
@@ -46,7 +54,7 @@ def _after(one: int, other: int) -> bool:
     return 0 < (one - other) % 2**32 < 2**31
 
 
-class Pairing:
+class Pairing(Generic[F]):
     """Pairs the frames and the faces messages of one connection by their RTP timestamp.
 
     Both are fed in with the time, any clock in seconds, and moments come out in the order of their frames.
@@ -61,7 +69,7 @@ class Pairing:
         self.expected = False
         self._exact = sync == "exact"
         self._wait = wait
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[_Waiting[F]] = deque()
         self._messages: dict[int, FacesMessage] = {}
         self._newest: FacesMessage | None = None
 
@@ -69,19 +77,20 @@ class Pairing:
         """When ``tick`` wants to be called, ``inf`` for never."""
         return self._waiting[0].deadline if self._waiting else float("inf")
 
-    def frame(self, frame: av.VideoFrame, timestamp: int, now: float) -> Iterator[Moment]:
-        """A frame was decoded."""
+    def frame(self, frame: F, timestamp: int, now: float) -> Iterator[Moment[F]]:
+        """A frame came."""
         # A sender that gives its faces no timestamp can't be paired with, only followed.
         anonymous = self._newest is not None and self._newest.rtp_timestamp is None
         if not self._exact or not self.expected or anonymous:
             newest = self._newest
             own = newest is not None and newest.rtp_timestamp == timestamp
-            yield Moment(frame, newest.faces if newest else (), own, newest.capture_time if newest and own else None)
+            captured = newest.capture_time if newest and own else None
+            yield Moment(frame, newest.faces if newest else (), own, captured, timestamp)
             return
         self._waiting.append(_Waiting(frame, timestamp, now + self._wait))
         yield from self._release(now)
 
-    def message(self, message: FacesMessage, now: float) -> Iterator[Moment]:
+    def message(self, message: FacesMessage, now: float) -> Iterator[Moment[F]]:
         """A faces message came."""
         timestamp = message.rtp_timestamp
         newest = self._newest.rtp_timestamp if self._newest else None
@@ -93,11 +102,11 @@ class Pairing:
                 del self._messages[next(iter(self._messages))]
             yield from self._release(now)
 
-    def tick(self, now: float) -> Iterator[Moment]:
+    def tick(self, now: float) -> Iterator[Moment[F]]:
         """Time has passed."""
         return self._release(now)
 
-    def _release(self, now: float) -> Iterator[Moment]:
+    def _release(self, now: float) -> Iterator[Moment[F]]:
         """Give out frames from the oldest on, up to the first that may yet get its faces."""
         while self._waiting:
             head = self._waiting[0]
@@ -106,11 +115,24 @@ class Pairing:
                 return
             self._waiting.popleft()
             if message is None:
-                yield Moment(head.frame, (), detected=False, captured=None)
+                yield Moment(head.frame, (), detected=False, captured=None, rtp_timestamp=head.timestamp)
             else:
-                yield Moment(head.frame, message.faces, message.detected, message.capture_time)
+                yield Moment(head.frame, message.faces, message.detected, message.capture_time, head.timestamp)
 
     def _overtaken(self, timestamp: int) -> bool:
         """Whether faces of a later frame are there: then none were looked for in this one, or they were lost."""
         newest = self._newest.rtp_timestamp if self._newest else None
         return newest is not None and _after(newest, timestamp)
+
+
+class Unpaired(Pairing[None]):
+    """Takes its place where there is no video: every message with what was found is a moment of its own."""
+
+    def message(self, message: FacesMessage, now: float) -> Iterator[Moment[None]]:  # noqa: ARG002 - nothing waits
+        """A faces message came."""
+        timestamp = message.rtp_timestamp
+        newest = self._newest.rtp_timestamp if self._newest else None
+        overtaken = timestamp is not None and newest is not None and not _after(timestamp, newest)
+        if message.detected and not overtaken:
+            self._newest = message
+            yield Moment(None, message.faces, detected=True, captured=message.capture_time, rtp_timestamp=timestamp)

@@ -6,8 +6,9 @@ import dataclasses
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
+import av
 import click
 import msgspec
 import numpy as np
@@ -36,6 +37,7 @@ ESCAPE = 27  # key code
 @click.command("receive", cls=Command)
 @click.option("--url", default="ws://localhost:8081/ws", show_default=True, help="Signaling server to use.")
 @click.option("--from", "broadcaster", help="Name or session of the broadcaster; the first that answers without it.")
+@click.option("--no-video", is_flag=True, help="Receive the faces alone; the broadcaster then sends no video.")
 @click.option("--show", is_flag=True, help="Show the video with the faces drawn on it in a window; q closes it.")
 @click.option(
     "--faces-out",
@@ -55,7 +57,8 @@ ESCAPE = 27  # key code
 async def main(
     url: str,
     broadcaster: str | None,
-    show: bool,  # noqa: FBT001 - click passes flags so
+    no_video: bool,  # noqa: FBT001 - click passes flags so
+    show: bool,  # noqa: FBT001
     faces_out: Path | None,
     frames: int | None,
     duration: float | None,
@@ -64,7 +67,9 @@ async def main(
     output: Output,
 ) -> None:
     """Receive the frames and faces of a broadcaster."""
-    receiver = Receiver(url, broadcaster=broadcaster, timeout=timeout, ice_servers=ice_servers)
+    if show and no_video:
+        raise click.UsageError("--show needs the video that --no-video leaves out.")
+    receiver = Receiver(url, broadcaster=broadcaster, video=not no_video, timeout=timeout, ice_servers=ice_servers)
     async with contextlib.AsyncExitStack() as stack:
         faces_file = stack.enter_context(_open(faces_out)) if faces_out else None
         window = stack.enter_context(_Window()) if show else None
@@ -94,9 +99,10 @@ def _open(path: Path) -> BinaryIO:
         raise click.FileError(str(path), error.strerror) from error
 
 
-def _line(moment: Moment) -> bytes:
+def _line(moment: Moment[object]) -> bytes:
     faces = [{"landmarks": face.landmarks.round(5).tolist()} for face in moment.faces]
-    return msgspec.json.encode({"captured": moment.captured, "rtp_timestamp": moment.frame.pts, "faces": faces}) + b"\n"
+    line = {"captured": moment.captured, "rtp_timestamp": moment.rtp_timestamp, "faces": faces}
+    return msgspec.json.encode(line) + b"\n"
 
 
 class _Window:
@@ -121,8 +127,9 @@ class _Window:
     def __exit__(self, *_: object) -> None:
         self._cv2.destroyAllWindows()
 
-    def show(self, moment: Moment) -> bool:
+    def show(self, moment: Moment[object]) -> bool:
         """Show a moment; False once the user has had enough."""
+        assert isinstance(moment.frame, av.VideoFrame)  # noqa: S101 - tells the type checkers
         image = np.asarray(moment.frame.to_ndarray(format="bgr24"), np.uint8)
         self._cv2.imshow(self.TITLE, draw_faces(image, moment.faces))
         key = self._cv2.waitKey(1)
@@ -134,7 +141,7 @@ class _Window:
 class _Report:
     """Tells people or programs what a receiver gets."""
 
-    def __init__(self, receiver: Receiver, output: Output) -> None:
+    def __init__(self, receiver: Receiver[Any], output: Output) -> None:
         self.frames = 0
         self._receiver = receiver
         self._output = output
@@ -144,7 +151,7 @@ class _Report:
         self._first = self._last = 0.0
         receiver.events.subscribe(self._changed)
 
-    def count(self, _moment: Moment) -> None:
+    def count(self, _moment: Moment[object]) -> None:
         """Take note of a moment."""
         self._last = time.monotonic()
         self._first = self._first or self._last

@@ -5,10 +5,11 @@ import dataclasses
 import functools
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Generic, Literal, Self, TypedDict, Unpack, overload
 
+import av
 import msgspec
 
 from synopticon_rtc import control
@@ -16,10 +17,11 @@ from synopticon_rtc.control import Control
 from synopticon_rtc.errors import ConnectionLost, InvalidFaces, NobodyAnswered, SignalingError
 from synopticon_rtc.events import Events, StateEvent
 from synopticon_rtc.faces.wire import decode, decode_json
-from synopticon_rtc.latest import Latest
+from synopticon_rtc.latest import Latest, Unbroken
 from synopticon_rtc.negotiator import Negotiator
-from synopticon_rtc.pairing import Moment, Pairing, Sync
-from synopticon_rtc.rtc import Channel, IceServer, PeerConnection, VideoTrack
+from synopticon_rtc.pairing import F, Moment, Pairing, Sync, Unpaired
+from synopticon_rtc.playout import Playout
+from synopticon_rtc.rtc import Channel, EncodedVideoFrame, IceServer, PeerConnection, VideoTrack
 from synopticon_rtc.signaling.client import SignalingClient
 from synopticon_rtc.signaling.handshake import CreateAnswer, CreateOffer, Notify, ReceiverHandshake
 from synopticon_rtc.signaling.messages import Candidate
@@ -27,6 +29,7 @@ from synopticon_rtc.signaling.messages import Candidate
 logger = logging.getLogger(__name__)
 
 ACCEPT = {"faces": ["faces/1", "json"], "control": [control.PROTOCOL], "ice": ["more"]}
+ENCODED_WAIT = 1.0  # seconds that encoded frames wait for a slow consumer, before it misses all up to a keyframe
 BURST = 0.02  # seconds: frames without faces come out together with the one before them that waited for its own
 
 
@@ -35,13 +38,15 @@ class ReceiverStats:
     """Totals since the start, over all connections.
 
     Attributes:
-        frames: Frames decoded.
+        frames: Frames decoded, or received where they are not decoded.
         faces_messages: Faces messages received.
         frames_with_faces: Frames given out with at least one face.
         faces: Faces in the last frame given out.
-        width: Width of the last frame, pixels.
-        height: Height of the last frame, pixels.
-        first_frame: Seconds from the first discovery sent to the first decoded frame, None before it.
+        width: Width of the last frame, pixels; without video, of the one that the last faces were found in; 0 where
+            frames are not decoded.
+        height: Its height, likewise.
+        first_frame: Seconds from the first discovery sent to the first frame, or the first faces where there is no
+            video; None before it.
         delay: Seconds from the capture of the last frame to its being given out, by clocks aligned over the control
             channel; None where the broadcaster is none of this package.
     """
@@ -59,9 +64,11 @@ class ReceiverStats:
 class _Feed:
     """What comes in over one peer connection."""
 
-    def __init__(self, session: str, pairing: Pairing) -> None:
+    def __init__(self, session: str, pairing: Pairing[Any], playout: Playout[Moment[Any]] | None) -> None:
         self.session = session
         self.pairing = pairing
+        self.playout = playout
+        self.connection: PeerConnection | None = None
         self.control: Control | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.task: asyncio.Task[None] | None = None
@@ -75,7 +82,23 @@ class _Feed:
             self.task.cancel()
 
 
-class Receiver:
+def _stands_alone(moment: Moment[Any] | None) -> bool:
+    return moment is None or moment.frame.keyframe
+
+
+class _Options(TypedDict, total=False):
+    """What does not change the type of the frames."""
+
+    broadcaster: str | None
+    sync: Sync
+    faces_wait: float
+    jitter_ms: float
+    timeout: float | None
+    ice_servers: Sequence[IceServer]
+    relay_only: bool
+
+
+class Receiver(Generic[F]):
     """Receives the frames and faces of one broadcaster: an async iteration of :class:`~synopticon_rtc.Moment`.
 
     Use it as an async context manager. A broadcaster that goes is looked for again, so the iteration does not end
@@ -89,12 +112,58 @@ class Receiver:
             the newest faces.
         faces_wait: Seconds that a frame waits for its faces at most. A broadcaster whose detector is slower than that
             needs more here, or ``latest``.
+        jitter_ms: Milliseconds of delay that are traded for smoothness: each moment is held back for up to so long, and
+            comes as long after the one before it as it was captured. 0 gives each out at once.
+        video: Whether to take the video. Without it, every message of faces is a moment whose ``frame`` is None, and
+            the broadcaster sends, and where nobody else watches encodes, no video.
+        decode: Whether to decode the video. Else ``frame`` is an :class:`~synopticon_rtc.EncodedVideoFrame`, to be
+            recorded or passed on: every one, as each builds on those before it. A consumer that is more than a second
+            behind misses all up to a keyframe, which is asked for.
         timeout: Seconds to wait for a moment before the iteration raises, None to wait for ever.
         ice_servers: STUN and TURN servers to ask for candidates. None is asked but these or, lacking these, those
             that the signaling server names.
         relay_only: Connect through TURN servers alone, so that peers do not learn each other's addresses.
+
+    Raises:
+        ValueError: ``jitter_ms`` is negative.
     """
 
+    @overload
+    def __init__(
+        self: "Receiver[av.VideoFrame]",
+        signaling: str | SignalingClient,
+        *,
+        video: Literal[True] = True,
+        decode: Literal[True] = True,
+        **options: Unpack[_Options],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: "Receiver[EncodedVideoFrame]",
+        signaling: str | SignalingClient,
+        *,
+        video: Literal[True] = True,
+        decode: Literal[False],
+        **options: Unpack[_Options],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: "Receiver[None]",
+        signaling: str | SignalingClient,
+        *,
+        video: Literal[False],
+        decode: bool = True,
+        **options: Unpack[_Options],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: "Receiver[av.VideoFrame | EncodedVideoFrame | None]",
+        signaling: str | SignalingClient,
+        *,
+        video: bool = True,
+        decode: bool = True,
+        **options: Unpack[_Options],
+    ) -> None: ...
     def __init__(
         self,
         signaling: str | SignalingClient,
@@ -102,6 +171,9 @@ class Receiver:
         broadcaster: str | None = None,
         sync: Sync = "exact",
         faces_wait: float = 0.05,
+        jitter_ms: float = 0,
+        video: bool = True,
+        decode: bool = True,
         timeout: float | None = None,
         ice_servers: Sequence[IceServer] = (),
         relay_only: bool = False,
@@ -111,13 +183,18 @@ class Receiver:
         self._broadcaster = broadcaster
         self._sync: Sync = sync
         self._faces_wait = faces_wait
+        if jitter_ms < 0:
+            raise ValueError(f"jitter_ms must be 0 or more, not {jitter_ms}")
+        self._jitter = jitter_ms / 1000
+        self._video = video
+        self._decode = decode
         self._timeout = timeout
         self._ice_servers = ice_servers
         self._relay_only = relay_only
         self._handshake = ReceiverHandshake(
             want=broadcaster,
             taken=lambda: frozenset(self.signaling.claimed),
-            accept=ACCEPT,
+            accept=ACCEPT if video else ACCEPT | {"video": []},
             timestamp=lambda: time.time_ns() // 1_000_000,
         )
         self._negotiator = Negotiator(
@@ -129,7 +206,9 @@ class Receiver:
             failed=self._fail,
         )
         self._feeds: dict[int, _Feed] = {}
-        self._moments: Latest[Moment | None] = Latest(BURST)
+        self._moments: Latest[Moment[F] | None] = (
+            Unbroken(ENCODED_WAIT, _stands_alone) if video and not decode else Latest(BURST)
+        )
         self._failure: SignalingError | None = None
         self._first_sought: float | None = None
         self._stats = ReceiverStats()
@@ -151,12 +230,12 @@ class Receiver:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Moment:
+    async def __anext__(self) -> Moment[F]:
         """Wait for the next moment.
 
         Raises:
-            NobodyAnswered: No first frame came within ``timeout``.
-            ConnectionLost: No further frame came within ``timeout``.
+            NobodyAnswered: No first moment came within ``timeout``.
+            ConnectionLost: No further moment came within ``timeout``.
             SignalingError: The signaling server refuses for good.
         """
         try:
@@ -176,20 +255,26 @@ class Receiver:
         """Totals since the start, over all connections."""
         return dataclasses.replace(self._stats)
 
+    def request_keyframe(self) -> None:
+        """Ask the broadcaster for a keyframe: for one who joins a recording or a relay with ``decode=False``."""
+        for feed in self._feeds.values():
+            if feed.connection is not None:
+                feed.connection.request_keyframe()
+
     def _overdue(self) -> NobodyAnswered | ConnectionLost:
         within = f"within {self._timeout:g} s"
         link = self._handshake.link
-        if self._stats.frames:
-            return ConnectionLost(
-                f"no frame {within}: {'the video stands still' if link else 'the broadcaster is gone'}"
-            )
+        if self._stats.first_frame is not None:
+            what, stands = ("frame", "the video stands still") if self._video else ("faces", "no more are found")
+            return ConnectionLost(f"no {what} {within}: {stands if link else 'the broadcaster is gone'}")
         if self.signaling.session is None:
             return NobodyAnswered(
                 f"the signaling server {self.signaling.url} was not there {within} ({self.signaling.reason}): "
                 "is it running, and is the address right?"
             )
         if link is not None:
-            return NobodyAnswered(f"{link.name or link.session} answered, but no video came {within}")
+            what = "video" if self._video else "faces"
+            return NobodyAnswered(f"{link.name or link.session} answered, but no {what} came {within}")
         heard = ", ".join(f"{name or 'unnamed'} ({session})" for session, name in self._handshake.heard.items())
         if self._broadcaster is not None and heard:
             return NobodyAnswered(f"no broadcaster {self._broadcaster!r} answered {within}; there are: {heard}")
@@ -201,15 +286,18 @@ class Receiver:
     def _open_peer(self, action: CreateOffer | CreateAnswer) -> PeerConnection:
         link = action.link
         self.signaling.claimed.add(action.session)
-        feed = self._feeds[link] = _Feed(action.session, Pairing(self._sync, self._faces_wait))
-        return PeerConnection(
+        pairing: Pairing[Any] = Pairing(self._sync, self._faces_wait) if self._video else Unpaired()
+        feed = self._feeds[link] = _Feed(action.session, pairing, Playout(self._jitter) if self._jitter else None)
+        feed.connection = PeerConnection(
             ice_servers=self._ice_servers or self._negotiator.ice_servers(),
             relay_only=self._relay_only,
             on_candidate=lambda candidate: self._negotiator.gathered(link, msgspec.convert(candidate, Candidate)),
             on_state=functools.partial(self._negotiator.changed, link),
             on_channel=functools.partial(self._add_channel, link, feed),
-            on_video=functools.partial(self._add_video, feed),
+            on_video=functools.partial(self._add_video, feed) if self._video and self._decode else None,
+            on_encoded=functools.partial(self._encoded, feed) if self._video and not self._decode else None,
         )
+        return feed.connection
 
     def _close_peer(self, link: int) -> None:
         feed = self._feeds.pop(link)
@@ -231,13 +319,20 @@ class Receiver:
 
     async def _watch(self, feed: _Feed, track: VideoTrack) -> None:
         async for received in track:
-            stats = self._stats
-            frame = received.frame
-            stats.frames += 1
-            stats.width, stats.height = frame.width, frame.height
-            if stats.first_frame is None and self._first_sought is not None:
-                stats.first_frame = self._loop.time() - self._first_sought
-            self._give(feed, feed.pairing.frame(frame, received.rtp_timestamp, self._loop.time()))
+            self._stats.width, self._stats.height = received.frame.width, received.frame.height
+            self._frame(feed, received.frame, received.rtp_timestamp)
+
+    def _encoded(self, feed: _Feed, frame: EncodedVideoFrame) -> None:
+        self._frame(feed, frame, frame.rtp_timestamp)
+
+    def _frame(self, feed: _Feed, frame: av.VideoFrame | EncodedVideoFrame, timestamp: int) -> None:
+        self._stats.frames += 1
+        self._note_first()
+        self._give(feed, feed.pairing.frame(frame, timestamp, self._loop.time()))
+
+    def _note_first(self) -> None:
+        if self._stats.first_frame is None and self._first_sought is not None:
+            self._stats.first_frame = self._loop.time() - self._first_sought
 
     def _faces(self, feed: _Feed, data: str | bytes) -> None:
         try:
@@ -246,21 +341,39 @@ class Receiver:
             logger.debug("%s", error)
             return
         self._stats.faces_messages += message.detected
+        if not self._video:
+            self._stats.width, self._stats.height = message.width, message.height
+            self._note_first()
         self._give(feed, feed.pairing.message(message, self._loop.time()))
 
-    def _give(self, feed: _Feed, moments: Iterable[Moment]) -> None:
+    def _give(self, feed: _Feed, moments: Iterable[Moment[Any]]) -> None:
+        if feed.playout is not None:
+            moments = self._hold_back(feed.playout, moments)
         for moment in moments:
-            stats = self._stats
-            stats.faces = len(moment.faces)
-            stats.frames_with_faces += bool(moment.faces)
-            offset = feed.control.offset if feed.control else None
-            if moment.captured is not None and offset is not None:
-                stats.delay = time.time() + offset - moment.captured
-            self._moments.put(moment)
+            self._give_out(feed, moment)
         if feed.timer is not None:
             feed.timer.cancel()
-        due = feed.pairing.next_tick()
+        due = min(feed.pairing.next_tick(), feed.playout.next_tick() if feed.playout else float("inf"))
         feed.timer = None if due == float("inf") else self._loop.call_at(due, self._tick, feed)
+
+    def _hold_back(self, playout: Playout[Moment[Any]], moments: Iterable[Moment[Any]]) -> Iterator[Moment[Any]]:
+        now = self._loop.time()
+        for moment in moments:
+            if moment.rtp_timestamp is None:
+                yield moment
+            else:
+                playout.put(moment, moment.rtp_timestamp, now)
+        yield from playout.tick(now)
+
+    def _give_out(self, feed: _Feed, moment: Moment[Any]) -> None:
+        stats = self._stats
+        stats.faces = len(moment.faces)
+        stats.frames_with_faces += bool(moment.faces)
+        offset = feed.control.offset if feed.control else None
+        if moment.captured is not None and offset is not None:
+            stats.delay = time.time() + offset - moment.captured
+        if self._moments.put(moment) and isinstance(moment.frame, EncodedVideoFrame):
+            self.request_keyframe()
 
     def _tick(self, feed: _Feed) -> None:
         self._give(feed, feed.pairing.tick(self._loop.time()))

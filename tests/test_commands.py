@@ -140,6 +140,15 @@ def test_receive_takes_the_broadcaster_by_name_and_says_who_is_there_instead(url
     assert "'nobody'" in err
 
 
+def test_receive_without_video_waits_for_faces_alone(url: str) -> None:
+    code, _, err = run("receive", "--url", url, "--no-video", "--timeout", "1")
+    assert code == 1
+    assert "card answered, but no faces came" in err
+    code, _, err = run("receive", "--url", url, "--no-video", "--show")
+    assert code == 2
+    assert "--no-video" in err
+
+
 def test_options_come_from_the_environment_too(url: str) -> None:
     with Process("receive", "--json", env={"SYNOPTICON_URL": url, "SYNOPTICON_FRAMES": "3"}) as receive:
         code, events, _ = receive.end()

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -49,10 +50,11 @@ def test_receivers_write_and_plot_what_the_broadcaster_finds(
     broadcast: tuple[str, subprocess.Popen[str]], tmp_path: Path
 ) -> None:
     url, broadcaster = broadcast
-    table, picture = tmp_path / "landmarks.csv", tmp_path / "expression.png"
+    table, picture, film = tmp_path / "landmarks.csv", tmp_path / "expression.png", tmp_path / "recording.mkv"
     receivers = [
         start("landmarks_to_csv.py", str(table), url=url),
         start("expression_plot.py", str(picture), url=url),
+        start("record.py", str(film), url=url),
     ]
     for receiver in receivers:
         _, err = receiver.communicate(timeout=60)
@@ -61,6 +63,8 @@ def test_receivers_write_and_plot_what_the_broadcaster_finds(
     assert {int(row["landmark"]) for row in rows} == set(range(478))
     assert all(0 < float(row["x"]) < 1 and 0 < float(row["y"]) < 1 for row in rows)
     assert picture.read_bytes().startswith(b"\x89PNG")
+    with av.open(str(film)) as file:
+        assert len([*file.decode(video=0)]) == 100
     assert "connecting" in line_of(broadcaster)
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from synopticon_rtc.latest import Latest
+from synopticon_rtc.latest import Latest, Unbroken
 
 
 async def test_the_newest_item_replaces_what_was_not_taken() -> None:
@@ -36,3 +36,23 @@ async def test_a_burst_is_kept_and_old_items_still_give_way() -> None:
     await asyncio.sleep(0.06)
     assert slot.put(4) == [1, 2, 3]
     assert await slot.get() == 4
+
+
+async def test_of_items_that_build_on_one_another_none_is_left_out() -> None:
+    slot: Unbroken[int] = Unbroken(10, lambda number: number % 10 == 0)
+    assert [slot.put(number) for number in (10, 11, 12)] == [[], [], []]
+    assert [await slot.get() for _ in range(3)] == [10, 11, 12]
+
+
+async def test_items_that_wait_too_long_go_with_all_that_build_on_them() -> None:
+    slot: Unbroken[int] = Unbroken(0.05, lambda number: number % 10 == 0)
+    assert [slot.put(number) for number in (10, 11)] == [[], []]
+    await asyncio.sleep(0.06)
+    assert slot.put(12) == [10, 11, 12]
+    assert slot.put(13) == [13]
+    assert [slot.put(number) for number in (20, 21)] == [[], []]
+    assert [await slot.get() for _ in range(2)] == [20, 21]
+    slot.put(22)
+    await asyncio.sleep(0.06)
+    assert slot.put(30) == [22]
+    assert await slot.get() == 30

@@ -1,5 +1,6 @@
 """Frames and their faces, brought together again whatever way they come."""
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from synopticon_rtc.faces import Face
 from synopticon_rtc.faces.wire import FacesMessage
-from synopticon_rtc.pairing import Moment, Pairing
+from synopticon_rtc.pairing import Moment, Pairing, Unpaired
 
 STEP = 3000  # of RTP timestamps, at 30 fps
 FRAME = av.VideoFrame(16, 16, "yuv420p")
@@ -174,3 +175,17 @@ def test_whatever_is_late_or_lost_nothing_is_paired_wrongly(
     for moment in out:
         if moment.detected:
             assert moment.faces[0].landmarks[0, 0] == moment.frame.pts
+
+
+def test_without_video_each_message_is_a_moment_unless_a_later_one_was() -> None:
+    unpaired = Unpaired()
+    (first,) = unpaired.message(message(STEP, 1), 0.0)
+    assert (first.frame, first.detected, first.rtp_timestamp, first.captured) == (None, True, STEP, 1001.0)
+    assert first.faces[0].landmarks[0, 0] == 1
+    assert list(unpaired.message(message(0, 0), 0.0)) == []
+    assert list(unpaired.message(dataclasses.replace(message(2 * STEP, faces=False), detected=False), 0.0)) == []
+    (empty,) = unpaired.message(message(2 * STEP, faces=False), 0.0)
+    assert (empty.faces, empty.detected) == ((), True)
+    (anonymous,) = unpaired.message(message(None, 5), 0.0)
+    assert anonymous.rtp_timestamp is None
+    assert unpaired.next_tick() == float("inf")

@@ -153,6 +153,40 @@ async def test_many_receivers_are_served_and_one_that_leaves_disturbs_nobody(ser
         assert 0 < min(np.diff(numbers)) <= max(np.diff(numbers)) < FPS
 
 
+async def test_statistics_tell_what_each_receiver_is_sent(server: SignalingServer) -> None:
+    async with broadcasting(server.url) as broadcaster, Receiver(server.url) as one, Receiver(server.url) as two:
+        assert broadcaster.peer_stats() == {}
+        await asyncio.gather(take(one, 20), take(two, 20))
+        stats = broadcaster.peer_stats()
+        assert set(stats) == set(broadcaster.peers)
+        assert len(stats) == 2
+        for peer in stats.values():
+            assert (peer.codec, peer.scale) == ("vp8", 1)
+            assert peer.frames_sent >= 20
+            assert peer.packets_sent >= peer.frames_sent
+            assert 5 < peer.fps < 40
+            assert peer.bitrate > 10_000
+            assert peer.encode_ms > 0
+            assert peer.bearable > 1e9
+
+
+async def test_faces_stay_with_their_frames_in_a_smaller_layer(server: SignalingServer) -> None:
+    async with broadcasting(server.url) as broadcaster, Receiver(server.url) as slow, Receiver(server.url) as fast:
+        await asyncio.gather(take(slow, 10), take(fast, 10))
+        _, connection = next(iter(broadcaster._connections.values()))
+        connection.senders[0].rate.estimate = 200_000
+        seen = {slow: set[int](), fast: set[int]()}
+        async with asyncio.timeout(10):
+            while seen[slow] | seen[fast] != {SIZE[0], SIZE[0] // 2}:
+                for receiver in slow, fast:
+                    for moment in await take(receiver, 10):
+                        seen[receiver].add(moment.frame.width)
+                        number = TestPattern.read_number(moment.frame.to_ndarray(format="gray"))
+                        assert not moment.faces or number_of(moment.faces[0]) == number
+        assert sorted(map(len, seen.values())) == [1, 2]  # the other sees nothing of it
+        assert sorted(peer.scale or 0 for peer in broadcaster.peer_stats().values()) == [1, 2]
+
+
 @pytest.mark.parametrize("by", ["name", "session"])
 async def test_the_wanted_broadcaster_is_taken(server: SignalingServer, by: str) -> None:
     async with broadcasting(server.url, name="one"), broadcasting(server.url, name="two", faces=False) as two:

@@ -5,13 +5,16 @@ from synopticon_rtc.media.encoder import Codec, SharedEncoder
 from synopticon_rtc.media.file import VideoFile
 from synopticon_rtc.media.parse import parse_source
 from synopticon_rtc.media.pattern import TestPattern
+from synopticon_rtc.media.picture import Converter, Picture
 from synopticon_rtc.media.portrait import Portrait
 from synopticon_rtc.media.source import FrameSource
 
 __all__ = [
     "Camera",
     "Codec",
+    "Converter",
     "FrameSource",
+    "Picture",
     "Portrait",
     "SharedEncoder",
     "TestPattern",

@@ -15,9 +15,10 @@ import av.error
 from av.stream import Stream
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
-from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from av.video.reformatter import VideoReformatter
 
 from synopticon_rtc.errors import SourceError
+from synopticon_rtc.media.picture import Converter, Picture, even
 
 Codec = Literal["vp8", "h264"]
 
@@ -39,10 +40,11 @@ class SharedEncoder:
         codec: ``"vp8"`` or ``"h264"`` (constrained baseline, Annex B, parameter sets before each keyframe).
         bitrate: Target in bits per second.
         fps: The expected frame rate, for rate control; the timestamps of the frames overrule it.
+        scale: How many times smaller than the frames the encoded pictures are, on each side.
         on_packet: Called with each encoded frame; ``pts`` is that of the frame, in 1/90000 s.
 
     Raises:
-        ValueError: An unknown codec, or a bitrate or fps that is not positive.
+        ValueError: An unknown codec, or a bitrate, fps or scale that is not positive.
     """
 
     def __init__(
@@ -51,12 +53,13 @@ class SharedEncoder:
         *,
         bitrate: int = 1_500_000,
         fps: float = 30,
+        scale: int = 1,
         on_packet: Callable[["av.Packet[Stream]"], None],
     ) -> None:
         if codec not in _ENCODERS:
             raise ValueError(f"no such codec: {codec!r}; there are {', '.join(_ENCODERS)}")
-        if bitrate <= 0 or fps <= 0:
-            raise ValueError(f"bitrate and fps must be positive, not {bitrate} and {fps}")
+        if bitrate <= 0 or fps <= 0 or scale <= 0:
+            raise ValueError(f"bitrate, fps and scale must be positive, not {bitrate}, {fps} and {scale}")
         self.codec: Codec = codec
         self.frames = 0
         """Frames encoded."""
@@ -69,7 +72,9 @@ class SharedEncoder:
         self._fps = Fraction(fps).limit_denominator(1001)
         self._on_packet = on_packet
         self._bitrate = bitrate
-        self._waiting: av.VideoFrame | None = None
+        self._scale = scale
+        self._converter = Converter()
+        self._waiting: Picture | None = None
         self._closing = False
         self._wake = asyncio.Event()
         self._keyframe_wanted = False
@@ -94,12 +99,13 @@ class SharedEncoder:
         """The target in bits per second."""
         return self._bitrate
 
-    def encode(self, frame: av.VideoFrame) -> None:
+    def encode(self, frame: av.VideoFrame | Picture) -> None:
         """Take ``frame`` to be encoded next; never blocks.
 
         Args:
             frame: Any size and pixel format, both may change from frame to frame; an odd side loses one pixel. ``pts``
-                is in 1/90000 s and increases; ``time_base`` says so. The frame is only read: it may be shared.
+                is in 1/90000 s and increases; ``time_base`` says so. The frame is only read: it may be shared, and a
+                :class:`~synopticon_rtc.media.Picture` of it is converted once for all encoders.
 
         Raises:
             SourceError: The encoder failed at an earlier frame and has stopped.
@@ -108,7 +114,7 @@ class SharedEncoder:
             self._task.result()
             raise RuntimeError("the encoder is closed")
         self.dropped += self._waiting is not None
-        self._waiting = frame
+        self._waiting = frame if isinstance(frame, Picture) else Picture(frame, self._converter)
         self._wake.set()
 
     def request_keyframe(self) -> None:
@@ -139,14 +145,14 @@ class SharedEncoder:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            frame, self._waiting = self._waiting, None
-            if self._closing or frame is None:
+            picture, self._waiting = self._waiting, None
+            if self._closing or picture is None:
                 return
             work = functools.partial(
                 self._encode,
-                frame,
+                picture,
                 bitrate=self._bitrate,
-                keyframe_allowed=self._keyframe_allowed(frame),
+                keyframe_allowed=self._keyframe_allowed(picture.pts),
                 keyframe_wanted=self._keyframe_wanted,
             )
             packets, seconds = await loop.run_in_executor(self._thread, work)
@@ -160,19 +166,19 @@ class SharedEncoder:
                 if not self._closing:
                     self._on_packet(packet)
 
-    def _keyframe_allowed(self, frame: av.VideoFrame) -> bool:
+    def _keyframe_allowed(self, pts: int | None) -> bool:
         """Tell whether the last keyframe is 300 ms ago (or in the future, where the timestamps started anew)."""
-        if self._last_keyframe is None or frame.pts is None:
+        if self._last_keyframe is None or pts is None:
             return True
-        return not 0 <= frame.pts - self._last_keyframe < _KEYFRAME_WINDOW
+        return not 0 <= pts - self._last_keyframe < _KEYFRAME_WINDOW
 
     def _encode(
-        self, frame: av.VideoFrame, *, bitrate: int, keyframe_allowed: bool, keyframe_wanted: bool
+        self, picture: Picture, *, bitrate: int, keyframe_allowed: bool, keyframe_wanted: bool
     ) -> tuple[list["av.Packet[Stream]"], float]:
-        """Convert and encode ``frame``, in the thread; return what came out and how many seconds it took."""
+        """Convert and encode ``picture``, in the thread; return what came out and how many seconds it took."""
         started = time.perf_counter()
-        # 4:2:0 needs even sides.
-        width, height = max(2, frame.width & ~1), max(2, frame.height & ~1)
+        frame = picture.frame
+        width, height = even(frame.width // self._scale), even(frame.height // self._scale)
         try:
             context = self._context
             if context is None or (context.width, context.height) != (width, height):
@@ -183,9 +189,7 @@ class SharedEncoder:
                 elif keyframe_allowed:
                     context = self._open(width, height, bitrate)
             keyframe = keyframe_wanted and keyframe_allowed
-            packets = context.encode(
-                self._prepared(frame, width, height, PictureType.I if keyframe else PictureType.NONE)
-            )
+            packets = context.encode(self._prepared(picture.planar(), width, height, keyframe=keyframe))
         except av.error.FFmpegError as error:
             raise SourceError(
                 f"the {self.codec} encoder cannot encode a {frame.width}x{frame.height} {frame.format.name} frame: "
@@ -193,29 +197,16 @@ class SharedEncoder:
             ) from error
         return packets, time.perf_counter() - started
 
-    def _prepared(self, frame: av.VideoFrame, width: int, height: int, picture: PictureType) -> av.VideoFrame:
-        """Return ``frame`` as the encoder wants it, marked with ``picture``, and leave the shared one as it was."""
-        if (
-            (frame.width, frame.height, frame.format.name) != (width, height, "yuv420p")
-            or frame.colorspace == Colorspace.ITU709
-            or frame.color_range == ColorRange.JPEG
-        ):
-            # Receivers take BT.601 in the limited range for granted.
-            own = self._reformatter.reformat(
-                frame,
-                width,
-                height,
-                "yuv420p",
-                dst_colorspace=Colorspace.ITU601,
-                dst_color_range=ColorRange.MPEG,
-                threads=1,
-            )
-        elif frame.pict_type == picture:
-            return frame
+    def _prepared(self, shared: av.VideoFrame, width: int, height: int, *, keyframe: bool) -> av.VideoFrame:
+        """Return ``shared`` in the size of this encoder, marked if it is to be a keyframe; the shared one stays."""
+        if (shared.width, shared.height) != (width, height):
+            own = self._reformatter.reformat(shared, width, height, threads=1)
+        elif keyframe:
+            own = av.VideoFrame.from_ndarray(shared.to_ndarray(), format="yuv420p")
+            own.pts, own.time_base = shared.pts, shared.time_base
         else:
-            own = av.VideoFrame.from_ndarray(frame.to_ndarray(), format="yuv420p")
-            own.pts, own.time_base = frame.pts, frame.time_base
-        own.pict_type = picture
+            return shared
+        own.pict_type = PictureType.I if keyframe else PictureType.NONE
         return own
 
     def _open(self, width: int, height: int, bitrate: int) -> VideoCodecContext:

@@ -1,10 +1,22 @@
 """The only code that knows aiortc's insides: peer connections, fan-out of one stream, trickled ICE, RTP timestamps."""
 
+from synopticon_rtc.rtc.assembly import EncodedVideoFrame
 from synopticon_rtc.rtc.channel import Channel
 from synopticon_rtc.rtc.decoder import Received
 from synopticon_rtc.rtc.peer import PeerConnection, Stats
+from synopticon_rtc.rtc.sender import FanoutSender
 from synopticon_rtc.rtc.servers import IceServer
 from synopticon_rtc.rtc.stream import VideoStream
 from synopticon_rtc.rtc.track import VideoTrack
 
-__all__ = ["Channel", "IceServer", "PeerConnection", "Received", "Stats", "VideoStream", "VideoTrack"]
+__all__ = [
+    "Channel",
+    "EncodedVideoFrame",
+    "FanoutSender",
+    "IceServer",
+    "PeerConnection",
+    "Received",
+    "Stats",
+    "VideoStream",
+    "VideoTrack",
+]

@@ -2,12 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 
+import av
 from aiortc.codecs.h264 import NAL_TYPE_FU_A, NAL_TYPE_STAP_A, H264PayloadDescriptor
 from aiortc.codecs.vpx import VpxPayloadDescriptor
+from av.stream import Stream
+
+from synopticon_rtc.rtc.stream import CLOCK_RATE, Codec
 
 CAPACITY = 512
 """Packets that are held while one before them is missing."""
+MOST_MISSING = 64
+"""Packets missing at once beyond which a keyframe, which is fewer, serves better than sending them again."""
 MAX_REORDER = 64
 """How far before the first packet one may still come and count."""
 
@@ -29,15 +36,31 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class AssembledFrame:
+class EncodedVideoFrame:
     """One encoded frame, complete."""
 
-    codec: str
+    codec: Codec
+    """``"vp8"`` or ``"h264"``."""
     data: bytes
-    timestamp: int
+    """What the encoder made: a VP8 frame (RFC 6386), or H.264 in Annex B form."""
+    rtp_timestamp: int
+    """As it was on the wire, 0 to 2**32 - 1, in 1/90000 s."""
     keyframe: bool
+    """Whether it can be decoded without those before it."""
     arrived: float
     """When its last packet came, in seconds of :func:`time.monotonic`."""
+
+    def packet(self, start: int = 0) -> "av.Packet[Stream]":
+        """Return it as PyAV takes it, to be muxed or decoded.
+
+        Args:
+            start: The RTP timestamp that becomes presentation time 0.
+        """
+        packet = av.Packet(self.data)
+        packet.pts = packet.dts = (self.rtp_timestamp - start) % 2**32
+        packet.time_base = Fraction(1, CLOCK_RATE)
+        packet.is_keyframe = self.keyframe
+        return packet
 
 
 def depayload(codec: str, sequence_number: int, timestamp: int, *, marker: bool, payload: bytes) -> Piece:
@@ -78,6 +101,7 @@ class FrameBuffer:
         self._newest = -1
         self._keyframe = -1
         self._started = False
+        self._torn = False  # whether the frame that comes next lacks its beginning
 
     def add(self, piece: Piece) -> tuple[list[list[Piece]], bool]:
         """Take one packet.
@@ -96,15 +120,28 @@ class FrameBuffer:
         self._pieces[number] = piece
         if piece.start:
             self._keyframe = max(self._keyframe, number)
-        lost = number - self._next >= CAPACITY
+        lost = number - self._next >= CAPACITY or self._count_missing() > MOST_MISSING
         if lost:
-            self._advance(self._keyframe if self._keyframe > self._next else number)
+            self._give_up()
         return list(self._take()), lost
 
     @property
     def incomplete(self) -> bool:
         """Whether a packet is missing between those that have come."""
-        return len(self._pieces) <= self._newest - self._next
+        return self._count_missing() > 0
+
+    @property
+    def missing(self) -> Iterator[int]:
+        """The numbers of the packets that are missing, modulo 65536 those of RTP."""
+        return (number for number in range(self._next, self._newest) if number not in self._pieces)
+
+    @property
+    def keyframe(self) -> int | None:
+        """Where the newest keyframe begins that has begun to come and is not complete."""
+        return self._keyframe if self._keyframe >= self._next else None
+
+    def _count_missing(self) -> int:
+        return self._newest + 1 - self._next - len(self._pieces)
 
     def _unwrap(self, sequence_number: int) -> int:
         if self._newest < 0:
@@ -120,9 +157,10 @@ class FrameBuffer:
                 pieces = self._frame(start)
             if not pieces:
                 return
+            torn, self._torn = self._torn and start == self._next, False
             self._advance(start + len(pieces))
             self._started = True
-            if any(piece.data for piece in pieces):
+            if any(piece.data for piece in pieces) and not torn:
                 yield pieces
 
     def _frame(self, number: int) -> list[Piece]:
@@ -136,6 +174,11 @@ class FrameBuffer:
                 return pieces
             number += 1
         return []
+
+    def _give_up(self) -> None:
+        """Let go of what is missing, and of all that waits for it, up to a keyframe."""
+        self._torn = self._keyframe <= self._next
+        self._advance(self._newest if self._torn else self._keyframe)
 
     def _advance(self, number: int) -> None:
         for old in range(self._next, number):

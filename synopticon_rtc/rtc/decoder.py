@@ -15,13 +15,13 @@ from aiortc.codecs.base import Decoder as Codec
 from aiortc.jitterbuffer import JitterFrame
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 
-from synopticon_rtc.rtc.assembly import AssembledFrame
+from synopticon_rtc.rtc.assembly import EncodedVideoFrame
 from synopticon_rtc.rtc.stream import CLOCK_RATE
 
 logger = logging.getLogger(__name__)
 
-BACKLOG_LIMIT = 1.0
-"""Seconds of frames that may wait to be decoded."""
+BACKLOG_LIMIT = 0.3
+"""Seconds of frames that may wait to be decoded; each needs the one before it, so none can be left out alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,28 +49,26 @@ class Decoder:
         self._on_frame = on_frame
         self._on_error = on_error
         self._loop = asyncio.get_running_loop()
-        self._queue: deque[AssembledFrame] = deque()
+        self._queue: deque[EncodedVideoFrame] = deque()
         self._changed = threading.Condition()
         self._closing = False
         self._closed = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="video-decoder", daemon=True)
         self._thread.start()
 
-    def put(self, frame: AssembledFrame) -> bool:
+    def put(self, frame: EncodedVideoFrame) -> bool:
         """Have a frame decoded.
 
         Returns:
             False when the decoder is so far behind that it was thrown away with all that waited: the next one must be
-            a keyframe.
+            a keyframe. Where one waits already, that is gone on with instead.
         """
         with self._changed:
-            if self._queue and frame.arrived - self._queue[0].arrived > BACKLOG_LIMIT:
-                self._queue.clear()
-                if not frame.keyframe:
-                    return False
             self._queue.append(frame)
+            if frame.arrived - self._queue[0].arrived > BACKLOG_LIMIT:
+                self._skip()
             self._changed.notify()
-        return True
+            return bool(self._queue)
 
     def stop(self) -> None:
         """Stop after the frame in work."""
@@ -91,15 +89,22 @@ class Decoder:
             self._decode(codec, frame)
         self._call(self._closed.set)
 
-    def _wait(self) -> AssembledFrame | None:
+    def _skip(self) -> None:
+        """Go on with the newest keyframe that waits."""
+        waiting = len(self._queue)
+        at = next((at for at in range(waiting - 1, 0, -1) if self._queue[at].keyframe), waiting)
+        for _ in range(at):
+            self._queue.popleft()
+
+    def _wait(self) -> EncodedVideoFrame | None:
         with self._changed:
             while not self._queue and not self._closing:
                 self._changed.wait()
             return None if self._closing else self._queue.popleft()
 
-    def _decode(self, codec: Codec, encoded: AssembledFrame) -> None:
+    def _decode(self, codec: Codec, encoded: EncodedVideoFrame) -> None:
         try:
-            frames = codec.decode(JitterFrame(encoded.data, encoded.timestamp))
+            frames = codec.decode(JitterFrame(encoded.data, encoded.rtp_timestamp))
         except av.error.FFmpegError as error:
             logger.debug("a frame cannot be decoded: %s", error)
             self._call(self._on_error)

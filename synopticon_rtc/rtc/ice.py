@@ -19,6 +19,7 @@ from aioice.ice import (
 )
 from aioice.mdns import is_mdns_hostname
 
+from synopticon_rtc.rtc import seams
 from synopticon_rtc.rtc.servers import IceServer, reflexive_candidate, relayed_protocol
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,9 @@ CONSENT_LIMIT = 30
 """Checks in a row without an answer after which sending must stop, whatever else is heard (RFC 7675 section 5.1)."""
 MAX_REMOTE_CANDIDATES = 64
 SERVER_TIMEOUT = 5.0
+MOST_AT_ONCE = 512
+"""Datagrams taken in one turn of the event loop."""
+LARGEST_DATAGRAM = 65_536
 LOOPBACK = ("127.0.0.1", "::1")
 
 
@@ -46,6 +50,27 @@ class DatagramTransport(Protocol):
     def get_write_buffer_size(self) -> int:
         """Return the number of bytes queued."""
         ...
+
+
+class HostProtocol(StunProtocol):
+    """A socket of which all that has come is read at once.
+
+    asyncio reads one datagram in a turn of the event loop. Where an application holds the loop up again and again, that
+    is less than comes, and the video would be ever later.
+    """
+
+    def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
+        """Take a datagram, and those that wait behind it."""
+        super().datagram_received(data, addr)
+        sock = seams.socket_of(self.transport)
+        if sock is None:
+            return
+        for _ in range(MOST_AT_ONCE):
+            try:
+                data, addr = sock.recvfrom(LARGEST_DATAGRAM)
+            except OSError:  # there are no more
+                return
+            super().datagram_received(data, addr)
 
 
 class IceConnection(Connection):
@@ -81,6 +106,8 @@ class IceConnection(Connection):
         self._end: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._heard = False
+        self._routed: CandidatePair | None = None
+        self._route: tuple[DatagramTransport, tuple[str, int]] | None = None
         self.rtt: float | None = None
         """Round-trip time in seconds, as the last check of consent took."""
 
@@ -91,9 +118,14 @@ class IceConnection(Connection):
 
     @property
     def route(self) -> tuple[DatagramTransport, tuple[str, int]] | None:
-        """What to send datagrams with, and where to; None while there is no selected pair."""
+        """What to send datagrams with, and where to, always the same one; None while there is no selected pair."""
         pair = self.selected_pair
-        return None if pair is None else (cast("DatagramTransport", pair.protocol.transport), pair.remote_addr)
+        if pair is None:
+            return None
+        transport = cast("DatagramTransport", pair.protocol.transport)
+        if self._route is None or pair is not self._routed or transport is not self._route[0]:
+            self._routed, self._route = pair, (transport, pair.remote_addr)
+        return self._route
 
     def send_now(self, data: bytes) -> None:
         """Send a datagram without waiting; it is dropped while there is no selected pair."""
@@ -178,6 +210,9 @@ class IceConnection(Connection):
     async def _bind(self, address: str) -> list[Candidate]:
         """Open a socket; one address at a time, as a cancelled gathering of several would leave sockets behind."""
         candidates = await self.get_component_candidates(1, [address])
+        for protocol in self._protocols:
+            if type(protocol) is StunProtocol and protocol.local_candidate.type == "host":
+                protocol.__class__ = HostProtocol  # aioice makes it itself and takes no other
         if self._closing:
             for protocol in self._protocols:
                 protocol.transport.close()

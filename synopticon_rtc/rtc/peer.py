@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +20,7 @@ from aiortc import (
 
 from synopticon_rtc.errors import ConnectionLost, InvalidSDP, NoCandidates
 from synopticon_rtc.rtc import sdp, seams
+from synopticon_rtc.rtc.assembly import EncodedVideoFrame
 from synopticon_rtc.rtc.callback import call
 from synopticon_rtc.rtc.channel import MAX_BUFFERED, Channel
 from synopticon_rtc.rtc.ice import MAX_REMOTE_CANDIDATES, IceConnection
@@ -35,6 +38,13 @@ class Stats:
     packets_sent: int
     bytes_sent: int
     retransmits: int
+    frames_sent: int
+    frames_dropped: int
+    """Frames not sent, because the peer waited for a keyframe."""
+    bitrate: float
+    """What was sent in the last second, bit/s."""
+    fps: float
+    """Frames sent in the last second."""
     packets_received: int
     bytes_received: int
     rtt: float | None
@@ -43,6 +53,8 @@ class Stats:
     """Share of sent packets lost on the way, 0 to 1, as the peer last reported."""
     bitrate_limit: int | None
     """What the peer estimates that it can receive, in bit/s."""
+    bearable: float
+    """What the link to the peer is thought to bear, in bit/s; infinite until something speaks against what is sent."""
     local_candidate: str | None
     """The type of our selected candidate: ``host``, ``srflx``, ``prflx`` or ``relay``."""
     remote_candidate: str | None
@@ -62,7 +74,10 @@ class PeerConnection:
         signal_end: Whether ``on_candidate`` is also called with None when there will be no more.
         on_state: Called with each new :attr:`state`.
         on_channel: Called with each channel that the peer creates.
-        on_video: Called with each video track that the peer offers.
+        on_video: Called with each video track that the peer offers; its frames are decoded.
+        on_encoded: Called instead with each frame of the video that the peer offers, in order; none is decoded, and
+            those that are not complete are left out with all up to the next keyframe. Without either, video is not
+            received.
     """
 
     def __init__(
@@ -75,6 +90,7 @@ class PeerConnection:
         on_state: Callable[[str], None] | None = None,
         on_channel: Callable[[Channel], None] | None = None,
         on_video: Callable[[VideoTrack], None] | None = None,
+        on_encoded: Callable[[EncodedVideoFrame], None] | None = None,
     ) -> None:
         self._servers = tuple(ice_servers)
         self._relay_only = relay_only
@@ -83,6 +99,7 @@ class PeerConnection:
         self._on_state = on_state
         self._on_channel = on_channel
         self._on_video = on_video
+        self._on_encoded = on_encoded
         # aiortc asks a server of its choice when it is given no list; with an empty one it asks none.
         self._connection = seams.OwnedPeerConnection(
             RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE),
@@ -103,6 +120,11 @@ class PeerConnection:
         """``new``, ``connecting``, ``connected``, ``failed`` (never came about, or was lost) or ``closed``."""
         return self._state
 
+    @property
+    def senders(self) -> tuple[FanoutSender, ...]:
+        """What sends the videos that were added."""
+        return tuple(self._senders)
+
     # The side that offers
 
     def add_video(self, select: Callable[[Codec], VideoStream], codecs: Sequence[Codec] = ("vp8", "h264")) -> None:
@@ -118,6 +140,7 @@ class PeerConnection:
         preferred = [codec for name in order for codec in known if codec.name.lower() == name]
         transceiver.setCodecPreferences([*preferred, *(codec for codec in known if codec.name.lower() == "rtx")])
         ice = self._adopt(transceiver.receiver.transport)
+        seams.unburden(transceiver.receiver)
         self._senders.append(FanoutSender.adopt(transceiver.sender, ice, select))
 
     def add_channel(
@@ -172,7 +195,7 @@ class PeerConnection:
     async def answer(self, offer: str) -> str:
         """Take the peer's offer, and make the answer to it.
 
-        Video is received, data channels are open both ways, and audio is taken but not listened to.
+        Data channels are open both ways. Audio, and video that nobody wants, are taken but not listened to.
 
         Raises:
             NoCommonCodec: The peer offers none of our codecs.
@@ -182,13 +205,15 @@ class PeerConnection:
         remote = sdp.read_offer(offer)
         await self._apply(remote, "offer")
         for transceiver in self._connection.getTransceivers():
-            transceiver.direction = "recvonly" if transceiver.kind == "video" else "inactive"
+            wanted = transceiver.kind == "video" and (self._on_video or self._on_encoded) is not None
+            transceiver.direction = "recvonly" if wanted else "inactive"
             ice = self._adopt(transceiver.receiver.transport)
-            if transceiver.kind == "video":
-                track = VideoTrack(transceiver.mid or "")
+            if wanted:
+                sink = self._on_encoded or VideoTrack(transceiver.mid or "")
                 ssrc = seams.sender_ssrc(transceiver.sender)
-                self._receivers.append(VideoReceiver.adopt(transceiver.receiver, ice, ssrc, track))
-                call(self._on_video, track)
+                self._receivers.append(VideoReceiver.adopt(transceiver.receiver, ice, ssrc, sink))
+                if isinstance(sink, VideoTrack):
+                    call(self._on_video, sink)
         if self._connection.sctp is not None:
             self._adopt(self._connection.sctp.transport)
         await self._add_candidates(remote)
@@ -238,20 +263,31 @@ class PeerConnection:
 
     # Both sides
 
+    def request_keyframe(self) -> None:
+        """Ask the peer for a keyframe, for somebody who needs one: lost pictures are asked for without it."""
+        for receiver in self._receivers:
+            receiver.request_keyframe()
+
     def stats(self) -> Stats:
         """Count what was sent and received so far."""
         pair = self._ice.selected_pair if self._ice is not None else None
         sender = self._senders[0] if self._senders else None
         rtt = sender.rtt if sender is not None else None
+        now = time.monotonic()
         return Stats(
             packets_sent=sum(sender.packets for sender in self._senders),
             bytes_sent=sum(sender.octets for sender in self._senders),
             retransmits=sum(sender.retransmits for sender in self._senders),
+            frames_sent=sum(sender.frames for sender in self._senders),
+            frames_dropped=sum(sender.dropped for sender in self._senders),
+            bitrate=sum(sender.rate.media_rate(now) for sender in self._senders),
+            fps=sum(sender.rate.frame_rate(now) for sender in self._senders),
             packets_received=sum(receiver.packets for receiver in self._receivers),
             bytes_received=sum(receiver.octets for receiver in self._receivers),
             rtt=rtt if rtt is not None or self._ice is None else self._ice.rtt,
             loss=sender.loss if sender is not None else None,
             bitrate_limit=sender.bitrate_limit if sender is not None else None,
+            bearable=sender.rate.estimate if sender is not None else math.inf,
             local_candidate=pair.local_candidate.type if pair is not None else None,
             remote_candidate=pair.remote_candidate.type if pair is not None else None,
         )

@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Callable
+from typing import cast
 
 from aiortc import RTCRtpReceiver
 from aiortc.codecs import is_rtx
 from aiortc.rate import RemoteBitrateEstimator
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters, RTCRtpReceiveParameters
-from aiortc.rtcrtpreceiver import NackGenerator, StreamStatistics
+from aiortc.rtcrtpreceiver import StreamStatistics
 from aiortc.rtp import (
     RTCP_PSFB_APP,
     RTCP_PSFB_PLI,
@@ -27,17 +29,22 @@ from aiortc.rtp import (
 )
 
 from synopticon_rtc.rtc import seams
-from synopticon_rtc.rtc.assembly import AssembledFrame, FrameBuffer, Piece, depayload
+from synopticon_rtc.rtc.assembly import EncodedVideoFrame, FrameBuffer, Piece, depayload
+from synopticon_rtc.rtc.callback import call
 from synopticon_rtc.rtc.decoder import Decoder
 from synopticon_rtc.rtc.ice import IceConnection
+from synopticon_rtc.rtc.losses import Losses
+from synopticon_rtc.rtc.stream import Codec
 from synopticon_rtc.rtc.track import VideoTrack
 
 logger = logging.getLogger(__name__)
 
 REPORT_INTERVAL = 1.0
 KEYFRAME_REQUEST_INTERVAL = 0.3
-GAP_LIMIT = 0.3
-"""Seconds that a missing packet may hold frames back."""
+"""Seconds from one request for a keyframe to the next, at the least; 1.5 round trips where that is more."""
+GAP_LIMIT = (0.25, 0.6)
+"""Seconds that a missing packet may hold frames back before a keyframe is asked for: 5 round trips, within these."""
+UNKNOWN_RTT = 0.1
 
 
 class VideoReceiver(RTCRtpReceiver):
@@ -48,25 +55,35 @@ class VideoReceiver(RTCRtpReceiver):
     """
 
     @classmethod
-    def adopt(cls, receiver: RTCRtpReceiver, ice: IceConnection, ssrc: int, track: VideoTrack) -> "VideoReceiver":
+    def adopt(
+        cls,
+        receiver: RTCRtpReceiver,
+        ice: IceConnection,
+        ssrc: int,
+        sink: VideoTrack | Callable[[EncodedVideoFrame], object],
+    ) -> "VideoReceiver":
         """Turn a receiver that has not started into one that feeds a track.
 
         Args:
             receiver: aiortc's receiver; a peer connection makes it itself and takes no other.
             ice: The connection that carries the peer.
             ssrc: Who we are in our reports.
-            track: What the frames go to.
+            sink: A track, which the decoded frames go to, or a function, which is called with each
+                :class:`EncodedVideoFrame`; then none is decoded.
         """
         receiver.__class__ = cls
         assert isinstance(receiver, cls)  # noqa: S101 - tells the type checkers
-        receiver._set_up(ice, ssrc, track)  # noqa: SLF001 - takes the place of a constructor
+        receiver._set_up(ice, ssrc, sink)  # noqa: SLF001 - takes the place of a constructor
         return receiver
 
-    def _set_up(self, ice: IceConnection, ssrc: int, track: VideoTrack) -> None:
+    def _set_up(self, ice: IceConnection, ssrc: int, sink: VideoTrack | Callable[[EncodedVideoFrame], object]) -> None:
         self._ice = ice
-        self._video = track
+        self._sink = sink
         self.packets = 0
         self.octets = 0
+        self.nacks = 0
+        """Packets asked for again."""
+        self.keyframe_requests = 0
         self.decode_errors = 0
         self._own_ssrc = ssrc
         self._media_ssrc = 0
@@ -75,12 +92,14 @@ class VideoReceiver(RTCRtpReceiver):
         self._streams: dict[int, StreamStatistics] = {}
         self._last_reports: dict[int, tuple[int, float]] = {}
         self._bitrate = RemoteBitrateEstimator()
-        self._losses = NackGenerator()
+        self._losses = Losses()
         self._buffer = FrameBuffer()
         self._decoder: Decoder | None = None
         self._keyframe_needed = True
-        self._keyframe_requested = -KEYFRAME_REQUEST_INTERVAL
-        self._gap_since = 0.0
+        self._keyframe_requested = 0.0
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._ended = False
         self._reports: asyncio.Task[None] | None = None
 
     # Overrides of what aiortc calls
@@ -91,8 +110,12 @@ class VideoReceiver(RTCRtpReceiver):
             return
         self._known_codecs = {codec.payloadType: codec for codec in parameters.codecs if codec.payloadType is not None}
         self._repaired_ssrc = {coding.rtx.ssrc: coding.ssrc for coding in parameters.encodings if coding.rtx}
-        self._decoder = Decoder(on_frame=self._video.put, on_error=self._on_decode_error)
+        self._media_ssrc = parameters.encodings[0].ssrc if parameters.encodings else 0
+        if isinstance(self._sink, VideoTrack):
+            self._decoder = Decoder(on_frame=self._sink.put, on_error=self._on_decode_error)
         seams.register_receiver(self.transport, self, parameters)
+        self._keyframe_requested = self._loop.time()  # by joining
+        self._mend()
         self._reports = asyncio.create_task(self._send_reports())
 
     async def stop(self) -> None:
@@ -107,9 +130,13 @@ class VideoReceiver(RTCRtpReceiver):
             await self._decoder.wait_stopped()
 
     def _handle_disconnect(self) -> None:
+        self._ended = True
+        if self._timer is not None:
+            self._timer.cancel()
         if self._decoder is not None:
             self._decoder.stop()
-        self._video.end()
+        if isinstance(self._sink, VideoTrack):
+            self._sink.end()
 
     async def _handle_rtcp_packet(self, packet: AnyRtcpPacket) -> None:
         match packet:
@@ -131,8 +158,7 @@ class VideoReceiver(RTCRtpReceiver):
                 return
             packet, codec = unwrap_rtx(packet, original.payloadType, ssrc), original
         self._media_ssrc = packet.ssrc
-        self._note_losses(packet)
-        name = codec.name.lower()
+        name = cast("Codec", codec.name.lower())  # the only ones that are negotiated
         try:
             piece = depayload(
                 name, packet.sequence_number, packet.timestamp, marker=bool(packet.marker), payload=packet.payload
@@ -141,23 +167,24 @@ class VideoReceiver(RTCRtpReceiver):
             logger.debug("a packet is dropped: %s", error)
             return
         frames, lost = self._buffer.add(piece)
-        if lost:
-            self._need_keyframe()
+        self._keyframe_needed = self._keyframe_needed or lost
         for pieces in frames:
-            self._decode(name, pieces)
-        self._watch_gap(progress=bool(frames))
+            self._take(name, pieces)
+        if self._keyframe_needed or self._buffer.incomplete or self._timer is not None:
+            self._mend()
 
     # Frames
 
-    def _decode(self, codec: str, pieces: list[Piece]) -> None:
+    def _take(self, codec: Codec, pieces: list[Piece]) -> None:
         keyframe = any(piece.keyframe for piece in pieces)
         if self._keyframe_needed and not keyframe:
-            self._need_keyframe()
             return
         data = b"".join([piece.data for piece in pieces])
-        frame = AssembledFrame(codec, data, pieces[0].timestamp, keyframe, time.monotonic())
+        frame = EncodedVideoFrame(codec, data, pieces[0].timestamp, keyframe, time.monotonic())
         self._keyframe_needed = False
-        if self._decoder is not None and not self._decoder.put(frame):
+        if not isinstance(self._sink, VideoTrack):
+            call(self._sink, frame)
+        elif self._decoder is not None and not self._decoder.put(frame):
             self._need_keyframe()
 
     def _on_decode_error(self) -> None:
@@ -167,31 +194,56 @@ class VideoReceiver(RTCRtpReceiver):
     def _need_keyframe(self) -> None:
         """Drop frames up to the next keyframe, and ask for it."""
         self._keyframe_needed = True
-        self._request_keyframe()
-
-    def _watch_gap(self, *, progress: bool) -> None:
-        """Ask for a keyframe where a missing packet holds frames back for long: one goes ahead of the gap."""
-        now = time.monotonic()
-        if progress or not self._buffer.incomplete:
-            self._gap_since = now
-        elif now - self._gap_since > GAP_LIMIT:
-            self._request_keyframe()
-
-    def _request_keyframe(self) -> None:
-        """Say that the picture is lost (RFC 4585 section 6.3.1)."""
-        now = time.monotonic()
-        if now - self._keyframe_requested >= KEYFRAME_REQUEST_INTERVAL:
-            self._keyframe_requested = now
-            self._send(RtcpPsfbPacket(fmt=RTCP_PSFB_PLI, ssrc=self._own_ssrc, media_ssrc=self._media_ssrc))
+        self._mend()
 
     # Feedback
 
-    def _note_losses(self, packet: RtpPacket) -> None:
-        """Ask for packets that were passed by (RFC 4585 section 6.2.1)."""
-        if self._losses.add(packet):
-            nack = RtcpRtpfbPacket(fmt=RTCP_RTPFB_NACK, ssrc=self._own_ssrc, media_ssrc=packet.ssrc)
-            nack.lost = sorted(self._losses.missing)
-            self._send(nack)
+    def _mend(self) -> None:
+        """Ask for what is missing, and for a keyframe where that takes too long; again and again, until all is well."""
+        if self._ended:
+            return
+        now, rtt = self._loop.time(), self._ice.rtt or UNKNOWN_RTT
+        lost = self._losses.update(self._buffer.missing, now, rtt)
+        if lost:
+            self._send_nack(lost)
+        due = min(self._losses.next_due(), self._keyframe_due(now, rtt))
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if due == float("inf") else self._loop.call_at(due, self._mend)
+
+    def _keyframe_due(self, now: float, rtt: float) -> float:
+        """Ask for a keyframe if it is time to, and return when it will be."""
+        begun = self._buffer.keyframe
+        if self._keyframe_needed and begun is None:
+            due = now
+        else:  # what came before a keyframe that has begun will not be needed
+            shortest, longest = GAP_LIMIT
+            due = self._losses.since(begun or 0) + min(max(shortest, 5 * rtt), longest)
+        interval = max(KEYFRAME_REQUEST_INTERVAL, 1.5 * rtt)
+        due = max(due, self._keyframe_requested + interval)
+        if now < due:
+            return due
+        self._send_keyframe_request(now)
+        return now + interval
+
+    def request_keyframe(self) -> None:
+        """Ask for a keyframe, unless that was done just now."""
+        now = self._loop.time()
+        if self._reports is not None and now >= self._keyframe_requested + KEYFRAME_REQUEST_INTERVAL:
+            self._send_keyframe_request(now)
+
+    def _send_keyframe_request(self, now: float) -> None:
+        """Say that the picture is lost (RFC 4585 section 6.3.1)."""
+        self.keyframe_requests += 1
+        self._keyframe_requested = now
+        self._send(RtcpPsfbPacket(fmt=RTCP_PSFB_PLI, ssrc=self._own_ssrc, media_ssrc=self._media_ssrc))
+
+    def _send_nack(self, lost: list[int]) -> None:
+        """Ask for packets (RFC 4585 section 6.2.1)."""
+        self.nacks += len(lost)
+        nack = RtcpRtpfbPacket(fmt=RTCP_RTPFB_NACK, ssrc=self._own_ssrc, media_ssrc=self._media_ssrc)
+        nack.lost = sorted(number & 0xFFFF for number in lost)
+        self._send(nack)
 
     def _count(self, packet: RtpPacket, codec: RTCRtpCodecParameters, arrival_time_ms: int) -> None:
         self.packets += 1

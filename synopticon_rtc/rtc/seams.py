@@ -7,7 +7,9 @@ from; every private name of an object that is not their own is reached through a
 
 import asyncio
 import logging
+import socket
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from aioice import Connection
 from aiortc import (
@@ -20,6 +22,7 @@ from aiortc import (
 )
 from aiortc.rtcrtpparameters import RTCRtpReceiveParameters, RTCRtpSendParameters
 from pylibsrtp import Session
+from pylibsrtp._binding import ffi, lib
 
 # ruff: noqa: SLF001 - reaching behind is what this module is for
 
@@ -79,9 +82,24 @@ def put_ice_connection(transport: RTCIceTransport, connection: Connection) -> No
     transport._send = connection.send
 
 
+def socket_of(transport: asyncio.BaseTransport) -> socket.socket | None:
+    """Return the socket under one of asyncio's own transports; None under that of another event loop."""
+    return getattr(transport, "_sock", None)
+
+
 def outgoing_srtp(transport: RTCDtlsTransport) -> Session:
     """Return the SRTP session that encrypts; there is one once DTLS is connected."""
     return transport._tx_srtp
+
+
+def srtp_functions() -> tuple[Any, Callable[[object, object, object], int]]:
+    """Return cffi's interface to libsrtp, and the function that encrypts an RTP packet where it lies."""
+    return ffi, lib.srtp_protect
+
+
+def srtp_context(session: Session) -> object:
+    """Return what libsrtp knows a session by; it holds as long as the session."""
+    return session._srtp[0]
 
 
 def transport_id(transport: RTCDtlsTransport) -> str:
@@ -109,6 +127,11 @@ def register_receiver(
 def unregister_receiver(transport: RTCDtlsTransport, receiver: RTCRtpReceiver) -> None:
     """Undo :func:`register_receiver`."""
     transport._unregister_rtp_receiver(receiver)
+
+
+def unburden(receiver: RTCRtpReceiver) -> None:
+    """Free what a receiver holds to estimate a bit rate, 100 KB, where it receives nothing or somebody else does it."""
+    receiver._RTCRtpReceiver__remote_bitrate_estimator = None  # type: ignore[attr-defined]
 
 
 def sender_ssrc(sender: RTCRtpSender) -> int:

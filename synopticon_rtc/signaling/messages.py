@@ -55,6 +55,10 @@ class Relayed(Message, frozen=True, kw_only=True):
         formats = self.accept.get(kind) if isinstance(self.accept, dict) else None
         return isinstance(formats, list) and what in formats
 
+    def refuses(self, kind: str) -> bool:
+        """Whether the sender declared that it can read no format of ``kind``; one that says nothing can."""
+        return isinstance(self.accept, dict) and self.accept.get(kind) == []
+
 
 class Discovery(Relayed, frozen=True):
     """A receiver looks for broadcasters.

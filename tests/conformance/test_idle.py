@@ -36,6 +36,7 @@ async def receiver_waits(profile: Profile, seconds: float) -> None:
             await receives(receiver, points=478)
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("times", [pytest.param(30), pytest.param(1, marks=pytest.mark.slow)])
 async def test_peers_that_waited_for_long_find_each_other(monkeypatch: pytest.MonkeyPatch, times: float) -> None:
     run_faster(monkeypatch, times)

@@ -80,3 +80,18 @@ async def test_of_two_pages_that_broadcast_one_plays_on(
                 await receives(receiver, points=468)
         assert [(await tab("window.report"))["thrown"] for tab in tabs] == [[], []]
         assert states[-2:] == ["connected", "closed"]
+
+
+@pytest.mark.browser
+async def test_faces_alone_come_from_a_page_that_offers_video(
+    started: Callable[[str], Awaitable[Browser]], base: str
+) -> None:
+    chromium = await started("chromium")
+    async with SERVERS["embedded"]() as server:
+        url = f"{base}/index.html?page=webrtc-signaling-demo&role=broadcast&url={server.url}"
+        async with chromium(url) as tab, Receiver(server.url, video=False, timeout=WITHIN) as receiver:
+            faces = [await anext(receiver) for _ in range(5)]
+            (peer,) = receiver._negotiator._peers.values()
+            assert peer.connection.stats().packets_received == 0
+            assert (await tab("window.report"))["thrown"] == []
+    assert all(moment.frame is None and len(moment.faces[0].landmarks) == 468 for moment in faces)

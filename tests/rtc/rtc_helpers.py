@@ -12,7 +12,7 @@ import numpy as np
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
 
-from synopticon_rtc.rtc import Channel, IceServer, PeerConnection, Received, VideoStream, VideoTrack
+from synopticon_rtc.rtc import Channel, EncodedVideoFrame, IceServer, PeerConnection, Received, VideoStream, VideoTrack
 from synopticon_rtc.rtc.stream import Codec
 
 WIDTH, HEIGHT = 160, 96
@@ -100,6 +100,8 @@ class Peer:
         ice_servers: tuple[IceServer, ...] = (),
         relay_only: bool = False,
         on_channel: Callable[[Channel], None] | None = None,
+        on_encoded: Callable[[EncodedVideoFrame], None] | None = None,
+        video: bool = True,
     ) -> None:
         self.states: list[str] = []
         self.candidates: list[dict[str, Any] | None] = []
@@ -116,7 +118,8 @@ class Peer:
             on_candidate=self._on_candidate,
             on_state=self._on_state,
             on_channel=on_channel or self._on_channel,
-            on_video=self._on_video,
+            on_video=self._on_video if video else None,
+            on_encoded=on_encoded,
         )
 
     async def __aenter__(self) -> Self:
@@ -239,6 +242,9 @@ class Tap:
         self.sent.append(data)
         if not self._drop(data):
             self._transport.sendto(data, address)
+
+    def get_extra_info(self, name: str) -> None:
+        """Hide the socket, by which a sender would go past the tap."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

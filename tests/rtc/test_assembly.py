@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rtc_helpers import Clip
 
-from synopticon_rtc.rtc.assembly import CAPACITY, FrameBuffer, Piece, depayload
+from synopticon_rtc.rtc.assembly import CAPACITY, MOST_MISSING, FrameBuffer, Piece, depayload
 from synopticon_rtc.rtc.stream import Codec
 
 FIRST = 65_530
@@ -104,6 +104,42 @@ def test_what_stays_missing_is_given_up() -> None:
         assert len(buffer._pieces) <= CAPACITY
     assert losses.count(True) == 1
     assert buffer._next > pieces[5].sequence_number
+
+
+def test_what_is_missing_is_known_by_number() -> None:
+    pieces = pieces_of([3, 3, 3, 3], keyframes=frozenset({0, 3}))
+    buffer = FrameBuffer()
+    feed(buffer, [pieces[at] for at in (0, 1, 2, 4, 7)])
+    missing = [(number - FIRST) % 65_536 for number in buffer.missing]
+    assert missing == [3, 5, 6]
+    assert buffer.keyframe is None
+    feed(buffer, [pieces[9]])
+    assert buffer.keyframe is not None
+    assert [(number - FIRST) % 65_536 for number in buffer.missing] == [*missing, 8]
+    feed(buffer, pieces[10:])
+    assert list(buffer.missing) == []
+    assert buffer.keyframe is None
+
+
+def test_when_too_much_is_missing_it_is_given_up_with_the_frame_that_was_cut() -> None:
+    pieces = pieces_of([3] * 40, keyframes=frozenset({0, 35}))
+    buffer = FrameBuffer()
+    assert feed(buffer, pieces[:4]) == [0]
+    frames, lost = buffer.add(pieces[5 + MOST_MISSING])
+    assert (frames, lost) == ([], True)
+    assert not buffer.incomplete
+    # This far nothing begins; what comes next does.
+    rest = pieces[6 + MOST_MISSING :]
+    assert feed(buffer, rest)[0] == rest[0].timestamp + 1
+    assert not buffer.incomplete
+
+
+def test_a_keyframe_that_has_come_outlives_what_is_given_up() -> None:
+    pieces = pieces_of([3] * 60, keyframes=frozenset({0, 30}))
+    buffer = FrameBuffer()
+    assert feed(buffer, pieces[:4]) == [0]
+    assert buffer.add(pieces[90]) == ([], True)
+    assert feed(buffer, pieces[91:]) == list(range(30, 60))
 
 
 def test_padding_belongs_to_no_frame() -> None:

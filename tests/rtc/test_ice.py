@@ -407,7 +407,7 @@ PEER = """
 import asyncio, sys
 from synopticon_rtc.rtc import PeerConnection
 async def main():
-    peer = PeerConnection()
+    peer = PeerConnection(on_video=lambda track: None)
     offer = sys.stdin.buffer.read(int(sys.stdin.buffer.readline()))
     answer = (await peer.answer(offer.decode())).encode()
     sys.stdout.buffer.write(b"%d\\n" % len(answer) + answer)

@@ -4,16 +4,20 @@ A failure here means that a release changed something that `synopticon_rtc/rtc/`
 name: read the change, adapt, and put the new digest here.
 """
 
+import asyncio
 import hashlib
 import inspect
+import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiortc
+import pylibsrtp
 import pytest
 from aioice import ice, turn
 from aiortc import rtcdtlstransport, rtcicetransport, rtcpeerconnection, rtcrtpreceiver, rtcrtpsender
 from aiortc.codecs import h264, vpx
+from aiortc.rate import RemoteBitrateEstimator
 
 from synopticon_rtc.rtc import seams
 
@@ -34,6 +38,7 @@ DIGESTS: dict[Callable[..., Any], str] = {
     ice.Connection.get_component_candidates: "118597a9fcb7",
     ice.Connection.query_consent: "fe49173a650a",
     ice.Connection.request_received: "dcdc9a3862c1",
+    ice.StunProtocol.datagram_received: "ff4c8b910d45",
     ice.StunProtocol.request: "97991c38f65e",
     ice.get_or_create_mdns_protocol: "513c6f26d11c",
     ice.relayed_candidate: "271e25be8724",
@@ -101,6 +106,10 @@ async def test_private_attributes_are_there(connection: aiortc.RTCPeerConnection
     assert isinstance(seams.sender_ssrc(transceiver.sender), int)
     assert isinstance(transceiver.sender._rtx_ssrc, int)
     assert transceiver.receiver._enabled is True
+    hidden = "_RTCRtpReceiver__remote_bitrate_estimator"
+    assert isinstance(getattr(transceiver.receiver, hidden), RemoteBitrateEstimator)
+    seams.unburden(transceiver.receiver)
+    assert getattr(transceiver.receiver, hidden) is None
 
 
 async def test_private_attributes_of_ice_are_there() -> None:
@@ -121,3 +130,26 @@ async def test_private_attributes_of_ice_are_there() -> None:
     assert ice.CandidatePair.State.FROZEN
     assert ice.CandidatePair.State.WAITING
     assert ice.ICE_COMPLETED
+
+
+def test_libsrtp_is_reached_as_pylibsrtp_reaches_it() -> None:
+    policy = pylibsrtp.Policy(key=bytes(30), ssrc_type=pylibsrtp.Policy.SSRC_ANY_OUTBOUND)
+    ffi, protect = seams.srtp_functions()
+    packet = b"\x80\x60" + bytes(10) + b"payload"
+    room, length = ffi.new("char[]", 100), ffi.new("int *", len(packet))
+    ffi.memmove(room, packet, len(packet))
+    session = pylibsrtp.Session(policy)
+    assert protect(seams.srtp_context(session), room, length) == 0
+    assert bytes(ffi.buffer(room, length[0])) == pylibsrtp.Session(policy).protect(packet)
+
+
+async def test_the_socket_of_a_transport_is_there() -> None:
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+        asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)
+    )
+    sock = seams.socket_of(transport)
+    assert isinstance(sock, socket.socket)
+    assert sock.getsockname() == transport.get_extra_info("sockname")
+    with pytest.raises(BlockingIOError):
+        sock.recvfrom(1)
+    transport.close()

@@ -23,7 +23,7 @@ from aiortc.rtp import (
 from aiortc.stats import RTCOutboundRtpStreamStats
 from rtc_helpers import TICKS, Clip, Peer, is_rtp, watching
 
-from synopticon_rtc.rtc.sender import HISTORY_FRAMES
+from synopticon_rtc.rtc.sender import HISTORY_FRAMES, KEYFRAME_INTERVAL, KEYFRAMES_AT_ONCE
 from synopticon_rtc.rtc.stream import Codec
 
 EXTENSIONS = HeaderExtensionsMap()
@@ -280,3 +280,71 @@ async def test_a_packet_without_a_time_is_refused() -> None:
         clip.stream.send(packet)
     assert clip.stream.rtp_timestamp(TICKS) == (clip.stream.rtp_timestamp(0) + TICKS) % 2**32
     assert Fraction(1, 90_000) == packet.time_base
+
+
+async def test_a_peer_is_moved_to_another_stream_at_its_keyframe_and_sees_every_picture_once() -> None:
+    large, small = Clip(origin=7), Clip(origin=7)
+    async with watching(large) as (sender, receiver):
+        (fanout,) = sender.connection.senders
+        asked = small.requests
+
+        async def play(count: int) -> None:
+            for _ in range(count):
+                # Neither encoder is always the first.
+                for clip in (large, small) if large._count % 2 else (small, large):
+                    clip.send()
+                await asyncio.sleep(0.01)
+
+        await play(5)
+        fanout.switch(small.stream)
+        assert fanout.stream is large.stream
+        assert small.requests == asked + 1
+        await play(10)
+        assert fanout.stream is small.stream
+        assert (large.stream.viewers, small.stream.viewers) == (0, 1)
+        fanout.switch(large.stream)
+        await play(10)
+        assert (large.stream.viewers, small.stream.viewers) == (1, 0)
+        await receiver.until(lambda: len(receiver.frames) == 25)
+        timestamps = [frame.rtp_timestamp for frame in receiver.frames]
+        assert timestamps == [7 + n * TICKS for n in range(25)]
+        assert fanout.retransmits == 0  # no packet was missed
+
+
+async def test_a_move_that_is_taken_back_leaves_no_trace() -> None:
+    large, small = Clip(origin=7), Clip(origin=7)
+    async with watching(large) as (sender, receiver):
+        (fanout,) = sender.connection.senders
+        await large.play(3)
+        fanout.switch(small.stream)
+        await large.play(2)
+        fanout.switch(large.stream)
+        await large.play(3)
+        assert (large.stream.viewers, small.stream.viewers) == (1, 0)
+        await receiver.until(lambda: len(receiver.frames) == 8)
+
+
+async def test_one_peer_costs_the_others_few_keyframes() -> None:
+    clip = Clip()
+    async with watching(clip) as (sender, _), watching(clip):
+        (fanout,) = sender.connection.senders
+        await clip.play(3)
+        before = clip.requests
+        for _ in range(20):
+            await fanout._handle_rtcp_packet(RtcpPsfbPacket(1, 0, fanout._ssrc))
+        assert clip.requests == before + KEYFRAMES_AT_ONCE
+        await asyncio.sleep(KEYFRAME_INTERVAL)
+        clip._keyframe = False
+        clip.send()  # what it still wants is asked for when its time has come
+        assert clip.requests == before + KEYFRAMES_AT_ONCE + 1
+
+
+async def test_padding_harms_no_picture() -> None:
+    clip = Clip()
+    async with watching(clip) as (sender, receiver):
+        (fanout,) = sender.connection.senders
+        await clip.play(5)
+        fanout.rate.padding = 500_000.0
+        await clip.play(20)
+        assert fanout.retransmits > 10
+        await receiver.until(lambda: len(receiver.frames) == 25)

@@ -10,7 +10,7 @@ import pytest
 from rtc_helpers import TICKS, Clip, watching
 
 from synopticon_rtc.rtc import Received, VideoTrack
-from synopticon_rtc.rtc.assembly import AssembledFrame
+from synopticon_rtc.rtc.assembly import EncodedVideoFrame
 from synopticon_rtc.rtc.decoder import Decoder
 
 
@@ -18,9 +18,9 @@ def received(timestamp: int) -> Received:
     return Received(av.VideoFrame(16, 16, "yuv420p"), timestamp, 0.0)
 
 
-def assembled(clip: Clip, arrived: float = 0.0) -> AssembledFrame:
+def assembled(clip: Clip, arrived: float = 0.0) -> EncodedVideoFrame:
     packet = clip.packet()
-    return AssembledFrame(clip.stream.codec, bytes(packet), packet.pts or 0, packet.is_keyframe, arrived)
+    return EncodedVideoFrame(clip.stream.codec, bytes(packet), packet.pts or 0, packet.is_keyframe, arrived)
 
 
 async def test_the_newest_frame_wins() -> None:
@@ -106,7 +106,7 @@ async def test_a_frame_that_cannot_be_decoded_is_told_and_decoding_goes_on(codec
     sink, clip = Sink(), Clip(codec)
     assert sink.decoder.put(assembled(clip))
     await sink.until(1)
-    sink.decoder.put(AssembledFrame(codec, b"\0\0\0\1\x65garbage", 1, keyframe=True, arrived=0))
+    sink.decoder.put(EncodedVideoFrame(codec, b"\0\0\0\1\x65garbage", 1, keyframe=True, arrived=0))
     clip._request()
     sink.decoder.put(assembled(clip))
     await sink.until(2)
@@ -127,15 +127,18 @@ async def test_a_decoder_that_falls_behind_starts_again_at_a_keyframe() -> None:
     sink.decoder._decode = slow  # type: ignore[method-assign,assignment]
     assert sink.decoder.put(assembled(clip, 0.0))
     await asyncio.to_thread(entered.wait)
-    assert [sink.decoder.put(assembled(clip, at)) for at in (0.1, 0.6, 1.0)] == [True, True, True]
-    assert not sink.decoder.put(assembled(clip, 1.2))
+    assert [sink.decoder.put(assembled(clip, at)) for at in (0.1, 0.2, 0.3)] == [True, True, True]
+    assert not sink.decoder.put(assembled(clip, 0.5))
     assert not sink.decoder._queue
     clip._request()
-    assert sink.decoder.put(assembled(clip, 1.3))
+    assert sink.decoder.put(assembled(clip, 0.6))
+    assert sink.decoder.put(assembled(clip, 0.7))
+    clip._request()
+    assert [sink.decoder.put(assembled(clip, at)) for at in (0.8, 0.9, 1.0)] == [True, True, True]
     release.set()
-    await sink.until(2)
+    await sink.until(4)
     await sink.stop()
-    assert [frame.rtp_timestamp // TICKS for frame in sink.frames] == [0, 5]
+    assert [frame.rtp_timestamp // TICKS for frame in sink.frames] == [0, 7, 8, 9]
 
 
 async def test_stopping_takes_no_longer_than_the_frame_in_work() -> None:

@@ -1,0 +1,197 @@
+"""The sizes in which one source is encoded, and which of them each receiver is sent."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import av
+from av.stream import Stream
+
+from synopticon_rtc.media import Codec, Picture, SharedEncoder
+from synopticon_rtc.rtc import FanoutSender, VideoStream
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """How one layer compares to the source: so many times smaller a side, at a share of the bit rate."""
+
+    scale: int
+    share: float
+
+
+RUNGS = (Rung(1, 1.0), Rung(2, 0.35), Rung(4, 0.125))
+SMALLEST = 120
+"""Pixels of the shorter side below which there is no further layer."""
+LOWEST = 50_000
+"""Bit/s below which nothing is encoded."""
+FLOOR = 1.2
+"""A layer is not encoded below so many times the rate at which the next smaller one looks as good."""
+UPWARD = 1.1
+DOWNWARD = 0.95
+"""How far from the rate of a layer a receiver's must be for it to be moved up or down."""
+NOTABLE = 0.15
+"""The share by which a layer's bit rate must be off to be changed: VP8 pays with a keyframe."""
+CHANGE_INTERVAL = 2.0
+"""Seconds between two changes of a layer's bit rate."""
+HALVED = 0.6
+"""The share of its bit rate below which the smallest layer is encoded at half the frame rate."""
+
+
+@dataclass(slots=True, eq=False)
+class Layer:
+    """One size of one codec: an encoder, and the stream that it feeds."""
+
+    encoder: SharedEncoder
+    stream: VideoStream
+    scale: int
+    halved: bool = False
+    changed: float = 0.0
+
+
+class _Demand:
+    """What the receivers of one layer bear: the fastest, and the fastest but for it, bit/s."""
+
+    def __init__(self) -> None:
+        self.fastest = self._second = 0.0
+        self._sender: FanoutSender | None = None
+
+    def add(self, sender: FanoutSender) -> None:
+        rate = sender.rate.estimate
+        if rate > self.fastest:
+            self.fastest, self._second, self._sender = rate, self.fastest, sender
+        else:
+            self._second = max(self._second, rate)
+
+    def of_others(self, sender: FanoutSender) -> float:
+        return self._second if sender is self._sender else self.fastest
+
+
+class Ladder:
+    """The layers of one source in one codec, each encoded once, and only while somebody watches it.
+
+    Receivers start at the top. Each is moved at keyframes to the layer that its link bears, down and up again, so that
+    a slow one lowers no other: those on similar links share a layer, whose bit rate follows the fastest of them.
+
+    Args:
+        codec: ``"vp8"`` or ``"h264"``.
+        bitrate: Of the top layer, bit/s.
+        fps: The frame rate for which the encoders plan their bit rates.
+        origin: The RTP timestamp of presentation time 0, the same for all layers.
+        on_packet: Called with the size of each encoded frame in bytes.
+    """
+
+    def __init__(
+        self, codec: Codec, *, bitrate: int, fps: float, origin: int, on_packet: Callable[[int], None]
+    ) -> None:
+        self._codec: Codec = codec
+        self._bitrate = bitrate
+        self._fps = fps
+        self._origin = origin
+        self._on_packet = on_packet
+        self._layers: dict[int, Layer] = {}
+        self._rungs = 1
+        self._count = 0
+
+    @property
+    def top(self) -> VideoStream:
+        """The stream in full size."""
+        return self._layer(0).stream
+
+    @property
+    def frames(self) -> int:
+        """Frames encoded, in all layers."""
+        return sum(layer.encoder.frames for layer in self._layers.values())
+
+    def layer_of(self, sender: FanoutSender) -> Layer | None:
+        """Return the layer that a peer is sent, None if it is none of these."""
+        return next((layer for layer in self._layers.values() if layer.stream is sender.stream), None)
+
+    def encode(self, picture: Picture, *, joining: bool = False) -> bool:
+        """Encode a picture in each layer that is watched, and in the top one if somebody is about to.
+
+        Returns:
+            Whether any encoder took it.
+        """
+        shorter = min(picture.frame.width, picture.frame.height)
+        self._rungs = 1 + sum(shorter // rung.scale >= SMALLEST for rung in RUNGS[1:])
+        self._count += 1
+        watched = [
+            layer
+            for index, layer in self._layers.items()
+            if (layer.stream.viewers or (joining and index == 0)) and not (layer.halved and self._count % 2)
+        ]
+        for layer in watched:
+            layer.encoder.encode(picture)
+        return bool(watched)
+
+    def adapt(self, senders: Iterable[FanoutSender], now: float) -> None:
+        """Move receivers to the layers that their links bear, and set the layers' bit rates; a few times a second.
+
+        Args:
+            senders: Those of all peers; peers that are sent no layer of this ladder are left alone.
+            now: The time, s, as the senders' rates are given it.
+        """
+        indices = {layer.stream: index for index, layer in self._layers.items()}
+        places = {
+            sender: indices[sender.next_stream] for sender in senders if sender.next_stream in indices
+        }  # what else there is has not begun, or is in another codec
+        demands = [_Demand() for _ in RUNGS]
+        for sender, place in places.items():
+            sender.rate.grow(now, enough=self._bitrate * FLOOR)
+            demands[place].add(sender)
+        for sender, place in places.items():
+            best = self._best(sender, place, demands)
+            if best != place:
+                sender.switch(self._layer(best).stream)
+        for index, layer in self._layers.items():
+            if demands[index].fastest:
+                self._set_bitrate(layer, self._bearable(index, demands[index].fastest), self._nominal(index), now)
+
+    async def aclose(self) -> None:
+        """Stop all encoders."""
+        await asyncio.gather(*(layer.encoder.aclose() for layer in self._layers.values()))
+
+    def _best(self, sender: FanoutSender, place: int, demands: "list[_Demand]") -> int:
+        """Return the index of the largest layer that a peer's link bears as the others there need it."""
+        for index in range(self._rungs - 1):
+            needed = self._bearable(index, demands[index].of_others(sender))
+            if sender.rate.estimate >= needed * (UPWARD if index < place else DOWNWARD):
+                return index
+        return self._rungs - 1
+
+    def _bearable(self, index: int, fastest: float) -> int:
+        """Return the bit rate of a layer whose fastest receiver bears this much."""
+        floor = round(self._nominal(index + 1) * FLOOR) if index + 1 < self._rungs else LOWEST
+        return min(max(round(min(fastest, self._bitrate)), floor), self._nominal(index))
+
+    def _nominal(self, index: int) -> int:
+        return round(self._bitrate * RUNGS[index].share)
+
+    def _set_bitrate(self, layer: Layer, bitrate: int, nominal: int, now: float) -> None:
+        current = layer.encoder.bitrate
+        if bitrate == current or now - layer.changed < CHANGE_INTERVAL:
+            return
+        if abs(bitrate - current) > NOTABLE * current or bitrate == nominal:
+            layer.encoder.set_bitrate(bitrate)
+            layer.changed = now
+            layer.halved = layer.scale == RUNGS[-1].scale and bitrate < HALVED * nominal
+
+    def _layer(self, index: int) -> Layer:
+        if index not in self._layers:
+            rung = RUNGS[index]
+            encoder = SharedEncoder(
+                self._codec,
+                bitrate=self._nominal(index),
+                fps=self._fps,
+                scale=rung.scale,
+                on_packet=lambda packet: self._encoded(stream, packet),
+            )
+            stream = VideoStream(
+                self._codec, timestamp_origin=self._origin, on_keyframe_request=encoder.request_keyframe
+            )
+            self._layers[index] = Layer(encoder, stream, rung.scale)
+        return self._layers[index]
+
+    def _encoded(self, stream: VideoStream, packet: "av.Packet[Stream]") -> None:
+        self._on_packet(packet.size)
+        stream.send(packet)

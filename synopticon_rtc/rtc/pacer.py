@@ -1,0 +1,54 @@
+"""Peers take turns to be sent their bursts, so that neither they nor the event loop are flooded."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+
+BURST = 16
+"""Packets that a peer is sent at once; a keyframe is more, and goes out in several turns."""
+INTERVAL = 0.003
+"""Seconds between two bursts to a peer: about 50 Mbit/s at most."""
+SLICE = 0.002
+"""Seconds of sending after which the event loop has its turn."""
+
+
+class Pacer:
+    """Runs turns: at once while there is time, else one after the other.
+
+    A turn is a callable that sends one burst, and returns whether there is more to send.
+    """
+
+    def __init__(self) -> None:
+        self._due: deque[Callable[[], bool]] = deque()
+        self._later: list[Callable[[], bool]] = []
+        self._next: asyncio.Handle | None = None
+        self._tick: asyncio.Handle | None = None
+
+    def add(self, turn: Callable[[], bool]) -> None:
+        """Have a turn run when it is due; :meth:`run` starts it now."""
+        self._due.append(turn)
+
+    def run(self) -> None:
+        """Run the turns that are due, for as long as the event loop can wait."""
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+        due, later = self._due, self._later
+        until = time.perf_counter() + SLICE
+        while due:
+            turn = due.popleft()
+            if turn():
+                later.append(turn)
+            if time.perf_counter() > until:
+                break
+        if due:
+            self._next = asyncio.get_running_loop().call_soon(self.run)
+        if later and self._tick is None:
+            self._tick = asyncio.get_running_loop().call_later(INTERVAL, self._resume)
+
+    def _resume(self) -> None:
+        self._tick = None
+        self._due.extend(self._later)
+        self._later.clear()
+        self.run()

@@ -1,0 +1,60 @@
+"""Turns to send, in order and without flooding."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable
+
+from synopticon_rtc.rtc.pacer import INTERVAL, SLICE, Pacer
+
+
+def turn(log: list[tuple[str, float]], name: str, times: int, seconds: float = 0.0) -> Callable[[], bool]:
+    left = times
+
+    def take() -> bool:
+        nonlocal left
+        left -= 1
+        log.append((name, time.perf_counter()))
+        time.sleep(seconds)
+        return left > 0
+
+    return take
+
+
+async def test_what_is_due_is_sent_at_once() -> None:
+    log: list[tuple[str, float]] = []
+    pacer = Pacer()
+    for name in "abc":
+        pacer.add(turn(log, name, 1))
+    assert not log
+    pacer.run()
+    assert [name for name, _ in log] == ["a", "b", "c"]
+
+
+async def test_a_peer_with_more_to_send_has_its_next_turn_a_moment_later() -> None:
+    log: list[tuple[str, float]] = []
+    pacer = Pacer()
+    pacer.add(turn(log, "a", 3))
+    pacer.run()
+    pacer.add(turn(log, "b", 1))
+    pacer.run()
+    await asyncio.sleep(INTERVAL * 10)
+    assert [name for name, _ in log] == ["a", "b", "a", "a"]
+    bursts = [when for name, when in log if name == "a"]
+    assert min(later - earlier for earlier, later in itertools.pairwise(bursts)) > INTERVAL * 0.8
+
+
+async def test_the_event_loop_has_its_turn_between_those_of_many_peers() -> None:
+    log: list[tuple[str, float]] = []
+    pacer = Pacer()
+    for number in range(30):
+        pacer.add(turn(log, str(number), 1, seconds=SLICE / 4))
+    pacer.run()
+    first = len(log)
+    assert 1 <= first <= 8
+    others = 0
+    while len(log) < 30:
+        await asyncio.sleep(0)
+        others += 1
+    assert others >= 3
+    assert [name for name, _ in log] == [str(number) for number in range(30)]

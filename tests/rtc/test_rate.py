@@ -1,0 +1,166 @@
+"""What a link is thought to bear, from what is reported of it."""
+
+import itertools
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synopticon_rtc.rtc.rate import BACK_OFF, HOLD, LONGEST_HOLD, LOWEST, REPORTED, RateControl
+
+
+class Link:
+    """Sends a steady stream, and moves time on."""
+
+    def __init__(self, bitrate: int = 1_500_000) -> None:
+        self.rate = RateControl()
+        self.bitrate = bitrate
+        self.now = 100.0
+
+    def send(self, seconds: float) -> None:
+        for _ in range(round(seconds * 50)):
+            self.now += 0.02
+            self.rate.sent(self.now, self.bitrate // 400)
+            if self.rate.padding:
+                self.rate.padded(self.now, round(self.rate.padding / 400))
+
+    def report(self, loss: float = 0.0, rtt: float = 0.02) -> None:
+        self.rate.reported(self.now, loss, rtt)
+
+    def live(self, seconds: float, capacity: float = math.inf) -> None:
+        """Go through time with reports each second, of a link that loses what is beyond its capacity."""
+        for _ in range(round(seconds)):
+            for _ in range(4):
+                self.send(0.25)
+                self.rate.grow(self.now, enough=1_800_000)
+            sent = self.rate.media_rate(self.now) + self.rate.padding
+            self.report(max(0.0, 1 - capacity / sent))
+
+
+def test_a_link_of_which_nothing_bad_is_heard_is_not_limited() -> None:
+    link = Link()
+    link.live(5)
+    assert math.isinf(link.rate.estimate)
+    assert link.rate.padding == 0
+    assert 1_400_000 < link.rate.media_rate(link.now) < 1_600_000
+    assert 49 <= link.rate.frame_rate(link.now) <= 51
+
+
+def test_heavy_loss_limits_a_link_to_what_got_through() -> None:
+    link = Link()
+    link.send(2)
+    link.report(loss=0.6)
+    assert 0.95 < link.rate.estimate / (1_500_000 * 0.4 * BACK_OFF) < 1.05
+
+
+def test_moderate_loss_is_believed_the_second_time() -> None:
+    link = Link()
+    link.send(2)
+    link.report(loss=0.15)
+    link.report(loss=0.02)
+    link.report(loss=0.15)
+    assert math.isinf(link.rate.estimate)
+    link.report(loss=0.15)
+    assert link.rate.estimate < 1_500_000
+
+
+def test_a_few_percent_of_random_loss_limit_nothing() -> None:
+    link = Link()
+    for loss in (0.05, 0.09, 0.03, 0.1, 0.07):
+        link.send(1)
+        link.report(loss)
+    assert math.isinf(link.rate.estimate)
+
+
+def test_a_queue_that_fills_up_limits_before_anything_is_lost() -> None:
+    link = Link()
+    for rtt in (0.03, 0.3, 0.5):
+        link.send(1)
+        link.report(rtt=rtt)
+    assert link.rate.estimate < 1_500_000
+
+
+def test_the_receivers_own_estimate_counts_where_it_is_below_what_is_sent() -> None:
+    link = Link()
+    for limit in (2_250_000, 1_000_000, 2_000_000):
+        link.send(4)
+        link.rate.limited(link.now, limit)
+    assert math.isinf(link.rate.estimate)
+    for _ in range(2):
+        link.send(1)
+        link.rate.limited(link.now, 400_000)
+    assert link.rate.estimate == 400_000 * BACK_OFF
+
+
+def test_a_link_that_bears_more_again_is_found_out_by_padding() -> None:
+    link = Link()
+    link.send(2)
+    link.report(loss=0.8)
+    link.bitrate = 200_000  # it was moved to a smaller layer
+    link.live(HOLD - 1)
+    assert link.rate.padding == 0
+    padded = 0.0
+    for _ in range(10):
+        link.live(1)
+        padded = max(padded, link.rate.padding)
+    assert padded > 500_000
+    assert math.isinf(link.rate.estimate)
+    assert link.rate.padding == 0
+
+
+def test_a_link_that_bears_no_more_is_tried_ever_more_seldom() -> None:
+    link = Link()
+    link.send(2)
+    link.report(loss=0.8)
+    link.bitrate = 200_000
+    tries = []
+    for second in range(200):
+        before = link.rate.padding
+        link.live(1, capacity=400_000)
+        if link.rate.padding and not before:
+            tries.append(second)
+        assert link.rate.estimate < 700_000
+    gaps = [later - earlier for earlier, later in itertools.pairwise(tries)]
+    assert gaps == sorted(gaps)
+    assert gaps[-1] >= LONGEST_HOLD / 2
+
+
+def test_nothing_more_is_tried_where_nothing_is_reported() -> None:
+    link = Link()
+    link.send(2)
+    link.report(loss=0.8)
+    estimate = link.rate.estimate
+    for _ in range(20):
+        link.send(0.5)
+        link.rate.grow(link.now, enough=1_800_000)
+    assert link.now - 100 > HOLD + REPORTED
+    assert link.rate.estimate == estimate
+    assert link.rate.padding == 0
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("send"), st.floats(0.02, 2)),
+            st.tuples(st.just("report"), st.floats(0, 1)),
+            st.tuples(st.just("limit"), st.floats(0, 1e9)),
+            st.tuples(st.just("grow"), st.floats(1e4, 1e8)),
+        ),
+        max_size=60,
+    )
+)
+def test_an_estimate_is_always_of_use(steps: list[tuple[str, float]]) -> None:
+    link = Link()
+    for what, value in steps:
+        match what:
+            case "send":
+                link.send(value)
+            case "report":
+                link.report(value, rtt=value)
+            case "limit":
+                link.rate.limited(link.now, value)
+            case _:
+                link.rate.grow(link.now, enough=value)
+        assert link.rate.estimate >= LOWEST
+        assert 0 <= link.rate.padding <= link.rate.estimate
+        assert link.rate.padding == 0 or math.isfinite(link.rate.estimate)
