@@ -22,7 +22,7 @@ GROWTH = 1.5
 HOLD = 4.0
 """Seconds after congestion until more is tried; doubled each time that it fails."""
 LONGEST_HOLD = 64.0
-SETTLING = 1.0
+SETTLING = 1.5
 """Seconds after a step in which reports still speak of what was before."""
 REPORTED = 3.0
 """Seconds without a report after which nothing more is tried."""
@@ -65,7 +65,8 @@ class RateControl:
         self._grown: float | None = None
         self._shortest = math.inf
         self._bad_reports = 0
-        self._bad_limits = 0
+        self._limit = math.inf
+        self._limit_fell = False
 
     def sent(self, now: float, octets: int) -> None:
         """Note media that were sent."""
@@ -108,18 +109,26 @@ class RateControl:
             self._shrink(now, self._rate(now) * (1 - loss))
 
     def limited(self, now: float, limit: float) -> None:
-        """Take the receiver's own estimate (REMB), bit/s; it means something where it is below what is sent."""
+        """Take the receiver's own estimate (REMB), bit/s.
+
+        Browsers let it grow slowly from what they are sent, so it means something only where it falls below that.
+        """
+        fell, self._limit = limit < self._limit * BACK_OFF, limit
         if self._begun is None or now - self._begun < REPORTED or now - self._stepped < SETTLING:
             return
-        self._bad_limits = self._bad_limits + 1 if limit < self._rate(now) * BACK_OFF else 0
-        if self._bad_limits > 1:
+        if limit >= self._rate(now) * BACK_OFF:
+            self._limit_fell = False
+        elif self._limit_fell:
             self._shrink(now, limit)
+        else:
+            self._limit_fell = fell
 
     def _shrink(self, now: float, bearable: float) -> None:
         if self._grown is not None:
             self._hold = min(2 * self._hold, LONGEST_HOLD)
             self._grown = None
-        self._bad_reports = self._bad_limits = 0
+        self._bad_reports = 0
+        self._limit_fell = False
         self._stepped = now
         self.padding = 0.0
         self.estimate = max(LOWEST, min(self.estimate, bearable) * BACK_OFF)

@@ -92,6 +92,14 @@ def test_the_receivers_own_estimate_counts_where_it_is_below_what_is_sent() -> N
     assert link.rate.estimate == 400_000 * BACK_OFF
 
 
+def test_a_receivers_estimate_that_only_grows_slowly_limits_nothing() -> None:
+    link = Link()
+    for second in range(30):
+        link.send(1)
+        link.rate.limited(link.now, 150_000 * 1.08**second)
+    assert math.isinf(link.rate.estimate)
+
+
 def test_a_link_that_bears_more_again_is_found_out_by_padding() -> None:
     link = Link()
     link.send(2)
