@@ -22,10 +22,8 @@ slow: .venv/ready ## soak and load
 conformance: .venv/ready ## every published server and page against ours: a table
 	$(BIN)/python tests/conformance
 
-bench: .venv/ready ## joins, recovery and landmarks, against plain aiortc
-	$(BIN)/python -m benchmarks.join
-	$(BIN)/python -m benchmarks.recovery
-	$(BIN)/python -m benchmarks.landmarks
+bench: .venv/ready ## every measurement, against plain aiortc: half an hour
+	$(BIN)/python -m benchmarks
 
 lint: .venv/ready
 	$(BIN)/ruff check .

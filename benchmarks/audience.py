@@ -1,7 +1,7 @@
 """An audience: three receivers and a browser watch one broadcaster, one receiver is killed, the others play on.
 
-``python -m benchmarks.audience``. The portrait at 1280x720 with faces; the receivers decode, in processes of their own,
-and say once a second how it goes.
+The portrait at 1280x720 with faces; the receivers decode, in processes of their own, and say once a second how it goes.
+``python -m benchmarks.audience [--quick]``.
 """
 
 import asyncio
@@ -10,10 +10,9 @@ import statistics
 import sys
 from asyncio.subprocess import PIPE, Process
 
-import click
 from playwright.async_api import async_playwright
-from rich.console import Console
-from rich.table import Table
+
+from benchmarks.report import Result, Table, alone
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
@@ -73,16 +72,17 @@ async def measure(seconds: int) -> tuple[dict[str, list[float]], dict[str, list[
     return together, {name: told for name, told in alone.items() if name != "receiver 1"}
 
 
-@click.command("audience")
-@click.option("--seconds", default=10, show_default=True, help="Before the kill, and after it.")
-def main(seconds: int) -> None:
-    """Measure and print a table."""
-    table = Table("", "median fps", "lowest second", title="frames a second, 1280x720 with faces")
-    for when, told in zip(("all there", "receiver 1 killed"), asyncio.run(measure(seconds)), strict=True):
-        for name, rates in told.items():
-            table.add_row(f"{when}: {name}", f"{statistics.median(rates):.1f}", f"{min(rates):.1f}")
-    Console(width=100).print(table)
+async def run(*, quick: bool) -> Result:
+    """Watch, kill one, and watch on."""
+    together, alone_left = await measure(4 if quick else 15)
+    rows = [
+        (f"{when}: {name}", f"{statistics.median(rates):.1f}", f"{min(rates):.1f}")
+        for when, told in (("all there", together), ("receiver 1 killed", alone_left))
+        for name, rates in told.items()
+    ]
+    table = Table("Frames a second, portrait with faces", ("", "median", "lowest second"), rows)
+    return Result([table], data={"together": together, "receiver 1 killed": alone_left})
 
 
 if __name__ == "__main__":
-    main()
+    alone(run)

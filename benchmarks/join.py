@@ -1,7 +1,7 @@
-"""Join: from the first discovery message to the first decoded frame, ours and plain aiortc by turns.
+"""Join: from the first discovery message to the first decoded frame.
 
-``python -m benchmarks.join [--runs 20]``. Broadcaster and receiver are processes of their own, 1280x720 at 30 fps, VP8,
-over this machine's own address; each with no STUN server, and with one that never answers.
+Ours and plain aiortc by turns, broadcaster and receiver in processes of their own, 1280x720 at 30 fps, VP8, over this
+machine's own address; each with no STUN server, and with one that never answers. ``python -m benchmarks.join``.
 """
 
 import asyncio
@@ -10,17 +10,17 @@ import socket
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-
-import click
-from rich.console import Console
-from rich.table import Table
+from collections.abc import Awaitable, Callable, Iterator
 
 from benchmarks import plain
+from benchmarks.report import WHO, Bar, Result, Table, alone, percentile
 from synopticon_rtc import IceServer, Receiver, SignalingServer
 
-PAUSE = 0.3  # seconds for the broadcaster to forget the last receiver
+PAUSE = 0.3
+"""Seconds for the broadcaster to forget the last receiver."""
+MEDIAN_MS, P95_MS = 80.0, 150.0
+STUN_SHARE = 1.2
+"""How much longer a join may take where a STUN server does not answer."""
 
 
 @contextlib.contextmanager
@@ -54,44 +54,56 @@ async def ours(url: str, stun: str | None) -> float:
         return receiver.stats.first_frame or 0.0
 
 
-async def measure(runs: int) -> dict[str, list[float]]:
-    """Seconds of each join, by who and how."""
-    results: dict[str, list[float]] = {}
+JOINS: dict[str, Callable[[str, str | None], Awaitable[float]]] = {"ours": ours, "plain": plain.join}
+"""How to join once: seconds to the first frame, from a signaling server and perhaps a STUN server."""
+
+
+async def measure(runs: int) -> dict[tuple[str, str], list[float]]:
+    """Milliseconds of each join, by who and with what STUN server."""
+    results: dict[tuple[str, str], list[float]] = {}
     with silent_stun() as stun, contextlib.ExitStack() as stack:
         async with contextlib.AsyncExitStack() as servers:
             cases = []
             for server in (None, stun):
-                how = "silent STUN server" if server else "no STUN server"
-                for who in ("synopticon-rtc", "plain aiortc"):
+                for who in WHO:
                     url = (await servers.enter_async_context(SignalingServer(port=0))).url
                     command = ["benchmarks.plain", url, *([server] if server else [])]
-                    if who == "synopticon-rtc":
+                    if who == "ours":
                         command = ["synopticon_rtc.broadcast", "--url", url, "--source", "test", "--faces", "0"]
                         command += ["--ice-server", server] if server else []
                     await asyncio.to_thread(stack.enter_context, process(*command))
-                    cases.append((f"{who}, {how}", ours if who == "synopticon-rtc" else plain.join, url, server))
+                    cases.append((who, "silent" if server else "no", url, server))
             for _ in range(runs):
-                for name, join, url, server in cases:
-                    results.setdefault(name, []).append(await join(url, server))
+                for who, how, url, server in cases:
+                    results.setdefault((who, how), []).append(1e3 * await JOINS[who](url, server))
                     await asyncio.sleep(PAUSE)
     return results
 
 
-@click.command("join")
-@click.option("--runs", default=20, show_default=True, help="Joins of each kind.")
-def main(runs: int) -> None:
-    """Measure joins and print a table."""
-    begun = time.perf_counter()
-    results = asyncio.run(measure(runs))
-    table = Table(title=f"seek to first decoded frame, ms, {runs} runs, {time.perf_counter() - begun:.0f} s")
-    for column in ("", "median", "p95", "least", "most"):
-        table.add_column(column, justify="left" if not column else "right")
-    for name, seconds in results.items():
-        ms = sorted(1000 * value for value in seconds)
-        p95 = ms[min(len(ms) - 1, round(0.95 * (len(ms) - 1)))]
-        table.add_row(name, *(f"{value:.0f}" for value in (statistics.median(ms), p95, ms[0], ms[-1])))
-    Console(width=100).print(table)
+async def run(*, quick: bool) -> Result:
+    """Measure joins by turns."""
+    runs = 2 if quick else 20
+    results = await measure(runs)
+    rows = [
+        (
+            f"{WHO[who]}, {how} STUN server",
+            *(f"{value:.0f}" for value in (statistics.median(took), percentile(took, 95), min(took), max(took))),
+        )
+        for (who, how), took in results.items()
+    ]
+    table = Table(f"Seek to first decoded frame, ms, {runs} joins each", ("", "median", "p95", "least", "most"), rows)
+    median, silent = (statistics.median(results["ours", how]) for how in ("no", "silent"))
+    most = percentile(results["ours", "no"], 95)
+    bars = [
+        Bar(f"median {median:.0f} ms; at most {MEDIAN_MS:g}", median <= MEDIAN_MS),
+        Bar(f"p95 {most:.0f} ms; at most {P95_MS:g}", most <= P95_MS),
+        Bar(
+            f"with a silent STUN server {silent:.0f} ms; at most {STUN_SHARE:g} times {median:.0f}",
+            silent <= STUN_SHARE * median,
+        ),
+    ]
+    return Result([table], bars, data={f"{who}, {how} STUN server": took for (who, how), took in results.items()})
 
 
 if __name__ == "__main__":
-    main()
+    alone(run)

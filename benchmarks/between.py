@@ -1,0 +1,158 @@
+"""A bad link between two peers, without root: signaling passes through our hands, and with it where media go to.
+
+Each signaling connection that is made here is passed on to a server. On the way the one candidate of each peer is
+replaced by a socket of a :class:`Link`, so both find each other there, and there alone.
+"""
+
+import asyncio
+import contextlib
+import json
+import random
+import re
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any, cast
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+
+Address = tuple[str, int]
+CANDIDATE = re.compile(r"a=candidate:\S+ 1 udp \d+ (\d+\.\d+\.\d+\.\d+) (\d+) typ host.*\r?\n", re.IGNORECASE)
+ANY_CANDIDATE = re.compile(r"a=candidate:.*\r?\n")
+QUEUE = 0.25
+"""Seconds of a link's rate that wait in it; what comes beyond that is dropped."""
+
+
+class Link:
+    """One way of a bad link.
+
+    Attributes:
+        loss: Share of datagrams that are dropped, 0 to 1.
+        rate: In bit/s, None for as much as comes.
+        offered: Bytes that came.
+        passed: Bytes that were delivered.
+        dropped: Datagrams that were not.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.loss = 0.0
+        self.rate: int | None = None
+        self.offered = self.passed = self.dropped = 0
+        self._random = random.Random(seed)  # noqa: S311 - the same losses each time
+        self._free = 0.0  # when the last datagram that waits has gone out
+
+    def take(self, size: int, deliver: Callable[[], None]) -> None:
+        """Deliver a datagram at once, later, or never."""
+        now = time.monotonic()
+        self.offered += size
+        start = max(now, self._free)
+        if self._random.random() < self.loss or (self.rate and start - now > QUEUE):
+            self.dropped += 1
+            return
+        self.passed += size
+        if self.rate:
+            self._free = start + 8 * size / self.rate
+            asyncio.get_running_loop().call_later(self._free - now, deliver)
+        else:
+            deliver()
+
+
+class _Socket(asyncio.DatagramProtocol):
+    """One end: where one peer finds the other."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        """To the peer that is found elsewhere."""
+        self.other: _Socket | None = None
+        self.peer: Address | None = None
+        """Where the peer is that sends here."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.DatagramTransport", transport)
+
+    @property
+    def address(self) -> Address:
+        """Where it is."""
+        address: Address = self.transport.get_extra_info("sockname")
+        return address
+
+    def datagram_received(self, data: bytes, addr: Address) -> None:
+        self.peer = self.peer or addr
+        self.link.take(len(data), lambda: self._deliver(data))
+
+    def _deliver(self, data: bytes) -> None:
+        if self.other is not None and self.other.peer is not None:
+            self.other.transport.sendto(data, self.other.peer)
+
+
+class Between:
+    """The links of one receiver, and the address of the signaling that leads there.
+
+    Attributes:
+        url: For the receiver.
+        down: From the broadcaster to it.
+        up: The other way.
+    """
+
+    def __init__(self, seed: int = 1) -> None:
+        self.url = ""
+        self.down = Link(seed)
+        self.up = Link(seed + 1)
+        self._facing_receiver = _Socket(self.up)
+        self._facing_sender = _Socket(self.down)
+        self._facing_receiver.other, self._facing_sender.other = self._facing_sender, self._facing_receiver
+
+    def rewrite(self, text: str) -> str:
+        """Put the link in the place of the peer that describes itself; candidates on their own are dropped."""
+        message: dict[str, Any] = json.loads(text)
+        if message["type"] in ("webrtc_offer", "webrtc_answer"):
+            offers = message["type"] == "webrtc_offer"
+            behind = self._facing_sender if offers else self._facing_receiver
+            shown = self._facing_receiver if offers else self._facing_sender
+            sdp = message["sdp"]["sdp"]
+            found = CANDIDATE.search(sdp)
+            if found is None:
+                raise ValueError("a description has no candidate of IPv4")
+            behind.peer = found[1], int(found[2])
+            host, port = shown.address
+            only = found[0].replace(f"{found[1]} {found[2]}", f"{host} {port}")
+            message["sdp"]["sdp"] = (
+                ANY_CANDIDATE.sub("", sdp[: found.start()]) + only + ANY_CANDIDATE.sub("", sdp[found.end() :])
+            )
+        elif message["type"] == "webrtc_ice" and message.get("candidate"):
+            message["candidate"] = None
+            message.pop("more", None)
+        return json.dumps(message)
+
+    async def _bridge(self, receiver: ServerConnection, server: str) -> None:
+        async with connect(server) as onward, asyncio.TaskGroup() as group:
+            group.create_task(self._pass(receiver, onward))
+            group.create_task(self._pass(onward, receiver))
+
+    async def _pass(
+        self, source: ServerConnection | ClientConnection, sink: ServerConnection | ClientConnection
+    ) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            async for text in source:
+                await sink.send(self.rewrite(str(text)))
+        await sink.close()
+
+    @contextlib.asynccontextmanager
+    async def open(self, server: str, host: str) -> AsyncIterator["Between"]:
+        """Stand between a receiver and a signaling server.
+
+        Args:
+            server: The address of the signaling server.
+            host: An address of this machine.
+        """
+        loop = asyncio.get_running_loop()
+        sockets = self._facing_receiver, self._facing_sender
+        for one in sockets:
+            await loop.create_datagram_endpoint(lambda one=one: one, local_addr=(host, 0))  # type: ignore[misc]  # bound
+        async with serve(lambda receiver: self._bridge(receiver, server), "127.0.0.1", 0) as bridge:
+            port = next(iter(bridge.sockets)).getsockname()[1]
+            self.url = f"ws://127.0.0.1:{port}/ws"
+            yield self
+        for one in sockets:
+            one.transport.close()
