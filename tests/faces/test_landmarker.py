@@ -151,7 +151,7 @@ async def test_the_loop_runs_on_during_detection(landmarker: FaceLandmarker, por
     for _ in range(20):
         await landmarker.detect(photo)
     ticking.cancel()
-    assert len(gaps) > 100  # several in each detection
+    assert len(gaps) > 40  # more than the two of each detection that would come if it blocked
     assert np.quantile(gaps, 0.98) < 0.005  # but for what the machine does besides
 
 
