@@ -9,6 +9,7 @@ from av.stream import Stream
 
 from synopticon_rtc.media import Codec, Picture, SharedEncoder
 from synopticon_rtc.rtc import FanoutSender, VideoStream
+from synopticon_rtc.rtc.pacer import BURST
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,13 @@ class _Demand:
 
     def of_others(self, sender: FanoutSender) -> float:
         return self._second if sender is self._sender else self.fastest
+
+
+def _demands(places: dict[FanoutSender, int]) -> list[_Demand]:
+    demands = [_Demand() for _ in RUNGS]
+    for sender, place in places.items():
+        demands[place].add(sender)
+    return demands
 
 
 class Ladder:
@@ -135,14 +143,14 @@ class Ladder:
         places = {
             sender: indices[sender.next_stream] for sender in senders if sender.next_stream in indices
         }  # what else there is has not begun, or is in another codec
-        demands = [_Demand() for _ in RUNGS]
-        for sender, place in places.items():
+        for sender in places:
             sender.rate.grow(now, enough=self._bitrate * FLOOR)
-            demands[place].add(sender)
+        demands = _demands(places)
         for sender, place in places.items():
-            best = self._best(sender, place, demands)
-            if best != place:
-                sender.switch(self._layer(best).stream)
+            places[sender] = self._best(sender, place, demands)
+        demands = _demands(places)
+        for sender, place in places.items():
+            sender.switch(self._layer(place).stream)
         for index, layer in self._layers.items():
             if demands[index].fastest:
                 self._set_bitrate(layer, self._bearable(index, demands[index].fastest), self._nominal(index), now)
@@ -151,7 +159,7 @@ class Ladder:
         """Stop all encoders."""
         await asyncio.gather(*(layer.encoder.aclose() for layer in self._layers.values()))
 
-    def _best(self, sender: FanoutSender, place: int, demands: "list[_Demand]") -> int:
+    def _best(self, sender: FanoutSender, place: int, demands: list[_Demand]) -> int:
         """Return the index of the largest layer that a peer's link bears as the others there need it."""
         for index in range(self._rungs - 1):
             needed = self._bearable(index, demands[index].of_others(sender))
@@ -187,7 +195,10 @@ class Ladder:
                 on_packet=lambda packet: self._encoded(stream, packet),
             )
             stream = VideoStream(
-                self._codec, timestamp_origin=self._origin, on_keyframe_request=encoder.request_keyframe
+                self._codec,
+                timestamp_origin=self._origin,
+                on_keyframe_request=encoder.request_keyframe,
+                burst=BURST // rung.scale**2,
             )
             self._layers[index] = Layer(encoder, stream, rung.scale)
         return self._layers[index]

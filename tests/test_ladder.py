@@ -84,7 +84,7 @@ async def test_a_slow_receiver_is_moved_down_and_lowers_no_other(codec: Codec) -
         it.adapt()
         await it.play(15)
         assert it.scale(slow) == 2
-        await slow_end.until(lambda: slow_end.frames[-1].frame.width == WIDTH // 2)
+        await slow_end.until(lambda: slow_end.frames and slow_end.frames[-1].frame.width == WIDTH // 2)
         assert {received.frame.width for received in fast_end.frames} == {WIDTH}
         for end in slow_end, fast_end:
             times = [received.rtp_timestamp for received in end.frames]
@@ -109,7 +109,7 @@ async def test_a_link_that_bears_everything_again_is_moved_up() -> None:
         assert it.now - 1000 > HOLD
         await it.play(15)
         assert it.scale(slow) == 1
-        await end.until(lambda: end.frames[-1].frame.width == WIDTH)
+        await end.until(lambda: end.frames and end.frames[-1].frame.width == WIDTH)
 
 
 async def test_a_receiver_alone_on_a_layer_is_sent_what_its_link_bears() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import struct
 import time
 from collections import deque
@@ -52,6 +53,8 @@ HELD_FRAMES = 4
 KEYFRAMES_AT_ONCE = 2
 KEYFRAME_INTERVAL = 2.0
 """Seconds from one keyframe that a peer may cause to the next, after the first ones, where others watch the stream."""
+PACE = 1.5
+"""How much faster than its link is thought to bear a peer is sent what waits: a keyframe, and what came after it."""
 EXTENDED = 0x90
 """The first octet of an RTP header: version 2, with an extension (RFC 3550 section 5.1)."""
 PLAIN = 0x80
@@ -103,6 +106,7 @@ class FanoutSender(RTCRtpSender):
         self._route: tuple[DatagramTransport, tuple[str, int]] | None = None  # that of the outlet
         self._backlog: deque[EncodedFrame] = deque()
         self._position = 0  # bursts of the first of them that were sent
+        self._pause_until = 0.0
         self._srtp: tuple[object, int] | None = None  # of the session: its context, and how much longer packets get
         self._has_turn = False
         self._waiting = True  # for a keyframe
@@ -113,6 +117,7 @@ class FanoutSender(RTCRtpSender):
         self._held: deque[EncodedFrame] = deque()
         self._newest: int | None = None  # the timestamp of the last frame that was sent, or waits
         self._padded = 0.0
+        self._padding_due = 0.0
         self._first_octet = PLAIN
         self._payload_type = 0
         self._extensions = (b"", b"")
@@ -177,7 +182,7 @@ class FanoutSender(RTCRtpSender):
                 self._note_reports(packet)
             case RtcpRtpfbPacket(fmt=fmt) if fmt == RTCP_RTPFB_NACK:
                 for sequence_number in packet.lost:
-                    self._resend(sequence_number)
+                    self._repair(sequence_number)
             case RtcpPsfbPacket(fmt=fmt) if fmt in {RTCP_PSFB_PLI, RTCP_PSFB_FIR}:
                 self._keyframe_wanted = True
                 self._ask_for_keyframe()
@@ -217,6 +222,7 @@ class FanoutSender(RTCRtpSender):
         else:
             self._release(until=frame.timestamp - 1)
             self._held.clear()
+            self._forget_backlog()
             self.stream.remove(self)
             stream.replace(self._arrival, self)
             self.stream, self._arrival = stream, None
@@ -266,6 +272,12 @@ class FanoutSender(RTCRtpSender):
             self._has_turn = True
             self.stream.pacer.add(self._take_turn)
 
+    def _forget_backlog(self) -> None:
+        """Finish what was begun, and send nothing else of what waits: a keyframe comes."""
+        while len(self._backlog) > bool(self._position):
+            self._backlog.pop()
+            self.dropped += 1
+
     def _drop(self) -> None:
         """Send nothing until the next keyframe."""
         self.dropped += len(self._backlog)
@@ -297,11 +309,14 @@ class FanoutSender(RTCRtpSender):
         return self._has_turn
 
     def _send_burst(self) -> None:
+        if self._pause_until and time.monotonic() < self._pause_until:
+            return
         left = BURST
         fresh = len(self._backlog) == 1 and not self._position
         while self._backlog and left > 0:
             frame, position = self._backlog[0], self._position
-            left -= len(frame.bursts[position])
+            burst = frame.bursts[position]
+            left -= len(burst)
             if not self._send_packets(frame, position, frame.ntp_time if fresh else ntp_time()):
                 self._drop()
                 return
@@ -310,6 +325,9 @@ class FanoutSender(RTCRtpSender):
                 self._backlog.popleft()
                 self._position = 0
                 self._sent(frame)
+            if self.rate.estimate < math.inf:
+                self._pause_until = time.monotonic() + sum(map(len, burst)) * 8 / (PACE * self.rate.estimate)
+                return
 
     def _send_packets(self, frame: EncodedFrame, position: int, ntp_time: int) -> bool:
         """Send one burst of a frame; False if the system did not take all."""
@@ -348,16 +366,12 @@ class FanoutSender(RTCRtpSender):
         """Send packets once more, to learn whether the link bears that much."""
         if self._rtx_payload_type is None:
             return
-        due = self.rate.padding / 8 * min(now - self._padded, 0.1)
-        octets = packets = 0
+        self._padding_due += self.rate.padding / 8 * min(now - self._padded, 0.1)
         for first, frame in reversed(self._history):
-            for index, payload in enumerate(frame.payloads):
-                if octets >= due or packets >= BURST:
-                    self.rate.padded(now, octets)
+            for index in range(len(frame.payloads)):
+                if self._padding_due <= 0:
                     return
-                self._resend(first + index & 0xFFFF)
-                octets += len(payload)
-                packets += 1
+                self._padding_due -= self._resend(now, first + index & 0xFFFF)
 
     def _way_out(self) -> BurstSocket | None:
         """Return what sends to the peer, by the pair of candidates that ICE has selected; None while there is none."""
@@ -369,11 +383,17 @@ class FanoutSender(RTCRtpSender):
             outlet = self._outlet = None if route is None else BurstSocket(*route)
         return outlet
 
-    def _resend(self, sequence_number: int) -> None:
-        """Send a packet again, on its own RTP stream where that was negotiated (RFC 4588)."""
+    def _repair(self, sequence_number: int) -> None:
+        """Send a packet again that the peer misses, as long as it is not repairs that congest the link."""
+        now = time.monotonic()
+        if self.rate.may_repeat(now) and self._resend(now, sequence_number):
+            self.retransmits += 1
+
+    def _resend(self, now: float, sequence_number: int) -> int:
+        """Send a packet again, on its own RTP stream where that was negotiated (RFC 4588); return its octets."""
         found, outlet = self._find(sequence_number), self._way_out()
         if found is None or outlet is None:
-            return
+            return 0
         frame, index = found
         payload = frame.payloads[index]
         marker = 0x80 if index == len(frame.payloads) - 1 else 0
@@ -392,10 +412,13 @@ class FanoutSender(RTCRtpSender):
             payload = sequence_number.to_bytes(2, "big") + payload
             self._rtx_sequence_number = (self._rtx_sequence_number + 1) & 0xFFFF
         data = header + self._extension(ntp_time()) + payload
-        with contextlib.suppress(pylibsrtp.Error):  # too old to be encrypted once more
+        try:
             sealed = seams.outgoing_srtp(self.transport).protect(data)
-            outlet.send(memoryview(sealed), [len(sealed)])
-            self.retransmits += 1
+        except pylibsrtp.Error:  # too old to be encrypted once more
+            return 0
+        outlet.send(memoryview(sealed), [len(sealed)])
+        self.rate.repeated(now, len(payload))
+        return len(payload)
 
     def _find(self, sequence_number: int) -> tuple[EncodedFrame, int] | None:
         for first, frame in reversed(self._history):

@@ -66,6 +66,7 @@ class VideoStream:
         on_keyframe_request: Called when a peer needs a keyframe: it joined, or it lost a picture.
         on_viewers: Called with the number of peers whenever it changes, so that an encoder nobody watches can sleep.
         timestamp_origin: The RTP timestamp of presentation time 0; random by default (RFC 3550 section 5.1).
+        burst: Packets that a peer is sent at once, no more than BURST.
     """
 
     def __init__(
@@ -75,11 +76,13 @@ class VideoStream:
         on_keyframe_request: Callable[[], None],
         on_viewers: Callable[[int], None] | None = None,
         timestamp_origin: int | None = None,
+        burst: int = BURST,
     ) -> None:
         self.codec: Codec = codec
         self.on_keyframe_request = on_keyframe_request
         self.on_viewers = on_viewers
         self._origin = secrets.randbits(32) if timestamp_origin is None else timestamp_origin
+        self._burst = burst
         self._packetiser = H264Encoder() if codec == "h264" else Vp8Encoder()
         self.pacer = Pacer()
         self.sealer = Sealer()
@@ -112,7 +115,7 @@ class VideoStream:
         payloads, _ = self._packetiser.pack(packet)
         octets = sum(map(len, payloads))
         timestamp = self.rtp_timestamp(packet.pts)
-        bursts = [payloads[at : at + BURST] for at in range(0, len(payloads), BURST)]
+        bursts = [payloads[at : at + self._burst] for at in range(0, len(payloads), self._burst)]
         frame = EncodedFrame(payloads, bursts, octets, timestamp, packet.is_keyframe, ntp_time())
         if frame.keyframe:
             self._group = [frame]

@@ -6,7 +6,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synopticon_rtc.rtc.rate import BACK_OFF, HOLD, LONGEST_HOLD, LOWEST, REPORTED, RateControl
+from synopticon_rtc.rtc.rate import BACK_OFF, HOLD, LONGEST_HOLD, LOWEST, REPEATS, REPORTED, RateControl
 
 
 class Link:
@@ -22,7 +22,7 @@ class Link:
             self.now += 0.02
             self.rate.sent(self.now, self.bitrate // 400)
             if self.rate.padding:
-                self.rate.padded(self.now, round(self.rate.padding / 400))
+                self.rate.repeated(self.now, round(self.rate.padding / 400))
 
     def report(self, loss: float = 0.0, rtt: float = 0.02) -> None:
         self.rate.reported(self.now, loss, rtt)
@@ -89,7 +89,42 @@ def test_the_receivers_own_estimate_counts_where_it_is_below_what_is_sent() -> N
     for _ in range(2):
         link.send(1)
         link.rate.limited(link.now, 400_000)
-    assert link.rate.estimate == 400_000 * BACK_OFF
+    assert link.rate.estimate == 400_000
+
+
+def test_a_receivers_estimate_is_followed_down_as_it_falls_by_and_by() -> None:
+    link = Link()
+    link.send(4)
+    link.rate.limited(link.now, 1_600_000)
+    for step in range(40):
+        link.send(0.04)
+        link.rate.limited(link.now, max(330_000, 1_500_000 * 0.95**step))
+    assert link.rate.estimate == 330_000
+
+
+def test_a_queue_that_begins_to_fill_ends_a_try() -> None:
+    link = Link()
+    link.send(2)
+    link.report(loss=0.8)
+    link.bitrate = 250_000
+    link.live(HOLD + 1)
+    assert link.rate.padding > 0
+    tried = link.rate.estimate
+    link.report(rtt=0.1)
+    assert link.rate.padding == 0
+    assert LOWEST < link.rate.estimate < tried
+
+
+def test_repairs_are_bounded_by_what_is_sent() -> None:
+    link = Link()
+    link.send(2)
+    octets = 0
+    while link.rate.may_repeat(link.now):
+        link.rate.repeated(link.now, 1000)
+        octets += 1000
+    assert 0.95 < octets / (REPEATS * 1_500_000 / 8) < 1.05
+    link.send(1.1)
+    assert link.rate.may_repeat(link.now)
 
 
 def test_a_receivers_estimate_that_only_grows_slowly_limits_nothing() -> None:

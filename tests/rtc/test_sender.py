@@ -1,6 +1,7 @@
 """What is on the wire, held against what aiortc's own sender puts there."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -10,6 +11,7 @@ from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCRtp
 from aiortc.codecs.vpx import VpxPayloadDescriptor
 from aiortc.mediastreams import MediaStreamError
 from aiortc.rtp import (
+    RTCP_RTPFB_NACK,
     HeaderExtensionsMap,
     RtcpByePacket,
     RtcpPacket,
@@ -23,9 +25,12 @@ from aiortc.rtp import (
 from aiortc.stats import RTCOutboundRtpStreamStats
 from rtc_helpers import TICKS, Clip, Peer, is_rtp, watching
 
-from synopticon_rtc.rtc.sender import HISTORY_FRAMES, KEYFRAME_INTERVAL, KEYFRAMES_AT_ONCE
+from synopticon_rtc.rtc.rate import FEWEST_REPEATS
+from synopticon_rtc.rtc.sender import HISTORY_FRAMES, KEYFRAME_INTERVAL, KEYFRAMES_AT_ONCE, PACE
 from synopticon_rtc.rtc.stream import Codec
 
+MTU = 1200
+"""Octets that a packet's payload takes at most."""
 EXTENSIONS = HeaderExtensionsMap()
 """As aiortc numbers them in its offers."""
 
@@ -345,6 +350,38 @@ async def test_padding_harms_no_picture() -> None:
         (fanout,) = sender.connection.senders
         await clip.play(5)
         fanout.rate.padding = 500_000.0
+        padded: list[int] = []
+        fanout.rate.repeated = lambda _, octets: padded.append(octets)  # type: ignore[method-assign]
+        begun = fanout._padded
         await clip.play(20)
-        assert fanout.retransmits > 10
+        assert 5_000 < sum(padded) < 500_000 / 8 * (fanout._padded - begun) + MTU
         await receiver.until(lambda: len(receiver.frames) == 25)
+
+
+async def test_repairs_do_not_congest_a_link_by_themselves() -> None:
+    clip = Clip()
+    async with watching(clip) as (sender, _):
+        (fanout,) = sender.connection.senders
+        await clip.play(5)
+        newest = fanout._sequence_number - 1 & 0xFFFF
+        for _ in range(1000):
+            await fanout._handle_rtcp_packet(
+                RtcpRtpfbPacket(fmt=RTCP_RTPFB_NACK, ssrc=1, media_ssrc=fanout._ssrc, lost=[newest])
+            )
+        first, frame = fanout._history[-1]
+        octets = len(frame.payloads[newest - first & 0xFFFF])
+        assert FEWEST_REPEATS <= fanout.retransmits * octets <= FEWEST_REPEATS + octets
+
+
+async def test_a_slow_peer_is_sent_what_waits_no_faster_than_its_link_bears() -> None:
+    clip = Clip()
+    async with watching(clip) as (sender, receiver):
+        (fanout,) = sender.connection.senders
+        await clip.play(5)
+        await receiver.until(lambda: len(receiver.frames) == 5)
+        fanout.rate.estimate = 200_000.0
+        before, begun = fanout.octets, time.monotonic()
+        await clip.play(5, interval=0)
+        await receiver.until(lambda: len(receiver.frames) == 10)
+        last = fanout._history[-1][1].octets
+        assert time.monotonic() - begun >= (fanout.octets - before - last) * 8 / (PACE * 200_000)
