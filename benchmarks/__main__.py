@@ -9,7 +9,7 @@ from typing import Protocol
 
 import click
 
-from benchmarks import audience, crowd, fanout, glass, join, loss, memory, recovery
+from benchmarks import audience, crowd, encoding, fanout, glass, join, loss, memory, recovery
 from benchmarks.children import unpin
 from benchmarks.machine import Machine
 from benchmarks.report import Result, Run, as_json, draw, insert, show
@@ -25,6 +25,7 @@ class Benchmark(Protocol):
 
 
 MODULES: dict[str, Benchmark] = {
+    "encoding": encoding,
     "fanout": fanout,
     "crowd": crowd,
     "join": join,
