@@ -9,7 +9,7 @@ from typing import Protocol
 
 import click
 
-from benchmarks import audience, crowd, encoding, fanout, glass, join, loss, memory, recovery
+from benchmarks import audience, crowd, encoding, fanout, glass, idle, join, loss, memory, recovery
 from benchmarks.children import unpin
 from benchmarks.machine import Machine
 from benchmarks.report import Result, Run, as_json, draw, insert, show
@@ -30,6 +30,7 @@ MODULES: dict[str, Benchmark] = {
     "crowd": crowd,
     "join": join,
     "glass": glass,
+    "idle": idle,
     "loss": loss,
     "memory": memory,
     "recovery": recovery,
