@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 ACCEPT = {"control": [control.PROTOCOL], "ice": ["more"]}
 FACES_PROTOCOL = "faces/1"
 FACES_BUFFERED = 2048  # bytes: a handful of messages of one face
+COPY_AFTER = 0.01  # seconds until faces are sent once more where the link loses packets: what is lost is not asked for
+LOSSY = 10.0  # seconds for which it is taken to lose packets after it lost one
 CLOCK_RATE = 90_000  # of RTP video (RFC 7741, RFC 6184)
 TIME_BASE = Fraction(1, CLOCK_RATE)
 ADAPT_INTERVAL = 0.25  # seconds
@@ -50,7 +52,15 @@ class _Watcher:
 
     faces: Channel
     binary: bool
+    connection: PeerConnection
     due: float = 0.0
+    lossy_until: float = 0.0
+
+    def loses(self, now: float) -> bool:
+        """Whether packets were lost on the way of late, by what the receiver reports of its video."""
+        if any(sender.loss for sender in self.connection.senders):
+            self.lossy_until = now + LOSSY
+        return now < self.lossy_until
 
 
 @dataclass(slots=True)
@@ -321,6 +331,8 @@ class Broadcaster:
             if watcher.binary:
                 binary = binary or encode(message)
                 watcher.faces.send(binary)
+                if watcher.loses(now):
+                    self._loop.call_later(COPY_AFTER, watcher.faces.send, binary)
             elif message.detected and now >= watcher.due:
                 watcher.due = now + JSON_INTERVAL
                 text = text or encode_json(message)
@@ -379,7 +391,7 @@ class Broadcaster:
                 max_retransmits=0,
                 max_buffered=FACES_BUFFERED if binary else 0,  # what waits for long is stale by the time that it goes
             )
-            self._watchers[link] = _Watcher(channel, binary)
+            self._watchers[link] = _Watcher(channel, binary, connection)
         if asked.accepts("control", control.PROTOCOL):
             channel = connection.add_channel(control.LABEL, protocol=control.PROTOCOL)
             self._controls[link] = Control(

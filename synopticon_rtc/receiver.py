@@ -40,7 +40,7 @@ class ReceiverStats:
 
     Attributes:
         frames: Frames decoded, or received where they are not decoded.
-        faces_messages: Faces messages received.
+        faces_messages: Faces messages received, with the copies that are sent where packets get lost.
         frames_with_faces: Frames given out with at least one face.
         faces: Faces in the last frame given out.
         width: Width of the last frame, pixels; without video, of the one that the last faces were found in; 0 where
