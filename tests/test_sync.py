@@ -13,6 +13,7 @@ import pytest
 from rtc_helpers import Tap, is_rtp
 
 from synopticon_rtc import Broadcaster, Face, FaceLandmarker, Moment, Portrait, Receiver, SignalingServer, TestPattern
+from synopticon_rtc.broadcaster import FACES_BUFFERED
 
 SIZE = (640, 360)
 FPS = 30
@@ -20,21 +21,23 @@ PATIENT = 1.0  # seconds that frames wait for their faces here, so that a busy m
 
 
 class NumberFace:
-    """Finds one face in each test card: all its landmarks are the number of the frame.
+    """Finds one face in each test card: its landmarks are the number of the frame.
 
     Args:
         seconds: That this takes.
+        noise: How far they are from it, at most: noise takes many bytes.
     """
 
-    def __init__(self, seconds: float = 0.0) -> None:
+    def __init__(self, seconds: float = 0.0, noise: float = 0.0) -> None:
         self.calls = 0
         self._seconds = seconds
+        self._noise = np.random.default_rng(1).uniform(-noise, noise, (478, 3))
 
     async def detect(self, frame: av.VideoFrame) -> Sequence[Face]:
         self.calls += 1
         number = TestPattern.read_number(frame.to_ndarray(format="gray"))
         await asyncio.sleep(self._seconds)
-        return [] if number is None else [Face(np.full((478, 3), number / 500, np.float32), {})]
+        return [] if number is None else [Face((number / 500 + self._noise).astype(np.float32), {})]
 
 
 def number_of(moment: Moment[Any]) -> int:
@@ -179,6 +182,24 @@ async def test_lost_frames_leave_the_others_their_faces(server: SignalingServer)
         moments = await take(receiver, 90)
         assert any(is_rtp(data) for data in tap.sent)
     assert paired(moments) > 0.9
+
+
+async def test_faces_that_cannot_go_out_are_dropped_and_the_video_goes_on(server: SignalingServer) -> None:
+    async with (
+        Broadcaster(server.url, TestPattern(SIZE, FPS), faces=NumberFace(noise=0.003)) as broadcaster,
+        Receiver(server.url) as receiver,
+    ):
+        await take(receiver, 10)
+        tap = lose(broadcaster, 1.0, is_dtls)
+        waiting = []
+        for _ in range(35):
+            await take(receiver, 1)
+            waiting += [watcher.faces._channel.bufferedAmount for watcher in broadcaster._watchers.values()]
+        assert FACES_BUFFERED < max(waiting) < FACES_BUFFERED + 2000
+        tap.drop = lambda _: False
+        moments = await take(receiver, 1, lambda moment: moment.detected)
+        age = receiver.age(moments[-1])
+        assert age is None or age < 1
 
 
 async def test_for_one_who_joins_late(server: SignalingServer) -> None:
