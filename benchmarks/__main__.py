@@ -9,7 +9,21 @@ from typing import Protocol
 
 import click
 
-from benchmarks import audience, crowd, encoding, fanout, glass, idle, join, loss, memory, recovery
+from benchmarks import (
+    audience,
+    crowd,
+    encoding,
+    faces,
+    fanout,
+    glass,
+    idle,
+    join,
+    landmarks,
+    loss,
+    memory,
+    pairing,
+    recovery,
+)
 from benchmarks.children import unpin
 from benchmarks.machine import Machine
 from benchmarks.report import Result, Run, as_json, draw, insert, show
@@ -34,6 +48,9 @@ MODULES: dict[str, Benchmark] = {
     "loss": loss,
     "memory": memory,
     "recovery": recovery,
+    "pairing": pairing,
+    "faces": faces,
+    "landmarks": landmarks,
     "audience": audience,
 }
 logger = logging.getLogger(__name__)
@@ -57,9 +74,9 @@ def title(module: Benchmark) -> str:
 def main(
     names: tuple[str, ...], *, quick: bool, json_file: Path | None, markdown: Path | None, plots: Path | None
 ) -> None:
-    """Measure joins, fan-out, delay, loss and memory, ours and plain aiortc by turns, and print tables.
+    """Measure joins, fan-out, delay, loss, memory and faces, ours and plain aiortc by turns, and print tables.
 
-    It takes half an hour, or some minutes with --quick, and wants a machine that does nothing else.
+    It takes three quarters of an hour, or some minutes with --quick, and wants a machine that does nothing else.
     """
     machine = Machine.now()
     results: dict[str, Result] = {}

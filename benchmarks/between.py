@@ -1,6 +1,6 @@
 """A bad link between two peers, without root: signaling passes through our hands, and with it where media go to.
 
-Each signaling connection that is made here is passed on to a server. On the way the one candidate of each peer is
+Each signaling connection that is made here is passed on to a server. On the way the first candidate of each peer is
 replaced by a socket of a :class:`Link`, so both find each other there, and there alone.
 """
 
@@ -103,39 +103,44 @@ class Between:
         self._facing_sender = _Socket(self.down)
         self._facing_receiver.other, self._facing_sender.other = self._facing_sender, self._facing_receiver
 
-    def rewrite(self, text: str) -> str:
-        """Put the link in the place of the peer that describes itself; candidates on their own are dropped."""
+    def rewrite(self, text: str, *, from_receiver: bool) -> str:
+        """Put the link in the place of the peer that speaks: of its first candidate; others are dropped."""
         message: dict[str, Any] = json.loads(text)
-        if message["type"] in ("webrtc_offer", "webrtc_answer"):
-            offers = message["type"] == "webrtc_offer"
-            behind = self._facing_sender if offers else self._facing_receiver
-            shown = self._facing_receiver if offers else self._facing_sender
-            sdp = message["sdp"]["sdp"]
-            found = CANDIDATE.search(sdp)
-            if found is None:
-                raise ValueError("a description has no candidate of IPv4")
+        sockets = self._facing_receiver, self._facing_sender
+        behind, shown = sockets if from_receiver else sockets[::-1]
+
+        def through(line: str) -> str:
+            found = CANDIDATE.fullmatch(line)
+            if found is None or behind.peer is not None:
+                return ""
             behind.peer = found[1], int(found[2])
             host, port = shown.address
-            only = found[0].replace(f"{found[1]} {found[2]}", f"{host} {port}")
-            message["sdp"]["sdp"] = (
-                ANY_CANDIDATE.sub("", sdp[: found.start()]) + only + ANY_CANDIDATE.sub("", sdp[found.end() :])
-            )
+            return line.replace(f"{found[1]} {found[2]}", f"{host} {port}")
+
+        if message["type"] in ("webrtc_offer", "webrtc_answer"):
+            behind.peer = None
+            message["sdp"]["sdp"] = ANY_CANDIDATE.sub(lambda line: through(line[0]), message["sdp"]["sdp"])
         elif message["type"] == "webrtc_ice" and message.get("candidate"):
-            message["candidate"] = None
             message.pop("more", None)
+            line = through(f"a={message['candidate']['candidate']}\r\n")
+            message["candidate"] = message["candidate"] | {"candidate": line[2:].strip()} if line else None
         return json.dumps(message)
 
     async def _bridge(self, receiver: ServerConnection, server: str) -> None:
         async with connect(server) as onward, asyncio.TaskGroup() as group:
-            group.create_task(self._pass(receiver, onward))
-            group.create_task(self._pass(onward, receiver))
+            group.create_task(self._pass(receiver, onward, from_receiver=True))
+            group.create_task(self._pass(onward, receiver, from_receiver=False))
 
     async def _pass(
-        self, source: ServerConnection | ClientConnection, sink: ServerConnection | ClientConnection
+        self,
+        source: ServerConnection | ClientConnection,
+        sink: ServerConnection | ClientConnection,
+        *,
+        from_receiver: bool,
     ) -> None:
         with contextlib.suppress(ConnectionClosed):
             async for text in source:
-                await sink.send(self.rewrite(str(text)))
+                await sink.send(self.rewrite(str(text), from_receiver=from_receiver))
         await sink.close()
 
     @contextlib.asynccontextmanager

@@ -22,11 +22,13 @@ SENDER = _cores[0]
 """The core of the sender, alone."""
 RECEIVERS = _cores[-1]
 """The core of the receivers, and of all else."""
+ANYWHERE = -1
+"""No core in particular."""
 
 
 def pin(core: int) -> None:
     """Keep this process on one core, where the system allows that and has more than one."""
-    if hasattr(os, "sched_setaffinity") and len(_cores) > 1:
+    if core != ANYWHERE and hasattr(os, "sched_setaffinity") and len(_cores) > 1:
         os.sched_setaffinity(0, {core})
 
 

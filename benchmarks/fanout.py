@@ -66,12 +66,12 @@ class Sample:
 
 @contextlib.asynccontextmanager
 async def audience(
-    who: str, receivers: str = "benchmarks.counting", source: str = "reel"
+    who: str, receivers: str = "benchmarks.counting", source: str = "reel", *, core: int = SENDER
 ) -> AsyncIterator[tuple[str, Child, Child]]:
     """A sender and a process for its receivers, and the address of the signaling server between them."""
     async with (
         SignalingServer(port=0) as server,
-        child("benchmarks.sender", who, server.url, source, core=SENDER) as sender,
+        child("benchmarks.sender", who, server.url, source, core=core) as sender,
         child(receivers, who, server.url, core=RECEIVERS) as crowd,
     ):
         yield server.url, sender, crowd

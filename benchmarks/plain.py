@@ -50,6 +50,9 @@ class Card(VideoStreamTrack):
         self._number += 1
         return frame
 
+    def joined(self, connection: RTCPeerConnection) -> None:
+        """Somebody is about to be offered the track."""
+
 
 async def describe(connection: RTCPeerConnection, socket: ClientConnection, kind: str, target: str) -> None:
     """Send the local description, which holds all candidates."""
@@ -64,11 +67,11 @@ def described(message: dict[str, Any]) -> RTCSessionDescription:
 
 
 async def broadcast(
-    url: str, stun: str | None, draw: Draw | None = None, ready: Callable[[], None] | None = None
+    url: str, stun: str | None, card: Card | None = None, ready: Callable[[], None] | None = None
 ) -> None:
     """Offer a track to every receiver that asks."""
     connections: dict[str, RTCPeerConnection] = {}
-    card = Card(draw or TestPattern((1280, 720), 30).draw)
+    card = card or Card(TestPattern((1280, 720), 30).draw)
     relay = MediaRelay()
     async with connect(url) as socket:
         async for data in socket:
@@ -79,6 +82,7 @@ async def broadcast(
             elif message["type"] == "request_offer":
                 connection = connections[source] = RTCPeerConnection(configuration(stun))
                 connection.addTrack(relay.subscribe(card))
+                card.joined(connection)
                 await connection.setLocalDescription(await connection.createOffer())
                 await describe(connection, socket, "webrtc_offer", source)
             elif message["type"] == "webrtc_answer":

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import av
 
-from synopticon_rtc import TestPattern
+from synopticon_rtc import Portrait, TestPattern
 from synopticon_rtc.media.pacing import drawn
 
 SIZE = 1280, 720
@@ -14,13 +14,17 @@ FPS = 30
 
 
 class Reel:
-    """The test card, drawn ahead, and played to and fro for ever: each frame costs a copy of 1.4 MB, 0.1 to 0.2 ms."""
+    """Frames drawn ahead, and played to and fro for ever: each costs a copy of 1.4 MB, 0.1 to 0.2 ms.
+
+    Args:
+        source: What draws them; the test card if it is not given.
+    """
 
     LENGTH: ClassVar = 60
 
-    def __init__(self) -> None:
-        pattern = TestPattern(SIZE, FPS)
-        self._frames = [pattern.draw(number).to_ndarray() for number in range(self.LENGTH)]
+    def __init__(self, source: TestPattern | Portrait | None = None) -> None:
+        source = source or TestPattern(SIZE, FPS)
+        self._frames = [source.draw(number).to_ndarray() for number in range(self.LENGTH)]
 
     def draw(self, number: int) -> av.VideoFrame:
         """Return frame ``number``."""

@@ -1,6 +1,8 @@
 """A broadcaster under measurement: ours or plain aiortc.
 
-``python -m benchmarks.sender CORE (ours|plain) URL (reel|card)``, driven over its standard input.
+``python -m benchmarks.sender CORE (ours|plain) URL (reel|card|numbered|portrait)``, driven over its standard input.
+What is broadcast: the test card drawn ahead, the test card that knows when it drew what, the same with faces that tell
+its numbers, and the portrait drawn ahead with the faces that MediaPipe finds in it.
 """
 
 import asyncio
@@ -12,8 +14,9 @@ from typing import Any
 
 from benchmarks import plain
 from benchmarks.children import pin, serve
-from benchmarks.reel import FPS, Reel, StampedCard
-from synopticon_rtc import Broadcaster
+from benchmarks.numbered import NumberedFaces
+from benchmarks.reel import FPS, SIZE, Reel, StampedCard
+from synopticon_rtc import Broadcaster, Detector, FaceLandmarker, Portrait
 from synopticon_rtc.rtc.pacer import Pacer
 from synopticon_rtc.rtc.stream import VideoStream
 
@@ -66,12 +69,12 @@ async def drawn(source: Reel | StampedCard) -> dict[int, float]:
     return source.drawn if isinstance(source, StampedCard) else {}
 
 
-async def ours(url: str, source: Reel | StampedCard) -> None:
+async def ours(url: str, source: Reel | StampedCard, faces: Detector | None) -> None:
     """Broadcast with this package."""
     sending = Stopwatch()
     sending.watch(VideoStream, "send")
     sending.watch(Pacer, "run")
-    broadcaster = Broadcaster(url, source, codecs=["vp8"], fps=FPS)
+    broadcaster = Broadcaster(url, source, faces=faces, codecs=["vp8"], fps=FPS)
 
     async def usage() -> dict[str, Any]:
         peers = broadcaster.peer_stats().values()
@@ -81,6 +84,7 @@ async def ours(url: str, source: Reel | StampedCard) -> None:
             "packets": sum(peer.packets_sent for peer in peers),
             "dropped": sum(peer.frames_dropped for peer in peers),
             "retransmits": sum(peer.retransmits for peer in peers),
+            "detected": broadcaster.stats.detected,
         }
 
     async with broadcaster:
@@ -88,15 +92,21 @@ async def ours(url: str, source: Reel | StampedCard) -> None:
         await serve(usage=usage, lag=lag, drawn=functools.partial(drawn, source))
 
 
-async def aiortc(url: str, source: Reel | StampedCard) -> None:
+async def aiortc(url: str, source: Reel | StampedCard, *, faces: bool) -> None:
     """Broadcast with aiortc alone."""
+    if faces:
+        from benchmarks.plain_faces import FaceCard  # noqa: PLC0415 - the memory that it takes is nobody else's
+
+        card: plain.Card = FaceCard(source.draw)
+    else:
+        card = plain.Card(source.draw)
 
     async def usage() -> dict[str, Any]:
         return _usage()
 
     ready = asyncio.Event()
     async with asyncio.TaskGroup() as group:
-        group.create_task(plain.broadcast(url, None, source.draw, ready.set))
+        group.create_task(plain.broadcast(url, None, card, ready.set))
         await ready.wait()
         await serve(usage=usage, lag=lag, drawn=functools.partial(drawn, source))
 
@@ -105,8 +115,23 @@ def _usage() -> dict[str, float]:
     return {"time": time.monotonic(), "cpu": time.process_time(), "loop_cpu": time.thread_time()}
 
 
-if __name__ == "__main__":
-    core, who, url, source = sys.argv[1:]
+SOURCES: dict[str, Callable[[], tuple[Reel | StampedCard, Detector | None]]] = {
+    "reel": lambda: (Reel(), None),
+    "card": lambda: (StampedCard(), None),
+    "numbered": lambda: (StampedCard(), NumberedFaces()),
+    "portrait": lambda: (Reel(Portrait(SIZE, FPS)), FaceLandmarker()),
+}
+
+
+async def main(core: str, who: str, url: str, source: str) -> None:
+    """Do as asked."""
     pin(int(core))
-    broadcast = {"ours": ours, "plain": aiortc}[who]
-    asyncio.run(broadcast(url, Reel() if source == "reel" else StampedCard()))
+    frames, faces = SOURCES[source]()
+    if who == "ours":
+        await ours(url, frames, faces)
+    else:
+        await aiortc(url, frames, faces=faces is not None)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

@@ -29,6 +29,11 @@ class Rates:
         return rates
 
 
+def milliseconds(seconds: float | None) -> float | None:
+    """Give a time as it is printed."""
+    return None if seconds is None else round(seconds * 1000, 1)
+
+
 class Status:
     """Rows of a label and a text in a panel, drawn where stdout is a terminal."""
 

@@ -10,8 +10,8 @@ import click
 
 from synopticon_rtc._cli import Command, Output
 from synopticon_rtc._options import Address, Bitrate, Size, duration_option, ice_server_option
-from synopticon_rtc._status import Rates, Status
-from synopticon_rtc.broadcaster import Broadcaster
+from synopticon_rtc._status import Rates, Status, milliseconds
+from synopticon_rtc.broadcaster import Broadcaster, BroadcasterStats
 from synopticon_rtc.events import PeerEvent
 from synopticon_rtc.faces import FaceLandmarker
 from synopticon_rtc.media import Codec, parse_source
@@ -36,6 +36,11 @@ SHOWN = 8  # receivers listed in the status
 @click.option("--size", type=Size(), default="1280x720", show_default=True, help="Size of the picture.")
 @click.option("--fps", type=click.FloatRange(1, 120), default=30, show_default=True, help="Frames a second.")
 @click.option("--faces", type=click.IntRange(0, 10), default=1, show_default=True, help="Faces to look for at most.")
+@click.option(
+    "--faces-fps",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Times a second to look for faces at most; as often as the detector manages without it.",
+)
 @click.option("--model", help="Face model (face_landmarker.task) instead of the one found or fetched.")
 @click.option("--codec", type=click.Choice(["auto", *get_args(Codec)]), default="auto", show_default=True)
 @click.option("--bitrate", type=Bitrate(), default="1.5M", show_default=True, help="Of the video, like 1.5M or 800k.")
@@ -49,6 +54,7 @@ async def main(
     size: tuple[int, int],
     fps: float,
     faces: int,
+    faces_fps: float | None,
     model: str | None,
     codec: str,
     bitrate: int,
@@ -79,6 +85,7 @@ async def main(
             codecs=("h264", "vp8") if codec == "h264" else ("vp8", "h264"),
             bitrate=bitrate,
             fps=fps,
+            faces_fps=faces_fps,
             ice_servers=ice_servers,
         )
         report = _Report(broadcaster, output, source=source, viewer=viewer)
@@ -134,8 +141,9 @@ class _Report:
     def summarize(self) -> None:
         """Say what it came to."""
         stats = self._broadcaster.stats
-        fps = round(stats.frames / max(time.monotonic() - self._begun, 1e-3), 2)
-        self._output.event("summary", fps=fps, **dataclasses.asdict(stats))
+        seconds = max(time.monotonic() - self._begun, 1e-3)
+        fps, faces_fps = round(stats.frames / seconds, 2), round(stats.detected / seconds, 2)
+        self._output.event("summary", **_fields(stats) | {"fps": fps, "faces_fps": faces_fps})
         self._output.say(f"{stats.frames} frames at {fps:.1f} fps, {stats.frames_with_faces} with faces")
 
     def _addresses(self) -> dict[str, str]:
@@ -144,18 +152,15 @@ class _Report:
 
     def _tick(self) -> None:
         stats = self._broadcaster.stats
-        rates = self._rates.update(fps=stats.frames, detections=stats.detected, bitrate=stats.bytes * 8)
-        self._output.event(
-            "stats",
-            **{name: round(rate, 1) for name, rate in rates.items()},
-            **dataclasses.asdict(stats),
-        )
+        bitrate = self._rates.update(bitrate=stats.bytes * 8)["bitrate"]
+        self._output.event("stats", bitrate=round(bitrate, 1), **_fields(stats))
+        found = "" if stats.detection is None else f", found after {stats.detection * 1000:.0f} ms"
         peers = self._broadcaster.peers
         self._status.update(
             self._addresses()
             | {
-                "video": f"{stats.width}x{stats.height}   {rates['fps']:.1f} fps   {rates['bitrate'] / 1e6:.2f} Mbit/s",
-                "faces": f"{stats.faces}   looked for {rates['detections']:.1f} times a second",
+                "video": f"{stats.width}x{stats.height}   {stats.fps:.1f} fps   {bitrate / 1e6:.2f} Mbit/s",
+                "faces": f"{stats.faces}   looked for {stats.faces_fps:.1f} times a second{found}",
                 "receivers": "\n".join([str(len(peers)), *(f"{session}" for session in peers[:SHOWN])]),
             }
         )
@@ -164,6 +169,13 @@ class _Report:
         self._output.event("peer", session=event.session, state=event.state, reason=event.reason)
         if not self._status.shown:
             self._output.say(f"peer {event.session} {event.state}: {event.reason}")
+
+
+def _fields(stats: BroadcasterStats) -> dict[str, object]:
+    """Statistics as they are printed."""
+    fields = dataclasses.asdict(stats)
+    rates = {name: round(fields.pop(name), 1) for name in ("fps", "faces_fps")}
+    return rates | {"detection_ms": milliseconds(fields.pop("detection"))} | fields
 
 
 if __name__ == "__main__":

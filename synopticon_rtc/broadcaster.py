@@ -16,15 +16,18 @@ import av
 import msgspec
 
 from synopticon_rtc import control
-from synopticon_rtc.control import Control
+from synopticon_rtc.cadence import Cadence
+from synopticon_rtc.control import Control, Report
 from synopticon_rtc.errors import SourceError, SynopticonError
 from synopticon_rtc.events import Events, PeerEvent
 from synopticon_rtc.faces import Detector, Face, Tracker
 from synopticon_rtc.faces.wire import FacesMessage, encode, encode_json
-from synopticon_rtc.ladder import Ladder
+from synopticon_rtc.ladder import Ladder, Layer
 from synopticon_rtc.latest import Latest
 from synopticon_rtc.media import Codec, Converter, FrameSource, Picture
 from synopticon_rtc.negotiator import Negotiator
+from synopticon_rtc.pairing import Moment
+from synopticon_rtc.recent import Recent
 from synopticon_rtc.rtc import Channel, IceServer, PeerConnection, Stats
 from synopticon_rtc.signaling.client import SignalingClient
 from synopticon_rtc.signaling.handshake import BroadcasterHandshake, CreateAnswer, CreateOffer, Notify
@@ -35,6 +38,8 @@ logger = logging.getLogger(__name__)
 ACCEPT = {"control": [control.PROTOCOL], "ice": ["more"]}
 FACES_PROTOCOL = "faces/1"
 FACES_BUFFERED = 2048  # bytes: a handful of messages of one face
+COPY_AFTER = 0.01  # seconds until faces are sent once more where the link loses packets: what is lost is not asked for
+LOSSY = 10.0  # seconds for which it is taken to lose packets after it lost one
 CLOCK_RATE = 90_000  # of RTP video (RFC 7741, RFC 6184)
 TIME_BASE = Fraction(1, CLOCK_RATE)
 ADAPT_INTERVAL = 0.25  # seconds
@@ -47,7 +52,15 @@ class _Watcher:
 
     faces: Channel
     binary: bool
+    connection: PeerConnection
     due: float = 0.0
+    lossy_until: float = 0.0
+
+    def loses(self, now: float) -> bool:
+        """Whether packets were lost on the way of late, by what the receiver reports of its video."""
+        if any(sender.loss for sender in self.connection.senders):
+            self.lossy_until = now + LOSSY
+        return now < self.lossy_until
 
 
 @dataclass(slots=True)
@@ -65,6 +78,9 @@ class BroadcasterStats:
         width: Width of the last frame, pixels.
         height: Height of the last frame, pixels.
         peers: Receivers connected now.
+        fps: Frames that the source gives in a second, now.
+        faces_fps: In how many of them faces are looked for.
+        detection: Seconds from the capture of a frame until its faces are found, None while none are looked for.
     """
 
     frames: int = 0
@@ -77,6 +93,9 @@ class BroadcasterStats:
     width: int = 0
     height: int = 0
     peers: int = 0
+    fps: float = 0.0
+    faces_fps: float = 0.0
+    detection: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +116,8 @@ class PeerStats(Stats):
 class Broadcaster:
     """Sends one source of video, and the faces in it, to every receiver that asks.
 
-    Use it as an async context manager; it serves until it is left, or until the source ends.
+    Use it as an async context manager; it serves until it is left, or until the source ends. Faces are looked for while
+    a receiver wants them, or while somebody subscribes to :attr:`faces` or iterates over it.
 
     Args:
         signaling: The address of a Synopticon signaling server, or a client that is shared with others.
@@ -107,9 +127,19 @@ class Broadcaster:
         codecs: The codecs to offer, the preferred one first. VP8 is always offered, since every browser takes it.
         bitrate: Of the video, bit/s.
         fps: The frame rate for which the encoder plans its bit rate.
+        faces_fps: In how many frames a second faces are looked for at most; None for as many as the detector manages.
+            The video keeps its own rate, and the frames that were left out are told from those without a face.
         ice_servers: STUN and TURN servers to ask for candidates. None is asked but these or, lacking these, those
             that the signaling server names.
         relay_only: Connect through TURN servers alone, so that peers do not learn each other's addresses.
+
+    Attributes:
+        events: What happens to receivers.
+        faces: The moments in which faces were looked for, for this application. The frames are as the source gave them,
+            and only to be read. An iteration that is slower gets the newest each time.
+
+    Raises:
+        ValueError: ``faces_fps`` is not positive.
     """
 
     def __init__(
@@ -122,12 +152,14 @@ class Broadcaster:
         codecs: Sequence[Codec] = ("vp8", "h264"),
         bitrate: int = 1_500_000,
         fps: float = 30,
+        faces_fps: float | None = None,
         ice_servers: Sequence[IceServer] = (),
         relay_only: bool = False,
     ) -> None:
         self.signaling = SignalingClient(signaling) if isinstance(signaling, str) else signaling
         self.name = name
         self.events: Events[PeerEvent] = Events()
+        self.faces: Events[Moment] = Events(kept=1)
         self._source = source
         self._detector = faces
         self._codecs: Sequence[Codec] = codecs
@@ -152,6 +184,9 @@ class Broadcaster:
         self._origin = random.getrandbits(32)  # of RTP timestamps, the same for all receivers
         self._ladders: dict[Codec, Ladder] = {}
         self._newest: Latest[tuple[av.VideoFrame, float]] = Latest()
+        self._cadence = Cadence(fps, faces_fps)
+        self._detection = Recent()
+        self._captured: tuple[int, float] | None = None  # RTP timestamp and capture time of the newest frame
         self._stats = BroadcasterStats()
 
     async def __aenter__(self) -> Self:
@@ -186,21 +221,22 @@ class Broadcaster:
     @property
     def stats(self) -> BroadcasterStats:
         """Totals since the start."""
-        encoded = sum(ladder.frames for ladder in self._ladders.values())
-        return dataclasses.replace(self._stats, encoded=encoded, peers=len(self._connected))
+        now = time.monotonic()
+        return dataclasses.replace(
+            self._stats,
+            encoded=sum(ladder.frames for ladder in self._ladders.values()),
+            peers=len(self._connected),
+            fps=self._cadence.frame_rate(now),
+            faces_fps=self._cadence.rate(now),
+            detection=self._detection.mean(now),
+        )
 
     def peer_stats(self) -> dict[str, PeerStats]:
         """Return what was sent to each receiver that is connected, by session."""
         found = {}
         for session, connection in self._connections.values():
             if session in self._connected:
-                layers = (
-                    layer
-                    for ladder in self._ladders.values()
-                    for sender in connection.senders
-                    if (layer := ladder.layer_of(sender)) is not None
-                )
-                layer = next(layers, None)
+                layer = self._layer_of(connection)
                 found[session] = PeerStats(
                     **dataclasses.asdict(connection.stats()),
                     codec=layer.encoder.codec if layer else None,
@@ -243,32 +279,47 @@ class Broadcaster:
                 for codec, ladder in self._ladders.items():
                     if ladder.encode(picture, joining=codec in self._joining.values()):
                         self._unsent = None
-                for skipped in self._newest.put((frame, captured)):
-                    self._send_faces(self._message((), *skipped, detected=False))
+                self._captured = self._timestamp(frame), captured
+                self._look_for_faces(frame, captured)
                 self._started.set()
         finally:
             if isinstance(frames, AsyncGenerator):
                 await frames.aclose()
 
+    def _look_for_faces(self, frame: av.VideoFrame, captured: float) -> None:
+        """Give a frame to the detector, or tell at once that it will not get it."""
+        picked = self._cadence.pick(time.monotonic())
+        if self._detector is None or not (self._watchers or self.faces.heard):
+            return
+        skipped = self._newest.put((frame, captured)) if picked else [(frame, captured)]
+        for each in skipped:
+            self._send_faces(self._message((), *each, detected=False))
+
     async def _detect(self, detector: Detector) -> None:
         tracker = Tracker()
         while True:
             frame, captured = await self._newest.get()
-            if not self._watchers:
-                continue
+            self._cadence.begin(time.monotonic())
             faces = tracker.track(await detector.detect(frame), self._loop.time())
+            now = time.monotonic()
+            self._cadence.end(now)
+            self._detection.add(now, time.time() - captured)
             stats = self._stats
             stats.detected += 1
             stats.faces = len(faces)
             stats.frames_with_faces += bool(faces)
-            stats.faces_messages += 1
-            self._send_faces(self._message(faces, frame, captured))
+            stats.faces_messages += bool(self._watchers)
+            message = self._message(faces, frame, captured)
+            self._send_faces(message)
+            self.faces.emit(Moment(frame, faces, True, captured, message.rtp_timestamp))
 
     def _message(
         self, faces: tuple[Face, ...], frame: av.VideoFrame, captured: float, *, detected: bool = True
     ) -> FacesMessage:
-        timestamp = (self._origin + (frame.pts or 0)) % 2**32
-        return FacesMessage(faces, frame.width, frame.height, timestamp, captured, detected)
+        return FacesMessage(faces, frame.width, frame.height, self._timestamp(frame), captured, detected)
+
+    def _timestamp(self, frame: av.VideoFrame) -> int:
+        return (self._origin + (frame.pts or 0)) % 2**32
 
     def _send_faces(self, message: FacesMessage) -> None:
         binary: bytes | None = None
@@ -280,6 +331,8 @@ class Broadcaster:
             if watcher.binary:
                 binary = binary or encode(message)
                 watcher.faces.send(binary)
+                if watcher.loses(now):
+                    self._loop.call_later(COPY_AFTER, watcher.faces.send, binary)
             elif message.detected and now >= watcher.due:
                 watcher.due = now + JSON_INTERVAL
                 text = text or encode_json(message)
@@ -292,6 +345,11 @@ class Broadcaster:
                 codec, bitrate=self._bitrate, fps=self._fps, origin=self._origin, on_packet=self._count_bytes
             )
         return self._ladders[codec]
+
+    def _layer_of(self, connection: PeerConnection) -> Layer | None:
+        """Return what a receiver is sent, None while that is nothing."""
+        layers = (ladder.layer_of(sender) for ladder in self._ladders.values() for sender in connection.senders)
+        return next((layer for layer in layers if layer is not None), None)
 
     def _count_bytes(self, size: int) -> None:
         self._stats.bytes += size
@@ -333,12 +391,31 @@ class Broadcaster:
                 max_retransmits=0,
                 max_buffered=FACES_BUFFERED if binary else 0,  # what waits for long is stale by the time that it goes
             )
-            self._watchers[link] = _Watcher(channel, binary)
+            self._watchers[link] = _Watcher(channel, binary, connection)
         if asked.accepts("control", control.PROTOCOL):
             channel = connection.add_channel(control.LABEL, protocol=control.PROTOCOL)
-            self._controls[link] = Control(channel, gone=functools.partial(self._negotiator.lost, link))
+            self._controls[link] = Control(
+                channel,
+                gone=functools.partial(self._negotiator.lost, link),
+                report=functools.partial(self._report, connection),
+            )
         self._connections[link] = action.session, connection
         return connection
+
+    def _report(self, connection: PeerConnection) -> Report | None:
+        """Say what part we have in the delay of a receiver's frames."""
+        if self._captured is None:
+            return None
+        timestamp, captured = self._captured
+        layer = self._layer_of(connection)
+        detection = self._detection.mean(time.monotonic())
+        return Report(
+            timestamp,
+            captured * 1000,
+            capture=layer.encoder.wait_ms if layer else None,
+            encoding=layer.encoder.encode_ms if layer else None,
+            detection=None if detection is None else detection * 1000,
+        )
 
     def _prepare(self, link: int) -> None:
         """Have a keyframe ready when the peer is: its handshake takes as long as the encoding."""
@@ -400,3 +477,4 @@ class Broadcaster:
         if not self._closed.done():
             self._closed.set_result(None)
         self.events.close()
+        self.faces.close()

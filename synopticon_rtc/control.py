@@ -1,15 +1,16 @@
-"""The control channel between peers of this package: signs of life, and the offset between two clocks.
+"""The control channel between peers of this package: signs of life, the offset between two clocks, the sender's delays.
 
 Both sides send ``{"type": "ping", "t": T}`` about once a second and answer the other's with
 ``{"type": "pong", "t": T, "time": NOW}``, times in ms. The offset is NTP's (RFC 5905, section 8): half the round trip
-is taken off, and the sample with the shortest round trip of the last few is believed.
+is taken off, and the sample with the shortest round trip of the last few is believed. With its ping a broadcaster sends
+a :class:`Report`.
 """
 
 import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated
 
 import msgspec
 
@@ -20,6 +21,40 @@ PROTOCOL = "control/1"
 PING_INTERVAL = 0.7  # seconds
 SILENCE = 2.0  # seconds without a message after which the other side is gone
 SAMPLES = 10
+LATEST = 1e15  # ms since the epoch: beyond it is no time
+
+
+class _Ping(msgspec.Struct, tag="ping"):
+    t: float
+
+
+class _Pong(msgspec.Struct, tag="pong"):
+    t: float
+    time: Annotated[float, msgspec.Meta(ge=-LATEST, le=LATEST)]
+
+
+_Milliseconds = Annotated[float, msgspec.Meta(ge=0, le=60_000)]
+
+
+class Report(msgspec.Struct, tag="report", rename="camel", frozen=True):
+    """What a broadcaster knows of the delay of its frames, ms; what is None, it does not know.
+
+    Attributes:
+        rtp_timestamp: That of one of its frames, so that the capture times of all can be told.
+        captured: When this frame was captured, since the epoch on the broadcaster's clock.
+        capture: From the capture of a frame to the begin of its encoding.
+        encoding: From there to its end.
+        detection: From the capture of a frame until its faces are found.
+    """
+
+    rtp_timestamp: Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+    captured: Annotated[float, msgspec.Meta(ge=-LATEST, le=LATEST)]
+    capture: _Milliseconds | None = None
+    encoding: _Milliseconds | None = None
+    detection: _Milliseconds | None = None
+
+
+_decoder = msgspec.json.Decoder(_Ping | _Pong | Report)
 
 
 class Control:
@@ -28,11 +63,22 @@ class Control:
     Args:
         channel: The open or opening channel.
         gone: Called once when the other side has been silent for too long, with the reason.
+        report: Gives what to report with each ping, if there is anything.
+        reported: Called with what the other side reports.
     """
 
-    def __init__(self, channel: Channel, *, gone: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        *,
+        gone: Callable[[str], None],
+        report: Callable[[], Report | None] = lambda: None,
+        reported: Callable[[Report], None] = lambda _: None,
+    ) -> None:
         self._channel = channel
         self._gone = gone
+        self._report = report
+        self._reported = reported
         self._heard = float("inf")
         self._samples: deque[tuple[float, float]] = deque(maxlen=SAMPLES)
         self._loop = asyncio.get_running_loop()
@@ -63,23 +109,25 @@ class Control:
             return
         self._due = now + PING_INTERVAL
         self._timer = self._loop.call_at(self._due, self._tick)
-        self._send({"type": "ping", "t": time.time() * 1000})
+        self._send(_Ping(time.time() * 1000))
+        if (report := self._report()) is not None:
+            self._send(report)
 
-    def _send(self, message: dict[str, Any]) -> None:
+    def _send(self, message: _Ping | _Pong | Report) -> None:
         self._channel.send(msgspec.json.encode(message).decode())
 
     def _received(self, data: str | bytes) -> None:
         self._heard = self._loop.time()
         try:
-            message = msgspec.json.decode(data)
-        except (msgspec.DecodeError, RecursionError):
+            message = _decoder.decode(data)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):  # also of a later version
             return
         match message:
-            case {"type": "ping", "t": int() | float() as sent}:
-                self._send({"type": "pong", "t": sent, "time": time.time() * 1000})
-            case {"type": "pong", "t": int() | float() as sent, "time": int() | float() as theirs}:
+            case _Ping(t=sent):
+                self._send(_Pong(sent, time.time() * 1000))
+            case _Pong(t=sent, time=theirs):
                 now = time.time() * 1000
                 if 0 <= now - sent < 60_000:  # noqa: PLR2004 - a minute: no answer to a ping of ours
                     self._samples.append(((now - sent) / 1000, (theirs - (sent + now) / 2) / 1000))
-            case _:
-                pass
+            case Report():
+                self._reported(message)

@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 E = TypeVar("E")
 
-KEPT = 256  # events kept for an iteration that lags behind
+KEPT = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +52,21 @@ class Events(Generic[E]):
     """Events as a callback or as an async iteration, any number of both.
 
     An iteration sees what happens from its start on, and ends when the object that the events are of is closed.
+
+    Args:
+        kept: How many events are kept for an iteration that lags behind; older ones give way.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kept: int = KEPT) -> None:
+        self._kept = kept
         self._callbacks: list[Callable[[E], object]] = []
         self._iterations: list[tuple[deque[E], asyncio.Event]] = []
         self._closed = False
+
+    @property
+    def heard(self) -> bool:
+        """Whether anybody is told."""
+        return bool(self._callbacks or self._iterations)
 
     def subscribe(self, callback: Callable[[E], object]) -> Callable[[], None]:
         """Call ``callback`` with every event from now on; returns what ends that."""
@@ -82,7 +91,7 @@ class Events(Generic[E]):
             filled.set()
 
     async def __aiter__(self) -> AsyncIterator[E]:
-        iteration: tuple[deque[E], asyncio.Event] = (deque(maxlen=KEPT), asyncio.Event())
+        iteration: tuple[deque[E], asyncio.Event] = (deque(maxlen=self._kept), asyncio.Event())
         self._iterations.append(iteration)
         waiting, filled = iteration
         try:

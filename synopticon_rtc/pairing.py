@@ -13,10 +13,12 @@ from synopticon_rtc.faces.wire import FacesMessage
 
 F = TypeVar("F", default=av.VideoFrame)
 F_co = TypeVar("F_co", default=av.VideoFrame, covariant=True)
+V = TypeVar("V")
 
 Sync = Literal["exact", "latest"]
 
-REMEMBERED = 128  # faces messages kept for frames that are yet to come
+REMEMBERED = 128  # faces messages kept for frames that are yet to come, and frames kept for faces that are
+TOO_LATE = 5  # times in a row that faces come after their frames have gone, and none is waited for any more
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +32,7 @@ class Moment(Generic[F_co]):
         detected: Whether ``faces`` is what was found in this very frame: False where no detection ran on it, or its
             result was lost or late.
         captured: When the frame was captured, seconds since the epoch on the broadcaster's clock; None where it did not
-            tell.
+            tell (yet).
         rtp_timestamp: That of the frame, 0 to 2**32 - 1, in 1/90000 s; None where there is no frame and the broadcaster
             did not tell.
     """
@@ -46,6 +48,7 @@ class Moment(Generic[F_co]):
 class _Waiting(Generic[F]):
     frame: F
     timestamp: int
+    came: float
     deadline: float
 
 
@@ -54,14 +57,21 @@ def _after(one: int, other: int) -> bool:
     return 0 < (one - other) % 2**32 < 2**31
 
 
+def _remember(table: dict[int, V], timestamp: int, value: V) -> None:
+    """Keep a value, and the newest of those before it."""
+    table[timestamp] = value
+    while len(table) > REMEMBERED:
+        del table[next(iter(table))]
+
+
 class Pairing(Generic[F]):
     """Pairs the frames and the faces messages of one connection by their RTP timestamp.
 
     Both are fed in with the time, any clock in seconds, and moments come out in the order of their frames.
 
     Args:
-        sync: ``exact`` holds a frame back until its faces are there, at most ``wait`` seconds; ``latest`` gives it the
-            newest faces at once.
+        sync: ``exact`` holds a frame back until its faces are there, at most ``wait`` seconds, and not at all where
+            faces keep coming later than that; ``latest`` gives it the newest faces at once.
         wait: How long a frame waits for its faces, seconds.
     """
 
@@ -72,6 +82,13 @@ class Pairing(Generic[F]):
         self._waiting: deque[_Waiting[F]] = deque()
         self._messages: dict[int, FacesMessage] = {}
         self._newest: FacesMessage | None = None
+        self._gone: dict[int, float] = {}  # frames that went without their faces: when they came, by timestamp
+        self._late = 0
+
+    @property
+    def in_vain(self) -> bool:
+        """Whether faces come so late that no frame waits for them."""
+        return self._late >= TOO_LATE
 
     def next_tick(self) -> float:
         """When ``tick`` wants to be called, ``inf`` for never."""
@@ -87,7 +104,7 @@ class Pairing(Generic[F]):
             captured = newest.capture_time if newest and own else None
             yield Moment(frame, newest.faces if newest else (), own, captured, timestamp)
             return
-        self._waiting.append(_Waiting(frame, timestamp, now + self._wait))
+        self._waiting.append(_Waiting(frame, timestamp, now, now if self.in_vain else now + self._wait))
         yield from self._release(now)
 
     def message(self, message: FacesMessage, now: float) -> Iterator[Moment[F]]:
@@ -97,9 +114,10 @@ class Pairing(Generic[F]):
         if message.detected and (timestamp is None or newest is None or _after(timestamp, newest)):
             self._newest = message
         if timestamp is not None and self._exact:
-            self._messages[timestamp] = message
-            while len(self._messages) > REMEMBERED:
-                del self._messages[next(iter(self._messages))]
+            came = self._gone.pop(timestamp, None)
+            if came is not None and message.detected:
+                self._late = self._late + 1 if now - came > self._wait else 0
+            _remember(self._messages, timestamp, message)
             yield from self._release(now)
 
     def tick(self, now: float) -> Iterator[Moment[F]]:
@@ -115,8 +133,10 @@ class Pairing(Generic[F]):
                 return
             self._waiting.popleft()
             if message is None:
+                _remember(self._gone, head.timestamp, head.came)
                 yield Moment(head.frame, (), detected=False, captured=None, rtp_timestamp=head.timestamp)
             else:
+                self._late = 0 if message.detected else self._late
                 yield Moment(head.frame, message.faces, message.detected, message.capture_time, head.timestamp)
 
     def _overtaken(self, timestamp: int) -> bool:

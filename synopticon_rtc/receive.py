@@ -6,21 +6,24 @@ import dataclasses
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO
 
 import av
 import click
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from synopticon_rtc._cli import Command, Output
 from synopticon_rtc._options import duration_option, ice_server_option
-from synopticon_rtc._status import Rates, Status
+from synopticon_rtc._status import Rates, Status, milliseconds
+from synopticon_rtc._window import Window
 from synopticon_rtc.errors import SynopticonError
 from synopticon_rtc.events import StateEvent
-from synopticon_rtc.faces import draw_faces
+from synopticon_rtc.faces import Face, draw_faces
 from synopticon_rtc.pairing import Moment
 from synopticon_rtc.receiver import Receiver
+from synopticon_rtc.recent import Recent
 from synopticon_rtc.rtc import IceServer
 
 WORDS = {
@@ -31,7 +34,8 @@ WORDS = {
     "closed": "closed",
 }
 STATUS_INTERVAL = 1.0  # seconds
-ESCAPE = 27  # key code
+STALE = 0.25  # seconds after which the faces of another frame are worse than none
+LIGHT, SHADE = (255, 248, 214), (32, 22, 0)  # blue, green, red: of what is written on the picture
 
 
 @click.command("receive", cls=Command)
@@ -72,7 +76,8 @@ async def main(
     receiver = Receiver(url, broadcaster=broadcaster, video=not no_video, timeout=timeout, ice_servers=ice_servers)
     async with contextlib.AsyncExitStack() as stack:
         faces_file = stack.enter_context(_open(faces_out)) if faces_out else None
-        window = stack.enter_context(_Window()) if show else None
+        window = await stack.enter_async_context(Window()) if show else None
+        picture = _Picture(receiver)
         report = _Report(receiver, output)
         stack.callback(report.summarize)
         await stack.enter_async_context(receiver)
@@ -83,7 +88,7 @@ async def main(
                     report.count(moment)
                     if faces_file is not None:
                         faces_file.write(_line(moment))
-                    if window is not None and not window.show(moment):
+                    if window is not None and not window.show(picture.draw(moment)):
                         break
                     if report.frames == frames:
                         break
@@ -105,37 +110,41 @@ def _line(moment: Moment[object]) -> bytes:
     return msgspec.json.encode(line) + b"\n"
 
 
-class _Window:
-    """A window that shows moments until its user closes it."""
+class _Picture:
+    """Draws moments: the faces, and in a corner the frame rate and the delay.
 
-    TITLE = "synopticon"
+    Args:
+        receiver: Whose moments they are.
+    """
 
-    def __enter__(self) -> Self:
-        try:
-            import cv2  # noqa: PLC0415 - needs libGL, which servers lack
-        except ImportError as error:
-            raise SynopticonError(f"--show needs OpenCV with its system libraries: {error}") from error
-        self._cv2 = cv2
-        try:
-            cv2.namedWindow(self.TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
-        except cv2.error as error:
-            raise SynopticonError(
-                "--show needs a screen: there is none, or OpenCV was built without windows"
-            ) from error
-        return self
+    def __init__(self, receiver: Receiver[Any]) -> None:
+        self._receiver = receiver
+        self._faces: tuple[float, tuple[Face, ...]] = 0.0, ()  # the last that were found, and when
+        self._shown, self._ages = Recent(), Recent()
 
-    def __exit__(self, *_: object) -> None:
-        self._cv2.destroyAllWindows()
-
-    def show(self, moment: Moment[object]) -> bool:
-        """Show a moment; False once the user has had enough."""
+    def draw(self, moment: Moment[object]) -> npt.NDArray[np.uint8]:
+        """Draw a moment, in BGR."""
         assert isinstance(moment.frame, av.VideoFrame)  # noqa: S101 - tells the type checkers
-        image = np.asarray(moment.frame.to_ndarray(format="bgr24"), np.uint8)
-        self._cv2.imshow(self.TITLE, draw_faces(image, moment.faces))
-        key = self._cv2.waitKey(1)
-        return (
-            key not in (ord("q"), ESCAPE) and self._cv2.getWindowProperty(self.TITLE, self._cv2.WND_PROP_VISIBLE) >= 1
-        )
+        now = time.monotonic()
+        if moment.detected or moment.faces or now - self._faces[0] > STALE:
+            self._faces = now, moment.faces
+        image = draw_faces(np.asarray(moment.frame.to_ndarray(format="bgr24"), np.uint8), self._faces[1])
+        self._shown.add(now)
+        if (age := self._receiver.age(moment)) is not None:
+            self._ages.add(now, age)
+        age = self._ages.mean(now)
+        self._write(image, f"{self._shown.rate(now):.0f} fps" + (f"  {age * 1000:.0f} ms" if age is not None else ""))
+        return image
+
+    @staticmethod
+    def _write(image: npt.NDArray[np.uint8], text: str) -> None:
+        """Write small in the top left corner, readable on light and on dark."""
+        import cv2  # noqa: PLC0415 - needs libGL, which servers lack
+
+        size = max(image.shape[0] / 1200, 0.4)
+        x, y = round(16 * size), round(40 * size)
+        for place, colour in ((x + 1, y + 1), SHADE), ((x - 1, y + 1), SHADE), ((x, y), LIGHT):
+            cv2.putText(image, text, place, cv2.FONT_HERSHEY_SIMPLEX, size, colour, lineType=cv2.LINE_AA)
 
 
 class _Report:
@@ -172,15 +181,16 @@ class _Report:
         """Say what it came to."""
         stats = dataclasses.asdict(self._receiver.stats)
         first = stats.pop("first_frame")
-        delay = stats.pop("delay")
+        delay, delays = stats.pop("delay"), stats.pop("delays")
         fps = round((self.frames - 1) / (self._last - self._first), 2) if self.frames > 1 else 0.0
         self._output.event(
             "summary",
             **stats | {"frames": self.frames},
             fps=fps,
             decoded=stats["frames"],
-            first_frame_ms=_ms(first),
-            delay_ms=_ms(delay),
+            first_frame_ms=milliseconds(first),
+            delay_ms=milliseconds(delay),
+            delays_ms=_in_ms(delays),
         )
         size = f"{stats['width']}x{stats['height']}"
         self._output.say(f"{self.frames} frames of {size} at {fps:.1f} fps, {stats['frames_with_faces']} with faces")
@@ -189,7 +199,8 @@ class _Report:
         while True:
             stats = self._receiver.stats
             rates = self._rates.update(fps=self.frames, faces_messages=stats.faces_messages)
-            fps, delay = round(rates["fps"], 1), _ms(stats.delay)
+            fps, delay = round(rates["fps"], 1), milliseconds(stats.delay)
+            delays = _in_ms(dataclasses.asdict(stats.delays))
             self._output.event(
                 "stats",
                 fps=fps,
@@ -200,6 +211,7 @@ class _Report:
                 faces=stats.faces,
                 faces_messages=stats.faces_messages,
                 delay_ms=delay,
+                delays_ms=delays,
             )
             self._status.update(
                 {
@@ -207,7 +219,7 @@ class _Report:
                     "from": self._state.name or self._state.session or "-",
                     "video": f"{stats.width}x{stats.height}   {fps:.1f} fps",
                     "faces": f"{stats.faces}   {rates['faces_messages']:.1f} messages a second",
-                    "delay": f"{delay:.0f} ms" if delay is not None else "-",
+                    "delay": f"{delay:.0f} ms{_split(delays)}" if delay is not None else "-",
                 }
             )
             await asyncio.sleep(STATUS_INTERVAL)
@@ -219,8 +231,14 @@ class _Report:
             self._output.say(f"{WORDS[event.state]}: {event.reason}")
 
 
-def _ms(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 1)
+def _in_ms(delays: dict[str, float | None]) -> dict[str, float | None]:
+    return {name: milliseconds(seconds) for name, seconds in delays.items()}
+
+
+def _split(delays: dict[str, float | None]) -> str:
+    """Say what a delay consists of; detection runs beside the rest."""
+    known = [f"{name} {part:.1f}" for name, part in delays.items() if part is not None]
+    return f"   {'  '.join(known)}" if known else ""
 
 
 if __name__ == "__main__":

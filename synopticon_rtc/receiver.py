@@ -17,6 +17,7 @@ from synopticon_rtc.control import Control
 from synopticon_rtc.errors import ConnectionLost, InvalidFaces, NobodyAnswered, SignalingError
 from synopticon_rtc.events import Events, StateEvent
 from synopticon_rtc.faces.wire import decode, decode_json
+from synopticon_rtc.latency import Delays, Latency
 from synopticon_rtc.latest import Latest, Unbroken
 from synopticon_rtc.negotiator import Negotiator
 from synopticon_rtc.pairing import F, Moment, Pairing, Sync, Unpaired
@@ -39,7 +40,7 @@ class ReceiverStats:
 
     Attributes:
         frames: Frames decoded, or received where they are not decoded.
-        faces_messages: Faces messages received.
+        faces_messages: Faces messages received, with the copies that are sent where packets get lost.
         frames_with_faces: Frames given out with at least one face.
         faces: Faces in the last frame given out.
         width: Width of the last frame, pixels; without video, of the one that the last faces were found in; 0 where
@@ -47,8 +48,9 @@ class ReceiverStats:
         height: Its height, likewise.
         first_frame: Seconds from the first discovery sent to the first frame, or the first faces where there is no
             video; None before it.
-        delay: Seconds from the capture of the last frame to its being given out, by clocks aligned over the control
-            channel; None where the broadcaster is none of this package.
+        delay: Seconds from the capture of a frame to its being given out, by clocks aligned over the control channel,
+            the mean of two seconds; None where the broadcaster is none of this package.
+        delays: The parts of it.
     """
 
     frames: int = 0
@@ -59,19 +61,28 @@ class ReceiverStats:
     height: int = 0
     first_frame: float | None = None
     delay: float | None = None
+    delays: Delays = dataclasses.field(default_factory=Delays)
 
 
 class _Feed:
     """What comes in over one peer connection."""
 
-    def __init__(self, session: str, pairing: Pairing[Any], playout: Playout[Moment[Any]] | None) -> None:
+    def __init__(
+        self, session: str, pairing: Pairing[Any], playout: Playout[Moment[Any]] | None, latency: Latency
+    ) -> None:
         self.session = session
         self.pairing = pairing
         self.playout = playout
+        self.latency = latency
+        self.times: dict[int, tuple[float, float]] = {}  # by RTP timestamp, when a frame arrived and was decoded
         self.connection: PeerConnection | None = None
         self.control: Control | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.task: asyncio.Task[None] | None = None
+
+    def age(self, moment: Moment[Any]) -> float | None:
+        offset = self.control.offset if self.control else None
+        return None if moment.captured is None or offset is None else time.time() + offset - moment.captured
 
     def close(self) -> None:
         if self.control is not None:
@@ -111,7 +122,7 @@ class Receiver(Generic[F]):
         sync: ``exact`` gives every frame its own faces, for which it waits; ``latest`` waits for nothing and gives it
             the newest faces.
         faces_wait: Seconds that a frame waits for its faces at most. A broadcaster whose detector is slower than that
-            needs more here, or ``latest``.
+            needs more here, or ``latest``: when faces keep coming too late, frames wait no more, and have none.
         jitter_ms: Milliseconds of delay that are traded for smoothness: each moment is held back for up to so long, and
             comes as long after the one before it as it was captured. 0 gives each out at once.
         video: Whether to take the video. Without it, every message of faces is a moment whose ``frame`` is None, and
@@ -211,6 +222,7 @@ class Receiver(Generic[F]):
         )
         self._failure: SignalingError | None = None
         self._first_sought: float | None = None
+        self._latency = Latency(video=video)
         self._stats = ReceiverStats()
 
     async def __aenter__(self) -> Self:
@@ -253,7 +265,15 @@ class Receiver(Generic[F]):
     @property
     def stats(self) -> ReceiverStats:
         """Totals since the start, over all connections."""
-        return dataclasses.replace(self._stats)
+        return dataclasses.replace(self._stats, delay=self._latency.delay, delays=self._latency.delays)
+
+    def age(self, moment: Moment[F]) -> float | None:
+        """Return how long ago a moment was captured, in seconds, by clocks aligned over the control channel.
+
+        None where the broadcaster is none of this package, or is gone.
+        """
+        feed = next(iter(self._feeds.values()), None)
+        return None if feed is None else feed.age(moment)
 
     def request_keyframe(self) -> None:
         """Ask the broadcaster for a keyframe: for one who joins a recording or a relay with ``decode=False``."""
@@ -287,7 +307,8 @@ class Receiver(Generic[F]):
         link = action.link
         self.signaling.claimed.add(action.session)
         pairing: Pairing[Any] = Pairing(self._sync, self._faces_wait) if self._video else Unpaired()
-        feed = self._feeds[link] = _Feed(action.session, pairing, Playout(self._jitter) if self._jitter else None)
+        playout: Playout[Moment[Any]] | None = Playout(self._jitter) if self._jitter else None
+        feed = self._feeds[link] = _Feed(action.session, pairing, playout, Latency(video=self._video))
         feed.connection = PeerConnection(
             ice_servers=self._ice_servers or self._negotiator.ice_servers(),
             relay_only=self._relay_only,
@@ -306,7 +327,8 @@ class Receiver(Generic[F]):
 
     def _add_channel(self, link: int, feed: _Feed, channel: Channel) -> None:
         if channel.protocol == control.PROTOCOL:
-            feed.control = Control(channel, gone=functools.partial(self._negotiator.lost, link))
+            gone = functools.partial(self._negotiator.lost, link)
+            feed.control = Control(channel, gone=gone, reported=feed.latency.reported)
         else:  # pages call it what they like
             feed.pairing.expected = True
             channel.on_message = functools.partial(self._faces, feed)
@@ -320,12 +342,13 @@ class Receiver(Generic[F]):
     async def _watch(self, feed: _Feed, track: VideoTrack) -> None:
         async for received in track:
             self._stats.width, self._stats.height = received.frame.width, received.frame.height
-            self._frame(feed, received.frame, received.rtp_timestamp)
+            self._frame(feed, received.frame, received.rtp_timestamp, received.arrived)
 
     def _encoded(self, feed: _Feed, frame: EncodedVideoFrame) -> None:
-        self._frame(feed, frame, frame.rtp_timestamp)
+        self._frame(feed, frame, frame.rtp_timestamp, frame.arrived)
 
-    def _frame(self, feed: _Feed, frame: av.VideoFrame | EncodedVideoFrame, timestamp: int) -> None:
+    def _frame(self, feed: _Feed, frame: av.VideoFrame | EncodedVideoFrame, timestamp: int, arrived: float) -> None:
+        feed.times[timestamp] = arrived, time.monotonic()
         self._stats.frames += 1
         self._note_first()
         self._give(feed, feed.pairing.frame(frame, timestamp, self._loop.time()))
@@ -344,7 +367,14 @@ class Receiver(Generic[F]):
         if not self._video:
             self._stats.width, self._stats.height = message.width, message.height
             self._note_first()
+        in_vain = feed.pairing.in_vain
         self._give(feed, feed.pairing.message(message, self._loop.time()))
+        if feed.pairing.in_vain > in_vain:
+            logger.warning(
+                "faces come more than %g s after their frames, which are given out without them: "
+                "a larger faces_wait gets them, or sync='latest'",
+                self._faces_wait,
+            )
 
     def _give(self, feed: _Feed, moments: Iterable[Moment[Any]]) -> None:
         if feed.playout is not None:
@@ -369,9 +399,13 @@ class Receiver(Generic[F]):
         stats = self._stats
         stats.faces = len(moment.faces)
         stats.frames_with_faces += bool(moment.faces)
-        offset = feed.control.offset if feed.control else None
-        if moment.captured is not None and offset is not None:
-            stats.delay = time.time() + offset - moment.captured
+        timestamp = moment.rtp_timestamp
+        if moment.captured is None and timestamp is not None:
+            moment = dataclasses.replace(moment, captured=feed.latency.captured(timestamp))
+        now = time.monotonic()
+        arrived, decoded = feed.times.pop(timestamp, (now, now)) if timestamp is not None else (now, now)
+        self._latency = feed.latency
+        self._latency.add(now, delay=feed.age(moment), decoding=decoded - arrived, waiting=now - decoded)
         if self._moments.put(moment) and isinstance(moment.frame, EncodedVideoFrame):
             self.request_keyframe()
 

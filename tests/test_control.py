@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from synopticon_rtc import control
-from synopticon_rtc.control import Control
+from synopticon_rtc.control import Control, Report
 from synopticon_rtc.rtc import Channel, PeerConnection
 
 
@@ -34,6 +34,18 @@ async def test_both_sides_learn_the_offset_of_the_clocks_and_the_round_trip() ->
             assert 0 <= side.round_trip < 0.1
 
 
+async def test_one_side_reports_to_the_other() -> None:
+    async with linked() as (one, two):
+        reports = iter([Report(1, 2.0, capture=3.0), None, Report(4, 5.0)])
+        heard: asyncio.Queue[Report] = asyncio.Queue()
+        telling = Control(one, gone=pytest.fail, report=lambda: next(reports, None))
+        listening = Control(two, gone=pytest.fail, reported=heard.put_nowait)
+        async with asyncio.timeout(10):
+            assert [await heard.get(), await heard.get()] == [Report(1, 2.0, capture=3.0), Report(4, 5.0)]
+        for side in (telling, listening):
+            side.close()
+
+
 async def test_silence_is_noticed_once() -> None:
     async with linked() as (one, two):
         gone: list[str] = []
@@ -49,7 +61,7 @@ async def test_silence_is_noticed_once() -> None:
 
 async def test_nonsense_is_ignored() -> None:
     async with linked() as (one, two):
-        watching = Control(one, gone=pytest.fail)
+        watching = Control(one, gone=pytest.fail, reported=lambda report: pytest.fail(str(report)))
         heard: list[str | bytes] = []
         two.on_message = heard.append
         for nonsense in (
@@ -58,6 +70,12 @@ async def test_nonsense_is_ignored() -> None:
             "[]",
             '{"type":"ping"}',
             '{"type":"pong","t":"x","time":null}',
+            '{"type":"pong","t":1' + "0" * 400 + ',"time":1}',
+            '{"type":"report"}',
+            '{"type":"report","rtpTimestamp":-1,"captured":0}',
+            '{"type":"report","rtpTimestamp":1,"captured":1e300}',
+            '{"type":"report","rtpTimestamp":1,"captured":1,"encoding":-1}',
+            '{"type":"of a later version"}',
             "[" * 50_000,
             b"\xff",
         ):

@@ -58,3 +58,20 @@ async def test_an_iteration_that_lags_behind_keeps_a_bounded_number() -> None:
         events.emit(number)
     events.close()
     assert await task == list(range(KEPT, 2 * KEPT))
+
+
+async def test_it_is_known_whether_anybody_is_told() -> None:
+    events: Events[int] = Events(kept=1)
+    assert not events.heard
+    leave = events.subscribe(print)
+    assert events.heard
+    leave()
+    assert not events.heard
+    task = asyncio.create_task(collect(events))
+    await asyncio.sleep(0)
+    assert events.heard
+    for number in range(3):
+        events.emit(number)
+    events.close()
+    assert await task == [2]
+    assert not events.heard

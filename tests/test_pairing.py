@@ -132,6 +132,54 @@ def test_latest_waits_for_nothing_and_gives_the_newest() -> None:
     assert one(pairing.frame(FRAME, STEP, 0.0)).detected
 
 
+def late_faces(pairing: Pairing, numbers: range, age: float) -> list[float]:
+    """Play frames whose faces come so much later than they; returns how long each waited."""
+    waited = []
+    for number in numbers:
+        came = number / 30
+        moments = list(pairing.frame(FRAME, number * STEP, came))
+        if not moments and age > 0.05:
+            moments = list(pairing.tick(pairing.next_tick()))
+            waited.append(0.05)
+        elif not moments:
+            moments = list(pairing.message(message(number * STEP, number), came + age))
+            waited.append(age)
+            assert moments[0].detected
+            continue
+        else:
+            waited.append(0.0)
+        assert [moment.detected for moment in moments] == [False]
+        none(pairing.message(message(number * STEP, number), came + age))
+    return waited
+
+
+def test_frames_wait_no_more_when_faces_keep_coming_too_late_and_again_when_they_do_not() -> None:
+    pairing = expecting(wait=0.05)
+    assert late_faces(pairing, range(3), 0.08) == [0.05] * 3
+    assert not pairing.in_vain
+    assert late_faces(pairing, range(3, 20), 0.08) == [0.05] * 2 + [0.0] * 15
+    assert pairing.in_vain
+    assert late_faces(pairing, range(20, 30), 0.02) == [0.0] + [0.02] * 9
+    assert not pairing.in_vain
+
+
+def test_faces_that_are_there_are_given_even_where_none_are_waited_for() -> None:
+    pairing = expecting(wait=0.05)
+    late_faces(pairing, range(10), 0.08)
+    none(pairing.message(message(10 * STEP), 0.4))
+    assert one(pairing.frame(FRAME, 10 * STEP, 0.4)).detected
+    assert not pairing.in_vain
+
+
+def test_a_frame_that_the_detector_left_out_does_not_make_the_others_late() -> None:
+    pairing = expecting(wait=0.05)
+    for number in range(20):
+        none(pairing.frame(FRAME, number * STEP, number / 30))
+        skipped = FacesMessage((), 16, 16, number * STEP, 1000.0, detected=False)
+        assert not one(pairing.message(skipped, number / 30 + 0.001)).detected
+    assert not pairing.in_vain
+
+
 @dataclass
 class Arrival:
     """A frame or a faces message, and how late it comes."""

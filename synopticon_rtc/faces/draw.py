@@ -19,7 +19,7 @@ IRIS = (92, 196, 255)
 SHADE = (32, 22, 0)  # under the lines, so that they show on light skin too
 MESH_OPACITY = 0.34
 SHADE_OPACITY = 0.42
-IRISES = np.concatenate([LEFT_IRIS, RIGHT_IRIS])
+IRISES = [np.unique(LEFT_IRIS), np.unique(RIGHT_IRIS)]
 FIRST_IRIS = 468
 SHIFT = 4  # binary places of the fixed-point coordinates that OpenCV draws with
 ONE = 1 << SHIFT
@@ -64,11 +64,11 @@ def _draw_lines(area: Image, points: Points, unit: float, *, mesh: bool) -> None
     layer = area.copy()
     _stroke(layer, points, CONTOURS, SHADE, round(3.4 * unit))
     if has_irises:
-        _stroke(layer, points, IRISES, SHADE, round(3.4 * unit))
+        _ring(layer, points, SHADE, round(3.4 * unit))
     _blend(area, layer, SHADE_OPACITY)
     _stroke(area, points, CONTOURS, CONTOUR, round(1.5 * unit))
     if has_irises:
-        _stroke(area, points, IRISES, IRIS, round(1.7 * unit))
+        _ring(area, points, IRIS, round(1.7 * unit))
 
 
 def _draw_points(area: Image, points: Points, unit: float) -> None:
@@ -85,6 +85,16 @@ def _stroke(image: Image, points: Points, lines: Connections, colour: Colour, th
     cv2.polylines(
         image, list(points[lines]), isClosed=False, color=colour, thickness=thickness, lineType=cv2.LINE_AA, shift=SHIFT
     )
+
+
+def _ring(image: Image, points: Points, colour: Colour, thickness: int) -> None:
+    """Draw the circles through the points of the irises."""
+    import cv2  # noqa: PLC0415  # as above
+
+    for iris in IRISES:
+        x, y = points[iris].mean(axis=0)
+        radius = np.hypot(*(points[iris] - (x, y)).T).mean()
+        cv2.circle(image, (round(x), round(y)), round(radius), colour, thickness, cv2.LINE_AA, SHIFT)
 
 
 def _dot(image: Image, points: Points, colour: Colour, radius: float) -> None:

@@ -67,6 +67,8 @@ class SharedEncoder:
         """Frames that gave way to a newer one before they were encoded."""
         self.keyframes = 0
         """Keyframes among the frames encoded."""
+        self.wait_ms = 0.0
+        """Milliseconds from the taking of a frame to the begin of its encoding, a moving average."""
         self.encode_ms = 0.0
         """Milliseconds to convert and encode a frame, a moving average."""
         self._fps = Fraction(fps).limit_denominator(1001)
@@ -155,8 +157,10 @@ class SharedEncoder:
                 keyframe_allowed=self._keyframe_allowed(picture.pts),
                 keyframe_wanted=self._keyframe_wanted,
             )
-            packets, seconds = await loop.run_in_executor(self._thread, work)
-            self.encode_ms += (seconds * 1e3 - self.encode_ms) * (0.1 if self.frames else 1)
+            packets, begun, seconds = await loop.run_in_executor(self._thread, work)
+            share = 0.1 if self.frames else 1
+            self.wait_ms += ((begun - picture.made) * 1e3 - self.wait_ms) * share
+            self.encode_ms += (seconds * 1e3 - self.encode_ms) * share
             self.frames += 1
             for packet in packets:
                 if packet.is_keyframe:
@@ -174,8 +178,8 @@ class SharedEncoder:
 
     def _encode(
         self, picture: Picture, *, bitrate: int, keyframe_allowed: bool, keyframe_wanted: bool
-    ) -> tuple[list["av.Packet[Stream]"], float]:
-        """Convert and encode ``picture``, in the thread; return what came out and how many seconds it took."""
+    ) -> tuple[list["av.Packet[Stream]"], float, float]:
+        """Convert and encode ``picture``, in the thread; return what came out, when it began, and how long it took."""
         started = time.perf_counter()
         frame = picture.frame
         width, height = even(frame.width // self._scale), even(frame.height // self._scale)
@@ -195,7 +199,7 @@ class SharedEncoder:
                 f"the {self.codec} encoder cannot encode a {frame.width}x{frame.height} {frame.format.name} frame: "
                 f"{error.strerror}; choose another size"
             ) from error
-        return packets, time.perf_counter() - started
+        return packets, started, time.perf_counter() - started
 
     def _prepared(self, shared: av.VideoFrame, width: int, height: int, *, keyframe: bool) -> av.VideoFrame:
         """Return ``shared`` in the size of this encoder, marked if it is to be a keyframe; the shared one stays."""

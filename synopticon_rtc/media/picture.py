@@ -1,6 +1,7 @@
 """A captured frame, converted once for all encoders."""
 
 import threading
+import time
 
 import av
 from av.video.frame import PictureType
@@ -17,6 +18,8 @@ class Picture:
 
     def __init__(self, frame: av.VideoFrame, converter: "Converter") -> None:
         self.frame = frame
+        self.made = time.perf_counter()
+        """When it was captured, or came to the encoder."""
         self._converter = converter
         self._planar: av.VideoFrame | None = None
 

@@ -1,6 +1,7 @@
 // One peer connection with one broadcaster.
 
 import { ClockOffset, now } from "./clock.js";
+import { readReport } from "./delays.js";
 import { decodeFaces, decodeJson } from "./faces.js";
 
 const CONNECT_LIMIT = 15_000; // ms from the offer to a connection, relays and slow networks included
@@ -24,6 +25,8 @@ export class Connection {
 
   /** Whether it came to connect. */
   up = false;
+  /** What the broadcaster reports of its part in the delay, null before it does. */
+  report = null;
   /** Bits of video in a second, null before they are known. */
   bitrate = null;
 
@@ -152,7 +155,8 @@ export class Connection {
     if (message?.type === "ping") this.#say({ type: "pong", t: message.t, time: now() });
     else if (message?.type === "pong" && Number.isFinite(message.t) && Number.isFinite(message.time)) {
       this.#clock.add(message.t, received, message.time);
-    } else if (message?.type === "bye") this.#end(`the broadcaster left: ${message.reason}`, true);
+    } else if (message?.type === "report") this.report = readReport(message);
+    else if (message?.type === "bye") this.#end(`the broadcaster left: ${message.reason}`, true);
   }
 
   #ping() {

@@ -3,7 +3,7 @@
 const KEPT = 2_000; // ms that a message may wait for its frame
 const STALE = 250; // ms after which faces of another frame are worse than none
 const TRUST = 1_000; // ms after the last exact pair within which timestamps are known to agree
-const RTP_RATE = 90_000; // ticks of a video timestamp in a second (RFC 3551 section 5)
+export const RTP_RATE = 90_000; // ticks of a video timestamp in a second (RFC 3551 section 5)
 
 /** a - b for RTP timestamps, which wrap at 2^32. */
 export const rtpDifference = (a, b) => (a - b) | 0;

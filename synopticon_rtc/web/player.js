@@ -1,5 +1,6 @@
 // Shows a track, and on each frame the faces that were found on it.
 
+import { captureTime, Delays } from "./delays.js";
 import { Pairing } from "./pairing.js";
 
 const WINDOW = 1_000; // ms over which rates and delays are taken
@@ -7,12 +8,13 @@ const WINDOW = 1_000; // ms over which rates and delays are taken
 export class Player {
   #video;
   #overlay;
-  #clockOffset;
+  #sender;
   #pairing = new Pairing();
-  #screen = null; // the frame on screen: { rtpTimestamp, displayed, paired }
+  #screen = null; // the frame that the page was told of last: { rtpTimestamp }
+  #pairedWith = null; // the timestamp of the last frame whose own faces were drawn
   #drawn = null; // the message whose faces are drawn
   #presented = []; // of the last two seconds: { time, count }
-  #delays = []; // of the last second: { time, delay }
+  #delays = new Delays();
 
   /** Frames that came to the screen, and of these, the ones whose own faces were drawn on them. */
   frames = 0;
@@ -21,18 +23,17 @@ export class Player {
   /**
    * @param {HTMLVideoElement} video
    * @param {Overlay} overlay
-   * @param {object} on `clockOffset()` (how far the sender's clock is ahead, ms or null), `frame()`
+   * @param {object} on `sender()` (`clockOffset`, how far its clock is ahead in ms, and `report`, what it says of its part
+   *   in the delay; null where unknown), `frame()`
    */
   constructor(video, overlay, on) {
     this.#video = video;
     this.#overlay = overlay;
-    this.#clockOffset = on.clockOffset;
-    const present = (time, metadata) => {
-      video.requestVideoFrameCallback(present);
+    this.#sender = on.sender;
+    eachFrame(video, (metadata) => {
       this.#present(metadata);
       on.frame();
-    };
-    video.requestVideoFrameCallback(present);
+    });
   }
 
   /** Number of faces drawn now. */
@@ -48,10 +49,14 @@ export class Player {
     return ((last.count - first.count) * 1_000) / (last.time - first.time);
   }
 
-  /** From capture to display in ms, the median of the last second; null where a clock or capture time is unknown. */
+  /** From capture to display in ms, the mean of the last second; null where a clock or capture time is unknown. */
   get delay() {
-    const delays = recent(this.#delays, WINDOW).map(({ delay }) => delay);
-    return delays.length === 0 ? null : delays.sort((a, b) => a - b)[delays.length >> 1];
+    return this.#delays.total(performance.now());
+  }
+
+  /** The parts of it. */
+  get delays() {
+    return this.#delays.parts(this.#sender().report, performance.now());
   }
 
   /** Whether a frame of the track was shown yet. */
@@ -86,15 +91,17 @@ export class Player {
 
   #reset() {
     this.#pairing = new Pairing();
-    this.#screen = this.#drawn = null;
+    this.#screen = this.#drawn = this.#pairedWith = null;
     this.#presented = [];
-    this.#delays = [];
+    this.#delays = new Delays();
     this.#overlay.draw([]);
   }
 
-  #present({ rtpTimestamp, expectedDisplayTime, presentedFrames }) {
+  #present(metadata) {
+    const { rtpTimestamp, presentedFrames } = metadata;
     this.frames += 1;
-    this.#screen = { rtpTimestamp, displayed: performance.timeOrigin + expectedDisplayTime, paired: false };
+    this.#screen = { rtpTimestamp };
+    this.#measure(metadata);
     this.#presented = [...recent(this.#presented, 2 * WINDOW), { time: performance.now(), count: presentedFrames }];
     this.#match();
   }
@@ -102,22 +109,62 @@ export class Player {
   /** Draw what belongs to the frame on screen: when it comes, and when its faces come after it. */
   #match() {
     if (this.#screen === null) return;
-    const { message, exact } = this.#pairing.pick(this.#screen.rtpTimestamp, performance.now());
-    if (exact && !this.#screen.paired) {
-      this.#screen.paired = true;
+    const rtpTimestamp = shown(this.#video) ?? this.#screen.rtpTimestamp;
+    const { message, exact } = this.#pairing.pick(rtpTimestamp, performance.now());
+    if (exact && rtpTimestamp !== this.#pairedWith) {
+      this.#pairedWith = rtpTimestamp;
       this.paired += 1;
-      this.#measure(message);
     }
     if (message === this.#drawn) return;
     this.#drawn = message;
     this.#overlay.draw(message?.faces ?? []);
   }
 
-  #measure({ captureTime }) {
-    const offset = this.#clockOffset();
-    if (captureTime === null || offset === null) return;
-    const delay = this.#screen.displayed + offset - captureTime;
-    this.#delays = [...recent(this.#delays, WINDOW), { time: performance.now(), delay }];
+  #measure({ rtpTimestamp, receiveTime, processingDuration, expectedDisplayTime }) {
+    const { clockOffset, report } = this.#sender();
+    const known = report !== null && clockOffset !== null && rtpTimestamp !== undefined;
+    const captured = known ? captureTime(report, rtpTimestamp) - clockOffset - performance.timeOrigin : NaN;
+    const sample = {
+      transit: receiveTime - captured,
+      decoding: processingDuration * 1_000,
+      local: expectedDisplayTime - receiveTime,
+    };
+    this.#delays.add(sample, performance.now());
+  }
+}
+
+/** Call back with each new frame; browsers that cannot tell of frames are asked at each repaint whether one came. */
+function eachFrame(video, present) {
+  if ("requestVideoFrameCallback" in video) {
+    const next = (time, metadata) => {
+      video.requestVideoFrameCallback(next);
+      present(metadata);
+    };
+    video.requestVideoFrameCallback(next);
+    return;
+  }
+  let frames = 0;
+  const look = (time) => {
+    requestAnimationFrame(look);
+    const { totalVideoFrames } = video.getVideoPlaybackQuality();
+    if (totalVideoFrames > frames) present({ expectedDisplayTime: time, presentedFrames: totalVideoFrames });
+    frames = totalVideoFrames;
+  };
+  requestAnimationFrame(look);
+}
+
+/**
+ * The RTP timestamp of the frame that a video shows, null where the browser does not say. Where frames come in bursts it
+ * is ahead of the one that requestVideoFrameCallback tells of, by a frame.
+ */
+function shown(video) {
+  try {
+    const frame = new VideoFrame(video);
+    const { rtpTimestamp } = frame.metadata?.() ?? {};
+    frame.close();
+    return rtpTimestamp ?? null;
+  } catch {
+    return null; // no VideoFrame here, or no picture yet
   }
 }
 

@@ -18,7 +18,7 @@ const url = query.get("url") ?? `${location.protocol === "https:" ? "wss:" : "ws
 const video = $("video");
 const overlay = new Overlay($("overlay"), video);
 const player = new Player(video, overlay, {
-  clockOffset: () => receiver.connection?.clockOffset ?? null,
+  sender: () => receiver.connection ?? { clockOffset: null, report: null },
   frame() {
     receiver.connection?.sawFrame();
     if (!body.hasAttribute("data-picture")) show();
@@ -88,6 +88,7 @@ function show() {
   write("fps", player.fps.toFixed(0));
   write("faces", player.faces);
   write("delay", player.delay === null ? "–" : `${player.delay.toFixed(0)} ms`);
+  for (const [name, part] of Object.entries(player.delays)) write(`part-${name}`, part === null ? "–" : part.toFixed(1));
   write("size", video.videoWidth ? `${video.videoWidth}×${video.videoHeight}` : "–");
   write("bitrate", bits(connection?.bitrate ?? null));
 }
@@ -186,4 +187,5 @@ window.synopticon = Object.freeze({
   get frames() { return player.frames; },
   get paired() { return player.paired; },
   get delay() { return player.delay; },
+  get delays() { return player.delays; },
 });

@@ -43,7 +43,8 @@ const plain = (message) => ({
     ...face, landmarks: Array.from(face.landmarks), matrix: face.matrix && Array.from(face.matrix),
   })),
 });
-const read = (decode) => { try { return plain(decode()); } catch (error) { return { error: error.message }; } };
+const told = ({ message, name }) => ({ error: message, kind: name });
+const read = (decode) => { try { return plain(decode()); } catch (error) { return told(error); } };
 const { binary, json } = JSON.parse(readFileSync(0, "utf8"));
 console.log(JSON.stringify({
   binary: binary.map((hex) => read(() => decodeFaces(new Uint8Array(Buffer.from(hex, "hex")).buffer))),
@@ -185,6 +186,28 @@ def test_the_page_and_python_agree_on_damaged_messages(tmp_path: Path) -> None:
         scale = max((np.abs(face["landmarks"]).max() for face in expected["faces"]), default=0)
         assert_same(message, expected, within=1e-5 * max(1.0, float(scale)))
     assert 30 < read < 270
+
+
+def test_the_page_reads_or_refuses_any_bytes(tmp_path: Path) -> None:
+    random = np.random.default_rng(8)
+    valid = [bytes.fromhex(vector["hex"]) for vector in VECTORS["binary"]["valid"]]
+    hostile = [b"", b"\xfa", b"\xfa\x01", b"\xfa\x01\x00\x20" + bytes(4), b"\xfa\x01\x00\x20" + b"\xff" * 60_000]
+    for start in (b"", b"\xfa\x01", b"\xfa\x01\x00\x01\x00\x05\x00\x04\x00\x40\x00"):
+        hostile += [start + random.bytes(int(random.integers(0, 400))) for _ in range(300)]
+    for data in valid:
+        hostile += [data[: random.integers(len(data))] for _ in range(5)]
+        hostile += [data + b"\x00", data + data]
+    texts = [
+        "[" * 100_000,
+        '{"landmarks":' + "[" * 100_000,
+        "null",
+        "7",
+        '{"landmarks":[[{}]]}',
+        '{"landmarks":[null]}',
+    ]
+    binary, json_ = in_page([data.hex() for data in hostile], texts, tmp_path)
+    assert {message["kind"] for message in binary if "error" in message} == {"Error"}  # and none of the engine's own
+    assert all("error" in message for message in json_)
 
 
 def test_the_landmarks_of_a_face_stay_within_the_tolerance() -> None:

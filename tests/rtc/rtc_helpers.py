@@ -233,14 +233,14 @@ class Tap:
         assert ice.selected_pair is not None
         protocol = ice.selected_pair.protocol
         self._transport: Any = protocol.transport
-        self._drop = drop
+        self.drop = drop
         self.sent: list[bytes] = []
         protocol.transport = self  # type: ignore[assignment] # pyright: ignore[reportAttributeAccessIssue] - in its place
 
     def sendto(self, data: bytes, address: tuple[str, int]) -> None:
         """Pass a datagram on, or lose it."""
         self.sent.append(data)
-        if not self._drop(data):
+        if not self.drop(data):
             self._transport.sendto(data, address)
 
     def get_extra_info(self, name: str) -> None:

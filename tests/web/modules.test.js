@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { mock, test } from "node:test";
 
 import { ClockOffset } from "./web/clock.js";
+import { captureTime, Delays, readReport } from "./web/delays.js";
 import { containedBox } from "./web/geometry.js";
 import { Pairing, rtpDifference } from "./web/pairing.js";
 import { Signaling } from "./web/signaling.js";
@@ -84,6 +85,53 @@ test("when timestamps no longer agree the newest faces are shown after a second"
   pairing.add(foreign, 990);
   assert.equal(pairing.pick(frame(30), 990).message, null);
   assert.equal(pairing.pick(frame(30), 1_000).message, foreign);
+});
+
+test("one who joins late pairs the frames from then on, and has none of the faces of before", () => {
+  const pairing = new Pairing();
+  assert.deepEqual(pairing.pick(frame(500), 0), { message: null, exact: false }); // from the keyframe that was kept
+  const own = message(frame(501));
+  pairing.add(own, 20);
+  assert.deepEqual(pairing.pick(frame(501), 30), { message: own, exact: true });
+});
+
+test("a lost message costs its frame alone, which borrows from a neighbour", () => {
+  const { pairing } = agreed();
+  for (const number of [1, 3]) pairing.add(message(frame(number)), 33 * number);
+  assert.equal(pairing.pick(frame(1), 100).exact, true);
+  assert.equal(pairing.pick(frame(2), 133).exact, false);
+  assert.ok([frame(1), frame(3)].includes(pairing.pick(frame(2), 133).message.rtpTimestamp));
+  assert.equal(pairing.pick(frame(3), 166).exact, true);
+});
+
+test("a lost frame leaves its faces unused, and the others theirs", () => {
+  const { pairing } = agreed();
+  for (const number of [1, 2, 3, 4]) pairing.add(message(frame(number)), 33 * number);
+  for (const number of [1, 3, 4]) {
+    const picked = pairing.pick(frame(number), 33 * number + 20);
+    assert.deepEqual([picked.exact, picked.message.rtpTimestamp], [true, frame(number)]);
+  }
+});
+
+test("messages that overtake each other find their frames", () => {
+  const { pairing } = agreed();
+  for (const number of [3, 1, 4, 2]) pairing.add(message(frame(number)), 33);
+  for (const number of [1, 2, 3, 4]) assert.equal(pairing.pick(frame(number), 66).message.rtpTimestamp, frame(number));
+});
+
+test("another size, another picture and a pause change nothing", () => {
+  const { pairing } = agreed();
+  const other = { ...message(frame(90)), width: 640, height: 480 };
+  pairing.add(other, 3_000);
+  assert.deepEqual(pairing.pick(frame(90), 3_010), { message: other, exact: true });
+});
+
+test("another broadcaster, with timestamps of its own, is paired at once", () => {
+  agreed(); // a connection has a pairing of its own
+  const pairing = new Pairing();
+  const own = message(3_000_000_000);
+  pairing.add(own, 0);
+  assert.deepEqual(pairing.pick(3_000_000_000, 10), { message: own, exact: true });
 });
 
 test("a frame that waited two seconds finds its faces no more, and memory stays bounded", () => {
@@ -222,4 +270,60 @@ test("what is sent while there is no session is lost without an error", (t) => {
   const { session, sockets } = signaling(t);
   session.relay("request_offer", null, {});
   assert.deepEqual(sockets[0].sent, []);
+});
+
+const REPORT = { type: "report", rtpTimestamp: 2 ** 32 - 9_000, captured: 5_000, capture: 1, encoding: 6, detection: 9 };
+
+test("the parts make up the delay", () => {
+  const delays = new Delays();
+  for (const time of [0, 500, 900]) delays.add({ transit: 20, decoding: 2, local: 14 }, time);
+  assert.equal(delays.total(900), 34);
+  assert.deepEqual(delays.parts(readReport(REPORT), 900), {
+    capture: 1, encoding: 6, network: 13, decoding: 2, waiting: 12, detection: 9,
+  });
+});
+
+test("only the last second counts", () => {
+  const delays = new Delays();
+  delays.add({ transit: 900, decoding: 2, local: 14 }, 0);
+  delays.add({ transit: 20, decoding: 2, local: 14 }, 800);
+  assert.equal(delays.total(1_100), 34);
+  assert.equal(delays.total(1_900), null);
+});
+
+test("what a broadcaster or a browser does not tell is unknown, and the rest is not", () => {
+  const nothing = { capture: null, encoding: null, network: null, decoding: null, waiting: null, detection: null };
+  const delays = new Delays();
+  assert.deepEqual([delays.total(0), delays.parts(null, 0)], [null, nothing]);
+  delays.add({ transit: NaN, decoding: 2, local: 14 }, 0); // of a page
+  assert.deepEqual([delays.total(0), delays.parts(null, 0)], [null, { ...nothing, decoding: 2, waiting: 12 }]);
+  const older = new Delays();
+  older.add({ transit: NaN, decoding: NaN, local: NaN }, 0); // without requestVideoFrameCallback
+  assert.deepEqual([older.total(0), older.parts(readReport(REPORT), 0)], [
+    null, { ...nothing, capture: 1, encoding: 6, detection: 9 },
+  ]);
+});
+
+test("a way that clocks make too short takes no time", () => {
+  const delays = new Delays();
+  delays.add({ transit: 5, decoding: 2, local: 14 }, 0);
+  assert.equal(delays.parts(readReport(REPORT), 0).network, 0);
+});
+
+test("capture times follow the RTP timestamps around their wrap", () => {
+  assert.equal(captureTime(REPORT, 2 ** 32 - 9_000), 5_000);
+  assert.equal(captureTime(REPORT, 9_000), 5_200);
+  assert.equal(captureTime(REPORT, 2 ** 32 - 18_000), 4_900);
+});
+
+test("a report that is none is not believed", () => {
+  for (const wrong of [-1, 2 ** 32, 1.5, "1", null, undefined]) {
+    assert.equal(readReport({ ...REPORT, rtpTimestamp: wrong }), null);
+  }
+  for (const wrong of [NaN, Infinity, 1e16, "now", undefined]) {
+    assert.equal(readReport({ ...REPORT, captured: wrong }), null);
+  }
+  for (const wrong of [-1, 1e9, NaN, "6", null, undefined]) {
+    assert.equal(readReport({ ...REPORT, encoding: wrong }).encoding, null);
+  }
 });

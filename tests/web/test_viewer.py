@@ -1,16 +1,20 @@
-"""The viewer in a real Chromium, watching a real broadcaster."""
+"""The viewer in real browsers, watching a real broadcaster."""
 
 import asyncio
 import contextlib
+import itertools
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
 import pytest
+from browsers import BROWSERS, Tab
 from playwright.async_api import Page, async_playwright
 
-from synopticon_rtc import Broadcaster, FaceLandmarker, Portrait, SignalingServer
+from synopticon_rtc import Broadcaster, Face, FaceLandmarker, Portrait, SignalingServer, TestPattern
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = [
@@ -50,12 +54,20 @@ async def server() -> AsyncIterator[SignalingServer]:
 
 
 @contextlib.asynccontextmanager
-async def opened(url: str, *, width: int = 1280, height: int = 800) -> AsyncIterator[Page]:
-    """A page at this address; it must load everything from there, and throw nothing."""
+async def opened(url: str, *, width: int = 1280, height: int = 800, before: str = "") -> AsyncIterator[Page]:
+    """A page at this address; it must load everything from there, and throw nothing.
+
+    Args:
+        url: The address.
+        width: Of the page.
+        height: Of the page.
+        before: A script that runs before those of the page.
+    """
     faults: list[str] = []
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         page = await browser.new_page(viewport={"width": width, "height": height})
+        await page.add_init_script(before)
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("request", lambda request: faults.append(request.url) if not request.url.startswith(url) else None)
         await page.goto(url)
@@ -138,6 +150,88 @@ async def test_it_finds_a_broadcaster_that_comes_later_and_one_that_comes_back(
             await reached(page, "synopticon.name === 'second' && synopticon.state === 'connected'", 10)
             frames = await value(page, "frames")
             await reached(page, f"synopticon.frames > {frames} + 10")
+            paired = await value(page, "paired")
+            await reached(page, f"synopticon.paired > {paired} + 5")
+
+
+class AnyFace:
+    """Finds one face in every frame."""
+
+    async def detect(self, frame: av.VideoFrame) -> Sequence[Face]:  # noqa: ARG002 - whichever it is
+        return [Face(np.random.default_rng(1).uniform(0.3, 0.7, (478, 3)).astype(np.float32), {})]
+
+
+class Changing:
+    """Test cards of one size after the other, each for a second."""
+
+    async def __aiter__(self) -> AsyncIterator[av.VideoFrame]:
+        due = asyncio.get_running_loop().time()
+        for size in itertools.cycle([(640, 360), (320, 240)]):
+            card = TestPattern(size, 30)
+            for number in range(30):
+                due += 1 / 30
+                await asyncio.sleep(due - asyncio.get_running_loop().time())
+                yield card.draw(number)
+
+
+async def until(tab: Tab, condition: str, seconds: float = 20) -> None:
+    async with asyncio.timeout(seconds):
+        while not await tab(condition):  # noqa: ASYNC110 - a page in any browser can only be asked
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("browser", BROWSERS)
+async def test_frames_have_their_own_faces_through_changes_of_size_and_the_wrap_of_timestamps(
+    server: SignalingServer, browser: str
+) -> None:
+    path, launched = BROWSERS[browser]
+    if not path.exists():
+        pytest.skip(f"needs {browser} at {path}")
+    broadcaster = Broadcaster(server.url, Changing(), faces=AnyFace())
+    async with launched() as open_tab, open_tab(server.viewer) as tab:
+        broadcaster._origin = 2**32 - 270_000  # three seconds before it
+        async with broadcaster:
+            await until(tab, "synopticon.frames > 20 && synopticon.paired > 0")
+            frames, paired = await tab("[synopticon.frames, synopticon.paired]")
+            seen: set[int] = set()
+            async with asyncio.timeout(30):
+                while len(seen) < 2 or await tab(f"synopticon.frames < {frames} + 150"):
+                    seen.add(await tab("document.getElementById('video').videoWidth"))
+                    await asyncio.sleep(0.1)
+            later = await tab("[synopticon.frames, synopticon.paired]")
+            assert (later[1] - paired) / (later[0] - frames) > 0.6
+            await until(tab, "Object.values(synopticon.delays).every((part) => part !== null && part >= 0)")
+            delay, delays = await tab("[synopticon.delay, synopticon.delays]")
+            assert 0 < delay < 2000
+            assert sum(part for name, part in delays.items() if name != "detection") >= 0.5 * delay
+            texts = await tab("[...document.querySelectorAll('#delays dd')].map((part) => part.textContent)")
+            assert all(float(text) >= 0 for text in texts)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        # One that tells of frames without their timestamps.
+        """const { requestVideoFrameCallback: request } = HTMLVideoElement.prototype;
+        HTMLVideoElement.prototype.requestVideoFrameCallback = function (callback) {
+          return request.call(this, (time, metadata) => callback(time, { ...metadata, rtpTimestamp: undefined }));
+        };
+        delete window.VideoFrame;""",
+        # One that does not tell of frames.
+        "delete HTMLVideoElement.prototype.requestVideoFrameCallback; delete window.VideoFrame;",
+    ],
+    ids=["without timestamps", "without frame callbacks"],
+)
+async def test_a_browser_that_tells_less_shows_the_newest_faces(server: SignalingServer, before: str) -> None:
+    async with (
+        Broadcaster(server.url, TestPattern(SIZE, 30), faces=AnyFace()),
+        opened(server.viewer, before=before) as page,
+    ):
+        await reached(page, "synopticon.frames > 30 && synopticon.faces === 1")
+        assert await page.text_content("#state") == "Live"
+        assert await page.evaluate(DRAWN) is not None
+        assert await value(page, "paired") == 0
+        assert await value(page, "fps") > 5
 
 
 async def test_it_plays_on_without_the_server(face_model: Path) -> None:

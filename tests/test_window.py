@@ -1,0 +1,85 @@
+"""The window of `receive --show`, on a screen that the test can read."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import struct
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from synopticon_rtc._window import Window
+from synopticon_rtc.errors import SynopticonError
+
+XVFB = shutil.which("Xvfb")
+needs_screen = pytest.mark.skipif(XVFB is None, reason="Xvfb is not installed")
+
+
+class Screen:
+    """A virtual screen, whose pixels are in a file (X's xwd format)."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def pixel(self, x: int, y: int) -> tuple[int, ...]:
+        """Blue, green, red."""
+        data = self._path.read_bytes()
+        header = struct.unpack_from(">25I", data)
+        start = header[0] + 12 * header[19]  # after the header and the colour table
+        return tuple(data[start + header[12] * y + 4 * x :][:3])
+
+    async def shows(self, colour: tuple[int, int, int], again: Callable[[], object]) -> None:
+        async with asyncio.timeout(20):
+            while max(abs(a - b) for a, b in zip(self.pixel(100, 100), colour, strict=True)) > 2:
+                again()
+                await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+async def screen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Screen]:
+    reading, writing = os.pipe()
+    server = await asyncio.create_subprocess_exec(
+        *(str(XVFB), "-screen", "0", "800x600x24", "-nolisten", "tcp", "-fbdir", str(tmp_path)),
+        *("-displayfd", str(writing)),
+        pass_fds=[writing],
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    os.close(writing)
+    try:
+        with os.fdopen(reading) as told:
+            monkeypatch.setenv("DISPLAY", ":" + (await asyncio.to_thread(told.readline)).strip())
+        yield Screen(tmp_path / "Xvfb_screen0")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            server.terminate()
+        await server.wait()
+
+
+@needs_screen
+async def test_pictures_are_shown_though_pyav_is_loaded_until_the_window_is_closed(screen: Screen) -> None:
+    async with Window() as window:
+        for colour in (200, 80, 20), (20, 80, 200):
+            image = np.full((360, 640, 3), colour, np.uint8)
+            await screen.shows(colour, lambda image=image: window.show(image))  # type: ignore[misc]  # bound now
+        assert window.show(image)
+        assert window._process is not None
+        window._process.kill()
+        await window._process.wait()
+        assert not window.show(image)
+
+
+async def test_a_missing_screen_is_an_error_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    with pytest.raises(SynopticonError, match="--show needs a screen"):
+        await Window().__aenter__()
+
+
+async def test_a_missing_opencv_is_an_error_that_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(SynopticonError, match=r"OpenCV .*libGL"):
+        await Window().__aenter__()
