@@ -7,8 +7,8 @@ from typing import Protocol
 class Backplane(Protocol):
     """Messages by subject, at most once each, in the order in which one server published them.
 
-    A subject is a few words with dots between. In a subscription ``*`` stands for one word, and ``>`` at the end for one
-    or more, as in NATS. What is published while it is not connected is lost; nothing ever waits for it.
+    A subject is a few words with dots between. In a subscription ``*`` stands for one word, and ``>`` at the end for
+    one or more, as in NATS. What is published while it is not connected is lost; nothing ever waits for it.
     """
 
     @property
