@@ -16,9 +16,11 @@ from synopticon_rtc.signaling.handshake import (
     Action,
     AddCandidate,
     ApplyAnswer,
+    Check,
     Close,
     CreateAnswer,
     CreateOffer,
+    Fail,
     Handshake,
     Notify,
     Send,
@@ -75,6 +77,7 @@ class Negotiator:
         failed: Callable[[SignalingError], None],
     ) -> None:
         self.handshake = handshake
+        self.role, self.name, self.tell = handshake.role, handshake.name, handshake.tell
         self._failed = failed
         self._client = client
         self._open_peer = open_peer
@@ -165,14 +168,13 @@ class Negotiator:
                         self._open(action)
                     except SynopticonError as error:
                         self.lost(link, str(error))
-                case ApplyAnswer(link, sdp):
+                case ApplyAnswer(link) | AddCandidate(link) | Check(link):
                     peer = self._peers[link]
-                    peer.steps.put_nowait(functools.partial(peer.connection.set_answer, sdp))
-                case AddCandidate(link, candidate):
-                    peer = self._peers[link]
-                    peer.steps.put_nowait(functools.partial(self._add_candidate, peer, candidate))
+                    peer.steps.put_nowait(functools.partial(self._step, peer, action))
                 case Close(link):
                     self._close(link)
+                case Fail(reason):
+                    self.failed(SignalingError(reason))
                 case Notify(state, session, reason):
                     logger.info("%s%s: %s", f"peer {session} " if session else "", state, reason)
                     self._notify(action)
@@ -201,6 +203,16 @@ class Negotiator:
             case CreateAnswer(asked=offer):
                 sdp = await connection.answer(offer.sdp.sdp)
         self._perform(self.handshake.described(action.link, sdp, self._loop.time()))
+
+    async def _step(self, peer: _Peer, action: ApplyAnswer | AddCandidate | Check) -> None:
+        match action:
+            case ApplyAnswer(sdp=sdp):
+                await peer.connection.set_answer(sdp)
+            case AddCandidate(candidate=candidate):
+                await self._add_candidate(peer, candidate)
+            case Check(link, reason):
+                if not await peer.connection.answers():
+                    self.lost(link, reason)
 
     async def _add_candidate(self, peer: _Peer, candidate: Candidate | None) -> None:
         try:
