@@ -106,7 +106,7 @@ class _Server:
     promised: int = 0  # by its last heartbeat
     arriving: list[Participant] = field(default_factory=list)
     arrived: tuple[int, int] = (0, 0)  # version and parts of the table that is arriving
-    asked: bool = False  # for its table, since the last tick
+    asked: bool = False  # for its table, which did not come yet; again with the next tick
     heard: bool = True  # since the last tick
     silent: int = 0  # ticks
     told: bool = False  # it has our table, so that frames may follow
@@ -345,7 +345,7 @@ class Cluster:
             if server.sessions.get(who.session) != who:
                 self._add(server, who)
         server.arriving = []
-        server.version = table.version
+        server.version, server.asked = table.version, False
 
     def _add(self, server: _Server, who: Participant) -> None:
         self._forget(server, who.session)
