@@ -86,6 +86,7 @@ class NatsBackplane:
                 if self.connected:
                     await self._write_outbox()
                     await self._client.flush()
+        self._ready = False
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE):
                 await self._client.close()
