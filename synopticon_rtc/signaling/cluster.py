@@ -30,8 +30,8 @@ SERVERS = "synopticon.servers"
 SERVER = "synopticon.server"
 ROOM = "synopticon.room"
 
-BEAT = 0.75
-SILENT_BEATS = 3
+BEAT = 0.75  # seconds between heartbeats
+SILENT_BEATS = 3  # after which a server is lost to the others
 PART_SESSIONS = 1000  # of a table in one message; NATS takes 1 MiB by default
 HELD_BYTES = 2**20  # of frames that wait until a server knows this one's table; what is more is lost
 
@@ -123,7 +123,6 @@ class Cluster:
     Args:
         listener: Who is told what comes from other servers.
         backplane: What joins the servers. Without one this server is alone, and what follows costs it nothing.
-        beat: Seconds between heartbeats. A server is lost to the others when they missed three.
 
     Attributes:
         server: The id of this server: 8 hex digits.
@@ -132,13 +131,12 @@ class Cluster:
         addresses: How many of them come from each address.
     """
 
-    def __init__(self, listener: Listener, backplane: Backplane | None = None, *, beat: float = BEAT) -> None:
+    def __init__(self, listener: Listener, backplane: Backplane | None = None) -> None:
         self.server = secrets.token_hex(4)
         self.rooms: Counter[str] = Counter()
         self.addresses: Counter[str] = Counter()
         self._listener = listener
         self._backplane = backplane or LocalBackplane()
-        self._beat = beat
         self._beating: asyncio.Task[None] | None = None
         self._local: dict[str, Participant] = {}
         self._version = 0
@@ -174,7 +172,7 @@ class Cluster:
 
     async def _keep_beating(self) -> None:
         while True:
-            await asyncio.sleep(self._beat)
+            await asyncio.sleep(BEAT)
             self.tick()
 
     # What this server tells
