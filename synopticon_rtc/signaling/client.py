@@ -49,7 +49,7 @@ WELCOME_WITHIN = 10.0  # seconds
 SLOWEST_RETRY = 4.0  # seconds
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 4.0  # seconds of silence once the server found us too fast
 REFRESH_AT = 0.75  # of the time for which credentials hold, fresh ones are asked for
-TRY_ANOTHER_TOKEN, TRY_LATER = (401, 403), (429, 503)  # HTTP (RFC 9110, RFC 6585)
+UNAUTHORIZED, FORBIDDEN, TOO_MANY_REQUESTS = 401, 403, 429  # HTTP (RFC 9110, RFC 6585)
 TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, section 2.1
 ADVICE = {
     "token_missing": "give one, as token= or in SYNOPTICON_TOKEN",
@@ -109,6 +109,25 @@ def _retry_delays() -> Generator[float]:
         delay = min(2 * delay, SLOWEST_RETRY)
 
 
+def _read_address(url: str, room: str) -> tuple[str, str | None]:
+    """Put the room into an address, and take the token out: there it would be in every log."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("ws", "wss") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        shown = url.partition("?")[0]
+        raise InvalidURL(
+            f"{shown!r} is no address of a signaling server: give one like ws://localhost:8081/ws or wss://host/ws"
+        )
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    token = query.pop("token", None)
+    if room:
+        query["room"] = room
+    return parts._replace(query=urlencode(query)).geturl(), token
+
+
 class _Connection(ClientConnection):
     async def close(self, code: CloseCode | int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
         # websockets 17 aborts a lost transport here, on which asyncio fails where the server had left data unread.
@@ -124,8 +143,9 @@ class SignalingClient:
     are dropped: the handshake repeats what matters.
 
     Args:
-        url: Address of the server, for example ``ws://localhost:8081/ws``, or ``wss://host/ws?room=lab`` for one of its
-            rooms. A ``token`` in its query is taken out and used as if it were given by itself.
+        url: Address of the server, for example ``ws://localhost:8081/ws``. A ``room`` and a ``token`` in its query are
+            used as if they were given by themselves.
+        room: The room of the server to meet in; empty for that of all who name none, or the one of the token.
         token: What the server wants to see of those that it lets in. A function (it may be a coroutine function) is
             called before each connection, so that an expired token can be replaced; without one, the client gives up
             when the token has expired.
@@ -134,16 +154,8 @@ class SignalingClient:
         InvalidURL: ``url`` is no ``ws://`` or ``wss://`` address.
     """
 
-    def __init__(self, url: str, *, token: Token | None = None) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("ws", "wss") or not parts.hostname:
-            shown = url.partition("?")[0]
-            raise InvalidURL(
-                f"{shown!r} is no address of a signaling server: give one like ws://localhost:8081/ws or wss://host/ws"
-            )
-        query = dict(parse_qsl(parts.query))
-        inside = query.pop("token", None)  # there it would be in every log
-        self.url = parts._replace(query=urlencode(query)).geturl() if inside else url
+    def __init__(self, url: str, *, room: str = "", token: Token | None = None) -> None:
+        self.url, inside = _read_address(url, room)
         self.session: str | None = None
         self.ice_servers: Any = None  # what the server said of them last, unchecked
         self.claimed: set[str] = set()  # the broadcasters that receivers on this client are linked with
@@ -276,10 +288,11 @@ class SignalingClient:
     def _not_there(self, error: Exception) -> None:
         """Note why a connection attempt failed; raise it where another one will fail as well."""
         final = process_exception(error) is not None
-        if isinstance(error, InvalidStatus) and error.response.status_code in TRY_ANOTHER_TOKEN + TRY_LATER:
-            refused = error.response.status_code in TRY_ANOTHER_TOKEN
-            final = refused and (self._refused or not callable(self._token))
-            self._refused = refused
+        if isinstance(error, InvalidStatus):
+            status = error.response.status_code
+            another = callable(self._token) and not self._refused  # token, which may do
+            self._refused = status in (UNAUTHORIZED, FORBIDDEN)
+            final = final and status != TOO_MANY_REQUESTS and not (self._refused and another)
             error = self._refusal(error.response) or error
         if final:
             raise error

@@ -81,7 +81,9 @@ async def within(recorder: Recorder, seconds: float = 5) -> AnyMessage:
         return await recorder.messages.get()
 
 
-@pytest.mark.parametrize("url", ["http://localhost/ws", "localhost:8081", "", "ws://", "wss:///ws"])
+@pytest.mark.parametrize(
+    "url", ["http://localhost/ws", "localhost:8081", "", "ws://", "wss:///ws", "ws://[/ws", "ws://host:x/ws"]
+)
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(InvalidURL, match="ws://localhost:8081/ws"):
         SignalingClient(url)
@@ -369,6 +371,19 @@ async def test_a_token_goes_into_the_header_and_into_no_log(
     assert not any("to.ke-n" in record.getMessage() for record in ours)
 
 
+@pytest.mark.parametrize(
+    ("url", "room", "expected"),
+    [
+        ("ws://host/ws", "", "ws://host/ws"),
+        ("ws://host:1/ws?a=b", "", "ws://host:1/ws?a=b"),
+        ("wss://host/ws", "a room", "wss://host/ws?room=a+room"),
+        ("wss://host/ws?room=one&token=x", "two", "wss://host/ws?room=two"),
+    ],
+)
+def test_a_room_goes_into_the_address(url: str, room: str, expected: str) -> None:
+    assert SignalingClient(url, room=room).url == expected
+
+
 @pytest.mark.parametrize("url", ["http://host/ws?token=to.ke-n", "host?token=to.ke-n"])
 def test_a_token_is_not_shown_in_an_address_that_is_none(url: str) -> None:
     with pytest.raises(InvalidURL) as caught:
@@ -386,9 +401,9 @@ def refusal(code: str, message: str = "so it is") -> str:
         (401, refusal("token_expired", "The token has expired"), ["The token has expired", "token_expired", "new one"]),
         (401, refusal("token_missing"), ["token_missing", "SYNOPTICON_TOKEN"]),
         (403, refusal("wrong_room"), ["so it is", "wrong_room", "room="]),
-        (403, refusal("some_other"), ["some_other"]),
+        (400, refusal("some_other"), ["so it is (some_other)"]),
         (401, "no", ["401"]),
-        (404, refusal("token_expired"), ["404", "no signaling server"]),
+        (404, '{"error": "Not found"}', ["404", "no signaling server"]),
     ],
 )
 async def test_a_server_that_does_not_let_it_in_is_not_tried_again(
