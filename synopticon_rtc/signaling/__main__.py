@@ -6,7 +6,8 @@ import contextlib
 import click
 
 from synopticon_rtc._cli import Command, Output
-from synopticon_rtc.signaling.server import Session, SignalingServer
+from synopticon_rtc.signaling.server import SignalingServer
+from synopticon_rtc.signaling.session import Session
 
 
 @click.command("signaling", cls=Command)

@@ -38,6 +38,7 @@ class Participant(msgspec.Struct, frozen=True):
         return self.roles is None or "broadcast" in self.roles
 
 
+ROLES: tuple[Role, ...] = ("broadcast", "receive")
 CanConnect = Callable[[Participant, Participant], bool | Awaitable[bool]]
 
 
