@@ -125,7 +125,7 @@ async def abuse(server: Server, data: bytes) -> str:
         client.websocket.transport.write(data + text('{"type":"ping","timestamp":"last"}'))
         with contextlib.suppress(ConnectionClosed):
             async with asyncio.timeout(60):
-                while '"last"' not in await client.websocket.recv():
+                while '"last"' not in str(await client.websocket.recv()):
                     pass
             return ""
         return await server.end_of(client.session)
