@@ -1,12 +1,11 @@
 """Who may open a session: checked before the upgrade, so that whoever may not costs little and is told why."""
 
-import ipaddress
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from synopticon_rtc.signaling.http import Request
+from synopticon_rtc.signaling.http import Request, is_loopback
 from synopticon_rtc.signaling.tokens import Claims, InvalidToken, TokenKeys
 
 ROOM_LENGTH = 100
@@ -87,11 +86,3 @@ class Gate:
 
 def _port(scheme: str, port: int | None) -> int | None:
     return DEFAULT_PORTS.get(scheme) if port is None else port
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host can only be this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

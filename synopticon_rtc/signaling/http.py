@@ -16,6 +16,7 @@ from synopticon_rtc.errors import SignalingError
 Response = WSUpgradeResponseWithListener
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP")  # what gives away a proxy
 SECURITY = {
     "Content-Security-Policy": (
         "default-src 'self'; connect-src 'self' ws: wss:; "
@@ -35,6 +36,7 @@ class Request:
         headers: As they came.
         address: Where the client is, without the port: the connection's other end, or what a trusted proxy says.
         secure: Whether TLS protects it all the way, again as far as the server or a trusted proxy knows.
+        local: Whether it comes from this machine, and not by a proxy that nobody has told the server of.
     """
 
     path: str
@@ -42,6 +44,7 @@ class Request:
     headers: CIMultiDict[str]
     address: str
     secure: bool
+    local: bool
 
 
 class Proxies:
@@ -69,8 +72,8 @@ class Proxies:
 
     def read(self, request: WSUpgradeRequest, peer: str, *, secure: bool) -> Request:
         """Read a request that came from ``peer``, and believe ``X-Forwarded-For`` and ``-Proto`` if it is a proxy."""
-        address = peer
-        if self._trusts(peer):
+        address, trusted = peer, self._trusts(peer)
+        if trusted:
             hops = [hop.strip() for value in request.headers.getall("X-Forwarded-For", []) for hop in value.split(",")]
             # Each proxy adds whom it heard from; the last that is no proxy of ours is as far as our knowledge goes.
             while hops and self._trusts(address):
@@ -79,7 +82,8 @@ class Proxies:
             secure = protocol in {"https", "wss"} if protocol else secure
         path, _, query = request.path.decode("latin-1").partition("?")
         pairs = parse_qsl(query, keep_blank_values=True)
-        return Request(unquote(path), dict(pairs), request.headers, address, secure)
+        local = is_loopback(address) and (trusted or not any(name in request.headers for name in FORWARDED))
+        return Request(unquote(path), dict(pairs), request.headers, address, secure, local)
 
     def _trusts(self, address: str) -> bool:
         try:
@@ -87,6 +91,14 @@ class Proxies:
         except ValueError:
             return False
         return any(parsed in network for network in self._networks)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host can only be this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def respond(

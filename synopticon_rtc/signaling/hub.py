@@ -1,6 +1,7 @@
 """Where sessions meet: it takes them in, lets them go, and puts their parts together."""
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
@@ -46,6 +47,7 @@ class Hub:
         rooms: Who is where, on all servers.
         counts: What there was so far.
         cluster: This server among others.
+        draining: Whether it is about to stop, and takes nobody in any more.
     """
 
     def __init__(
@@ -61,6 +63,8 @@ class Hub:
         self.rooms = Rooms()
         self.counts = Counts()
         self.cluster = Cluster(self, backplane)
+        self.draining = False
+        self._vacant = asyncio.Event()
         self._on_session = on_session
         self._addresses: Counter[str] = Counter()
         self._expiries: dict[str, asyncio.TimerHandle] = {}
@@ -80,7 +84,10 @@ class Hub:
         room = claims.room or ""
         if reason := self._full(room, host):
             self.counts.refused["overloaded"] += 1
-            log.warning("session from %s refused: %s", host, reason)
+            fields = {"address": host, "room": room, "reason": reason}
+            log.warning(
+                "session from %s refused: %s", host, reason, extra={"event": "session_refused", "fields": fields}
+            )
             return Refusal(self.limits, CloseCode.TRY_AGAIN_LATER, reason)
         session = f"ws_{answers.now()}_{secrets.token_hex(8)}"
         who = Participant(session, claims.subject, room, claims.roles, claims.name, host)
@@ -92,12 +99,16 @@ class Hub:
         self.sessions[session.id] = session
         self.counts.sessions += 1
         self._addresses[session.who.address] += 1
+        room = session.who.room
         if session.expires is not None:
             left = max(0.0, session.expires - time.time())
             self._expiries[session.id] = asyncio.get_running_loop().call_later(
                 left, session.end, TOKEN_EXPIRED, "Token expired"
             )
-        log.info("session %s from %s opened", session.id, session.address)
+        who = {"session": session.id, "address": session.address, "room": room, "subject": session.who.subject}
+        log.info(
+            "session %s from %s opened", session.id, session.address, extra={"event": "session_opened", "fields": who}
+        )
         self._desk.welcome(session)
         self._presence.enter(session)
         self._on_session(session)
@@ -110,9 +121,19 @@ class Hub:
             del self._addresses[session.who.address]
         if expiry := self._expiries.pop(session.id, None):
             expiry.cancel()
-        log.info("session %s from %s closed after %.1f s: %s", session.id, session.address, session.age, session.reason)
+        end = {"session": session.id, "seconds": round(session.age, 3), "reason": session.reason}
+        log.info(
+            "session %s from %s closed after %.1f s: %s",
+            session.id,
+            session.address,
+            session.age,
+            session.reason,
+            extra={"event": "session_closed", "fields": end | {"messages": session.messages}},
+        )
         self._presence.leave(session)
         self._on_session(session)
+        if not self.sessions:
+            self._vacant.set()
 
     def end_idle(self) -> None:
         """Close the sessions that have been silent for too long."""
@@ -122,6 +143,19 @@ class Hub:
                 session.end(CloseCode.NORMAL_CLOSURE, "Session timeout")
             elif not session.messages and session.opened < now - limits.first:
                 session.end(CloseCode.NORMAL_CLOSURE, "No message came")
+
+    async def drain(self, seconds: float) -> None:
+        """Let nobody in any more, and close those that are still there after some seconds."""
+        self.draining = True
+        for session in self.sessions.values():
+            if "peers" in session.tells:
+                session.deliver(answers.message("draining", seconds=seconds))
+        if self.sessions:
+            self._vacant.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._vacant.wait()
+        self.end_all(CloseCode.SERVICE_RESTART, "Service restart")
 
     def end_all(self, code: int, reason: str) -> None:
         """Close all sessions."""

@@ -6,6 +6,8 @@ import hmac
 import time
 from collections.abc import Sequence
 
+from synopticon_rtc.errors import InvalidIceServer, SignalingError
+
 
 class TurnServers:
     """STUN and TURN servers, and a secret that is shared with the latter.
@@ -18,11 +20,21 @@ class TurnServers:
         turn: ``turn:`` and ``turns:`` URLs (RFC 7065).
         secret: What is shared with the TURN servers.
         ttl: Seconds that credentials last.
+
+    Raises:
+        InvalidIceServer: An address is of another kind.
+        SignalingError: There are TURN servers, and no secret.
     """
 
     def __init__(
         self, *, stun: Sequence[str] = (), turn: Sequence[str] = (), secret: bytes = b"", ttl: float = 3600
     ) -> None:
+        for urls, schemes in ((stun, ("stun:", "stuns:")), (turn, ("turn:", "turns:"))):
+            for url in urls:
+                if not url.startswith(schemes) or url in schemes:
+                    raise InvalidIceServer(f"{url!r} is no {schemes[0]} address: give one like {schemes[0]}HOST:PORT")
+        if turn and not secret:
+            raise SignalingError("TURN servers want credentials: give the secret that is shared with them")
         self._stun = list(stun)
         self._turn = list(turn)
         self._secret = secret

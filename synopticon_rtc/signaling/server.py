@@ -17,11 +17,12 @@ from synopticon_rtc.errors import PortInUse, SignalingError
 from synopticon_rtc.signaling.access import CanConnect, roles_meet
 from synopticon_rtc.signaling.backplane import Backplane
 from synopticon_rtc.signaling.connection import Connection, Listener
-from synopticon_rtc.signaling.gate import Gate, Refused, is_loopback
-from synopticon_rtc.signaling.http import Proxies, Request, Response, refuse
+from synopticon_rtc.signaling.gate import Gate, Refused
+from synopticon_rtc.signaling.http import Proxies, Request, Response, is_loopback, refuse
 from synopticon_rtc.signaling.hub import Hub, write_address
 from synopticon_rtc.signaling.ice import TurnServers
 from synopticon_rtc.signaling.limits import Limits
+from synopticon_rtc.signaling.operations import Operations
 from synopticon_rtc.signaling.session import Session
 from synopticon_rtc.signaling.site import WEB, Site
 from synopticon_rtc.signaling.tokens import TokenKeys
@@ -58,6 +59,7 @@ class SignalingServer:
         proxies: Addresses of reverse proxies, whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` are believed.
         ice_servers: STUN and TURN servers to name to clients.
         backplane: What joins this server with others; None leaves it alone.
+        metrics_public: Whether everybody may read ``/metrics``, and not this machine alone.
         insecure: Do without TLS and tokens where others can reach the server.
 
     Attributes:
@@ -83,6 +85,7 @@ class SignalingServer:
         proxies: Sequence[str] = (),
         ice_servers: TurnServers | None = None,
         backplane: Backplane | None = None,
+        metrics_public: bool = False,
         insecure: bool = False,
     ) -> None:
         self.host = host
@@ -94,6 +97,7 @@ class SignalingServer:
         self._gate = Gate(tokens, origins, loopback=is_loopback(host))
         self._site = Site(WEB)
         self._hub = Hub(self.limits, can_connect, ice_servers, backplane, on_session or (lambda _: None))
+        self._operations = Operations(self._hub, public=metrics_public)
         self._server: _Server
         self._watch: asyncio.Task[None]
 
@@ -170,17 +174,22 @@ class SignalingServer:
         """Serve until cancelled."""
         await self._server.wait_closed()
 
+    async def drain(self, seconds: float) -> None:
+        """Take no new sessions, and close the open ones with 1012 after so many seconds."""
+        log.info("draining: %d sessions have %g s", len(self.sessions), seconds)
+        await self._hub.drain(seconds)
+
     def _refuse_to_be_insecure(self, where: str) -> None:
         if self._insecure or is_loopback(self.host):
             return
-        missing = [
-            *(() if self._tls or self._proxies else ("TLS, or a proxy in front that has it",)),
-            *(() if self._gate.keys else ("tokens",)),
-        ]
-        if missing:
+        missing = {
+            "TLS (or a proxy that has it)": self._tls or self._proxies,
+            "tokens": self._gate.keys,
+        }
+        if lacking := " and ".join(what for what, there in missing.items() if not there):
             raise SignalingError(
-                f"cannot listen on {where} without {' and without '.join(missing)}: others could reach it there; "
-                "give them, listen on 127.0.0.1, or say that it shall be insecure"
+                f"cannot listen on {where} without {lacking}, as others than this machine can reach it there: "
+                "set them up, listen on 127.0.0.1, or ask for an insecure server"
             )
 
     def _answer(self, upgrade: WSUpgradeRequest, transport: asyncio.Transport) -> Listener | Response:
@@ -192,14 +201,24 @@ class SignalingServer:
                 return self._open(request, port if request.address == host else None)
         except Refused as refused:
             self._hub.counts.refused[refused.code] += 1
-            log.info("request from %s refused: %s", request.address, refused.code)
+            fields = {"address": request.address, "code": refused.code}
+            log.info(
+                "request from %s refused: %s",
+                request.address,
+                refused.code,
+                extra={"event": "request_refused", "fields": fields},
+            )
             return refuse(refused.status, refused.code, refused.message)
-        return self._site.respond(request)
+        return self._operations.respond(request) or self._site.respond(request)
 
     def _open(self, request: Request, port: int | None) -> Listener | Response:
         if request.headers.get("Upgrade", "").lower() != "websocket":
             return refuse(
                 HTTPStatus.UPGRADE_REQUIRED, "upgrade_required", "A WebSocket opens here", {"Upgrade": "websocket"}
+            )
+        if self._hub.draining:
+            raise Refused(
+                HTTPStatus.SERVICE_UNAVAILABLE, "draining", "The server is about to stop: try another, or later"
             )
         return self._hub.admit(self._gate.admit(request), request.address, port)
 

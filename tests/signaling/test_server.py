@@ -1,6 +1,5 @@
 import asyncio
 import contextlib
-import http.client
 import json
 import logging
 import os
@@ -15,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bare_client import Client, fetch, joined, object_of, until_open
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
@@ -29,63 +29,6 @@ from synopticon_rtc.signaling.server import SignalingServer
 from synopticon_rtc.signaling.session import Session
 
 LOGGER = "synopticon_rtc.signaling.server"
-
-
-class Client:
-    """A bare client: what it sends and gets is JSON, its session is the one it was welcomed with."""
-
-    def __init__(self, websocket: ClientConnection, welcome: dict[str, Any]) -> None:
-        self.websocket = websocket
-        self.welcome = welcome
-        self.session: str = welcome["sessionId"]
-
-    async def send(self, message: dict[str, Any] | str | bytes) -> None:
-        await self.websocket.send(json.dumps(message) if isinstance(message, dict) else message)
-
-    async def receive(self) -> dict[str, Any]:
-        return object_of(await self.receive_text())
-
-    async def receive_text(self) -> str:
-        async with asyncio.timeout(5):
-            data = await self.websocket.recv()
-        assert isinstance(data, str)
-        return data
-
-    async def next_is_pong(self) -> bool:
-        """Whether nothing came before the answer to a ping that is sent now."""
-        await self.send({"type": "ping"})
-        kind: str = (await self.receive())["type"]
-        return kind == "pong"
-
-    async def closed(self) -> tuple[int | None, str | None]:
-        async with asyncio.timeout(5):
-            with contextlib.suppress(ConnectionClosed):
-                while True:
-                    await self.websocket.recv()
-            await self.websocket.wait_closed()
-        return self.websocket.close_code, self.websocket.close_reason
-
-
-def object_of(text: str) -> dict[str, Any]:
-    message = json.loads(text)
-    assert isinstance(message, dict)
-    return message
-
-
-@contextlib.asynccontextmanager
-async def joined(server: SignalingServer, count: int = 1) -> AsyncIterator[list[Client]]:
-    async with contextlib.AsyncExitStack() as stack:
-        clients: list[Client] = []
-        for _ in range(count):
-            websocket = await stack.enter_async_context(connect(server.url, compression=None, max_size=None))
-            clients.append(Client(websocket, object_of(str(await websocket.recv()))))
-        yield clients
-
-
-async def until_open(server: SignalingServer, count: int) -> None:
-    async with asyncio.timeout(5):
-        while len(server.sessions) != count:  # noqa: ASYNC110  # what is awaited may be an end that nothing tells of
-            await asyncio.sleep(0.005)
 
 
 @pytest.fixture
@@ -631,18 +574,6 @@ async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
         yield server
 
 
-async def fetch(
-    server: SignalingServer, path: str, method: str = "GET", headers: dict[str, str] | None = None
-) -> tuple[http.client.HTTPResponse, bytes]:
-    def blocking() -> tuple[http.client.HTTPResponse, bytes]:
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)) as connection:
-            connection.request(method, path, headers=headers or {})
-            response = connection.getresponse()
-            return response, response.read()
-
-    return await asyncio.to_thread(blocking)
-
-
 @pytest.mark.parametrize(
     ("path", "content_type"),
     [
@@ -758,7 +689,7 @@ def line(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_json_tells_ready_sessions_and_a_summary(number: signal.Signals) -> None:
-    with command("--port", "0", "--json") as process:
+    with command("--port", "0", "--json", "--drain", "0.2") as process:
         ready = await asyncio.to_thread(line, process)
         assert ready == {"event": "ready", "url": ready["url"], "viewer": ready["viewer"]}
         async with connect(ready["url"]) as websocket:
@@ -773,9 +704,14 @@ async def test_json_tells_ready_sessions_and_a_summary(number: signal.Signals) -
             out, err = await asyncio.to_thread(process.communicate, timeout=5)
         assert time.monotonic() - started < 2
         assert (process.returncode, err) == (0, "")
-        closed, summary = map(json.loads, out.splitlines())
+        *draining, closed, summary = map(json.loads, out.splitlines())
         assert (closed["session"], closed["state"]) == (session, "closed")
-        assert closed["reason"].startswith("1001")
+        if number == signal.SIGTERM:
+            assert draining == [{"event": "draining", "sessions": 1, "seconds": 0.2}]
+            assert closed["reason"].startswith("1012")
+        else:
+            assert draining == []
+            assert closed["reason"].startswith("1001")
         assert 0 < summary.pop("uptime") < 60
         assert summary == {"event": "summary", "sessions": 1, "messages": 1}
 
