@@ -120,6 +120,20 @@ async def test_media_play_on_when_a_token_ends_and_another_takes_its_place(guard
         assert len(broadcaster.peers) == 1
 
 
+async def test_receivers_are_served_to_their_end_when_a_token_ends_for_good(guarded: SignalingServer) -> None:
+    sends = SignalingClient(guarded.url, token=token("broadcast", seconds=2))
+    async with Broadcaster(sends, card()) as broadcaster:
+        async with Receiver(SignalingClient(guarded.url, token=token("receive"))) as receiver:
+            await take(receiver)
+            async with asyncio.timeout(20):
+                while "token_expired" not in sends.reason:
+                    await take(receiver)
+            await take(receiver, 45)
+            assert len(broadcaster.peers) == 1
+        with pytest.raises(SignalingError, match="token_expired"):
+            await broadcaster.wait_closed()
+
+
 @pytest.mark.parametrize("whose", ["broadcaster", "receiver"])
 async def test_media_play_on_when_the_server_lets_go_of_one_of_them(server: SignalingServer, whose: str) -> None:
     async with Broadcaster(server.url, card()) as broadcaster, Receiver(server.url) as receiver:

@@ -243,6 +243,7 @@ class SignalingClient:
         """Connect, and connect again, until the server refuses for good: then raise why."""
         delays = _retry_delays()
         while True:
+            begun = time.monotonic()
             try:
                 connection = await connect(
                     self.url,
@@ -265,6 +266,7 @@ class SignalingClient:
                         self._try_again(str(error) or "no welcome")
                     else:
                         self._interrupted(error)
+                    if time.monotonic() - begun > SLOWEST_RETRY:  # not thrown out as soon as it was welcome
                         delays = _retry_delays()
                 finally:
                     await connection.close()

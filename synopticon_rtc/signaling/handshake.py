@@ -263,7 +263,7 @@ class Handshake(ABC):
                 return self._left(session, f"the {self.other} is not there any more", now)
             case Error(error_code="not_allowed", target_session=str() as session, error=text) if session:
                 return self._left(session, f"not allowed by the signaling server: {text}", now)
-            case Error(error_code="not_allowed", error=text):
+            case Error(error_code="not_allowed", role=role, error=text) if role in (None, self.role):
                 return [Fail(f"not allowed by the signaling server: {text}")]
             case _:
                 return []

@@ -195,12 +195,13 @@ class Error(Message, frozen=True, tag="error"):
     """The server did not take a message.
 
     To those that ask for it, ``error_code`` says why: "target_not_found", "not_allowed" or "rate_limited"; and
-    ``target_session`` for whom the message was.
+    ``target_session`` for whom the message was, or ``role`` which of the roles that the client configured is meant.
     """
 
     error: str = ""
     error_code: Any = None
     target_session: Any = None
+    role: Any = None
 
 
 AnyRelayed = Seek | RequestOffer | Offer | Answer | Ice

@@ -497,12 +497,15 @@ async def test_a_session_that_the_server_closes_for_its_own_reasons_is_replaced(
             await recorder.opening.wait()
 
 
-async def test_a_server_that_closes_before_its_welcome_is_not_asked_in_a_loop() -> None:
+@pytest.mark.parametrize("welcome", [False, True])
+async def test_a_server_that_closes_at_once_is_not_asked_in_a_loop(welcome: bool) -> None:  # noqa: FBT001 - a parameter
     asked = 0
 
     async def overloaded(connection: ServerConnection) -> None:
         nonlocal asked
         asked += 1
+        if welcome:
+            await connection.send('{"type":"connected","sessionId":"ws_1"}')
         await connection.close(1013, "Server overloaded")
 
     async with serve(overloaded, "127.0.0.1", 0) as server:

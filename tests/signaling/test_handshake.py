@@ -326,10 +326,12 @@ class TestBroadcaster:
             assert handshake.received(gone(how, "ws_stranger"), 0) == []
 
     @pytest.mark.parametrize("make", [broadcaster, receiver])
-    def test_what_the_server_does_not_allow_at_all_is_told_to_the_application(self, make: Any) -> None:
-        (fail,) = make().received(Error(error="the token is for receive", error_code="not_allowed"), 0)
-        assert isinstance(fail, Fail)
-        assert "the token is for receive" in fail.reason
+    @pytest.mark.parametrize("role", [None, "broadcast", "receive"])
+    def test_a_role_that_the_server_does_not_allow_is_told_to_the_application(self, make: Any, role: str) -> None:
+        handshake = make()
+        actions = handshake.received(Error(error="no such role", error_code="not_allowed", role=role), 0)
+        mine = role in (None, handshake.role)
+        assert actions == ([Fail("not allowed by the signaling server: no such role")] if mine else [])
 
 
 class TestReceiver:
