@@ -12,14 +12,15 @@ from synopticon_rtc.errors import InvalidURL, MissingExtra
 try:
     import nats.errors
     from nats.aio.client import Client
-    from nats.aio.msg import Msg
+
+    from synopticon_rtc.signaling.nats_transport import NatsTransport
 except ImportError as error:
     raise MissingExtra("the NATS backplane", "nats") from error
 
 SCHEMES = ("nats", "tls")
 RETRY = 0.25  # seconds between attempts to connect
 PING = 1.0  # seconds between pings; the connection is lost when three went unanswered
-OWED_BYTES = 16 * 2**20  # to a NATS server that reads too slowly, and from it; what is more is lost
+OWED_BYTES = 16 * 2**20  # to a NATS server that reads too slowly; what is more is lost
 CLOSE = 1.0  # seconds for the goodbye
 
 log = logging.getLogger(__name__)
@@ -46,17 +47,17 @@ class NatsBackplane:
         for server in self._servers:
             _check(server)
         self._options = options
-        self._client = Client()
+        self._client: Client | None = None
+        self._transport: NatsTransport
         self._ready = False
         self._problem = ""
-        self._outbox: list[tuple[str, bytes]] = []
-        self._published = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._outbox: list[bytes] = []
+        self._task: asyncio.Task[None] | None = None
 
     @property
     def connected(self) -> bool:
         """Whether NATS is there, and sends what the others publish."""
-        return self._ready and self._client.is_connected
+        return self._ready and self._client is not None and self._client.is_connected
 
     async def open(
         self,
@@ -65,47 +66,49 @@ class NatsBackplane:
         on_connected: Callable[[bool], None],
     ) -> None:
         """Connect in the background, and stay connected."""
-        self._tasks = [
-            asyncio.create_task(self._stay_connected(subjects, on_message, on_connected)),
-            asyncio.create_task(self._write()),
-        ]
+        self._task = asyncio.create_task(self._stay_connected(subjects, on_message, on_connected))
 
     def publish(self, subject: str, payload: bytes) -> None:
         """Send with all else that is published in this turn of the loop."""
-        if self._ready:
-            self._outbox.append((subject, payload))
-            self._published.set()
+        if not self._ready or self._client is None:
+            return
+        if len(payload) > self._client.max_payload:
+            self._tell_problem(nats.errors.MaxPayloadError())
+            return
+        if not self._outbox:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._outbox.append(b"PUB %b %d\r\n%b\r\n" % (subject.encode(), len(payload), payload))
 
     async def close(self) -> None:
         """Send what is published already, and disconnect."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        with contextlib.suppress(TimeoutError, nats.errors.Error):
+        if self._task:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        if self._client is None:
+            return
+        with contextlib.suppress(TimeoutError, nats.errors.Error, OSError):
             async with asyncio.timeout(CLOSE):
                 if self.connected:
-                    await self._write_outbox()
+                    self._flush()
                     await self._client.flush()
         self._ready = False
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE):
+        try:
+            async with asyncio.timeout(2 * CLOSE):
                 await self._client.close()
+        except TimeoutError:
+            self._transport.abort()  # NATS hangs, and owes us a read
 
     async def _stay_connected(
         self, subjects: Sequence[str], on_message: Callable[[str, bytes], None], on_connected: Callable[[bool], None]
     ) -> None:
-        async def hear(message: Msg) -> None:
-            on_message(message.subject, message.data)
-
         async def gained() -> None:
             self._ready, self._problem = True, ""
-            log.info("connected to NATS at %s", _without_password(self._client))
+            log.info("connected to NATS at %s", _host(self._client))
             on_connected(True)
 
         async def lost() -> None:
             if self._ready:
                 self._ready = False
-                self._outbox.clear()
                 log.warning("connection to NATS lost; connecting again")
                 on_connected(False)
 
@@ -115,6 +118,9 @@ class NatsBackplane:
 
             async def end(closed: asyncio.Event = closed) -> None:
                 closed.set()
+
+            async def fail(problem: Exception) -> None:
+                self._tell_problem(problem)
 
             options = {
                 "name": "synopticon-rtc",
@@ -128,42 +134,35 @@ class NatsBackplane:
                 "reconnected_cb": gained,
                 "disconnected_cb": lost,
                 "closed_cb": end,
-                "error_cb": self._tell_problem,
+                "error_cb": fail,
             }
+            client = self._client = Client()
+            transport = self._transport = NatsTransport(on_message)
+            client._transport = transport  # noqa: SLF001  # there is no other way in
             try:
-                await self._client.connect(self._servers, **options)
+                await client.connect(self._servers, **options)
                 for subject in subjects:
-                    await self._client.subscribe(subject, cb=hear, pending_bytes_limit=OWED_BYTES)
-                await self._client.flush()
+                    await client.subscribe(subject)
+                await client.flush()
             except (nats.errors.Error, OSError) as problem:
-                await self._tell_problem(problem)
-                await self._client.close()
+                self._tell_problem(problem)
+                await client.close()
             else:
                 await gained()
                 await closed.wait()
             await asyncio.sleep(RETRY)
-            self._client = Client()
 
-    async def _write(self) -> None:
-        while True:
-            await self._published.wait()
-            self._published.clear()
-            await self._write_outbox()
-
-    async def _write_outbox(self) -> None:
-        # nats-py writes all that is published without a pause in between to the socket at once.
+    def _flush(self) -> None:
         outbox, self._outbox = self._outbox, []
-        if self._client.pending_data_size > OWED_BYTES:
-            await self._tell_problem(nats.errors.OutboundBufferLimitError())
+        if not self._ready:
             return
-        for subject, payload in outbox:
-            try:
-                await self._client.publish(subject, payload)
-            except nats.errors.Error as problem:
-                await self._tell_problem(problem)
+        if self._transport.owed > OWED_BYTES:
+            self._tell_problem(nats.errors.OutboundBufferLimitError())
+        else:
+            self._transport.write(b"".join(outbox))
 
-    async def _tell_problem(self, problem: Exception) -> None:
-        """Log a problem of nats-py, once until it is another one or the connection is made."""
+    def _tell_problem(self, problem: Exception) -> None:
+        """Log a problem, once until it is another one or the connection is made."""
         told, self._problem = self._problem, str(problem) or type(problem).__name__
         if self._problem != told:
             log.warning("NATS: %s", self._problem)
@@ -179,6 +178,6 @@ def _check(server: str) -> None:
         raise InvalidURL(f"{server!r} is not the address of a NATS server: give nats://HOST:PORT or tls://HOST:PORT")
 
 
-def _without_password(client: Client) -> str:
-    url = client.connected_url
+def _host(client: Client | None) -> str:
+    url = client and client.connected_url
     return f"{url.hostname}:{url.port}" if url else "no address"
