@@ -24,6 +24,7 @@ from synopticon_rtc.signaling.tokens import Claims, TokenKeys, make_token
 
 TOKEN_SECRET = "SYNOPTICON_TOKEN_SECRET"  # noqa: S105  # the name of an environment variable
 TURN_SECRET = "SYNOPTICON_TURN_SECRET"  # noqa: S105  # as above
+BACKPLANE = "SYNOPTICON_BACKPLANE"  # addresses with a password need not show among the processes
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 LIMITS = {
     "sessions": "Sessions at once.",
@@ -77,7 +78,12 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--turn-url", multiple=True, help="TURN server to name to clients, like turn:HOST:PORT.")
 @click.option("--turn-secret-file", type=FILE, help=f"Secret that is shared with the TURN servers; or {TURN_SECRET}.")
 @click.option("--turn-ttl", type=Duration(), default="1h", show_default=True, help="How long TURN credentials last.")
-@click.option("--backplane", multiple=True, help="NATS server that joins several of these, like nats://HOST:PORT.")
+@click.option(
+    "--backplane",
+    multiple=True,
+    envvar=BACKPLANE,
+    help=f"NATS server that joins several of these, like nats://HOST:PORT; or {BACKPLANE}.",
+)
 @click.option("--metrics-public", is_flag=True, help="Let everybody read /metrics, and not this machine alone.")
 @click.option("--drain", type=Duration(), default="5s", show_default=True, help="What SIGTERM leaves to open sessions.")
 @limit_options

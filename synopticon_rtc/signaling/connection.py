@@ -20,13 +20,15 @@ CLOSE_REASON = 123  # bytes: what a close frame has room for (RFC 6455, 5.5)
 if TYPE_CHECKING:
     from picows.picows import WSCloseHandshake
 
-TEXT, BINARY, CONTINUATION, CLOSE = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION, WSMsgType.CLOSE
+FAULT_OF_CLIENT = "WS parser error"
+TEXT, BINARY, CONTINUATION = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION
+PING, CLOSE = WSMsgType.PING, WSMsgType.CLOSE
 
 Answer = Callable[[WSUpgradeRequest, asyncio.Transport], "Listener | Response"]
 
 
 class _Faults(logging.LoggerAdapter[logging.Logger]):
-    """picows tells every handshake and every fault of a client; only what is raised in our own code matters."""
+    """picows tells every handshake and every fault of a client; only what fails in our own code matters."""
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802  # logging's name
         return level >= logging.ERROR
@@ -35,7 +37,7 @@ class _Faults(logging.LoggerAdapter[logging.Logger]):
         return msg, kwargs
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:  # noqa: ANN401  # logging's signature
-        if kwargs.get("exc_info"):
+        if self.isEnabledFor(level) and not str(msg).startswith(FAULT_OF_CLIENT):
             super().log(level, msg, *args, **kwargs)
 
 
@@ -63,7 +65,7 @@ class Connection(WSProtocol):  # type: ignore[misc]  # untyped in picows' stub
             0,
             0,
             WSAutoPingStrategy.PING_WHEN_IDLE,
-            True,
+            False,  # no pongs either: they would be written to whoever never reads them
             limits.message_bytes,
             None,
             READ_BUFFER,
@@ -91,14 +93,14 @@ class Listener(WSListener):
         slow: Whether it owes more than a slow reader may.
     """
 
-    __slots__ = ("_cut", "_limits", "_parts", "_parts_kind", "_parts_size", "_transport", "reason", "slow")
+    __slots__ = ("_cut", "_limits", "_parts", "_parts_kind", "_transport", "reason", "slow")
 
     def __init__(self, limits: Limits) -> None:
         self.reason = ""
         self.slow = False
         self._limits = limits
         self._transport: WSTransport
-        self._parts: list[bytes] | None = None
+        self._parts: bytearray | None = None
         self._cut: asyncio.TimerHandle | None = None
 
     def take(self, data: bytes) -> None:
@@ -106,6 +108,9 @@ class Listener(WSListener):
 
     def take_binary(self, data: bytes) -> None:
         """Take a message that came as binary."""
+
+    def take_ping(self, data: bytes) -> None:
+        """Take a ping (RFC 6455, 5.5.2)."""
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Begin."""
@@ -123,6 +128,8 @@ class Listener(WSListener):
             self.take(frame.get_payload_as_bytes())
         elif frame.rsv1 or frame.rsv2 or frame.rsv3:
             self.end(CloseCode.PROTOCOL_ERROR, "Reserved bit set")
+        elif kind is PING:
+            self.take_ping(frame.get_payload_as_bytes())
         elif kind in {TEXT, BINARY, CONTINUATION}:
             self._assemble(kind, frame)
 
@@ -167,13 +174,12 @@ class Listener(WSListener):
             self.end(CloseCode.PROTOCOL_ERROR, "Fragments out of order")
             return
         if self._parts is None:
-            self._parts, self._parts_kind, self._parts_size = [], kind, 0
-        self._parts.append(frame.get_payload_as_bytes())
-        self._parts_size += frame.payload_size
-        if self._parts_size > self._limits.message_bytes:
+            self._parts, self._parts_kind = bytearray(), kind
+        self._parts += frame.get_payload_as_bytes()
+        if len(self._parts) > self._limits.message_bytes:
             self.end(CloseCode.MESSAGE_TOO_BIG, "Message too big")
         elif frame.fin:
-            data, self._parts = b"".join(self._parts), None
+            data, self._parts = bytes(self._parts), None
             if self._parts_kind is TEXT:
                 self.take(data)
             else:

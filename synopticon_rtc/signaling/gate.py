@@ -1,14 +1,17 @@
 """Who may open a session: checked before the upgrade, so that whoever may not costs little and is told why."""
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
+from synopticon_rtc.errors import SignalingError
 from synopticon_rtc.signaling.http import Request, is_loopback
 from synopticon_rtc.signaling.tokens import Claims, InvalidToken, TokenKeys
 
 ROOM_LENGTH = 100
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@]+")
 DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
@@ -32,6 +35,9 @@ class Refused(Exception):
 class Gate:
     """Looks at where a page comes from, at the token, and at the room.
 
+    Raises:
+        SignalingError: One of the origins is none.
+
     Attributes:
         keys: What tokens are checked with; None asks for no token.
         origins: Pages that may connect beside those of the server's own origin; ``*`` is all, ``null`` those of files.
@@ -41,6 +47,13 @@ class Gate:
     keys: TokenKeys | None
     origins: Collection[str]
     loopback: bool
+
+    def __post_init__(self) -> None:
+        for origin in self.origins:
+            if origin not in {"*", "null"} and not ORIGIN.fullmatch(origin):
+                raise SignalingError(
+                    f"{origin!r} is no origin: give one like https://example.org, * for all, or null for files"
+                )
 
     def admit(self, request: Request) -> Claims:
         """Let a request pass, and tell what its token says; the room is the one that it asks for.

@@ -1,6 +1,6 @@
 """What sessions may do, and how long the server waits for them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,11 @@ class Limits:
     pending: int = 100
     handshake: float = 5.0
     close: float = 1.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if not (limit := getattr(self, field.name)) > 0:
+                raise ValueError(f"Limits.{field.name} is {limit}: give more than 0")
 
 
 class Budget:

@@ -87,6 +87,13 @@ class Relay:
             session.messages += 1
             self._desk.refuse(session, "Not a message: not UTF-8")
 
+    def take_ping(self, session: Session, data: bytes) -> None:
+        """Answer a ping, which costs what a message does, and is no sign that there is somebody behind the socket."""
+        if session.budget.take(self._turn.now or self._turn.begin(), len(data)):
+            session.pong(data)
+        else:
+            self._desk.limit(session)
+
     def deliver(self, session: str, frame: bytes, source: Participant) -> None:
         """Pass on what came from another server, where its sender's right to send it was looked into."""
         room = self._rooms[source.room]

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import logging
+import socket
 import ssl
 from collections.abc import Callable, Collection, Mapping, Sequence
 from http import HTTPStatus
@@ -29,6 +30,7 @@ from synopticon_rtc.signaling.tokens import TokenKeys
 
 PATH = "/ws"
 WILDCARDS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # told from, not bound to
+WINDOW = 2**18  # bytes that a client may be ahead of the server; picows takes all that are there at once
 BACKLOG = 1024  # connections that come within one turn of the loop
 
 log = logging.getLogger(__name__)
@@ -150,6 +152,8 @@ class SignalingServer:
                 raise PortInUse(f"{where} is in use: stop what listens there, or choose another port") from error
             raise SignalingError(f"cannot listen on {where}: {error}; choose another host or port") from error
         self._server = cast("_Server", server)
+        for listening in self._server.sockets:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, WINDOW)
         self.port = self._server.sockets[0].getsockname()[1]
         self._watch = asyncio.create_task(self._end_idle_sessions())
         return self

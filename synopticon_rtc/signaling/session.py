@@ -52,6 +52,9 @@ class Handler(Protocol):
     def take_binary(self, session: "Session", data: bytes) -> None:
         """It sent a message in a binary frame."""
 
+    def take_ping(self, session: "Session", data: bytes) -> None:
+        """It sent a ping."""
+
 
 class Session(Listener):
     """One client.
@@ -166,6 +169,16 @@ class Session(Listener):
     def take_binary(self, data: bytes) -> None:
         """Hand a message on."""
         self._handler.take_binary(self, data)
+
+    def take_ping(self, data: bytes) -> None:
+        """Hand it on."""
+        self._handler.take_ping(self, data)
+
+    def pong(self, data: bytes) -> None:
+        """Answer a ping when the turn ends."""
+        if not self._out:
+            self._turn.add(self)
+        self._out.append(bytes((0x8A, len(data))) + data)
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Begin."""

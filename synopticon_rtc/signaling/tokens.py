@@ -87,7 +87,7 @@ class TokenKeys:
             raise InvalidToken("token_immature", "The token is not good yet") from None
         except jwt.InvalidAlgorithmError:
             raise InvalidToken("token_algorithm", "The token's algorithm is not one that is taken here") from None
-        except (jwt.InvalidTokenError, RecursionError, ValueError):
+        except (jwt.InvalidTokenError, RecursionError, ValueError, OverflowError):
             raise InvalidToken("token_invalid", "The token is not valid") from None
 
     def _decode(self, token: str) -> dict[str, Any]:
@@ -132,7 +132,10 @@ def make_token(secret: bytes, claims: Claims) -> str:
 
 def _verify(token: str, key: Any, algorithm: str) -> dict[str, Any]:  # noqa: ANN401  # bytes or a PyJWK
     # Whom a token is for is said by its room; an audience, which other services may want, is let pass.
-    return jwt.decode(token, key, algorithms=[algorithm], leeway=LEEWAY, options={"verify_aud": False})
+    said = jwt.decode(token, key, algorithms=[algorithm], leeway=LEEWAY, options={"verify_aud": False})
+    if "exp" in said and float(said["exp"]) <= time.time():  # no leeway there: the session would end at once
+        raise jwt.ExpiredSignatureError
+    return said
 
 
 def _read_jwks(jwks: Mapping[str, Any] | Path) -> Sequence[jwt.PyJWK]:
