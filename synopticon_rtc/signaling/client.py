@@ -113,10 +113,10 @@ def _read_address(url: str, room: str) -> tuple[str, str | None]:
     """Put the room into an address, and take the token out: there it would be in every log."""
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in ("ws", "wss") and parts.hostname and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
+        port = parts.port
+    except ValueError:  # a bracket that is not closed, a port that is no number
+        parts, port = urlsplit(""), 0
+    if parts.scheme not in ("ws", "wss") or not parts.hostname or port == 0:
         shown = url.partition("?")[0]
         raise InvalidURL(
             f"{shown!r} is no address of a signaling server: give one like ws://localhost:8081/ws or wss://host/ws"
@@ -126,6 +126,13 @@ def _read_address(url: str, room: str) -> tuple[str, str | None]:
     if room:
         query["room"] = room
     return parts._replace(query=urlencode(query)).geturl(), token
+
+
+def _read_refusal(response: Response) -> _Refusal | None:
+    try:
+        return msgspec.json.decode(bytes(response.body or b""), type=_Refusal)
+    except msgspec.DecodeError:
+        return None
 
 
 class _Connection(ClientConnection):
@@ -289,25 +296,19 @@ class SignalingClient:
 
     def _not_there(self, error: Exception) -> None:
         """Note why a connection attempt failed; raise it where another one will fail as well."""
-        final = process_exception(error) is not None
+        final, reason = process_exception(error) is not None, str(error) or type(error).__name__
         if isinstance(error, InvalidStatus):
             status = error.response.status_code
             another = callable(self._token) and not self._refused  # token, which may do
             self._refused = status in (UNAUTHORIZED, FORBIDDEN)
             final = final and status != TOO_MANY_REQUESTS and not (self._refused and another)
-            error = self._refusal(error.response) or error
+            if refusal := _read_refusal(error.response):
+                advice = ADVICE.get(refusal.error, "")
+                reason = f"{refusal.message} ({refusal.error})" + (advice and f"; {advice}")
+                error = SignalingError(f"{self.url} refuses: {reason}")
         if final:
             raise error
-        self._try_again(str(error) or type(error).__name__)
-
-    def _refusal(self, response: Response) -> SignalingError | None:
-        """Read why the server does not let us in, where it says so."""
-        try:
-            refusal = msgspec.json.decode(bytes(response.body or b""), type=_Refusal)
-        except msgspec.DecodeError:
-            return None
-        advice = ADVICE.get(refusal.error, "")
-        return SignalingError(f"{self.url} refuses: {refusal.message} ({refusal.error})" + (advice and f"; {advice}"))
+        self._try_again(reason)
 
     def _try_again(self, reason: str) -> None:
         level = logging.INFO if self._missed else logging.WARNING

@@ -24,6 +24,7 @@ from synopticon_rtc.signaling.messages import (
     PeerLeft,
     RequestOffer,
     SessionDescription,
+    Status,
 )
 from synopticon_rtc.signaling.server import SignalingServer
 
@@ -495,6 +496,24 @@ async def test_a_session_that_the_server_closes_for_its_own_reasons_is_replaced(
         await scripted.session.close(code, "Service restart")
         async with asyncio.timeout(5):
             await recorder.opening.wait()
+
+
+async def test_it_waits_for_the_successor_of_a_server_that_drains(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with contextlib.AsyncExitStack() as stack:
+        async with SignalingServer(port=0) as server:
+            client, recorder = await stack.enter_async_context(joined(server.url, tell=("peers",)))
+            client.send(Status())  # when that is answered, what the client wants to be told is known
+            await within(recorder)
+            recorder.opening.clear()
+            await server.drain(0.5)
+            async with asyncio.timeout(5):
+                while "(draining)" not in client.reason:  # noqa: ASYNC110 - attempts that fail are told to nobody
+                    await asyncio.sleep(0.02)
+        async with SignalingServer(port=server.port), asyncio.timeout(5):
+            await recorder.opening.wait()
+    assert "it ends in 0.5 s" in caplog.text
+    assert "Service restart" in caplog.text
 
 
 @pytest.mark.parametrize("welcome", [False, True])
