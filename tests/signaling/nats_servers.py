@@ -116,14 +116,16 @@ class Cable:
         connection.add_done_callback(self._connections.discard)
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        writers = [writer]
         try:
-            async with asyncio.TaskGroup() as ways:
-                ways.create_task(_carry(reader, far_writer))
-                ways.create_task(_carry(far_reader, writer))
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+            writers.append(far_writer)
+            await asyncio.gather(_carry(reader, far_writer), _carry(far_reader, writer))
+        except ConnectionError:
+            pass  # nobody is there
         finally:
-            writer.transport.abort()
-            far_writer.transport.abort()
+            for one in writers:
+                one.transport.abort()
 
 
 async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
+import http.client
+import itertools
 import json
+import random
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -272,14 +275,27 @@ async def test_a_server_that_is_cut_off_goes_on_by_itself_and_comes_back(nats: N
         assert (await a.next("peer_left"))["session"] == b.session
         assert (await b.next("peer_left"))["session"] == a.session
         assert not one._hub.cluster.connected
+        assert (await readiness(one), await readiness(other)) == (503, 200)
         await exchange(a, also)
         async with client(one.url) as late, client(other.url) as newcomer:
             await a.send("webrtc_ice", b)
             assert (await a.next("error"))["errorCode"] == "target_not_found"
             await cable.mend()
             await until_known(one, other)
+            assert await readiness(one) == 200
             await exchange(a, b)
             await exchange(late, newcomer)
+
+
+async def readiness(server: SignalingServer) -> int:
+    """Ask whether it takes new sessions: an HTTP status."""
+
+    def ask() -> int:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)) as connection:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status
+
+    return await asyncio.to_thread(ask)
 
 
 @pytest.mark.usefixtures("fast_beats")
@@ -340,3 +356,50 @@ async def test_the_sessions_of_a_server_that_is_killed_are_gone_and_clients_find
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.communicate()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("fast_beats")
+async def test_three_servers_agree_after_half_a_minute_of_failures_and_of_clients_that_come_and_go() -> None:
+    chance = random.Random(6)  # noqa: S311  # a test
+    with nats_servers(3) as natses:
+        async with contextlib.AsyncExitStack() as stack:
+            cables = [await stack.enter_async_context(Cable(nats.port)) for nats in natses]
+            servers = [await stack.enter_async_context(server_on(cable.url)) for cable in cables]
+            stop = asyncio.Event()
+
+            async def come_and_go() -> None:
+                while not stop.is_set():
+                    server = chance.choice(servers)
+                    async with client(server.url, chance.choice(["", "lab"]), "broadcast") as one:
+                        for _ in range(chance.randrange(5)):
+                            if others := list(server._hub.cluster.remote):
+                                await one.websocket.send(
+                                    json.dumps({"type": "webrtc_ice", "targetSession": chance.choice(others)})
+                                )
+                            await asyncio.sleep(chance.random() / 5)
+
+            async def fail() -> None:
+                while not stop.is_set():
+                    number = chance.randrange(3)
+                    if chance.random() < 0.5:
+                        await cables[number].cut()
+                        await asyncio.sleep(chance.choice([0.05, 0.6]))
+                        await cables[number].mend()
+                    else:
+                        natses[number].kill()
+                        await asyncio.sleep(chance.choice([0.05, 0.6]))
+                        await asyncio.to_thread(natses[number].start)
+                    await asyncio.sleep(chance.random())
+
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(10):
+                    tasks.create_task(come_and_go())
+                tasks.create_task(fail())
+                await asyncio.sleep(30)
+                stop.set()
+            clients = [await stack.enter_async_context(client(server.url)) for server in servers]
+            await until(lambda: all(server._hub.cluster.connected for server in servers))
+            await until_known(*servers)
+            for source, target in itertools.permutations(clients, 2):
+                await until_delivered(source, target)
