@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -38,8 +38,19 @@ class _NamedServer(msgspec.Struct):
     credential: str | None = None
 
 
-def _listed(urls: str | list[str]) -> list[str]:
-    return [urls] if isinstance(urls, str) else urls
+def _usable(named: object) -> Iterator[IceServer]:
+    """Read what a signaling server names, and leave out what cannot be used, like ``stuns:`` addresses."""
+    try:
+        servers = msgspec.convert(named, list[_NamedServer]) if named is not None else []
+    except msgspec.ValidationError as error:
+        logger.warning("the ICE servers that the signaling server names are not used: %s", error)
+        return
+    for server in servers:
+        for url in [server.urls] if isinstance(server.urls, str) else server.urls:
+            try:
+                yield IceServer(url, server.username, server.credential)
+            except InvalidIceServer as error:
+                logger.warning("an ICE server that the signaling server names is not used: %s", error)
 
 
 @dataclass(slots=True, eq=False)
@@ -83,6 +94,8 @@ class Negotiator:
         self._open_peer = open_peer
         self._close_peer = close_peer
         self._notify = notify
+        self._named: object = None  # what the signaling server said of ICE servers, and what of it can be used
+        self._ice_servers: tuple[IceServer, ...] = ()
         self._peers: dict[int, _Peer] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -107,15 +120,10 @@ class Negotiator:
 
     def ice_servers(self) -> tuple[IceServer, ...]:
         """The STUN and TURN servers that the signaling server names."""
-        if self._client.ice_servers is None:
-            return ()
-        try:
-            named = msgspec.convert(self._client.ice_servers, list[_NamedServer])
-            urls = [(url, server) for server in named for url in _listed(server.urls)]
-            return tuple(IceServer(url, server.username, server.credential) for url, server in urls)
-        except (msgspec.ValidationError, InvalidIceServer) as error:
-            logger.warning("the ICE servers that the signaling server names are not used: %s", error)
-            return ()
+        if self._named is not self._client.ice_servers:
+            self._named = self._client.ice_servers
+            self._ice_servers = tuple(_usable(self._named))
+        return self._ice_servers
 
     # What the signaling client tells
 
