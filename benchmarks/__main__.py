@@ -1,4 +1,4 @@
-"""Measures, ours and plain aiortc by turns: ``python -m benchmarks [NAME ...]``, all of them without a name."""
+"""Measures, ours and others by turns: ``python -m benchmarks [NAME ...]``, all of them without a name."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ from typing import Protocol
 
 import click
 
-from benchmarks import audience, crowd, fanout, glass, join, loss, memory, recovery
+from benchmarks import audience, crowd, fanout, glass, join, loss, memory, recovery, signaling
 from benchmarks.children import unpin
 from benchmarks.machine import Machine
 from benchmarks.report import Result, Run, as_json, draw, insert, show
@@ -33,6 +33,7 @@ MODULES: dict[str, Benchmark] = {
     "memory": memory,
     "recovery": recovery,
     "audience": audience,
+    "signaling": signaling,
 }
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ def title(module: Benchmark) -> str:
 def main(
     names: tuple[str, ...], *, quick: bool, json_file: Path | None, markdown: Path | None, plots: Path | None
 ) -> None:
-    """Measure joins, fan-out, delay, loss and memory, ours and plain aiortc by turns, and print tables.
+    """Measure joins, fan-out, delay, loss, memory and signaling, ours and others by turns, and print tables.
 
     It takes half an hour, or some minutes with --quick, and wants a machine that does nothing else.
     """
