@@ -88,7 +88,7 @@ class Negotiator:
         failed: Callable[[SignalingError], None],
     ) -> None:
         self.handshake = handshake
-        self.role, self.name, self.tell = handshake.role, handshake.name, handshake.tell
+        self.requirements = handshake.requirements
         self._failed = failed
         self._client = client
         self._open_peer = open_peer

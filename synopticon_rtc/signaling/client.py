@@ -2,25 +2,20 @@
 
 import asyncio
 import contextlib
-import inspect
 import logging
 import random
-import re
 import time
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Generator
 from typing import Any, Protocol, Self
-from urllib.parse import parse_qsl, urlencode, urlsplit
 
-import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.client import process_exception
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import CloseCode
-from websockets.http11 import Response
 
-from synopticon_rtc.errors import InvalidMessage, InvalidURL, SignalingError
+from synopticon_rtc.errors import InvalidMessage, SignalingError
+from synopticon_rtc.signaling.entry import Token, authorization, read_address, read_refusal
 from synopticon_rtc.signaling.messages import (
-    JSON,
     AnyMessage,
     Configure,
     Configured,
@@ -32,6 +27,7 @@ from synopticon_rtc.signaling.messages import (
     Ping,
     Pong,
     Relayed,
+    Requirements,
     decode,
     encode,
 )
@@ -41,8 +37,6 @@ logger = logging.getLogger(__name__)
 _library_log = logging.getLogger(f"{__name__}.websockets")
 _library_log.setLevel(logging.WARNING)
 
-Token = str | Callable[[], str | Awaitable[str]]
-
 KEEPALIVE = 5.0  # seconds between signs of life, for both idle clocks of the published servers
 SILENCE = 12.0  # seconds without the echo of one after which the session is deaf or the server gone
 WELCOME_WITHIN = 10.0  # seconds
@@ -50,41 +44,16 @@ SLOWEST_RETRY = 4.0  # seconds
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 4.0  # seconds of silence once the server found us too fast
 REFRESH_AT = 0.75  # of the time for which credentials hold, fresh ones are asked for
 UNAUTHORIZED, FORBIDDEN, TOO_MANY_REQUESTS = 401, 403, 429  # HTTP (RFC 9110, RFC 6585)
-TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, section 2.1
-ADVICE = {
-    "token_missing": "give one, as token= or in SYNOPTICON_TOKEN",
-    "token_expired": "get a new one",
-    "wrong_room": "ask for the room that the token is for, by ?room= in the address",
-}
-
-
-class _Refusal(msgspec.Struct):
-    """What servers answer to those that they do not let in."""
-
-    error: str
-    message: str
 
 
 class Listener(Protocol):
     """Someone who takes part in signaling on a :class:`SignalingClient`.
 
-    ``role``, ``name`` and ``tell`` are what the server is told in ``configure``.
+    Attributes:
+        requirements: What the server is told of it.
     """
 
-    @property
-    def role(self) -> str:
-        """``broadcast`` or ``receive``."""
-        ...
-
-    @property
-    def name(self) -> str:
-        """A name for people."""
-        ...
-
-    @property
-    def tell(self) -> Sequence[str]:
-        """What the server is to tell."""
-        ...
+    requirements: Requirements
 
     def opened(self, session: str) -> None:
         """Signaling is (again) there and gave us this session."""
@@ -107,32 +76,6 @@ def _retry_delays() -> Generator[float]:
     while True:
         yield delay * random.uniform(0.5, 1)  # noqa: S311 - spreads clients, keeps no secret
         delay = min(2 * delay, SLOWEST_RETRY)
-
-
-def _read_address(url: str, room: str) -> tuple[str, str | None]:
-    """Put the room into an address, and take the token out: there it would be in every log."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:  # a bracket that is not closed, a port that is no number
-        parts, port = urlsplit(""), 0
-    if parts.scheme not in ("ws", "wss") or not parts.hostname or port == 0:
-        shown = url.partition("?")[0]
-        raise InvalidURL(
-            f"{shown!r} is no address of a signaling server: give one like ws://localhost:8081/ws or wss://host/ws"
-        )
-    query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    token = query.pop("token", None)
-    if room:
-        query["room"] = room
-    return parts._replace(query=urlencode(query)).geturl(), token
-
-
-def _read_refusal(response: Response) -> _Refusal | None:
-    try:
-        return msgspec.json.decode(bytes(response.body or b""), type=_Refusal)
-    except msgspec.DecodeError:
-        return None
 
 
 class _Connection(ClientConnection):
@@ -162,7 +105,7 @@ class SignalingClient:
     """
 
     def __init__(self, url: str, *, room: str = "", token: Token | None = None) -> None:
-        self.url, inside = _read_address(url, room)
+        self.url, inside = read_address(url, room)
         self.session: str | None = None
         self.ice_servers: Any = None  # what the server said of them last, unchecked
         self.claimed: set[str] = set()  # the broadcasters that receivers on this client are linked with
@@ -254,7 +197,7 @@ class SignalingClient:
             try:
                 connection = await connect(
                     self.url,
-                    additional_headers=await self._authorization(),
+                    additional_headers=await authorization(self._token),
                     compression=None,
                     ping_interval=None,
                     close_timeout=1,
@@ -279,21 +222,6 @@ class SignalingClient:
                     await connection.close()
             await asyncio.sleep(next(delays))
 
-    async def _authorization(self) -> dict[str, str]:
-        try:
-            token = self._token() if callable(self._token) else self._token
-            if inspect.isawaitable(token):
-                token = await token
-        except Exception as error:
-            raise ConnectionError(f"no token could be had: {error!r}") from error
-        if token is None:
-            return {}
-        if not TOKEN.fullmatch(token):
-            raise SignalingError(
-                f"the token for {self.url} is none: letters, digits and . _ ~ + / - = are all it may hold"
-            )
-        return {"Authorization": f"Bearer {token}"}
-
     def _not_there(self, error: Exception) -> None:
         """Note why a connection attempt failed; raise it where another one will fail as well."""
         final, reason = process_exception(error) is not None, str(error) or type(error).__name__
@@ -302,10 +230,8 @@ class SignalingClient:
             another = callable(self._token) and not self._refused  # token, which may do
             self._refused = status in (UNAUTHORIZED, FORBIDDEN)
             final = final and status != TOO_MANY_REQUESTS and not (self._refused and another)
-            if refusal := _read_refusal(error.response):
-                advice = ADVICE.get(refusal.error, "")
-                reason = f"{refusal.message} ({refusal.error})" + (advice and f"; {advice}")
-                error = SignalingError(f"{self.url} refuses: {reason}")
+            if refusal := read_refusal(error.response):
+                reason, error = refusal, SignalingError(f"{self.url} refuses: {refusal}")
         if final:
             raise error
         self._try_again(reason)
@@ -381,13 +307,12 @@ class SignalingClient:
 
     def _configure(self) -> None:
         """Tell the server who listens here, and what they want to be told."""
-        listeners = self._listeners
-        requirements: JSON = {
-            "role": sorted({listener.role for listener in listeners}),
-            "tell": sorted({what for listener in listeners for what in listener.tell}),
-        }
-        if name := next((listener.name for listener in listeners if listener.name), ""):
-            requirements["name"] = name
+        all_of = [listener.requirements for listener in self._listeners]
+        requirements = Requirements(
+            role=tuple(dict.fromkeys(role for one in all_of for role in one.role)),
+            tell=tuple(dict.fromkeys(what for one in all_of for what in one.tell)),
+            name=next((one.name for one in all_of if one.name), ""),
+        )
         self.send(Configure(requirements=requirements))
 
     def _take_ice_servers(self, message: Connected | Configured) -> None:

@@ -26,6 +26,7 @@ from synopticon_rtc.signaling.messages import (
     PeerLeft,
     Relayed,
     RequestOffer,
+    Requirements,
     Seek,
     SessionDescription,
 )
@@ -144,10 +145,10 @@ class Handshake(ABC):
     """What both roles share: links, candidates, deadlines.
 
     Attributes:
-        role: What the server is told that we are.
+        role: What we are.
         other: What the peers are.
-        tell: What we want the server to tell us, where it can (see
-            :class:`~synopticon_rtc.signaling.messages.Configure`).
+        tell: What we want the server to tell us, where it can.
+        requirements: What the server is told of it.
 
     Args:
         name: A name for people, sent along with descriptions.
@@ -160,6 +161,7 @@ class Handshake(ABC):
     tell: ClassVar[tuple[str, ...]] = ("peers", "errors", "ice")
 
     def __init__(self, *, name: str, accept: dict[str, list[str]], timestamp: Callable[[], int]) -> None:
+        self.requirements = Requirements(role=(self.role,), tell=self.tell, name=name)
         self.name = name
         self.accept = accept
         self.session: str | None = None

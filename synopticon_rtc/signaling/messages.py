@@ -10,7 +10,6 @@ import msgspec
 
 from synopticon_rtc.errors import InvalidMessage
 
-JSON = dict[str, Any]
 RELAYED = frozenset({"webrtc_seek_broadcaster", "request_offer", "webrtc_offer", "webrtc_answer", "webrtc_ice"})
 
 
@@ -115,15 +114,23 @@ class Connected(Message, frozen=True, kw_only=True, tag="connected"):
     ice_servers_ttl: Any = None
 
 
-class Configure(Message, frozen=True, kw_only=True, tag="configure"):
-    """Ask the server to confirm the session, and say who is there and what it wants to be told.
+class Requirements(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Who a client is, and what it wants to be told; servers that do not know these keys ignore them.
 
-    ``requirements`` may hold ``role`` ("broadcast", "receive" or a list of them), ``name``, and ``tell``, a list of
-    "peers" (:class:`PeerLeft`, :class:`Draining`), "errors" (:class:`Error` with codes), "broadcasters" (their list,
-    and news of them) and "ice" (ICE servers with fresh credentials). Servers that do not know these keys ignore them.
+    ``role`` holds "broadcast", "receive" or both. ``tell`` may hold "peers" (:class:`PeerLeft`, :class:`Draining`),
+    "errors" (:class:`Error` with codes), "broadcasters" (their list, and news of them) and "ice" (ICE servers with
+    fresh credentials).
     """
 
-    requirements: JSON
+    role: tuple[str, ...]
+    tell: tuple[str, ...]
+    name: str = ""
+
+
+class Configure(Message, frozen=True, kw_only=True, tag="configure"):
+    """Ask the server to confirm the session, and say who is there."""
+
+    requirements: Requirements
 
 
 class Configured(Message, frozen=True, kw_only=True, tag="configured"):

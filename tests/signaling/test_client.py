@@ -23,6 +23,7 @@ from synopticon_rtc.signaling.messages import (
     Offer,
     PeerLeft,
     RequestOffer,
+    Requirements,
     SessionDescription,
     Status,
 )
@@ -38,7 +39,7 @@ class Recorder:
         self, *, takes: bool = True, role: str = "receive", name: str = "", tell: tuple[str, ...] = ()
     ) -> None:
         self.takes = takes
-        self.role, self.name, self.tell = role, name, tell
+        self.requirements = Requirements(role=(role,), tell=tell, name=name)
         self.sessions: list[str] = []
         self.messages: asyncio.Queue[AnyMessage] = asyncio.Queue()
         self.left: list[AnyMessage] = []
@@ -283,12 +284,12 @@ async def test_it_says_first_of_all_who_listens_and_what_they_want(scripted: Scr
         async with asyncio.timeout(5):
             assert await scripted.heard.get() == {
                 "type": "configure",
-                "requirements": {"role": ["receive"], "tell": ["broadcasters", "peers"]},
+                "requirements": {"role": ["receive"], "tell": ["peers", "broadcasters"]},
             }
         client.listen(sends)
         assert (await scripted.next("configure"))["requirements"] == {
-            "role": ["broadcast", "receive"],
-            "tell": ["broadcasters", "ice", "peers"],
+            "role": ["receive", "broadcast"],
+            "tell": ["peers", "broadcasters", "ice"],
             "name": "lab-1",
         }
         client.leave(receives)
@@ -401,7 +402,7 @@ def refusal(code: str, message: str = "so it is") -> str:
     [
         (401, refusal("token_expired", "The token has expired"), ["The token has expired", "token_expired", "new one"]),
         (401, refusal("token_missing"), ["token_missing", "SYNOPTICON_TOKEN"]),
-        (403, refusal("wrong_room"), ["so it is", "wrong_room", "room="]),
+        (403, refusal("wrong_room"), ["so it is", "wrong_room", "the room that the token is for"]),
         (400, refusal("some_other"), ["so it is (some_other)"]),
         (401, "no", ["401"]),
         (404, '{"error": "Not found"}', ["404", "no signaling server"]),
