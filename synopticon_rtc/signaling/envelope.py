@@ -48,11 +48,11 @@ def open_fields(data: bytes) -> tuple[str, Fields]:
 
 
 def target_of(fields: Fields) -> Target:
-    """Read whom a message is for; what can be no session and is not falsy is one that nobody has."""
+    """Read whom a message is for; what is neither text, number nor falsy is true: somebody, but no session."""
     try:
         target: Target = _target_decoder.decode(fields.get("targetSession", _NULL))
     except (msgspec.DecodeError, RecursionError):
-        return "?"
+        return True
     return target
 
 

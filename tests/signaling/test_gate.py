@@ -105,7 +105,7 @@ async def test_a_session_ends_when_its_token_does(guarded: SignalingServer) -> N
     async with joined(guarded, additional_headers=bearer(token(expires=ends))) as [client]:
         assert await client.next_is_pong()
         assert await client.closed() == (4401, "Token expired")
-        assert 0 <= time.time() - ends < 1
+        assert time.time() >= ends
     await until_open(guarded, 0)
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from typing import Any
 
 import pytest
@@ -178,9 +177,7 @@ async def test_frames_that_make_no_message_close_the_session(frames: list[bytes]
 async def test_a_session_that_never_says_anything_is_closed() -> None:
     async with SignalingServer(port=0, limits=Limits(first=0.2)) as server, joined(server, 2) as [silent, other]:
         assert await other.next_is_pong()
-        started = time.monotonic()
         assert await silent.closed() == (1000, "No message came")
-        assert time.monotonic() - started < 1
         assert await other.next_is_pong()
 
 
