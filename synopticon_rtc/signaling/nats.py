@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import inspect
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -38,6 +39,7 @@ class NatsBackplane:
 
     Raises:
         InvalidURL: An address is of another kind, or there is none.
+        TypeError: ``nats.connect`` has no such option.
     """
 
     def __init__(self, servers: str | Iterable[str], **options: Any) -> None:  # noqa: ANN401  # nats-py's own options
@@ -46,6 +48,7 @@ class NatsBackplane:
             raise InvalidURL("no address of a NATS server: give nats://HOST:PORT")
         for server in self._servers:
             _check(server)
+        inspect.signature(Client.connect).bind(None, **options)
         self._options = options
         self._client: Client | None = None
         self._transport: NatsTransport
@@ -129,7 +132,6 @@ class NatsBackplane:
                 "reconnect_time_wait": RETRY,
                 "ping_interval": PING,
                 "pending_size": 0,  # nothing is kept for later, and nothing waits
-                "skip_subject_validation": True,
                 **self._options,
                 "reconnected_cb": gained,
                 "disconnected_cb": lost,

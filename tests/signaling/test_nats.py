@@ -298,6 +298,11 @@ def test_no_address_is_an_error() -> None:
         NatsBackplane([])
 
 
+def test_an_option_that_nats_py_does_not_have_is_an_error() -> None:
+    with pytest.raises(TypeError, match="user_credential'"):
+        NatsBackplane("nats://127.0.0.1:4222", user_credential="file")
+
+
 def test_without_nats_py_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nats.aio.client", None)
     monkeypatch.delitem(sys.modules, nats_module.__name__)
