@@ -28,7 +28,7 @@ CARD = ["--source", "test", "--size", "320x180", "--faces", "0"]
 SECRET = b"a secret of thirty-two bytes, at least"
 
 
-def token(*roles: Role, room: str | None = "lab", name: str = "", seconds: float = 60) -> str:
+def token(*roles: Role, room: str | None = "lab", name: str = "", seconds: float = 3600) -> str:
     return make_token(SECRET, Claims("someone", room, frozenset(roles) or None, name, time.time() + seconds))
 
 
@@ -92,6 +92,18 @@ async def test_who_may_not_do_what_it_wants_is_told_so(guarded: SignalingServer)
     async with Broadcaster(SignalingClient(guarded.url, token=token("receive")), card()) as broadcaster:
         with pytest.raises(SignalingError, match="not allowed"):
             await broadcaster.wait_closed()
+
+
+async def test_who_may_do_one_of_two_things_does_it(guarded: SignalingServer) -> None:
+    async with (
+        SignalingClient(guarded.url, token=token("broadcast")) as client,
+        Broadcaster(client, card(), name="shared"),
+        Receiver(client) as receiver,
+        Receiver(SignalingClient(guarded.url, token=token("receive")), broadcaster="shared") as other,
+    ):
+        with pytest.raises(SignalingError, match="does not give the role receive"):
+            await take(receiver)
+        await take(other)
 
 
 async def test_a_broadcaster_is_found_by_the_name_in_its_token(guarded: SignalingServer) -> None:

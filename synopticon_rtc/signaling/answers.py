@@ -15,7 +15,7 @@ def now() -> int:
     return time.time_ns() // 1_000_000
 
 
-def error(session: str, text: str, code: str, target: str | None = None) -> bytes:
-    """Write an error; ``target`` is whom the message in question was for."""
-    whom = {} if target is None else {"targetSession": target}
-    return message("error", sessionId=session, error=text, errorCode=code, **whom, timestamp=now())
+def error(session: str, text: str, code: str, target: str | None = None, role: str | None = None) -> bytes:
+    """Write an error; ``target`` is whom the message in question was for, ``role`` the role in question."""
+    about = {key: value for key, value in (("targetSession", target), ("role", role)) if value is not None}
+    return message("error", sessionId=session, error=text, errorCode=code, **about, timestamp=now())

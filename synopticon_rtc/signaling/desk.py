@@ -103,11 +103,13 @@ class Desk:
         if self._count_error(session, CloseCode.POLICY_VIOLATION, "Too many messages") and "errors" in session.tells:
             session.deliver(answers.error(session.id, "Too many messages", "rate_limited"))
 
-    def tell_error(self, session: Session, code: str, error: str, target: Target = None) -> None:
+    def tell_error(
+        self, session: Session, code: str, error: str, target: Target = None, role: Role | None = None
+    ) -> None:
         """Tell a session that wants to know what came of its message; to others it is silence."""
         self._counts.refused[code] += 1
         if "errors" in session.tells:
-            session.deliver(answers.error(session.id, error, code, target if isinstance(target, str) else None))
+            session.deliver(answers.error(session.id, error, code, target if isinstance(target, str) else None, role))
 
     def _count_error(self, session: Session, code: int, reason: str) -> bool:
         session.errors += 1
@@ -140,9 +142,11 @@ class Desk:
     def _identify(self, session: Session, wanted: Requirements) -> None:
         granted, who = session.granted, session.who
         roles = _roles(wanted.role)
-        if roles is not None and granted.roles is not None and not roles <= granted.roles:
-            self.tell_error(session, "not_allowed", f"The token does not give the role {wanted.role}")
-        elif roles is not None:
+        if roles is not None and granted.roles is not None:
+            for role in sorted(roles - granted.roles):
+                self.tell_error(session, "not_allowed", f"The token does not give the role {role}", role=role)
+            roles &= granted.roles
+        if roles:
             who = msgspec.structs.replace(who, roles=roles)
         if isinstance(wanted.name, str) and not granted.name:
             who = msgspec.structs.replace(who, name=wanted.name[:NAME_LENGTH])

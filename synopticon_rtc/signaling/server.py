@@ -216,15 +216,17 @@ class SignalingServer:
         return self._operations.respond(request) or self._site.respond(request)
 
     def _open(self, request: Request, port: int | None) -> Listener | Response:
-        if request.headers.get("Upgrade", "").lower() != "websocket":
-            return refuse(
-                HTTPStatus.UPGRADE_REQUIRED, "upgrade_required", "A WebSocket opens here", {"Upgrade": "websocket"}
-            )
         if self._hub.draining:
             raise Refused(
                 HTTPStatus.SERVICE_UNAVAILABLE, "draining", "The server is about to stop: try another, or later"
             )
-        return self._hub.admit(self._gate.admit(request), request.address, port)
+        claims = self._gate.admit(request)
+        # Only now, as pages cannot read why an upgrade is turned down, and ask for it without one.
+        if request.headers.get("Upgrade", "").lower() != "websocket":
+            return refuse(
+                HTTPStatus.UPGRADE_REQUIRED, "upgrade_required", "A WebSocket opens here", {"Upgrade": "websocket"}
+            )
+        return self._hub.admit(claims, request.address, port)
 
     async def _end_idle_sessions(self) -> None:
         while True:
