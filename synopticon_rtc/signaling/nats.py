@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import inspect
 import logging
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -99,14 +100,26 @@ class NatsBackplane:
             async with asyncio.timeout(2 * CLOSE):
                 await self._client.close()
         except TimeoutError:
-            self._transport.abort()  # NATS hangs, and owes us a read
+            self._transport.abort()
 
     async def _stay_connected(
         self, subjects: Sequence[str], on_message: Callable[[str, bytes], None], on_connected: Callable[[bool], None]
     ) -> None:
+        # nats-py connects again by itself, unless NATS turns it away: for its password, or for too many connections.
+        while True:
+            await self._stay_connected_once(subjects, on_message, on_connected)
+            await asyncio.sleep(RETRY)
+
+    async def _stay_connected_once(
+        self, subjects: Sequence[str], on_message: Callable[[str, bytes], None], on_connected: Callable[[bool], None]
+    ) -> None:
+        client = self._client = Client()
+        client._transport = self._transport = NatsTransport(on_message)  # noqa: SLF001  # there is no other way in
+        closed = asyncio.Event()
+
         async def gained() -> None:
             self._ready, self._problem = True, ""
-            log.info("connected to NATS at %s", _host(self._client))
+            log.info("connected to NATS at %s", _host(client))
             on_connected(True)
 
         async def lost() -> None:
@@ -115,44 +128,38 @@ class NatsBackplane:
                 log.warning("connection to NATS lost; connecting again")
                 on_connected(False)
 
-        # nats-py connects again by itself, unless NATS turns it away (other accounts, too many connections).
-        while True:
-            closed = asyncio.Event()
+        async def end() -> None:
+            closed.set()
 
-            async def end(closed: asyncio.Event = closed) -> None:
-                closed.set()
+        async def fail(problem: Exception) -> None:
+            self._tell_problem(problem)
 
-            async def fail(problem: Exception) -> None:
-                self._tell_problem(problem)
-
-            options = {
-                "name": "synopticon-rtc",
-                "no_echo": True,
-                "max_reconnect_attempts": -1,
-                "reconnect_time_wait": RETRY,
-                "ping_interval": PING,
-                "pending_size": 0,  # nothing is kept for later, and nothing waits
-                **self._options,
-                "reconnected_cb": gained,
-                "disconnected_cb": lost,
-                "closed_cb": end,
-                "error_cb": fail,
-            }
-            client = self._client = Client()
-            transport = self._transport = NatsTransport(on_message)
-            client._transport = transport  # noqa: SLF001  # there is no other way in
-            try:
-                await client.connect(self._servers, **options)
-                for subject in subjects:
-                    await client.subscribe(subject)
-                await client.flush()
-            except (nats.errors.Error, OSError) as problem:
-                self._tell_problem(problem)
-                await client.close()
-            else:
-                await gained()
-                await closed.wait()
-            await asyncio.sleep(RETRY)
+        options = {
+            "name": "synopticon-rtc",
+            "no_echo": True,
+            "max_reconnect_attempts": -1,
+            "reconnect_time_wait": RETRY,
+            "ping_interval": PING,
+            "pending_size": 0,  # nothing is kept for later
+            **self._options,
+            "reconnected_cb": gained,
+            "disconnected_cb": lost,
+            "closed_cb": end,
+            "error_cb": fail,
+        }
+        try:
+            await client.connect(self._servers, **options)
+            for subject in subjects:
+                await client.subscribe(subject)
+            # The first ping overtakes subscriptions that nats-py has not written yet; the second one comes after them.
+            await client.flush()
+            await client.flush()
+        except Exception as problem:  # noqa: BLE001  # whatever it is, the next attempt may do better
+            self._tell_problem(problem)
+            await client.close()
+        else:
+            await gained()
+            await closed.wait()
 
     def _flush(self) -> None:
         outbox, self._outbox = self._outbox, []
@@ -177,9 +184,10 @@ def _check(server: str) -> None:
     except ValueError:
         good = False
     if not good:
-        raise InvalidURL(f"{server!r} is not the address of a NATS server: give nats://HOST:PORT or tls://HOST:PORT")
+        shown = re.sub(r"//.*@", "//...@", server)  # without the password
+        raise InvalidURL(f"{shown!r} is not the address of a NATS server: give nats://HOST:PORT or tls://HOST:PORT")
 
 
-def _host(client: Client | None) -> str:
-    url = client and client.connected_url
+def _host(client: Client) -> str:
+    url = client.connected_url
     return f"{url.hostname}:{url.port}" if url else "no address"

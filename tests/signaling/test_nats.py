@@ -293,6 +293,11 @@ def test_an_address_of_another_kind_is_an_error(url: str) -> None:
         NatsBackplane(["nats://127.0.0.1:4222", url])
 
 
+def test_an_address_that_is_none_is_shown_without_its_password() -> None:
+    with pytest.raises(InvalidURL, match=r"'nats://\.\.\.@localhost:99999'"):
+        NatsBackplane("nats://synopticon:s/ec@ret@localhost:99999")
+
+
 def test_no_address_is_an_error() -> None:
     with pytest.raises(InvalidURL, match=r"give nats://HOST:PORT"):
         NatsBackplane([])
