@@ -54,6 +54,20 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+@contextlib.contextmanager
+def ended(process: subprocess.Popen[str]) -> Iterator[None]:
+    """End a process with the block, and fail if it does not want to."""
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+
+
 def until_listening(port: int, process: subprocess.Popen[str]) -> None:
     def listening() -> bool:
         assert process.poll() is None, process.stderr and process.stderr.read()
@@ -103,16 +117,13 @@ def running(*wrapper: str, directory: Path) -> Iterator[Server]:
             threading.Thread(target=lambda: server.events.extend(map(json.loads, out))),
             threading.Thread(target=lambda: server.log.extend(err)),
         ]
-        try:
+        with ended(process):
             until_listening(port, process)
             for thread in threads:
                 thread.start()
             yield server
-        finally:
-            process.send_signal(signal.SIGTERM)
-            for thread in threads:
-                if thread.is_alive():
-                    thread.join(30)
+        for thread in threads:
+            thread.join()
 
 
 def made_token(*options: str) -> str:
@@ -278,12 +289,10 @@ def proxy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Proxy]:
         with (
             errors,
             subprocess.Popen(command, stderr=errors, text=True, env=os.environ | {"HOME": str(tmp_path)}) as process,
+            ended(process),
         ):
             until_listening(port, process)
-            try:
-                yield Proxy(port, server, certificate, tmp_path)
-            finally:
-                process.terminate()
+            yield Proxy(port, server, certificate, tmp_path)
 
 
 def test_a_broadcaster_and_a_receiver_meet_through_a_proxy(proxy: Proxy, tmp_path: Path) -> None:
@@ -299,15 +308,12 @@ def test_a_broadcaster_and_a_receiver_meet_through_a_proxy(proxy: Proxy, tmp_pat
         arguments = [sys.executable, "-m", f"synopticon_rtc.{name}", *common, *options]
         return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
 
-    broadcast = command("broadcast", "--source", "test", "--size", "320x240", "--faces", "0")
-    try:
+    with command("broadcast", "--source", "test", "--size", "320x240", "--faces", "0") as broadcast, ended(broadcast):
         assert broadcast.stdout
         assert '"ready"' in broadcast.stdout.readline()
-        out, err = command("receive", "--frames", "10").communicate(timeout=60)
+        with command("receive", "--frames", "10") as receive, ended(receive):
+            out, err = receive.communicate(timeout=60)
         assert '"frames":10' in out.splitlines()[-1], out + err
-    finally:
-        broadcast.send_signal(signal.SIGINT)
-        broadcast.communicate(timeout=20)
     written = proxy.log() + "".join(proxy.server.log)
     assert not [token for token in tokens.values() if token in written]
 
@@ -390,12 +396,9 @@ def test_the_image_is_healthy_while_it_runs() -> None:
     check = [part.replace("8081", str(port)) for part in arguments("HEALTHCHECK")]
     env = os.environ | {"SYNOPTICON_TOKEN_SECRET": SECRET}
     assert subprocess.run(check, stderr=subprocess.DEVNULL, check=False).returncode != 0
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as process:
-        try:
-            until_listening(port, process)
-            assert subprocess.run(check, check=False).returncode == 0
-        finally:
-            process.terminate()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process, ended(process):
+        until_listening(port, process)
+        assert subprocess.run(check, check=False).returncode == 0
 
 
 @pytest.mark.slow
