@@ -15,8 +15,9 @@ import psutil
 import pytest
 from rtc_network import coturn, free_port
 
-from synopticon_rtc import Broadcaster, Receiver, SignalingClient, SignalingServer, TestPattern
-from synopticon_rtc.errors import NobodyAnswered, SignalingError
+from synopticon_rtc import Broadcaster, IceServer, Receiver, SignalingClient, SignalingServer, TestPattern
+from synopticon_rtc.errors import NobodyAnswered, NoCandidates, SignalingError
+from synopticon_rtc.rtc import PeerConnection
 from synopticon_rtc.signaling import client as client_module
 from synopticon_rtc.signaling import handshake
 from synopticon_rtc.signaling.access import Participant, Role
@@ -245,9 +246,14 @@ async def test_a_connection_made_later_gets_credentials_that_still_hold(
             Broadcaster(server.url, card(), relay_only=True) as broadcaster,
         ):
             await broadcaster.signaling.wait_open()
-            first = broadcaster.signaling.ice_servers
-            await asyncio.sleep(4)  # what the welcome brought has expired
-            assert broadcaster.signaling.ice_servers != first
+            (old,) = broadcaster.signaling.ice_servers
+            await asyncio.sleep(int(old["username"].partition(":")[0]) + 1 - time.time())
+            stale = IceServer(old["urls"][0], old["username"], old["credential"])
+            late = PeerConnection(ice_servers=[stale], relay_only=True)
+            late.add_channel("faces")
+            with pytest.raises(NoCandidates):
+                await late.offer()
+            await late.close()
             async with Receiver(server.url, relay_only=True) as receiver:
                 await take(receiver)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import sys
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from playwright.async_api import Page, async_playwright
+from websockets.asyncio.client import connect
 
 from synopticon_rtc import Broadcaster, FaceLandmarker, Portrait, SignalingClient, SignalingServer, TestPattern
 from synopticon_rtc.signaling.tokens import Claims, TokenKeys, make_token
@@ -200,6 +202,18 @@ async def test_it_says_why_it_is_not_let_in(guarded: SignalingServer, query: str
         await reached(page, "synopticon.state === 'refused'")
         assert "does not let you in" in (await page.text_content("#state") or "")
         assert words in (await page.text_content("#hint") or "")
+
+
+async def test_it_asks_a_broadcaster_that_appears_at_once_and_alone(server: SignalingServer) -> None:
+    async with opened(server.viewer) as page, connect(server.url) as appearing:
+        await reached(page, "synopticon.session !== null")
+        session = json.loads(await appearing.recv())["sessionId"]
+        await appearing.send('{"type":"configure","requirements":{"role":"broadcast","name":"lab-1"}}')
+        async with asyncio.timeout(5):
+            async for text in appearing:
+                message = json.loads(text)
+                if message["type"] == "webrtc_seek_broadcaster" and message.get("targetSession") == session:
+                    break
 
 
 async def test_it_plays_on_when_the_broadcaster_loses_its_signaling_alone(server: SignalingServer) -> None:
