@@ -132,6 +132,17 @@ def made_token(*options: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout.strip()
 
 
+def test_every_option_that_is_named_exists() -> None:
+    files = [DEPLOY.parent / "docs" / "deployment.md", SERVICE, DOCKERFILE]
+    named = {option for path in files for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", path.read_text())}
+    helps = ""
+    for command in ("signaling", "signaling token", "broadcast"):
+        arguments = [sys.executable, "-m", *f"synopticon_rtc.{command} --help".split()]
+        helps += subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
+    of_others = {"--now", "--from", "--no-cache-dir", "--interval", "--timeout", "--start-period"}
+    assert named - of_others <= set(re.findall(r"--[a-z][a-z-]+", helps))
+
+
 # systemd
 
 
@@ -180,6 +191,7 @@ def test_the_unit_forbids_nothing_that_the_server_does(tmp_path: Path) -> None:
     assert called - allowed_calls() == set()
     assert set(re.findall(r" socket\((\w+)", text)) <= set(service("RestrictAddressFamilies").split())
     assert re.findall(r"PROT_\S*WRITE\S*EXEC", text) == []  # MemoryDenyWriteExecute
+    assert re.findall(r" (?:connect|sendto|sendmsg)\(.*sin6?_addr.*", text) == []  # it calls nobody
 
 
 # Proxies
