@@ -94,5 +94,5 @@ duration_option = click.option("--duration", type=click.FloatRange(min=0, min_op
 
 def signaling_client(url: str, room: str, token_file: Path | None) -> SignalingClient:
     """Make the client that these options ask for; the file is read before each connection, should it be renewed."""
-    token = (lambda: token_file.read_text().strip()) if token_file else os.environ.get("SYNOPTICON_TOKEN")
+    token = (lambda: token_file.read_text().strip()) if token_file else os.environ.get("SYNOPTICON_TOKEN", "").strip()
     return SignalingClient(url, room=room, token=token)

@@ -61,7 +61,7 @@ async def authorization(token: Token | None) -> dict[str, str]:
             given = await given
     except Exception as error:
         raise ConnectionError(f"no token could be had: {error!r}") from error
-    if given is None:
+    if not given:
         return {}
     if not TOKEN.fullmatch(given):
         raise SignalingError("the token is malformed: letters, digits and . _ ~ + / - = are all that it may hold")
