@@ -276,7 +276,9 @@ class Handshake(ABC):
         if link is None or not link.reachable:
             return []
         link.reachable = False
-        return [Check(link.id, reason)] if link.phase == "connected" else self._drop(link, reason, now)
+        if link.phase == "connected":
+            return [Check(link.id, f"{reason}, and does not answer")]
+        return self._drop(link, reason, now)
 
     def _overdue(self, link: Link) -> str:
         if link.phase == "connecting":
