@@ -30,7 +30,7 @@ class Presence:
     def enter(self, session: Session) -> None:
         """A session of this server is there."""
         room = self._rooms[session.who.room]
-        room.sessions[session.id] = session
+        room.put(session)
         self._cluster.opened(session.who)
         self._announce(room, session)
 
@@ -41,6 +41,7 @@ class Presence:
         session.who = who
         session.denied.clear()
         room = self._rooms[who.room]
+        room.put(session)
         for other in room.sessions.values():
             other.denied.discard(session.id)
         self._cluster.opened(who)
@@ -49,8 +50,7 @@ class Presence:
     def leave(self, session: Session) -> None:
         """A session of this server ended."""
         room = self._rooms[session.who.room]
-        room.watchers.discard(session)
-        del room.sessions[session.id]
+        room.remove(session)
         self._cluster.closed(session.id, session.reason)
         self._leave(room, session, session.reason)
 
@@ -69,8 +69,7 @@ class Presence:
     def vanished(self, who: Participant, reason: str) -> None:
         """A session of another server ended, or is out of reach."""
         room = self._rooms[who.room]
-        if peer := room.elsewhere.pop(who.session, None):
-            self._leave(room, peer, reason)
+        self._leave(room, room.elsewhere.pop(who.session), reason)
 
     def watch(self, session: Session) -> None:
         """Tell a session who broadcasts, and from now on who comes and goes."""

@@ -105,9 +105,8 @@ class Relay:
     def discovered(self, frame: bytes, source: Participant) -> None:
         """Pass on a message from another server that is for everybody in its room."""
         kind = envelope.decode(frame).type
-        if room := self._rooms.get(source.room):
-            for session in list(room.sessions.values()):
-                self._reach(session, kind, frame, source)
+        for session in self._audience(source.room, kind):
+            self._reach(session, kind, frame, source)
 
     def _take_exactly(self, session: Session, data: bytes) -> None:
         """Take a message whose envelope is not all that there is to it."""
@@ -138,28 +137,29 @@ class Relay:
             counts.joins.observe(session.heard - session.sought)
             session.sought = 0.0
 
+    def _audience(self, room: str, kind: str) -> list[Session]:
+        """Tell whom a message is for that names no target."""
+        there = self._rooms.get(room)  # a discovery from elsewhere may come when all have left
+        return list((there.seekable if kind in DISCOVERIES else there.sessions).values()) if there else []
+
     def _spread(self, session: Session, kind: str, message: bytes) -> None:
-        """Send a message to everybody in the room whom it is meant for."""
-        reached = session.who.room in self._cluster.rooms
-        for other in list(self._rooms[session.who.room].sessions.values()):
-            if other is not session:
-                reached |= self._reach(other, kind, message, session.who, session.waiting.get(other.id))
+        """Send a message to everybody in the room whom it is for."""
+        others = [other for other in self._audience(session.who.room, kind) if other is not session]
+        for other in others:
+            self._reach(other, kind, message, session.who, session.waiting.get(other.id))
         self._cluster.discover(session.who, message)
-        self._counts.relayed += reached
+        self._counts.relayed += bool(others) or session.who.room in self._cluster.rooms
 
     def _reach(
         self, session: Session, kind: str, message: bytes, source: Participant, waiting: list[bytes] | None = None
-    ) -> bool:
-        """Send a message that names no target to one session, and tell whether it is for it."""
-        if kind in DISCOVERIES and not session.who.may_broadcast:
-            return False
+    ) -> None:
+        """Send a message that names no target to one session."""
         if waiting is not None and len(waiting) < self._limits.pending:
             waiting.append(message)
         elif source.session in session.links and kind not in DISCOVERIES:
             session.deliver(message)
         else:
             self._permissions.ask(source, session.who, lambda allowed: session.deliver(message) if allowed else None)
-        return True
 
     def _introduce(self, session: Session, target: Target, message: bytes) -> None:
         """Send a message to a session to which its sender is not linked, if there is one and it may be."""

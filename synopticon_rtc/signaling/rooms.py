@@ -36,14 +36,16 @@ class Room:
 
     Attributes:
         sessions: Those of this server, by id.
+        seekable: Those of these that a discovery is for, by id.
         elsewhere: Those of other servers, by id.
         watchers: Those of this server that are told of broadcasters.
     """
 
-    __slots__ = ("elsewhere", "sessions", "watchers")
+    __slots__ = ("elsewhere", "seekable", "sessions", "watchers")
 
     def __init__(self) -> None:
         self.sessions: dict[str, Session] = {}
+        self.seekable: dict[str, Session] = {}
         self.elsewhere: dict[str, Elsewhere] = {}
         self.watchers: set[Session] = set()
 
@@ -53,6 +55,20 @@ class Room:
     def __iter__(self) -> Iterator[Peer]:
         yield from self.sessions.values()
         yield from self.elsewhere.values()
+
+    def put(self, session: Session) -> None:
+        """Add a session of this server, or note what else is known of it."""
+        self.sessions[session.id] = session
+        if session.who.may_broadcast:
+            self.seekable[session.id] = session
+        else:
+            self.seekable.pop(session.id, None)
+
+    def remove(self, session: Session) -> None:
+        """Remove a session of this server."""
+        del self.sessions[session.id]
+        self.seekable.pop(session.id, None)
+        self.watchers.discard(session)
 
     def find(self, session: str) -> Peer | None:
         """Find a session by its id, wherever it is."""
