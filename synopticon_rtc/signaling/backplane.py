@@ -25,6 +25,7 @@ class Backplane(Protocol):
         """Subscribe, and stay connected until closed.
 
         Returns at once; it may be connected later, lose the connection and have it again, and every time tells so.
+        Messages come only while it is connected.
 
         Args:
             subjects: What to hear of. Messages of one of them come in order; those of two may overtake each other.

@@ -57,11 +57,13 @@ class NatsBackplane:
         self._problem = ""
         self._outbox: list[bytes] = []
         self._task: asyncio.Task[None] | None = None
+        self._on_message: Callable[[str, bytes], None]
+        self._on_connected: Callable[[bool], None]
 
     @property
     def connected(self) -> bool:
         """Whether NATS is there, and sends what the others publish."""
-        return self._ready and self._client is not None and self._client.is_connected
+        return self._ready
 
     async def open(
         self,
@@ -70,7 +72,8 @@ class NatsBackplane:
         on_connected: Callable[[bool], None],
     ) -> None:
         """Connect in the background, and stay connected."""
-        self._task = asyncio.create_task(self._stay_connected(subjects, on_message, on_connected))
+        self._on_message, self._on_connected = on_message, on_connected
+        self._task = asyncio.create_task(self._stay_connected(subjects))
 
     def publish(self, subject: str, payload: bytes) -> None:
         """Send with all else that is published in this turn of the loop."""
@@ -102,31 +105,15 @@ class NatsBackplane:
         except TimeoutError:
             self._transport.abort()
 
-    async def _stay_connected(
-        self, subjects: Sequence[str], on_message: Callable[[str, bytes], None], on_connected: Callable[[bool], None]
-    ) -> None:
+    async def _stay_connected(self, subjects: Sequence[str]) -> None:
         # nats-py connects again by itself, unless NATS turns it away: for its password, or for too many connections.
         while True:
-            await self._stay_connected_once(subjects, on_message, on_connected)
+            await self._connect(subjects)
             await asyncio.sleep(RETRY)
 
-    async def _stay_connected_once(
-        self, subjects: Sequence[str], on_message: Callable[[str, bytes], None], on_connected: Callable[[bool], None]
-    ) -> None:
-        client = self._client = Client()
-        client._transport = self._transport = NatsTransport(on_message)  # noqa: SLF001  # there is no other way in
+    async def _connect(self, subjects: Sequence[str]) -> None:
+        """Connect, and return when nats-py has given up."""
         closed = asyncio.Event()
-
-        async def gained() -> None:
-            self._ready, self._problem = True, ""
-            log.info("connected to NATS at %s", _host(client))
-            on_connected(True)
-
-        async def lost() -> None:
-            if self._ready:
-                self._ready = False
-                log.warning("connection to NATS lost; connecting again")
-                on_connected(False)
 
         async def end() -> None:
             closed.set()
@@ -142,11 +129,12 @@ class NatsBackplane:
             "ping_interval": PING,
             "pending_size": 0,  # nothing is kept for later
             **self._options,
-            "reconnected_cb": gained,
-            "disconnected_cb": lost,
+            "reconnected_cb": self._gained,
             "closed_cb": end,
             "error_cb": fail,
         }
+        client = self._client = Client()
+        client._transport = self._transport = NatsTransport(self._hear, self._lost)  # noqa: SLF001  # the only way in
         try:
             await client.connect(self._servers, **options)
             for subject in subjects:
@@ -158,8 +146,24 @@ class NatsBackplane:
             self._tell_problem(problem)
             await client.close()
         else:
-            await gained()
+            await self._gained()
             await closed.wait()
+
+    async def _gained(self) -> None:
+        self._ready, self._problem = True, ""
+        if self._client and (url := self._client.connected_url):
+            log.info("connected to NATS at %s:%s", url.hostname, url.port)
+        self._on_connected(True)
+
+    def _lost(self) -> None:
+        if self._ready:
+            self._ready = False
+            log.warning("connection to NATS lost; connecting again")
+            self._on_connected(False)
+
+    def _hear(self, subject: str, payload: bytes) -> None:
+        if self._ready:
+            self._on_message(subject, payload)
 
     def _flush(self) -> None:
         outbox, self._outbox = self._outbox, []
@@ -186,8 +190,3 @@ def _check(server: str) -> None:
     if not good:
         shown = re.sub(r"//.*@", "//...@", server)  # without the password
         raise InvalidURL(f"{shown!r} is not the address of a NATS server: give nats://HOST:PORT or tls://HOST:PORT")
-
-
-def _host(client: Client) -> str:
-    url = client.connected_url
-    return f"{url.hostname}:{url.port}" if url else "no address"

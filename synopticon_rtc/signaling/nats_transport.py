@@ -24,11 +24,13 @@ class NatsTransport(Transport):
 
     Args:
         on_message: Called with the subject and the payload of each message.
+        on_lost: Called as soon as a connection is lost or given up.
     """
 
-    def __init__(self, on_message: Callable[[str, bytes], None]) -> None:
+    def __init__(self, on_message: Callable[[str, bytes], None], on_lost: Callable[[], None]) -> None:
         self._on_message = on_message
-        self._connection = _Connection(on_message)
+        self._on_lost = on_lost
+        self._connection = _Connection(on_message, on_lost)
 
     def __bool__(self) -> bool:  # pyright: ignore[reportIncompatibleMethodOverride]  # the base class does not say what it returns
         return True  # else nats-py takes a transport of its own
@@ -41,7 +43,7 @@ class NatsTransport(Transport):
     async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: float) -> None:
         """Connect to a NATS server, whatever there was before."""
         self.abort()
-        connection = self._connection = _Connection(self._on_message, buffer_size)
+        connection = self._connection = _Connection(self._on_message, self._on_lost, buffer_size)
         async with asyncio.timeout(connect_timeout):
             await aiofastnet.create_connection(asyncio.get_running_loop(), lambda: connection, uri.hostname, uri.port)
 
@@ -91,6 +93,7 @@ class NatsTransport(Transport):
 
     def close(self) -> None:
         """Disconnect when all is written."""
+        self._on_lost()
         self._connection.transport.close()
 
     def abort(self) -> None:
@@ -110,13 +113,16 @@ class NatsTransport(Transport):
 class _Connection(asyncio.Protocol):
     """One connection: messages are handed on, and lines of the NATS protocol that are none are kept for nats-py."""
 
-    def __init__(self, on_message: Callable[[str, bytes], None], buffer_size: int = 2**16) -> None:
+    def __init__(
+        self, on_message: Callable[[str, bytes], None], on_lost: Callable[[], None], buffer_size: int = 2**16
+    ) -> None:
         self.transport: asyncio.Transport = _Unconnected()
         self.lines = asyncio.StreamReader(buffer_size)
         self.writable = asyncio.Event()
         self.closed = asyncio.Event()
         self.closed.set()
         self._on_message = on_message
+        self._on_lost = on_lost
         self._rest = bytearray()
         self._needed = 0
 
@@ -168,6 +174,7 @@ class _Connection(asyncio.Protocol):
             self.lines.feed_eof()
         self.closed.set()
         self.writable.set()
+        self._on_lost()
 
     def _hand_on(self, subject: str, payload: bytes) -> None:
         try:
