@@ -32,7 +32,7 @@ ROOM = "synopticon.room"
 
 BEAT = 0.75  # seconds between heartbeats
 SILENT_BEATS = 3  # after which a server is lost to the others
-PART_SESSIONS = 1000  # of a table in one message; NATS takes 1 MiB by default
+PART_SESSIONS = 100  # of a table in one message: NATS takes 1 MiB by default, and a subject may be as long as a token
 HELD_BYTES = 2**20  # of frames that wait until a server knows this one's table; what is more is lost
 
 log = logging.getLogger(__name__)
@@ -104,8 +104,8 @@ class _Server:
     sessions: dict[str, Participant] = field(default_factory=dict)
     version: int | None = None  # of its table here; None: not to be built upon
     promised: int = 0  # by its last heartbeat
-    arriving: list[Participant] = field(default_factory=list)
-    arrived: tuple[int, int] = (0, 0)  # version and parts of the table that is arriving
+    arriving: set[str] = field(default_factory=set)  # sessions in the parts of a table that came so far
+    arrived: tuple[int, int] = (0, 0)  # its version, and how many parts these are
     asked: bool = False  # for its table, which did not come yet; again with the next tick
     heard: bool = True  # since the last tick
     silent: int = 0  # ticks
@@ -328,22 +328,21 @@ class Cluster:
         return server.version is not None
 
     def _take_part(self, server: _Server, table: _Table) -> None:
+        if server.version is not None and table.version < server.version:
+            return
         if table.part == 0:
-            server.arriving, server.arrived = [], (table.version, 0)
+            server.arriving, server.arrived = set(), (table.version, 0)
         if server.arrived != (table.version, table.part):
             return  # a part is missing: the table is asked for again with the next tick
-        server.arriving += table.sessions
         server.arrived = table.version, table.part + 1
-        if table.part + 1 < table.parts or (server.version is not None and table.version < server.version):
-            return
-        there = {who.session for who in server.arriving}
-        for session in [session for session in server.sessions if session not in there]:
-            self._remove(server, session, "Session ended")
-        for who in server.arriving:
+        for who in table.sessions:
+            server.arriving.add(who.session)
             if server.sessions.get(who.session) != who:
                 self._add(server, who)
-        server.arriving = []
-        server.version, server.asked = table.version, False
+        if table.part + 1 == table.parts:
+            for session in [session for session in server.sessions if session not in server.arriving]:
+                self._remove(server, session, "Session ended")
+            server.version, server.asked = table.version, False
 
     def _add(self, server: _Server, who: Participant) -> None:
         self._forget(server, who.session)
