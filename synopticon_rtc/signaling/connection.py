@@ -15,11 +15,11 @@ from websockets.frames import Close, CloseCode
 from synopticon_rtc.signaling.http import Response
 from synopticon_rtc.signaling.limits import Limits
 
-READ_BUFFER = 2048  # bytes; it grows with what comes
-CLOSE_REASON = 123  # bytes: what a close frame has room for (RFC 6455, 5.5)
 if TYPE_CHECKING:
     from picows.picows import WSCloseHandshake
 
+READ_BUFFER = 2048  # bytes; it grows with what comes
+CLOSE_REASON = 123  # bytes: what a close frame has room for (RFC 6455, 5.5)
 FAULT_OF_CLIENT = "WS parser error"
 TEXT, BINARY, CONTINUATION = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION
 PING, CLOSE = WSMsgType.PING, WSMsgType.CLOSE
@@ -138,7 +138,7 @@ class Listener(WSListener):
         if self._cut:
             self._cut.cancel()
         handshake = cast("WSCloseHandshake | None", transport.close_handshake)
-        close = (handshake.recv or handshake.sent) if handshake else None
+        close = (handshake.recv if handshake.recv_then_sent else handshake.sent) if handshake else None
         if close is None:
             self.reason = str(Close(CloseCode.ABNORMAL_CLOSURE, ""))
         else:
@@ -156,7 +156,8 @@ class Listener(WSListener):
         """Close it, from wherever it is noticed that it must end; the first reason counts."""
         if not self._transport.is_close_frame_sent:
             self._write()
-            self._transport.send_close(cast("WSCloseCode", code), reason.encode()[:CLOSE_REASON])
+            text = reason.encode()[:CLOSE_REASON].decode(errors="ignore")
+            self._transport.send_close(cast("WSCloseCode", code), text)
         if self._cut is None:
             loop = asyncio.get_running_loop()
             self._cut = loop.call_later(self._limits.close, self._transport.disconnect, False)

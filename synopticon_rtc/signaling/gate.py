@@ -41,7 +41,7 @@ class Gate:
     Attributes:
         keys: What tokens are checked with; None asks for no token.
         origins: Pages that may connect beside those of the server's own origin; ``*`` is all, ``null`` those of files.
-        loopback: Whether pages of this machine may connect, whatever their port.
+        loopback: Whether the server is for this machine alone, and for its pages whatever their port.
     """
 
     keys: TokenKeys | None
@@ -91,6 +91,8 @@ class Gate:
         own = urlsplit(f"{'https' if request.secure else 'http'}://{request.headers.get('Host', '')}")
         try:
             same = (url.hostname, _port(url.scheme, url.port)) == (own.hostname, _port(own.scheme, own.port))
+            # A page elsewhere can have its own name lead here (DNS rebinding), and is of the same origin then.
+            same = same and not (self.loopback and not is_loopback(own.hostname or ""))
         except ValueError:
             same = False  # a port that is no number
         if not (url.hostname and (same or (self.loopback and is_loopback(url.hostname)))):

@@ -96,7 +96,7 @@ class SignalingServer:
         self._insecure = insecure
         self._tls = tls
         self._proxies = Proxies(proxies)
-        self._gate = Gate(tokens, origins, loopback=is_loopback(host))
+        self._gate = Gate(tokens, origins, loopback=is_loopback(host) and not proxies)
         self._site = Site(WEB)
         self._hub = Hub(self.limits, can_connect, ice_servers, backplane, on_session or (lambda _: None))
         self._operations = Operations(self._hub, public=metrics_public)

@@ -51,6 +51,12 @@ async def guarded() -> AsyncIterator[SignalingServer]:
         yield server
 
 
+@pytest.fixture
+async def server() -> AsyncIterator[SignalingServer]:
+    async with SignalingServer(port=0) as server:
+        yield server
+
+
 # Tokens
 
 
@@ -164,6 +170,13 @@ async def test_pages_of_the_servers_own_origin_and_of_this_machine_may_connect_a
             assert await refusal(server, Origin=origin) == (403, "wrong_origin")
 
 
+async def test_a_page_elsewhere_cannot_pass_for_one_of_this_machine_by_its_name(server: SignalingServer) -> None:
+    for host, taken in (("localhost", True), ("rebound.example.org", False)):
+        name = f"{host}:{server.port}"
+        status = await upgrade(server, f"Host: {name}", f"Origin: http://{name}")
+        assert status == (101 if taken else 403)
+
+
 @pytest.mark.parametrize(
     ("origin", "taken"),
     [
@@ -185,6 +198,7 @@ async def test_where_others_can_connect_pages_of_this_machine_are_others_too(ori
 @pytest.mark.parametrize(
     ("host", "scheme", "origin", "taken"),
     [
+        ("rtc.example.org", "https", "http://localhost:5500", False),
         ("rtc.example.org", "https", "https://rtc.example.org", True),
         ("rtc.example.org:443", "https", "https://rtc.example.org", True),
         ("rtc.example.org", "http", "http://rtc.example.org:80", True),
@@ -195,22 +209,20 @@ async def test_where_others_can_connect_pages_of_this_machine_are_others_too(ori
 async def test_behind_a_proxy_the_origin_is_that_of_the_proxy(
     host: str, scheme: str, origin: str, *, taken: bool
 ) -> None:
-    async with SignalingServer("0.0.0.0", 0, insecure=True, proxies=["127.0.0.1"]) as server:  # noqa: S104  # on purpose
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        request = [
-            "GET /ws HTTP/1.1",
-            f"Host: {host}",
-            f"X-Forwarded-Proto: {scheme}",
-            f"Origin: {origin}",
-            "Upgrade: websocket",
-            "Connection: keep-alive, Upgrade",
-            "Sec-WebSocket-Version: 13",
-            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
-        ]
-        writer.write("\r\n".join([*request, "", ""]).encode())
-        status = (await reader.readline()).split()[1]
-        assert status == (b"101" if taken else b"403")
-        writer.close()
+    async with SignalingServer(port=0, proxies=["127.0.0.1"]) as server:
+        told = f"Host: {host}", f"X-Forwarded-Proto: {scheme}", f"Origin: {origin}"
+        assert await upgrade(server, *told) == (101 if taken else 403)
+
+
+async def upgrade(server: SignalingServer, *headers: str) -> int:
+    """Ask for an upgrade with these headers and no other host; return the status."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    websocket = "Upgrade: websocket", "Connection: keep-alive, Upgrade", "Sec-WebSocket-Version: 13"
+    key = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="
+    writer.write("\r\n".join(["GET /ws HTTP/1.1", *headers, *websocket, key, "", ""]).encode())
+    status = int((await reader.readline()).split()[1])
+    writer.close()
+    return status
 
 
 @pytest.mark.parametrize("origin", ["example.org", "https://", "https://example.org/", "https://example.org/page", ""])

@@ -509,6 +509,9 @@ async def test_a_session_can_be_ended_from_outside_even_as_it_opens(server: Sign
         server.sessions[client.session].end(4000, "enough")
         server.sessions[client.session].end(4001, "too late")
         assert await client.closed() == (4000, "enough")
+    async with joined(server) as [client]:
+        server.sessions[client.session].end(4000, "é" * 100)
+        assert await client.closed() == (4000, "é" * 61)
     refuse = SignalingServer(port=0, on_session=lambda session: session.end(4003, "not you"))
     async with refuse, joined(refuse) as [client]:
         assert await client.closed() == (4003, "not you")
