@@ -54,7 +54,7 @@ class NatsBackplane:
         self._client: Client | None = None
         self._transport: NatsTransport
         self._ready = False
-        self._problem = ""
+        self._told: set[str] = set()
         self._outbox: list[bytes] = []
         self._task: asyncio.Task[None] | None = None
         self._on_message: Callable[[str, bytes], None]
@@ -150,7 +150,8 @@ class NatsBackplane:
             await closed.wait()
 
     async def _gained(self) -> None:
-        self._ready, self._problem = True, ""
+        self._ready = True
+        self._told.clear()
         if self._client and (url := self._client.connected_url):
             log.info("connected to NATS at %s:%s", url.hostname, url.port)
         self._on_connected(True)
@@ -175,10 +176,11 @@ class NatsBackplane:
             self._transport.write(b"".join(outbox))
 
     def _tell_problem(self, problem: Exception) -> None:
-        """Log a problem, once until it is another one or the connection is made."""
-        told, self._problem = self._problem, str(problem) or type(problem).__name__
-        if self._problem != told:
-            log.warning("NATS: %s", self._problem)
+        """Log a problem, once until the connection is made."""
+        told = str(problem) or type(problem).__name__
+        if told not in self._told:
+            self._told.add(told)
+            log.warning("NATS: %s", told)
 
 
 def _check(server: str) -> None:

@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from nats_servers import Cable, NatsServer, nats_servers
+from nats_servers import Cable, NatsServer, free_port, nats_servers
 
 from synopticon_rtc.errors import InvalidURL, MissingExtra
 from synopticon_rtc.signaling import nats as nats_module
@@ -122,13 +122,13 @@ async def test_it_waits_for_a_nats_server_that_is_not_there_yet(
     server: NatsServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.kill()
-    async with joined(server.url) as a:
+    async with joined([server.url, f"nats://127.0.0.1:{free_port()}"]) as a:
         assert not a.backplane.connected
         a.backplane.publish("all.x", b"too early")
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.3)  # for a few attempts
         assert a.states == []
-        [told] = caplog.messages
-        assert "Connect call failed" in told
+        assert 1 <= len(caplog.messages) <= 2  # told once of each server
+        assert "Connect call failed" in caplog.text
         server.start()
         await a.until(lambda end: end.states == [True])
 
