@@ -338,30 +338,59 @@ async def until_delivered(source: Client, target: Client) -> None:
         sending.cancel()
 
 
-async def test_the_sessions_of_a_server_that_is_killed_are_gone_and_clients_find_another(nats: NatsServer) -> None:
+@contextlib.asynccontextmanager
+async def server_process(nats: NatsServer) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """A server that can be killed, and its address."""
     command = [sys.executable, "-u", "-m", "synopticon_rtc.signaling", "--port", "0", "--backplane", nats.url]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     try:
         assert process.stdout
-        url = (await process.stdout.readline()).decode().split()[1]
-        async with server_on(nats.url) as one, client(one.url) as a, client(one.url, role="receive") as watcher:
-            async with connect(url) as websocket:
-                b = Client(websocket)
-                b.session = (await b.next("connected"))["sessionId"]
-                await b.send("configure", requirements={"role": "broadcast"})
-                assert (await watcher.next("broadcaster_available"))["session"] == b.session
-                await exchange(a, b)
-                process.send_signal(signal.SIGKILL)
-                left = await a.next("peer_left")
-                assert (left["session"], left["reason"]) == (b.session, "Server lost")
-                assert (await watcher.next("broadcaster_gone"))["session"] == b.session
-            async with client(one.url, role="broadcast") as again:
-                assert (await watcher.next("broadcaster_available"))["session"] == again.session
-                await exchange(a, again)
+        yield process, (await process.stdout.readline()).decode().split()[1]
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.communicate()
+
+
+async def test_the_sessions_of_a_server_that_is_killed_are_gone_and_clients_find_another(nats: NatsServer) -> None:
+    async with (
+        server_process(nats) as (process, url),
+        server_on(nats.url) as one,
+        client(one.url) as a,
+        client(one.url, role="receive") as watcher,
+    ):
+        async with connect(url) as websocket:
+            b = Client(websocket)
+            b.session = (await b.next("connected"))["sessionId"]
+            await b.send("configure", requirements={"role": "broadcast"})
+            assert (await watcher.next("broadcaster_available"))["session"] == b.session
+            await exchange(a, b)
+            process.send_signal(signal.SIGKILL)
+            left = await a.next("peer_left")
+            assert (left["session"], left["reason"]) == (b.session, "Server lost")
+            assert (await watcher.next("broadcaster_gone"))["session"] == b.session
+        async with client(one.url, role="broadcast") as again:
+            assert (await watcher.next("broadcaster_available"))["session"] == again.session
+            await exchange(a, again)
+
+
+@pytest.mark.slow
+async def test_a_server_that_hangs_is_given_up_and_taken_back(nats: NatsServer) -> None:
+    async with (
+        server_process(nats) as (process, url),
+        server_on(nats.url) as one,
+        client(one.url) as a,
+        client(url, role="broadcast") as b,
+        client(one.url, role="receive") as watcher,
+    ):
+        await until(lambda: b.session in one._hub.cluster.remote)
+        await exchange(a, b)
+        process.send_signal(signal.SIGSTOP)
+        assert (await watcher.next("broadcaster_gone"))["session"] == b.session
+        assert (await a.next("peer_left"))["session"] == b.session
+        process.send_signal(signal.SIGCONT)
+        assert (await watcher.next("broadcaster_available"))["session"] == b.session
+        await exchange(a, b)
 
 
 @pytest.mark.slow
