@@ -87,16 +87,19 @@ class Gate:
         origin = request.headers.get("Origin")
         if origin is None or "*" in self.origins or origin in self.origins:
             return
-        url = urlsplit(origin)
-        own = urlsplit(f"{'https' if request.secure else 'http'}://{request.headers.get('Host', '')}")
         try:
+            url = urlsplit(origin)
+            own = urlsplit(f"{'https' if request.secure else 'http'}://{request.headers.get('Host', '')}")
             same = (url.hostname, _port(url.scheme, url.port)) == (own.hostname, _port(own.scheme, own.port))
-            # A page elsewhere can have its own name lead here (DNS rebinding), and is of the same origin then.
-            same = same and not (self.loopback and not is_loopback(own.hostname or ""))
         except ValueError:
-            same = False  # a port that is no number
-        if not (url.hostname and (same or (self.loopback and is_loopback(url.hostname)))):
-            raise Refused(HTTPStatus.FORBIDDEN, "wrong_origin", "Pages of this origin may not connect here")
+            pass  # a host or a port that is none
+        else:
+            here = is_loopback(url.hostname or "")
+            # Where the server is for this machine alone, a page elsewhere is of its origin if it has its own name lead
+            # here (DNS rebinding).
+            if here if self.loopback else (same and url.hostname):
+                return
+        raise Refused(HTTPStatus.FORBIDDEN, "wrong_origin", "Pages of this origin may not connect here")
 
 
 def _port(scheme: str, port: int | None) -> int | None:

@@ -11,7 +11,8 @@ class Limits:
         sessions: Sessions at once; one more is closed with 1013.
         room_sessions: Sessions in one room; one more is closed with 1013.
         address_sessions: Sessions from one address; one more is closed with 1013.
-        messages: Messages a second from one session, on average; what is more is dropped and counts as an error.
+        messages: Messages a second from one session, on average; what is more is dropped and counts as an error. One
+            for everybody counts once for each whom it reaches, up to a hundred.
         bytes: Bytes a second from one session, on average; what is more is dropped and counts as an error.
         burst: Seconds' worth of messages and bytes that may come at once.
         message_bytes: Size of a message; a larger one closes its session with 1009.
@@ -70,4 +71,12 @@ class Budget:
         if messages > latest or size_full > latest:
             return False
         self._messages_full, self._bytes_full = messages, size_full
+        return True
+
+    def take_more(self, now: float, messages: int) -> bool:
+        """Take out so many messages more, or none if there are not that many."""
+        full = max(self._messages_full, now) + messages * self._message_time
+        if full > now + self._burst:
+            return False
+        self._messages_full = full
         return True

@@ -18,6 +18,7 @@ from synopticon_rtc.signaling.session import Peer, Session
 from synopticon_rtc.signaling.turn import Turn
 
 DISCOVERIES = frozenset({"webrtc_seek_broadcaster", "request_offer"})
+WIDEST = 100  # messages that one for everybody counts as at most, so that it may be sent at all
 DENIED = 1000  # pairs of a session that are remembered as not allowed; when there are more, all are asked about again
 _UNSET = msgspec.UNSET
 _BRACE = ord("}")
@@ -145,6 +146,9 @@ class Relay:
     def _spread(self, session: Session, kind: str, message: bytes) -> None:
         """Send a message to everybody in the room whom it is for."""
         others = [other for other in self._audience(session.who.room, kind) if other is not session]
+        if len(others) > 1 and not session.budget.take_more(session.heard, min(len(others), WIDEST) - 1):
+            self._desk.limit(session)
+            return
         for other in others:
             self._reach(other, kind, message, session.who, session.waiting.get(other.id))
         self._cluster.discover(session.who, message)

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from bare_client import joined, object_of, until_open
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
@@ -150,6 +152,8 @@ async def test_no_token_is_ever_logged(guarded: SignalingServer, caplog: pytest.
         ((), "", False),
         ((), "http://host:x", False),
         ((), "file://", False),
+        ((), "http://[", False),
+        ((), "http://[x]", False),
         (("https://example.org",), "https://example.org", True),
         (("https://example.org",), "http://example.org", False),
         (("https://example.org",), "https://example.org:444", False),
@@ -214,15 +218,48 @@ async def test_behind_a_proxy_the_origin_is_that_of_the_proxy(
         assert await upgrade(server, *told) == (101 if taken else 403)
 
 
-async def upgrade(server: SignalingServer, *headers: str) -> int:
+async def upgrade(server: SignalingServer, *headers: str, path: str = "/ws") -> int:
     """Ask for an upgrade with these headers and no other host; return the status."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     websocket = "Upgrade: websocket", "Connection: keep-alive, Upgrade", "Sec-WebSocket-Version: 13"
     key = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="
-    writer.write("\r\n".join(["GET /ws HTTP/1.1", *headers, *websocket, key, "", ""]).encode())
+    writer.write("\r\n".join([f"GET {path} HTTP/1.1", *headers, *websocket, key, "", ""]).encode("latin-1"))
     status = int((await reader.readline()).split()[1])
     writer.close()
     return status
+
+
+words = st.text(
+    st.characters(min_codepoint=33, max_codepoint=255, exclude_characters="\x7f"), max_size=20
+) | st.sampled_from(
+    [
+        "null",
+        "http://[",
+        "http://a:b",
+        "https://[::1]:99999",
+        "[",
+        "a:b",
+        "192.0.2.1, x",
+        "Bearer",
+        "Bearer x",
+        "%00",
+        "%ff",
+    ]
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    headers=st.dictionaries(
+        st.sampled_from(["Origin", "Host", "X-Forwarded-For", "X-Forwarded-Proto", "Authorization"]), words
+    ),
+    query=words,
+)
+async def test_no_request_is_more_than_refused(headers: dict[str, str], query: str) -> None:
+    keys = TokenKeys(secret=SECRET)
+    async with SignalingServer(port=0, proxies=["127.0.0.1"], tokens=keys) as server:
+        told = [f"{name}: {value}" for name, value in headers.items()]
+        assert await upgrade(server, *told, path=f"/ws?room={query}&token={query}") in {400, 401, 403}
 
 
 @pytest.mark.parametrize("origin", ["example.org", "https://", "https://example.org/", "https://example.org/page", ""])

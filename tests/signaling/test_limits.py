@@ -121,6 +121,19 @@ async def test_bytes_have_a_rate_of_their_own() -> None:
         assert await other.next_is_pong()
 
 
+async def test_a_message_for_everybody_counts_for_each() -> None:
+    async with SignalingServer(port=0, limits=Limits(messages=1, burst=20)) as server, joined(server, 4) as clients:
+        sender, *others = clients
+        write(sender, *[b'{"type":"webrtc_offer"}'] * 6)
+        for _ in range(6):
+            for other in others:
+                assert (await other.receive())["sourceSession"] == sender.session
+        write(sender, b'{"type":"webrtc_offer"}', *map(ping, range(3)))
+        assert (await sender.receive())["type"] == "pong"
+        for other in others:
+            assert await other.next_is_pong()
+
+
 async def test_pings_of_websockets_are_messages_too() -> None:
     limits = Limits(messages=1, burst=20, errors=1)
     async with SignalingServer(port=0, limits=limits) as server, joined(server) as [client]:
