@@ -1,4 +1,4 @@
-"""Measures, ours and plain aiortc by turns: ``python -m benchmarks [NAME ...]``, all of them without a name."""
+"""Measures, ours and others by turns: ``python -m benchmarks [NAME ...]``, all of them without a name."""
 
 import asyncio
 import json
@@ -23,6 +23,7 @@ from benchmarks import (
     memory,
     pairing,
     recovery,
+    signaling,
 )
 from benchmarks.children import unpin
 from benchmarks.machine import Machine
@@ -52,6 +53,7 @@ MODULES: dict[str, Benchmark] = {
     "faces": faces,
     "landmarks": landmarks,
     "audience": audience,
+    "signaling": signaling,
 }
 logger = logging.getLogger(__name__)
 
@@ -74,7 +76,7 @@ def title(module: Benchmark) -> str:
 def main(
     names: tuple[str, ...], *, quick: bool, json_file: Path | None, markdown: Path | None, plots: Path | None
 ) -> None:
-    """Measure joins, fan-out, delay, loss, memory and faces, ours and plain aiortc by turns, and print tables.
+    """Measure joins, fan-out, delay, loss, memory, faces and signaling, ours and others by turns, and print tables.
 
     It takes three quarters of an hour, or some minutes with --quick, and wants a machine that does nothing else.
     """

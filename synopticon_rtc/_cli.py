@@ -1,11 +1,13 @@
 """What the three commands share: errors in one line, a clean end, ``--json``, ``-v``."""
 
 import asyncio
+import contextlib
+import datetime as dt
 import logging
 import os
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import click
@@ -56,11 +58,12 @@ class Command(click.Command):
         self.params += [
             click.Option(["--json"], is_flag=True, help="Print one JSON object a line, and nothing else."),
             click.Option(["-v", "--verbose"], count=True, help="Log each step to stderr (-vv: every detail)."),
+            click.Option(["--log-json"], is_flag=True, help="Log each step to stderr, one JSON object a line."),
         ]
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the callback to its end, or to a signal."""
-        _log_to_stderr(ctx.params.pop("verbose"))
+        _log_to_stderr(ctx.params.pop("verbose"), json=ctx.params.pop("log_json"))
         ctx.params["output"] = Output(json=ctx.params.pop("json"))
         return asyncio.run(_until_signal(super().invoke(ctx)))
 
@@ -104,6 +107,43 @@ async def _until_signal(main: Coroutine[Any, Any, object]) -> object:
         return 0
 
 
-def _log_to_stderr(verbose: int) -> None:
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")  # other libraries: warnings alone
-    logging.getLogger("synopticon_rtc").setLevel([logging.WARNING, logging.INFO, logging.DEBUG][min(verbose, 2)])
+@contextlib.contextmanager
+def terminating() -> Iterator[asyncio.Event]:
+    """Take SIGTERM as a request to end soon: it sets the event, and a second one ends the process at once."""
+    loop, asked = asyncio.get_running_loop(), asyncio.Event()
+
+    def ask() -> None:
+        loop.remove_signal_handler(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        asked.set()
+
+    loop.add_signal_handler(signal.SIGTERM, ask)
+    try:
+        yield asked
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
+
+
+class _JSONLines(logging.Formatter):
+    """One JSON object a record: when, how grave, what, and the fields that it came with."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": dt.datetime.fromtimestamp(record.created, dt.UTC),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": getattr(record, "event", "message"),
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(line, enc_hook=str).decode()
+
+
+def _log_to_stderr(verbose: int, *, json: bool) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_JSONLines() if json else logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(handlers=[handler])  # other libraries: warnings alone
+    level = [logging.WARNING, logging.INFO, logging.DEBUG][min(max(verbose, json), 2)]
+    logging.getLogger("synopticon_rtc").setLevel(level)

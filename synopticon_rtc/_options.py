@@ -1,12 +1,15 @@
 """Kinds of command-line values that the commands share."""
 
+import os
 import re
+from pathlib import Path
 from typing import Any
 
 import click
 
 from synopticon_rtc.errors import InvalidIceServer
 from synopticon_rtc.rtc import IceServer
+from synopticon_rtc.signaling import SignalingClient
 
 BITRATE = re.compile(r"(\d+(?:\.\d+)?)([kM]?)")
 SIZE = re.compile(r"(\d+)x(\d+)")
@@ -79,4 +82,17 @@ ice_server_option = click.option(
     multiple=True,
     help="STUN or TURN server for peers behind NAT, may be repeated. None is asked unless named.",
 )
+room_option = click.option("--room", default="", help="Room of the signaling server to meet in.")
+# The token itself is no option: others on the machine can read command lines.
+token_file_option = click.option(
+    "--token-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File with the token that the signaling server wants; SYNOPTICON_TOKEN can hold the token itself.",
+)
 duration_option = click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Seconds to run.")
+
+
+def signaling_client(url: str, room: str, token_file: Path | None) -> SignalingClient:
+    """Make the client that these options ask for; the file is read before each connection, should it be renewed."""
+    token = (lambda: token_file.read_text().strip()) if token_file else os.environ.get("SYNOPTICON_TOKEN", "").strip()
+    return SignalingClient(url, room=room, token=token)

@@ -4,12 +4,23 @@ import asyncio
 import contextlib
 import dataclasses
 import time
+from pathlib import Path
 from typing import get_args
+from urllib.parse import urlencode
 
 import click
 
 from synopticon_rtc._cli import Command, Output
-from synopticon_rtc._options import Address, Bitrate, Size, duration_option, ice_server_option
+from synopticon_rtc._options import (
+    Address,
+    Bitrate,
+    Size,
+    duration_option,
+    ice_server_option,
+    room_option,
+    signaling_client,
+    token_file_option,
+)
 from synopticon_rtc._status import Rates, Status, milliseconds
 from synopticon_rtc.broadcaster import Broadcaster, BroadcasterStats
 from synopticon_rtc.events import PeerEvent
@@ -27,6 +38,9 @@ SHOWN = 8  # receivers listed in the status
 @click.command("broadcast", cls=Command)
 @click.option("--url", help="Signaling server to use, like ws://localhost:8081/ws.")
 @click.option("--serve", type=Address(), help="Run a signaling server of our own here, with the viewer page.")
+@click.option("--insecure", is_flag=True, help="Serve others than this machine too, who then need no token.")
+@room_option
+@token_file_option
 @click.option(
     "--source",
     default="0",
@@ -50,6 +64,9 @@ SHOWN = 8  # receivers listed in the status
 async def main(
     url: str | None,
     serve: tuple[str, int] | None,
+    insecure: bool,  # noqa: FBT001 - click passes flags so
+    room: str,
+    token_file: Path | None,
     source: str,
     size: tuple[int, int],
     fps: float,
@@ -75,10 +92,11 @@ async def main(
         if url is None and serve is None:
             url, serve = (DEFAULT_URL, None) if await _somebody_listens() else (None, DEFAULT_ADDRESS)
         if url is None:
-            server = await stack.enter_async_context(SignalingServer(*(serve or DEFAULT_ADDRESS)))
-            url, viewer = server.url, server.viewer
+            host, port = serve or DEFAULT_ADDRESS
+            server = await stack.enter_async_context(SignalingServer(host, port, insecure=insecure))
+            url, viewer = server.url, server.viewer + (room and f"?{urlencode({'room': room})}")
         broadcaster = Broadcaster(
-            url,
+            signaling_client(url, room, token_file),
             frames,
             faces=FaceLandmarker(max_faces=faces, model=model) if faces else None,
             name=name,

@@ -18,7 +18,7 @@ import msgspec
 from synopticon_rtc import control
 from synopticon_rtc.cadence import Cadence
 from synopticon_rtc.control import Control, Report
-from synopticon_rtc.errors import SourceError, SynopticonError
+from synopticon_rtc.errors import SignalingError, SourceError, SynopticonError
 from synopticon_rtc.events import Events, PeerEvent
 from synopticon_rtc.faces import Detector, Face, Tracker
 from synopticon_rtc.faces.wire import FacesMessage, encode, encode_json
@@ -173,7 +173,7 @@ class Broadcaster:
             open_peer=self._open_peer,
             close_peer=self._close_peer,
             notify=self._notify,
-            failed=self._fail,
+            failed=self._lose_signaling,
         )
         self._joining: dict[int, Codec] = {}  # the codec that a link not yet connected will most likely take
         self._unsent: Picture | None = None  # the newest frame, if nobody has encoded it
@@ -181,6 +181,7 @@ class Broadcaster:
         self._watchers: dict[int, _Watcher] = {}
         self._controls: dict[int, Control] = {}
         self._connected: dict[str, None] = {}  # in the order in which they came
+        self._signaling_lost: SignalingError | None = None
         self._origin = random.getrandbits(32)  # of RTP timestamps, the same for all receivers
         self._ladders: dict[Codec, Ladder] = {}
         self._newest: Latest[tuple[av.VideoFrame, float]] = Latest()
@@ -256,7 +257,7 @@ class Broadcaster:
         Raises:
             SourceError: The source gives no more frames.
             DetectorError: Faces cannot be looked for any more.
-            SignalingError: The signaling server refuses for good.
+            SignalingError: The signaling server refuses for good, and no receiver is connected any more.
         """
         await asyncio.shield(self._closed)
 
@@ -444,6 +445,14 @@ class Broadcaster:
         else:
             self._connected.pop(change.session, None)
         self.events.emit(PeerEvent(change.session, change.state, change.reason))
+        if self._signaling_lost is not None:
+            self._lose_signaling(self._signaling_lost)
+
+    def _lose_signaling(self, error: SignalingError) -> None:
+        """Nobody can join any more: end with the last receiver."""
+        self._signaling_lost = error
+        if not self._connected:
+            self._fail(error)
 
     # Ending
 

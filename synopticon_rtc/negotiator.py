@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -16,9 +16,11 @@ from synopticon_rtc.signaling.handshake import (
     Action,
     AddCandidate,
     ApplyAnswer,
+    Check,
     Close,
     CreateAnswer,
     CreateOffer,
+    Fail,
     Handshake,
     Notify,
     Send,
@@ -36,8 +38,19 @@ class _NamedServer(msgspec.Struct):
     credential: str | None = None
 
 
-def _listed(urls: str | list[str]) -> list[str]:
-    return [urls] if isinstance(urls, str) else urls
+def _usable(named: object) -> Iterator[IceServer]:
+    """Read what a signaling server names, and leave out what cannot be used, like ``stuns:`` addresses."""
+    try:
+        servers = msgspec.convert(named, list[_NamedServer]) if named is not None else []
+    except msgspec.ValidationError as error:
+        logger.warning("the ICE servers that the signaling server names are not used: %s", error)
+        return
+    for server in servers:
+        for url in [server.urls] if isinstance(server.urls, str) else server.urls:
+            try:
+                yield IceServer(url, server.username, server.credential)
+            except InvalidIceServer as error:
+                logger.warning("an ICE server that the signaling server names is not used: %s", error)
 
 
 @dataclass(slots=True, eq=False)
@@ -75,11 +88,14 @@ class Negotiator:
         failed: Callable[[SignalingError], None],
     ) -> None:
         self.handshake = handshake
+        self.requirements = handshake.requirements
         self._failed = failed
         self._client = client
         self._open_peer = open_peer
         self._close_peer = close_peer
         self._notify = notify
+        self._named: object = None  # what the signaling server said of ICE servers, and what of it can be used
+        self._ice_servers: tuple[IceServer, ...] = ()
         self._peers: dict[int, _Peer] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -104,15 +120,10 @@ class Negotiator:
 
     def ice_servers(self) -> tuple[IceServer, ...]:
         """The STUN and TURN servers that the signaling server names."""
-        if self._client.ice_servers is None:
-            return ()
-        try:
-            named = msgspec.convert(self._client.ice_servers, list[_NamedServer])
-            urls = [(url, server) for server in named for url in _listed(server.urls)]
-            return tuple(IceServer(url, server.username, server.credential) for url, server in urls)
-        except (msgspec.ValidationError, InvalidIceServer) as error:
-            logger.warning("the ICE servers that the signaling server names are not used: %s", error)
-            return ()
+        if self._named is not self._client.ice_servers:
+            self._named = self._client.ice_servers
+            self._ice_servers = tuple(_usable(self._named))
+        return self._ice_servers
 
     # What the signaling client tells
 
@@ -165,14 +176,13 @@ class Negotiator:
                         self._open(action)
                     except SynopticonError as error:
                         self.lost(link, str(error))
-                case ApplyAnswer(link, sdp):
+                case ApplyAnswer(link) | AddCandidate(link) | Check(link):
                     peer = self._peers[link]
-                    peer.steps.put_nowait(functools.partial(peer.connection.set_answer, sdp))
-                case AddCandidate(link, candidate):
-                    peer = self._peers[link]
-                    peer.steps.put_nowait(functools.partial(self._add_candidate, peer, candidate))
+                    peer.steps.put_nowait(functools.partial(self._step, peer, action))
                 case Close(link):
                     self._close(link)
+                case Fail(reason):
+                    self.failed(SignalingError(reason))
                 case Notify(state, session, reason):
                     logger.info("%s%s: %s", f"peer {session} " if session else "", state, reason)
                     self._notify(action)
@@ -201,6 +211,16 @@ class Negotiator:
             case CreateAnswer(asked=offer):
                 sdp = await connection.answer(offer.sdp.sdp)
         self._perform(self.handshake.described(action.link, sdp, self._loop.time()))
+
+    async def _step(self, peer: _Peer, action: ApplyAnswer | AddCandidate | Check) -> None:
+        match action:
+            case ApplyAnswer(sdp=sdp):
+                await peer.connection.set_answer(sdp)
+            case AddCandidate(candidate=candidate):
+                await self._add_candidate(peer, candidate)
+            case Check(link, reason):
+                if not await peer.connection.answers():
+                    self.lost(link, reason)
 
     async def _add_candidate(self, peer: _Peer, candidate: Candidate | None) -> None:
         try:

@@ -15,7 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from synopticon_rtc._cli import Command, Output
-from synopticon_rtc._options import duration_option, ice_server_option
+from synopticon_rtc._options import (
+    duration_option,
+    ice_server_option,
+    room_option,
+    signaling_client,
+    token_file_option,
+)
 from synopticon_rtc._status import Rates, Status, milliseconds
 from synopticon_rtc._window import Window
 from synopticon_rtc.errors import SynopticonError
@@ -40,6 +46,8 @@ LIGHT, SHADE = (255, 248, 214), (32, 22, 0)  # blue, green, red: of what is writ
 
 @click.command("receive", cls=Command)
 @click.option("--url", default="ws://localhost:8081/ws", show_default=True, help="Signaling server to use.")
+@room_option
+@token_file_option
 @click.option("--from", "broadcaster", help="Name or session of the broadcaster; the first that answers without it.")
 @click.option("--no-video", is_flag=True, help="Receive the faces alone; the broadcaster then sends no video.")
 @click.option("--show", is_flag=True, help="Show the video with the faces drawn on it in a window; q closes it.")
@@ -60,6 +68,8 @@ LIGHT, SHADE = (255, 248, 214), (32, 22, 0)  # blue, green, red: of what is writ
 @ice_server_option
 async def main(
     url: str,
+    room: str,
+    token_file: Path | None,
     broadcaster: str | None,
     no_video: bool,  # noqa: FBT001 - click passes flags so
     show: bool,  # noqa: FBT001
@@ -73,7 +83,13 @@ async def main(
     """Receive the frames and faces of a broadcaster."""
     if show and no_video:
         raise click.UsageError("--show needs the video that --no-video leaves out.")
-    receiver = Receiver(url, broadcaster=broadcaster, video=not no_video, timeout=timeout, ice_servers=ice_servers)
+    receiver = Receiver(
+        signaling_client(url, room, token_file),
+        broadcaster=broadcaster,
+        video=not no_video,
+        timeout=timeout,
+        ice_servers=ice_servers,
+    )
     async with contextlib.AsyncExitStack() as stack:
         faces_file = stack.enter_context(_open(faces_out)) if faces_out else None
         window = await stack.enter_async_context(Window()) if show else None

@@ -299,6 +299,8 @@ class Receiver(Generic[F]):
         if self._broadcaster is not None and heard:
             return NobodyAnswered(f"no broadcaster {self._broadcaster!r} answered {within}; there are: {heard}")
         whom = f"no broadcaster {self._broadcaster!r}" if self._broadcaster else "no broadcaster"
+        if self._handshake.refusal:
+            return NobodyAnswered(f"{whom} answered {within}: {self.signaling.url} says: {self._handshake.refusal}")
         return NobodyAnswered(f"{whom} answered {within} at {self.signaling.url}: is one running there?")
 
     # Peer connections

@@ -178,6 +178,8 @@ def test_broadcast_to_a_server_that_runs_already(url: str) -> None:
         ("broadcast", ["--bitrate", "fast"], 2, "1.5M"),
         ("broadcast", ["--serve", "host:99999"], 2, "PORT"),
         ("broadcast", ["--ice-server", "http://x"], 2, "stun:HOST"),
+        ("broadcast", ["--serve", "0.0.0.0:0", "--source", "test", "--faces", "0"], 1, "insecure"),
+        ("broadcast", ["--token-file", "/nowhere/token"], 2, "/nowhere/token"),
         ("broadcast", ["--url", "ws://a/ws", "--serve", "1"], 2, "exclude"),
         ("broadcast", ["--source", "/nowhere/film.mp4"], 1, "/nowhere/film.mp4"),
         ("broadcast", ["--source", __file__, "--faces", "0"], 1, "test_commands.py"),

@@ -89,3 +89,11 @@ def test_both_ends_fit_into_one_process(face_model: Path) -> None:
     lines = out.splitlines()
     assert len(lines) == 60
     assert sum("nose at" in line for line in lines) > 20
+
+
+def test_a_broadcaster_is_seen_through_another_server(face_model: Path) -> None:
+    assert face_model.exists()
+    process = start("cluster/two_servers.py")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert sum("nose at" in line for line in out.splitlines()) > 20

@@ -335,7 +335,10 @@ async def test_the_servers_that_signaling_names_are_asked_and_nonsense_is_not() 
     negotiator = Broadcaster("ws://127.0.0.1:1/ws", TestPattern(SIZE, FPS))._negotiator
     client = negotiator._client
     assert negotiator.ice_servers() == ()
-    client.ice_servers = [{"urls": ["stun:127.0.0.1:1"]}, {"urls": "turn:h", "username": "u", "credential": "c"}]
+    client.ice_servers = [
+        {"urls": ["stun:127.0.0.1:1", "stuns:h"]},  # browsers know more kinds
+        {"urls": "turn:h", "username": "u", "credential": "c"},
+    ]
     assert [server.url for server in negotiator.ice_servers()] == ["stun:127.0.0.1:1", "turn:h"]
     for nonsense in (3, "stun:h", [{"urls": 3}], [{"urls": "http://h"}], [{"urls": "turn:h"}]):
         client.ice_servers = nonsense

@@ -104,7 +104,7 @@ async def test_a_killed_broadcaster_is_noticed_and_its_successor_taken() -> None
             await log.frames_after(0)
             killed = time.monotonic()
             broadcast.kill()
-            assert await log.reached("interrupted", killed) < 3.5
+            assert await log.reached("interrupted", killed) < 1.8  # 0.6 s on an idle machine
         async with process("broadcast", "--url", server.url, *CARD) as broadcast:
             await event(broadcast, "ready")
             back = time.monotonic()
@@ -141,7 +141,7 @@ async def test_a_killed_receiver_is_dropped_and_the_others_notice_nothing() -> N
         assert len(broadcaster.peers) == 2
         killed = time.monotonic()
         other.kill()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(1.8):
             async for left in broadcaster.events:
                 if left.state == "closed":
                     break
@@ -265,7 +265,7 @@ async def test_media_come_back_when_a_host_changes_its_address(moving: str) -> N
     broadcasting, receiving = (HERE, THERE) if moving == "receiver" else (THERE, HERE)
     url = "ws://198.51.100.1:8081/ws"
     async with (
-        process("signaling", "--host", "0.0.0.0", prefix=on(HERE)) as server,  # noqa: S104 - of the test's own host
+        process("signaling", "--host", "0.0.0.0", "--insecure", prefix=on(HERE)) as server,  # noqa: S104 - a test's own
         process("broadcast", "--url", url, *CARD, prefix=on(broadcasting)) as broadcast,
         process("receive", "--url", url, "--timeout", "60", prefix=on(receiving)) as receive,
         asyncio.timeout(60),

@@ -33,6 +33,9 @@ SILENCE_LIMIT = 3
 """Checks in a row without an answer and without anything else heard, after which the peer is taken for dead."""
 CONSENT_LIMIT = 30
 """Checks in a row without an answer after which sending must stop, whatever else is heard (RFC 7675 section 5.1)."""
+ANSWER_CHECKS = 4
+ANSWER_INTERVAL = 0.15
+"""Where there is reason to think that the peer is gone, so many checks go out, so many seconds apart."""
 MAX_REMOTE_CANDIDATES = 64
 SERVER_TIMEOUT = 5.0
 MOST_AT_ONCE = 512
@@ -341,10 +344,28 @@ class IceConnection(Connection):
         self._on_lost()
         self._start_closing()
 
+    async def answers(self) -> bool:
+        """Check at once whether the peer is there: False where it says nothing in 0.6 s and two round trips.
+
+        Only an answer counts, as what the peer sent before it went may still be on its way.
+        """
+        interval = ANSWER_INTERVAL + (self.rtt or 0) / 2
+        checks: set[asyncio.Task[bool]] = set()
+        try:
+            for _ in range(ANSWER_CHECKS):
+                checks.add(asyncio.create_task(self._check_consent()))
+                done, checks = await asyncio.wait(checks, timeout=interval, return_when=asyncio.FIRST_COMPLETED)
+                if any(check.result() for check in done):
+                    return True
+            return False
+        finally:
+            for check in checks:
+                check.cancel()
+
     async def _check_consent(self) -> bool:
         pair = self.selected_pair
-        assert pair is not None  # noqa: S101 - pairs stay nominated until close(), which ends this
-        assert self.remote_password is not None  # noqa: S101 - connect() has checked it
+        if pair is None or self.remote_password is None:  # closed
+            return False
         began = time.monotonic()
         try:
             async with asyncio.timeout(CONSENT_INTERVAL):

@@ -268,6 +268,10 @@ class PeerConnection:
         for receiver in self._receivers:
             receiver.request_keyframe()
 
+    async def answers(self) -> bool:
+        """Ask the peer whether it is there; False where it says nothing for a little more than half a second."""
+        return self._ice is not None and await self._ice.answers()
+
     def stats(self) -> Stats:
         """Count what was sent and received so far."""
         pair = self._ice.selected_pair if self._ice is not None else None

@@ -7,38 +7,53 @@ import random
 import time
 from collections.abc import Generator
 from typing import Any, Protocol, Self
-from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.client import process_exception
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import CloseCode
 
-from synopticon_rtc.errors import InvalidMessage, InvalidURL, SignalingError
+from synopticon_rtc.errors import InvalidMessage, SignalingError
+from synopticon_rtc.signaling.entry import Token, authorization, read_address, read_refusal
 from synopticon_rtc.signaling.messages import (
     AnyMessage,
+    Configure,
     Configured,
     Connected,
+    Draining,
     Error,
     Ice,
     Message,
     Ping,
     Pong,
     Relayed,
+    Requirements,
     decode,
     encode,
 )
 
 logger = logging.getLogger(__name__)
+# websockets tells every header, the token too.
+_library_log = logging.getLogger(f"{__name__}.websockets")
+_library_log.setLevel(logging.WARNING)
 
 KEEPALIVE = 5.0  # seconds between signs of life, for both idle clocks of the published servers
 SILENCE = 12.0  # seconds without the echo of one after which the session is deaf or the server gone
 WELCOME_WITHIN = 10.0  # seconds
 SLOWEST_RETRY = 4.0  # seconds
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 4.0  # seconds of silence once the server found us too fast
+REFRESH_AT = 0.75  # of the time for which credentials hold, fresh ones are asked for
+UNAUTHORIZED, FORBIDDEN, TOO_MANY_REQUESTS = 401, 403, 429  # HTTP (RFC 9110, RFC 6585)
 
 
 class Listener(Protocol):
-    """Someone who takes part in signaling on a :class:`SignalingClient`."""
+    """Someone who takes part in signaling on a :class:`SignalingClient`.
+
+    Attributes:
+        requirements: What the server is told of it.
+    """
+
+    requirements: Requirements
 
     def opened(self, session: str) -> None:
         """Signaling is (again) there and gave us this session."""
@@ -78,29 +93,34 @@ class SignalingClient:
     are dropped: the handshake repeats what matters.
 
     Args:
-        url: Address of the server, for example ``ws://localhost:8081/ws``.
+        url: Address of the server, for example ``ws://localhost:8081/ws``. A ``room`` and a ``token`` in its query are
+            used as if they were given by themselves.
+        room: The room of the server to meet in; empty for that of all who name none, or the one of the token.
+        token: What the server wants to see of those that it lets in. A function (it may be a coroutine function) is
+            called before each connection, so that an expired token can be replaced; without one, the client gives up
+            when the token has expired.
 
     Raises:
         InvalidURL: ``url`` is no ``ws://`` or ``wss://`` address.
     """
 
-    def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("ws", "wss") or not parts.hostname:
-            raise InvalidURL(
-                f"{url!r} is no address of a signaling server: give one like ws://localhost:8081/ws or wss://host/ws"
-            )
-        self.url = url
+    def __init__(self, url: str, *, room: str = "", token: Token | None = None) -> None:
+        self.url, inside = read_address(url, room)
         self.session: str | None = None
-        self.ice_servers: Any = None  # what the server's welcome said of them, unchecked
+        self.ice_servers: Any = None  # what the server said of them last, unchecked
         self.claimed: set[str] = set()  # the broadcasters that receivers on this client are linked with
         self.reason = "not connected yet"
+        self._token = token or inside
+        self._refused = False
         self._listeners: list[Listener] = []
         self._outgoing: asyncio.Queue[str] = asyncio.Queue()
         self._users = 0
         self._task: asyncio.Task[None] | None = None
         self._failure: SignalingError | None = None
         self._missed = False
+        self._stale_at = float("inf")  # the credentials of the ICE servers, on the loop's clock
+        self._resume_at = float("-inf")  # sending, on the same
+        self._pause = FIRST_PAUSE
         self._settled = asyncio.Event()
         self._complained: set[str] = set()
 
@@ -124,11 +144,13 @@ class SignalingClient:
         if self._failure is not None:
             listener.failed(self._failure)
         elif self.session is not None:
+            self._configure()
             listener.opened(self.session)
 
     def leave(self, listener: Listener) -> None:
         """Remove a listener."""
         self._listeners.remove(listener)
+        self._configure()
 
     def send(self, message: Message) -> None:
         """Send a message, or drop it while there is no session."""
@@ -155,42 +177,70 @@ class SignalingClient:
     async def _run(self) -> None:
         try:
             await self._stay_connected()
+        except SignalingError as error:
+            self._give_up(error)
         except Exception as error:  # noqa: BLE001 - told to every listener
-            self._failure = SignalingError(f"{self.url} is no signaling server: {error}")
-            self.reason = str(self._failure)
-            self._settled.set()
-            for listener in list(self._listeners):
-                listener.failed(self._failure)
+            self._give_up(SignalingError(f"{self.url} is no signaling server: {error}"))
+
+    def _give_up(self, error: SignalingError) -> None:
+        self._failure = error
+        self.reason = str(error)
+        self._settled.set()
+        for listener in list(self._listeners):
+            listener.failed(error)
 
     async def _stay_connected(self) -> None:
         """Connect, and connect again, until the server refuses for good: then raise why."""
-        async for connection in connect(
-            self.url,
-            compression=None,
-            ping_interval=None,
-            close_timeout=1,
-            max_size=16 * 2**20,
-            create_connection=_Connection,
-            process_exception=self._explain,
-            reconnect_delays=_retry_delays,
-        ):
+        delays = _retry_delays()
+        while True:
+            begun = time.monotonic()
             try:
-                await self._converse(connection)
-            except (ConnectionClosed, TimeoutError) as error:
-                self._interrupted(error)
-            except asyncio.CancelledError:
-                await connection.close()
-                raise
+                connection = await connect(
+                    self.url,
+                    additional_headers=await authorization(self._token),
+                    compression=None,
+                    ping_interval=None,
+                    close_timeout=1,
+                    max_size=16 * 2**20,
+                    logger=_library_log,
+                    create_connection=_Connection,
+                )
+            except Exception as error:  # noqa: BLE001 - raised again where it is final
+                self._not_there(error)
+            else:
+                self._refused = False
+                try:
+                    await self._converse(connection)
+                except (ConnectionClosed, TimeoutError) as error:
+                    if self.session is None:
+                        self._try_again(str(error) or "no welcome")
+                    else:
+                        self._interrupted(error)
+                    if time.monotonic() - begun > SLOWEST_RETRY:  # not thrown out as soon as it was welcome
+                        delays = _retry_delays()
+                finally:
+                    await connection.close()
+            await asyncio.sleep(next(delays))
 
-    def _explain(self, error: Exception) -> Exception | None:
-        """Log why a connection attempt failed, and tell whether to give up."""
-        fatal = process_exception(error)
-        if fatal is None:
-            self.reason = str(error) or type(error).__name__
-            level = logging.INFO if self._missed else logging.WARNING
-            logger.log(level, "signaling server %s is not there (%s), trying again", self.url, self.reason)
-            self._missed = True
-        return fatal
+    def _not_there(self, error: Exception) -> None:
+        """Note why a connection attempt failed; raise it where another one will fail as well."""
+        final, reason = process_exception(error) is not None, str(error) or type(error).__name__
+        if isinstance(error, InvalidStatus):
+            status = error.response.status_code
+            another = callable(self._token) and not self._refused  # token, which may do
+            self._refused = status in (UNAUTHORIZED, FORBIDDEN)
+            final = final and status != TOO_MANY_REQUESTS and not (self._refused and another)
+            if refusal := read_refusal(error.response):
+                reason, error = refusal, SignalingError(f"{self.url} refuses: {refusal}")
+        if final:
+            raise error
+        self._try_again(reason)
+
+    def _try_again(self, reason: str) -> None:
+        level = logging.INFO if self._missed else logging.WARNING
+        logger.log(level, "signaling server %s is not there (%s), trying again", self.url, reason)
+        self.reason = reason
+        self._missed = True
 
     def _interrupted(self, error: Exception) -> None:
         self.session = None
@@ -207,11 +257,13 @@ class SignalingClient:
             while not isinstance(welcome := self._decode(await connection.recv()), Connected | Configured):
                 pass
         session = welcome.session_id
-        self.ice_servers = welcome.ice_servers if isinstance(welcome, Connected) else None
+        self.ice_servers, self._stale_at = None, float("inf")
+        self._take_ice_servers(welcome)
         self.session = session
         self._missed = False
         self._settled.set()
         logger.info("signaling: session %s at %s", session, self.url)
+        self._configure()
         for listener in list(self._listeners):
             listener.opened(session)
         heard = asyncio.Event()
@@ -224,6 +276,8 @@ class SignalingClient:
                     message = self._decode(data)
                     if isinstance(message, Relayed) and message.source_session == session:
                         heard.set()
+                    elif isinstance(message, Configured):
+                        self._take_ice_servers(message)
                     elif message is not None and not isinstance(message, Pong):
                         self._dispatch(message)
         except* (ConnectionClosed, TimeoutError) as group:
@@ -233,6 +287,8 @@ class SignalingClient:
         while True:
             text = await self._outgoing.get()
             try:
+                if (pause := self._resume_at - asyncio.get_running_loop().time()) > 0:
+                    await asyncio.sleep(pause)
                 await connection.send(text)
             finally:
                 self._outgoing.task_done()
@@ -243,19 +299,57 @@ class SignalingClient:
             heard.clear()
             self.send(Ping(timestamp=time.time_ns() // 1_000_000))
             self.send(Ice(target_session=session))
+            if asyncio.get_running_loop().time() >= self._stale_at:
+                self._configure()
             async with asyncio.timeout(SILENCE - KEEPALIVE):
                 await heard.wait()
             await asyncio.sleep(KEEPALIVE)
 
+    def _configure(self) -> None:
+        """Tell the server who listens here, and what they want to be told."""
+        all_of = [listener.requirements for listener in self._listeners]
+        requirements = Requirements(
+            role=tuple(dict.fromkeys(role for one in all_of for role in one.role)),
+            tell=tuple(dict.fromkeys(what for one in all_of for what in one.tell)),
+            name=next((one.name for one in all_of if one.name), ""),
+        )
+        self.send(Configure(requirements=requirements))
+
+    def _take_ice_servers(self, message: Connected | Configured) -> None:
+        if message.ice_servers is not None:
+            self.ice_servers = message.ice_servers
+            ttl = message.ice_servers_ttl
+            lasts = REFRESH_AT * ttl if isinstance(ttl, int | float) else float("inf")
+            self._stale_at = asyncio.get_running_loop().time() + lasts
+
     def _dispatch(self, message: AnyMessage) -> None:
-        if isinstance(message, Error):
-            logger.info("signaling server: %s", message.error)
+        match message:
+            case Error(error_code="rate_limited", error=text):
+                logger.warning("signaling server: %s", text)
+                self._hold_back()
+            case Error(error=text):
+                logger.info("signaling server: %s", text)
+            case Draining(seconds=seconds):
+                logger.info("signaling server: it ends in %s s", seconds)
+            case _:
+                pass
         listeners = list(self._listeners)
         try:
-            if not any(listener.received(message) for listener in listeners):
+            if not isinstance(message, Relayed):
+                for listener in listeners:
+                    listener.received(message)
+            elif not any(listener.received(message) for listener in listeners):
                 any(listener.unclaimed(message) for listener in listeners)
         except Exception:
             logger.exception("a %s could not be handled", type(message).__name__)
+
+    def _hold_back(self) -> None:
+        """Send nothing for a while, longer each time that the server says so again soon after."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._resume_at:
+            again = now < self._resume_at + LONGEST_PAUSE
+            self._pause = min(2 * self._pause, LONGEST_PAUSE) if again else FIRST_PAUSE
+            self._resume_at = now + self._pause
 
     def _decode(self, data: str | bytes) -> AnyMessage | None:
         try:

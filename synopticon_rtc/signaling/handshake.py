@@ -10,29 +10,36 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from synopticon_rtc.signaling.messages import (
     Answer,
     AnyMessage,
+    BroadcasterAvailable,
+    BroadcasterGone,
+    Broadcasters,
     Candidate,
     Discovery,
     Error,
     Ice,
     Offer,
+    PeerLeft,
     Relayed,
     RequestOffer,
+    Requirements,
     Seek,
     SessionDescription,
 )
 
 State = Literal["seeking", "connecting", "connected", "interrupted", "closed"]
+Role = Literal["broadcast", "receive"]
 
 REPEAT_AFTER = 1.0  # seconds without a reaction after which an offer or an answer is sent once more
 GIVE_UP_AFTER = 5.0  # seconds without an answer after which an offer is given up
 CONNECT_WITHIN = 15.0  # seconds from the answer to a connection, relays and slow networks included
 CROSSED_WITHIN = 1.0  # the same, where an answer of ours may have met another offer than its own
 SEEK_INTERVALS = (0.5, 1.0, 2.0)  # seconds between discoveries; the last goes on
+SLOW_SEEK = 5.0  # the same, where the server tells of broadcasters, and only pages come without being told of
 BATCH_WITHIN = 0.01  # seconds in which candidates are collected to be sent together
 EARLY_SESSIONS = 16  # strangers whose candidates are kept until their offer comes
 EARLY_CANDIDATES = 32  # candidates kept for each of them
@@ -96,7 +103,22 @@ class Notify:
     reason: str
 
 
-Action = Send | CreateOffer | CreateAnswer | ApplyAnswer | AddCandidate | Close | Notify
+@dataclass(frozen=True, slots=True)
+class Check:
+    """See at once whether the peer is still there, and if not, say so by ``lost``."""
+
+    link: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """Tell the application that the server does not let it take part."""
+
+    reason: str
+
+
+Action = Send | CreateOffer | CreateAnswer | ApplyAnswer | AddCandidate | Close | Notify | Check | Fail
 
 
 @dataclass(slots=True)
@@ -108,6 +130,7 @@ class Link:
     name: str
     takes_bye: bool
     takes_more: bool
+    reachable: bool = True  # by signaling: nothing is sent to a session that ended
     phase: Literal["describing", "described", "connecting", "connected"] = "describing"
     connect_within: float = CONNECT_WITHIN
     deadline: float = float("inf")
@@ -121,13 +144,24 @@ class Link:
 class Handshake(ABC):
     """What both roles share: links, candidates, deadlines.
 
+    Attributes:
+        role: What we are.
+        other: What the peers are.
+        tell: What we want the server to tell us, where it can.
+        requirements: What the server is told of it.
+
     Args:
         name: A name for people, sent along with descriptions.
         accept: The formats that this peer can read, by kind (see :class:`~synopticon_rtc.signaling.messages.Relayed`).
         timestamp: Gives the ``timestamp`` that messages carry, ms since the epoch.
     """
 
+    role: ClassVar[Role]
+    other: ClassVar[str]
+    tell: ClassVar[tuple[str, ...]] = ("peers", "errors", "ice")
+
     def __init__(self, *, name: str, accept: dict[str, list[str]], timestamp: Callable[[], int]) -> None:
+        self.requirements = Requirements(role=(self.role,), tell=self.tell, name=name)
         self.name = name
         self.accept = accept
         self.session: str | None = None
@@ -173,7 +207,8 @@ class Handshake(ABC):
     def gathered(self, link: int, candidate: Candidate | None, now: float) -> list[Action]:
         """A local candidate that the description does not hold is there."""
         known = self.links.get(link)
-        if known is None or candidate is None:  # some pages throw on an end of candidates, and none needs it
+        # Some pages throw on an end of candidates, and none needs it.
+        if known is None or candidate is None or not known.reachable:
             return []
         known.unsent.append(candidate)
         if known.description is not None:
@@ -221,17 +256,40 @@ class Handshake(ABC):
     def _drop(self, link: Link, reason: str, now: float) -> list[Action]:
         """End a link that the other side did not end on purpose."""
 
+    def _told(self, message: AnyMessage, now: float) -> list[Action]:
+        """Take what servers tell both roles, if they are asked to."""
+        match message:
+            case PeerLeft(session=session, reason=reason):
+                return self._left(session, f"the {self.other} left signaling: {reason}", now)
+            case Error(error_code="target_not_found", target_session=str() as session):
+                return self._left(session, f"the {self.other} is not there any more", now)
+            case Error(error_code="not_allowed", target_session=str() as session, error=text) if session:
+                return self._left(session, f"not allowed by the signaling server: {text}", now)
+            case Error(error_code="not_allowed", role=role, error=text) if role in (None, self.role):
+                return [Fail(f"not allowed by the signaling server: {text}")]
+            case _:
+                return []
+
+    def _left(self, session: str, reason: str, now: float) -> list[Action]:
+        """Signaling reaches a session no more: media may play on, but nothing new comes about."""
+        link = self.link_with(session)
+        if link is None or not link.reachable:
+            return []
+        link.reachable = False
+        if link.phase == "connected":
+            return [Check(link.id, f"{reason}, and does not answer")]
+        return self._drop(link, reason, now)
+
     def _overdue(self, link: Link) -> str:
         if link.phase == "connecting":
             return f"no connection within {link.connect_within:g} s of the answer"
         return f"no answer within {GIVE_UP_AFTER:g} s"
 
     def _open(self, message: Relayed) -> Link:
-        name = message.name if isinstance(message.name, str) else ""
         link = Link(
             id=next(self._ids),
             session=message.source_session,
-            name=name,
+            name=_name(message.name),
             takes_bye=message.accepts("control", "control/1"),
             takes_more=message.accepts("ice", "more"),
         )
@@ -241,7 +299,7 @@ class Handshake(ABC):
     def _end(self, link: Link, reason: str, *, bye: bool) -> list[Action]:
         del self.links[link.id]
         actions: list[Action] = []
-        if bye and link.takes_bye and self.session is not None:
+        if bye and link.takes_bye and link.reachable and self.session is not None:
             actions.append(self._to(link, Ice(bye=reason)))
         return [*actions, Close(link.id, reason), Notify("closed", link.session, reason)]
 
@@ -279,6 +337,10 @@ class Handshake(ABC):
         return Send(type(message)(**fields))
 
 
+def _name(name: object) -> str:
+    return name if isinstance(name, str) else ""
+
+
 def _candidates(message: Ice) -> list[Candidate | None]:
     """Give the candidates of a message; None, an empty one too, is the end of them."""
     return [
@@ -288,6 +350,9 @@ def _candidates(message: Ice) -> list[Candidate | None]:
 
 class BroadcasterHandshake(Handshake):
     """Answers discoveries with offers, one link for each session."""
+
+    role = "broadcast"
+    other = "receiver"
 
     def received(self, message: AnyMessage, now: float) -> list[Action]:
         """Take a message from the server; none back means that it was not for us."""
@@ -307,7 +372,7 @@ class BroadcasterHandshake(Handshake):
             case Ice():
                 return self._added(message) or []
             case _:
-                return []
+                return self._told(message, now)
 
     def described(self, link: int, sdp: str, now: float) -> list[Action]:
         """The offer that was asked for is there."""
@@ -350,7 +415,15 @@ class ReceiverHandshake(Handshake):
         name: As for :class:`Handshake`.
         accept: As for :class:`Handshake`.
         timestamp: As for :class:`Handshake`.
+
+    Attributes:
+        heard: The sessions that answered or that the server told of, wanted or not, and their names.
+        refusal: Why the server did not pass on the last discovery, if it said so.
     """
+
+    role = "receive"
+    other = "broadcaster"
+    tell = (*Handshake.tell, "broadcasters")
 
     def __init__(
         self,
@@ -363,6 +436,7 @@ class ReceiverHandshake(Handshake):
     ) -> None:
         super().__init__(name=name, accept=accept, timestamp=timestamp)
         self.heard: dict[str, str] = {}
+        self.refusal = ""
         self._want = want
         self._taken = taken
         self._seek_known = True
@@ -370,6 +444,8 @@ class ReceiverHandshake(Handshake):
         self._seek_at = float("inf")
         self._paced_until = float("-inf")
         self._early: dict[str, list[Candidate | None]] = {}
+        self._session_wanted = want if want and want.startswith("ws_") else None  # a session can be asked alone
+        self._present: dict[str, str] | None = None  # the broadcasters that the server tells of, None if it does not
 
     @property
     def link(self) -> Link | None:
@@ -385,6 +461,8 @@ class ReceiverHandshake(Handshake):
         self._seek_known = True  # another server may know it
         self._paced_until = now
         self._early.clear()
+        self._present = None  # another server may not tell, and another room has others
+        self.refusal = ""
         actions = super().opened(session, now)
         if self.link is None and not any(isinstance(action, Notify) for action in actions):
             actions += self._seek_again("looking for a broadcaster", now)
@@ -407,7 +485,7 @@ class ReceiverHandshake(Handshake):
                 self._seek_known = False
                 return []
             case _:
-                return []
+                return self._told(message, now)
 
     def unclaimed(self, message: AnyMessage) -> list[Action]:
         """Let a broadcaster go that nobody wants, so that it need not wait in vain."""
@@ -444,9 +522,8 @@ class ReceiverHandshake(Handshake):
         session = message.source_session
         if not session or message.sdp.type != "offer":
             return []
-        name = message.name if isinstance(message.name, str) else ""
-        if len(self.heard) < EARLY_SESSIONS:
-            self.heard[session] = name
+        name = _name(message.name)
+        self._hear(session, name)
         actions: list[Action] = []
         connect_within = CONNECT_WITHIN
         link = self.link
@@ -456,7 +533,7 @@ class ReceiverHandshake(Handshake):
             if link.phase == "connecting":  # a page takes the answer on its way for one to the new offer, and is stuck
                 connect_within = CROSSED_WITHIN
             actions += self._end(link, "the broadcaster offered anew", bye=False)
-        elif link is not None or session in self._taken() or self._want not in (None, session, name):
+        elif link is not None or session in self._taken() or not self._wants(session, name):
             return []
         link = self._open(message)
         link.offer = message.sdp.sdp
@@ -487,19 +564,83 @@ class ReceiverHandshake(Handshake):
         self._seek_at = self._paced_until  # what fails at once would otherwise be asked for in a loop
         return actions
 
+    def _told(self, message: AnyMessage, now: float) -> list[Action]:
+        """Take what servers tell receivers, if they are asked to."""
+        match message:
+            case Broadcasters(broadcasters=present):
+                return self._met({one.session: _name(one.name) for one in present}, now)
+            case BroadcasterAvailable(session=session, name=name):
+                return self._met((self._present or {}) | {session: _name(name)}, now)
+            case BroadcasterGone(session=session):
+                (self._present or {}).pop(session, None)
+                return []
+            case Error(error_code="rate_limited", error=text):
+                return self._refused(text, now)
+            case Error(error_code="target_not_found" | "not_allowed", target_session=str() as session, error=text) if (
+                self.link is None and session == self._session_wanted
+            ):
+                return self._refused(text, now)
+            case _:
+                return super()._told(message, now)
+
+    def _hear(self, session: str, name: str) -> None:
+        if len(self.heard) < EARLY_SESSIONS:
+            self.heard[session] = name
+
+    def _wants(self, session: str, name: str) -> bool:
+        # A server may know a broadcaster by another name than it calls itself: its token's.
+        return self._want in (None, session, name, (self._present or {}).get(session))
+
+    def _met(self, present: dict[str, str], now: float) -> list[Action]:
+        """The server tells who broadcasts: those that are new are asked at once."""
+        known, self._present = self._present, present
+        for session, name in present.items():
+            self._hear(session, name)
+        if self.link is not None or self._seek_at == float("inf"):
+            return []
+        if known is None and self._want == self._session_wanted:
+            return []  # all, or the one session that is meant, were asked a moment ago
+        new = [session for session in self._wanted() if (known or {}).get(session) != present[session]]
+        if new:
+            self._seeks, self._seek_at = 0, now + SEEK_INTERVALS[0]
+        return [action for session in new for action in self._ask(session)]
+
+    def _wanted(self) -> list[str]:
+        """Sessions that the server tells of and that we want."""
+        others = self._taken() | {self.session}
+        present = (self._present or {}).items()
+        return [session for session, name in present if session not in others and self._wants(session, name)]
+
+    def _refused(self, reason: str, now: float) -> list[Action]:
+        """The server did not pass a discovery on: ask again later, and say why."""
+        if self.link is not None or self._seek_at == float("inf"):
+            return []
+        self._seek_at = self._paced_until = now + SLOW_SEEK
+        if reason == self.refusal:
+            return []
+        self.refusal = reason
+        return [Notify("seeking", "", f"the signaling server: {reason}")]
+
     def _seek_again(self, reason: str, now: float) -> list[Action]:
         self._seeks = 0
         return [Notify("seeking", "", reason), *self._seek(now)]
 
     def _seek(self, now: float) -> list[Action]:
-        self._seek_at = self._paced_until = now + SEEK_INTERVALS[min(self._seeks, len(SEEK_INTERVALS) - 1)]
+        interval = SEEK_INTERVALS[min(self._seeks, len(SEEK_INTERVALS) - 1)]
+        if self._present is not None and not self._wanted():
+            interval = SLOW_SEEK
+        self._seek_at = self._paced_until = now + interval
         self._seeks += 1
+        whom: list[str | None] = [self._session_wanted]
+        if self._want != self._session_wanted:  # a name must be asked of all, unless the server tells whose it is
+            whom = [*self._wanted()] or whom
+        return [action for session in whom for action in self._ask(session)]
+
+    def _ask(self, session: str | None) -> list[Action]:
         if self.session is None:
             return []
-        # A session can be asked alone; a name must be asked of all.
-        session = self._want if self._want and self._want.startswith("ws_") else None
-        unwanted = sorted(self._taken()) or None
-        discoveries: list[Discovery] = [RequestOffer(want=self._want, unwanted=unwanted)]
+        want, unwanted = session or self._want, sorted(self._taken()) or None
+        discoveries: list[Discovery] = [RequestOffer(want=want, unwanted=unwanted)]
         if self._seek_known:
-            discoveries.insert(0, Seek(want=self._want, unwanted=unwanted))
+            discoveries.insert(0, Seek(want=want, unwanted=unwanted))
         return [self._send(discovery, session) for discovery in discoveries]

@@ -10,7 +10,6 @@ import msgspec
 
 from synopticon_rtc.errors import InvalidMessage
 
-JSON = dict[str, Any]
 RELAYED = frozenset({"webrtc_seek_broadcaster", "request_offer", "webrtc_offer", "webrtc_answer", "webrtc_ice"})
 
 
@@ -104,22 +103,82 @@ class Ice(Relayed, frozen=True, tag="webrtc_ice"):
 
 
 class Connected(Message, frozen=True, kw_only=True, tag="connected"):
-    """The server's welcome; ``ice_servers`` holds objects like W3C's RTCIceServer (WebRTC 4.2.2), if it names any."""
+    """The server's welcome.
+
+    ``ice_servers`` holds objects like W3C's RTCIceServer (WebRTC 4.2.2), if it names any; their credentials hold for
+    ``ice_servers_ttl`` seconds.
+    """
 
     session_id: str
     ice_servers: Any = None
+    ice_servers_ttl: Any = None
+
+
+class Requirements(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Who a client is, and what it wants to be told; servers that do not know these keys ignore them.
+
+    ``role`` holds "broadcast", "receive" or both. ``tell`` may hold "peers" (:class:`PeerLeft`, :class:`Draining`),
+    "errors" (:class:`Error` with codes), "broadcasters" (their list, and news of them) and "ice" (ICE servers with
+    fresh credentials).
+    """
+
+    role: tuple[str, ...]
+    tell: tuple[str, ...]
+    name: str = ""
 
 
 class Configure(Message, frozen=True, kw_only=True, tag="configure"):
-    """Ask the server to confirm the session."""
+    """Ask the server to confirm the session, and say who is there."""
 
-    requirements: JSON
+    requirements: Requirements
 
 
 class Configured(Message, frozen=True, kw_only=True, tag="configured"):
-    """The answer to :class:`Configure`."""
+    """The answer to :class:`Configure`; ``tells`` is what of ``tell`` the server will tell."""
 
     session_id: str
+    tells: Any = None
+    ice_servers: Any = None
+    ice_servers_ttl: Any = None
+
+
+class PeerLeft(Message, frozen=True, kw_only=True, tag="peer_left"):
+    """A session that exchanged messages with ours has ended; its media may play on."""
+
+    session: str
+    reason: Any = "it did not say why"
+
+
+class Present(msgspec.Struct, frozen=True):
+    """A broadcaster in the room."""
+
+    session: str
+    name: Any = None
+
+
+class Broadcasters(Message, frozen=True, kw_only=True, tag="broadcasters"):
+    """All broadcasters of the room that ours may connect to; those that did not say that they are one are missing."""
+
+    broadcasters: list[Present]
+
+
+class BroadcasterAvailable(Message, frozen=True, kw_only=True, tag="broadcaster_available"):
+    """One more broadcaster is in the room, or one has changed its name."""
+
+    session: str
+    name: Any = None
+
+
+class BroadcasterGone(Message, frozen=True, kw_only=True, tag="broadcaster_gone"):
+    """A broadcaster of the room is none any more."""
+
+    session: str
+
+
+class Draining(Message, frozen=True, tag="draining"):
+    """The server takes no new sessions, and ends this one in so many ``seconds``."""
+
+    seconds: Any = None
 
 
 class Ping(Message, frozen=True, tag="ping"):
@@ -140,14 +199,21 @@ class Status(Message, frozen=True, tag="status"):
 
 
 class Error(Message, frozen=True, tag="error"):
-    """The server did not take a message."""
+    """The server did not take a message.
+
+    To those that ask for it, ``error_code`` says why: "target_not_found", "not_allowed" or "rate_limited"; and
+    ``target_session`` for whom the message was, or ``role`` which of the roles that the client configured is meant.
+    """
 
     error: str = ""
     error_code: Any = None
+    target_session: Any = None
+    role: Any = None
 
 
 AnyRelayed = Seek | RequestOffer | Offer | Answer | Ice
-AnyMessage = AnyRelayed | Connected | Configure | Configured | Ping | Pong | Status | Error
+News = PeerLeft | Broadcasters | BroadcasterAvailable | BroadcasterGone | Draining
+AnyMessage = AnyRelayed | News | Connected | Configure | Configured | Ping | Pong | Status | Error
 _decoder: msgspec.json.Decoder[AnyMessage] = msgspec.json.Decoder(AnyMessage)
 
 

@@ -1,146 +1,39 @@
-"""The embedded signaling server: sessions that pass each other messages, and the viewer over HTTP on the same port."""
+"""The signaling server: sessions that pass each other messages, and the viewer over HTTP on the same port."""
 
 import asyncio
-import contextlib
 import errno
 import logging
-import secrets
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+import socket
+import ssl
+from collections.abc import Callable, Collection, Mapping, Sequence
+from http import HTTPStatus
 from types import TracebackType
-from typing import Any, Self, cast
-from weakref import WeakSet
+from typing import Any, Protocol, Self, cast
 
-import msgspec
-from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.exceptions import ConnectionClosed
-from websockets.frames import Close, CloseCode, Frame, Opcode
-from websockets.http11 import Request, Response
-from websockets.protocol import State
-from websockets.server import ServerProtocol
+import aiofastnet
+from picows import WSUpgradeRequest
+from websockets.frames import CloseCode
 
 from synopticon_rtc.errors import PortInUse, SignalingError
-from synopticon_rtc.signaling.messages import RELAYED
+from synopticon_rtc.signaling.access import CanConnect, roles_meet
+from synopticon_rtc.signaling.backplane import Backplane
+from synopticon_rtc.signaling.connection import Connection, Listener
+from synopticon_rtc.signaling.gate import Gate, Refused
+from synopticon_rtc.signaling.http import Proxies, Request, Response, is_loopback, refuse
+from synopticon_rtc.signaling.hub import Hub, write_address
+from synopticon_rtc.signaling.ice import TurnServers
+from synopticon_rtc.signaling.limits import Limits
+from synopticon_rtc.signaling.operations import Operations
+from synopticon_rtc.signaling.session import Session
 from synopticon_rtc.signaling.site import WEB, Site
+from synopticon_rtc.signaling.tokens import TokenKeys
 
 PATH = "/ws"
-SERVER_VERSION = "2.0.0"
-CAPABILITIES = ["webrtc"]
 WILDCARDS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # told from, not bound to
+WINDOW = 2**18  # bytes that a client may be ahead of the server; picows takes all that are there at once
+BACKLOG = 1024  # connections that come within one turn of the loop
 
 log = logging.getLogger(__name__)
-# websockets tells every handshake and frame; our own line a session says what matters.
-_library_log = logging.getLogger(f"{__name__}.websockets")
-_library_log.setLevel(logging.WARNING)
-
-# Values stay as they came, byte for byte. Keys are decoded and the last of several wins: one spelling of each remains.
-_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_type_decoder = msgspec.json.Decoder(str)
-_target_decoder = msgspec.json.Decoder(str | float | bool | None)
-_NULL = msgspec.Raw(b"null")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a session may do, and how long the server waits.
-
-    Attributes:
-        sessions: Sessions at once; one more is closed with 1013.
-        message_bytes: Size of a message; a larger one closes its session with 1009.
-        errors: The error of a session that closes it with 1011.
-        idle: Seconds without a message until a session is closed with 1000, at most a quarter more.
-        buffered_bytes: What a slow reader may owe; it is closed with 1008 by the next message for it.
-        close: Seconds that a client has to answer a close, before its connection is cut.
-    """
-
-    sessions: int = 100
-    message_bytes: int = 16 * 2**20
-    errors: int = 10
-    idle: float = 30.0
-    buffered_bytes: int = 4 * 2**20
-    close: float = 1.0
-
-
-class Session:
-    """One client, from its welcome to its end.
-
-    Attributes:
-        id: What other clients know it by.
-        address: Its end of the connection, ``host:port``.
-        opened: When it came, on the monotonic clock (s).
-        heard: When its last message came, on the same clock.
-        messages: Messages that came from it.
-        errors: How many of them the server did not take.
-        reason: Close code and reason; empty while it is open.
-    """
-
-    def __init__(self, connection: ServerConnection, limits: Limits) -> None:
-        self.id = f"ws_{_now()}_{secrets.token_hex(8)}"
-        self.address = _remote_address(connection)
-        self.opened = self.heard = time.monotonic()
-        self.messages = 0
-        self.errors = 0
-        self.reason = ""
-        self._connection = connection
-        self._limits = limits
-        self._raw_id = msgspec.Raw(msgspec.json.encode(self.id))
-        self._deadline: asyncio.Timeout | None = None
-        self._ending: tuple[int, str] | None = None
-
-    @property
-    def age(self) -> float:
-        """Seconds since it came."""
-        return time.monotonic() - self.opened
-
-    def sign(self, message: dict[str, msgspec.Raw]) -> bytes:
-        """Write a relayed message with this session as its source, whatever the client wrote there."""
-        message["sourceSession"] = self._raw_id
-        return _frame(message)
-
-    def send(self, frame: bytes) -> None:
-        """Write without waiting, so that no reader holds up another; whoever reads too slowly is let go."""
-        transport = self._connection.transport
-        if self._connection.state is not State.OPEN or transport.is_closing():
-            return
-        if transport.get_write_buffer_size() > self._limits.buffered_bytes:
-            self.end(CloseCode.POLICY_VIOLATION, "Too slow")
-        else:
-            transport.write(frame)
-
-    def end(self, code: int, reason: str) -> None:
-        """Close the session, from wherever it is noticed that it must end."""
-        if self._ending is None:
-            self._ending = code, reason
-            if self._deadline:
-                self._deadline.reschedule(0)
-
-    async def run(self, handle: Callable[[str | bytes], None]) -> None:
-        """Hand over each message in turn until either side ends the session, and close it."""
-        with contextlib.suppress(ConnectionClosed, TimeoutError):
-            async with asyncio.timeout(0 if self._ending else None) as self._deadline:
-                while not self._ending:
-                    data = await self._connection.recv()
-                    self.heard = time.monotonic()
-                    self.messages += 1
-                    handle(data)
-                    # Messages of one segment are all there at once, and recv yields to nobody then.
-                    if self.messages % 16 == 0:
-                        await asyncio.sleep(0)
-        if self._ending:
-            try:
-                async with asyncio.timeout(self._limits.close):
-                    await self._connection.close(*self._ending)
-            except TimeoutError:
-                self._connection.transport.abort()
-                await self._connection.wait_closed()
-
-
-class _Connection(ServerConnection):
-    async def close(self, code: CloseCode | int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
-        # websockets 17 aborts a lost transport here, on which asyncio fails where the client had left data unread.
-        if not self.connection_lost_waiter.done():
-            await super().close(code, reason)
 
 
 class SignalingServer:
@@ -152,22 +45,32 @@ class SignalingServer:
             print(server.url, server.viewer)
             await server.serve_forever()
 
+    Where others than this machine can reach it, it wants TLS, or a proxy in front that has it, and tokens.
+
     Args:
         host: Address or name to listen on.
         port: TCP port; 0 takes a free one.
         limits: What sessions may do.
         on_session: Called with each session when it is open, and again when it is closed (it then has a ``reason``).
+        tokens: What clients' tokens are checked with; None lets in clients without.
+        can_connect: Asked whether one session may connect to another, for the first message of a pair and for each
+            discovery; by default roles decide.
+        origins: Pages that may connect, beside those of the server's own origin: ``https://example.org``, ``*`` for
+            all, ``null`` for files.
+        tls: Certificate and key.
+        proxies: Addresses of reverse proxies, whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` are believed.
+        ice_servers: STUN and TURN servers to name to clients.
+        backplane: What joins this server with others; None leaves it alone.
+        metrics_public: Whether everybody may read ``/metrics``, and not this machine alone.
+        insecure: Do without TLS and tokens where others can reach the server.
 
     Attributes:
         host: As asked for.
         port: The real port, once it listens.
-        sessions: The open sessions, by id.
-        total_sessions: All sessions so far.
-        relayed: Messages passed on so far.
 
     Raises:
         PortInUse: On entering, something else listens there.
-        SignalingError: On entering, the server cannot listen there for another reason.
+        SignalingError: On entering, the server cannot listen there for another reason, or would be insecure there.
     """
 
     def __init__(
@@ -177,53 +80,80 @@ class SignalingServer:
         *,
         limits: Limits | None = None,
         on_session: Callable[[Session], object] | None = None,
+        tokens: TokenKeys | None = None,
+        can_connect: CanConnect = roles_meet,
+        origins: Collection[str] = (),
+        tls: ssl.SSLContext | None = None,
+        proxies: Sequence[str] = (),
+        ice_servers: TurnServers | None = None,
+        backplane: Backplane | None = None,
+        metrics_public: bool = False,
+        insecure: bool = False,
     ) -> None:
         self.host = host
         self.port = port
         self.limits = limits or Limits()
-        self.sessions: dict[str, Session] = {}
-        self.total_sessions = 0
-        self.relayed = 0
-        self._on_session = on_session or (lambda _: None)
+        self._insecure = insecure
+        self._tls = tls
+        self._proxies = Proxies(proxies)
+        self._gate = Gate(tokens, origins, loopback=is_loopback(host) and not proxies)
         self._site = Site(WEB)
-        self._started = time.monotonic()
-        self._connections: WeakSet[ServerConnection] = WeakSet()
-        self._server: Server
+        self._hub = Hub(self.limits, can_connect, ice_servers, backplane, on_session or (lambda _: None))
+        self._operations = Operations(self._hub, public=metrics_public)
+        self._server: _Server
         self._watch: asyncio.Task[None]
+
+    @property
+    def sessions(self) -> Mapping[str, Session]:
+        """The open sessions, by id."""
+        return self._hub.sessions
 
     @property
     def url(self) -> str:
         """The address of the signaling, as clients on this machine reach it."""
-        return f"ws://{_address(WILDCARDS.get(self.host, self.host), self.port)}{PATH}"
+        return f"{'wss' if self._tls else 'ws'}://{write_address(WILDCARDS.get(self.host, self.host), self.port)}{PATH}"
 
     @property
     def viewer(self) -> str:
         """The address of the viewer page, as browsers on this machine reach it."""
-        return f"http://{_address(WILDCARDS.get(self.host, self.host), self.port)}/"
+        return f"{'https' if self._tls else 'http'}://{write_address(WILDCARDS.get(self.host, self.host), self.port)}/"
 
     @property
     def uptime(self) -> float:
         """Seconds since the server was made."""
-        return time.monotonic() - self._started
+        return self._hub.uptime
+
+    @property
+    def total_sessions(self) -> int:
+        """All sessions so far."""
+        return self._hub.counts.sessions
+
+    @property
+    def relayed(self) -> int:
+        """Messages passed on so far."""
+        return self._hub.counts.relayed
 
     async def __aenter__(self) -> Self:
+        where = write_address(self.host, self.port)
+        self._refuse_to_be_insecure(where)
+        await self._hub.cluster.__aenter__()
         try:
-            self._server = await serve(
-                self._serve_session,
+            server = await aiofastnet.create_server(
+                asyncio.get_running_loop(),
+                lambda: Connection(self._answer, self.limits),
                 self.host,
                 self.port,
-                process_request=self._serve_page,
-                compression=None,
-                ping_interval=None,  # the idle clock also closes those that answer pings and say nothing
-                max_size=self.limits.message_bytes,
-                logger=_library_log,
-                create_connection=cast("type[ServerConnection]", self._connect),
+                ssl=self._tls,
+                backlog=BACKLOG,
             )
         except (OSError, OverflowError, UnicodeError) as error:
-            where = _address(self.host, self.port)
+            await self._hub.cluster.__aexit__(None, None, None)
             if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
                 raise PortInUse(f"{where} is in use: stop what listens there, or choose another port") from error
             raise SignalingError(f"cannot listen on {where}: {error}; choose another host or port") from error
+        self._server = cast("_Server", server)
+        for listening in self._server.sockets:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, WINDOW)
         self.port = self._server.sockets[0].getsockname()[1]
         self._watch = asyncio.create_task(self._end_idle_sessions())
         return self
@@ -233,162 +163,82 @@ class SignalingServer:
     ) -> None:
         self._watch.cancel()
         self._server.close()
+        self._hub.end_all(CloseCode.GOING_AWAY, "")
         try:
             async with asyncio.timeout(self.limits.close):
                 await self._server.wait_closed()
         except TimeoutError:
             # Clients that do not answer the close, and browsers' spare connections that never asked for anything.
-            for connection in self._connections:
-                connection.transport.abort()
+            self._server.abort_clients()
             await self._server.wait_closed()
+        await self._hub.close()
+        await self._hub.cluster.__aexit__(exc_type, exc, traceback)
 
     async def serve_forever(self) -> None:
         """Serve until cancelled."""
         await self._server.wait_closed()
 
-    def _connect(self, protocol: ServerProtocol, server: Server, **options: Any) -> ServerConnection:  # noqa: ANN401  # websockets' own options
-        connection = _Connection(protocol, server, **options)
-        self._connections.add(connection)
-        return connection
+    async def drain(self, seconds: float) -> None:
+        """Take no new sessions, and close the open ones with 1012 after so many seconds."""
+        log.info("draining: %d sessions have %g s", len(self.sessions), seconds)
+        await self._hub.drain(seconds)
 
-    def _serve_page(self, _connection: ServerConnection, request: Request) -> Response | None:
-        return None if request.path.partition("?")[0] == PATH else self._site.respond(request)
-
-    async def _serve_session(self, connection: ServerConnection) -> None:
-        if len(self.sessions) >= self.limits.sessions:
-            log.warning("session from %s refused: %d are open", _remote_address(connection), len(self.sessions))
-            await connection.close(CloseCode.TRY_AGAIN_LATER, "Server overloaded")
+    def _refuse_to_be_insecure(self, where: str) -> None:
+        if self._insecure or is_loopback(self.host):
             return
-        session = Session(connection, self.limits)
-        self.sessions[session.id] = session
-        self.total_sessions += 1
-        log.info("session %s from %s opened", session.id, session.address)
+        missing = {
+            "TLS (or a proxy that has it)": self._tls or self._proxies,
+            "tokens": self._gate.keys,
+        }
+        if lacking := " and ".join(what for what, there in missing.items() if not there):
+            raise SignalingError(
+                f"cannot listen on {where} without {lacking}, as others than this machine can reach it there: "
+                "set them up, listen on 127.0.0.1, or ask for an insecure server"
+            )
+
+    def _answer(self, upgrade: WSUpgradeRequest, transport: asyncio.Transport) -> Listener | Response:
+        # None when the client was gone before it was asked for.
+        host, port = (transport.get_extra_info("peername") or ("unknown", 0))[:2]
+        request = self._proxies.read(upgrade, host, secure=self._tls is not None)
         try:
-            session.send(
-                _message(
-                    "connected",
-                    sessionId=session.id,
-                    capabilities=CAPABILITIES,
-                    serverVersion=SERVER_VERSION,
-                    timestamp=_now(),
-                )
-            )
-            self._on_session(session)
-            await session.run(lambda data: self._handle(session, data))
-        finally:
-            del self.sessions[session.id]
-            session.reason = str(
-                Close(connection.close_code or CloseCode.INTERNAL_ERROR, connection.close_reason or "")
-            )
+            if request.path == PATH:
+                return self._open(request, port if request.address == host else None)
+        except Refused as refused:
+            self._hub.counts.refused[refused.code] += 1
+            fields = {"address": request.address, "code": refused.code}
             log.info(
-                "session %s from %s closed after %.1f s: %s", session.id, session.address, session.age, session.reason
+                "request from %s refused: %s",
+                request.address,
+                refused.code,
+                extra={"event": "request_refused", "fields": fields},
             )
-            self._on_session(session)
+            return refuse(refused.status, refused.code, refused.message)
+        return self._operations.respond(request) or self._site.respond(request)
+
+    def _open(self, request: Request, port: int | None) -> Listener | Response:
+        if self._hub.draining:
+            raise Refused(
+                HTTPStatus.SERVICE_UNAVAILABLE, "draining", "The server is about to stop: try another, or later"
+            )
+        claims = self._gate.admit(request)
+        # Only now, as pages cannot read why an upgrade is turned down, and ask for it without one.
+        if request.headers.get("Upgrade", "").lower() != "websocket":
+            return refuse(
+                HTTPStatus.UPGRADE_REQUIRED, "upgrade_required", "A WebSocket opens here", {"Upgrade": "websocket"}
+            )
+        return self._hub.admit(claims, request.address, port)
 
     async def _end_idle_sessions(self) -> None:
         while True:
-            await asyncio.sleep(self.limits.idle / 4)
-            oldest = time.monotonic() - self.limits.idle
-            for session in self.sessions.values():
-                if session.heard < oldest:
-                    session.end(CloseCode.NORMAL_CLOSURE, "Session timeout")
-
-    def _handle(self, session: Session, data: str | bytes) -> None:
-        try:
-            # Values are not looked into, and only text frames were checked to be UTF-8.
-            message = _decoder.decode(data if isinstance(data, str) else data.decode())
-            kind = _type_decoder.decode(message.get("type", _NULL))
-        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            self._refuse(session, f"Not a message: {error}")
-            return
-        match kind:
-            case _ if kind in RELAYED:
-                self._relay(session, message)
-            case "ping":
-                clock = {"clientTimestamp": message["timestamp"]} if "timestamp" in message else {}
-                session.send(_message("pong", sessionId=session.id, **clock, serverTimestamp=_now()))
-            case "configure":
-                requirements = {"requirements": message["requirements"]} if "requirements" in message else {}
-                session.send(_message("configured", sessionId=session.id, **requirements, timestamp=_now()))
-            case "status":
-                session.send(self._status(session))
-            case _:
-                self._refuse(session, f"Unknown message type: {kind[:100]}")
-
-    def _relay(self, session: Session, message: dict[str, msgspec.Raw]) -> None:
-        receivers = self._receivers(session, message.get("targetSession", _NULL))
-        if receivers:
-            self.relayed += 1
-            frame = session.sign(message)
-            for receiver in receivers:
-                receiver.send(frame)
-
-    def _receivers(self, session: Session, raw_target: msgspec.Raw) -> list[Session]:
-        try:
-            target = _target_decoder.decode(raw_target)
-        except msgspec.DecodeError:
-            return []  # neither a session id nor falsy: nobody
-        if not target:
-            return [other for other in self.sessions.values() if other is not session]
-        receiver = self.sessions.get(target) if isinstance(target, str) else None
-        return [receiver] if receiver else []
-
-    def _refuse(self, session: Session, error: str) -> None:
-        session.errors += 1
-        if session.errors == 1:
-            log.warning("message of session %s dropped: %r (told once)", session.id, error)
-        if session.errors >= self.limits.errors:
-            session.end(CloseCode.INTERNAL_ERROR, "Too many errors")
-        else:
-            session.send(
-                _message(
-                    "error",
-                    sessionId=session.id,
-                    error=error,
-                    errorCode="MESSAGE_HANDLING_ERROR",
-                    timestamp=_now(),
-                )
-            )
-
-    def _status(self, session: Session) -> bytes:
-        return _message(
-            "status",
-            sessionId=session.id,
-            server={
-                "uptime": round(self.uptime, 3),
-                "activeConnections": len(self.sessions),
-                "totalSessions": self.total_sessions,
-                "pipelines": [],
-            },
-            session={
-                "id": session.id,
-                "frameCount": 0,
-                "messageCount": session.messages,
-                "errors": session.errors,
-                "age": round(session.age, 3),
-            },
-            timestamp=_now(),
-        )
+            await asyncio.sleep(min(self.limits.idle, self.limits.first) / 4)
+            self._hub.end_idle()
 
 
-def _message(kind: str, /, **fields: object) -> bytes:
-    return _frame({"type": kind, **fields})
+class _Server(Protocol):
+    """What aiofastnet's servers have, and asyncio's from Python 3.13 on."""
 
-
-def _frame(message: object) -> bytes:
-    # Frames of a server are not masked, so that one serves all receivers (RFC 6455, 5.1).
-    return Frame(Opcode.TEXT, msgspec.json.encode(message)).serialize(mask=False)
-
-
-def _remote_address(connection: ServerConnection) -> str:
-    # None when the client was gone before it was asked for.
-    address: tuple[str, int] | None = connection.remote_address
-    return _address(address[0], address[1]) if address else "unknown"
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _now() -> int:
-    return int(time.time() * 1000)
+    @property
+    def sockets(self) -> Sequence[Any]: ...
+    def close(self) -> None: ...
+    def abort_clients(self) -> None: ...
+    async def wait_closed(self) -> None: ...

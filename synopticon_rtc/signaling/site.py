@@ -1,13 +1,10 @@
 """The viewer's files, over plain HTTP on the port of the signaling server."""
 
-import email.utils
 import hashlib
 from http import HTTPStatus
 from pathlib import Path
-from urllib.parse import unquote
 
-from websockets.datastructures import Headers
-from websockets.http11 import Request, Response
+from synopticon_rtc.signaling.http import Request, Response, respond
 
 WEB = Path(__file__).parent.parent / "web"
 
@@ -21,13 +18,6 @@ CONTENT_TYPES = {
     ".svg": "image/svg+xml",
     ".png": "image/png",
     ".wasm": "application/wasm",
-}
-SECURITY = {
-    "Content-Security-Policy": (
-        "default-src 'self'; connect-src 'self' ws: wss:; "
-        "img-src 'self' data: blob:; media-src 'self' blob: mediastream:"
-    ),
-    "X-Content-Type-Options": "nosniff",
 }
 
 
@@ -44,27 +34,13 @@ class Site:
             self._files["/"] = index
 
     def respond(self, request: Request) -> Response:
-        """Answer a GET or HEAD request (RFC 9110); ``no-cache`` with an ``ETag`` shows an upgrade at once."""
-        if request.method not in {"GET", "HEAD"}:
-            return _response(request, HTTPStatus.METHOD_NOT_ALLOWED, b"GET only\n", {"Allow": "GET, HEAD"})
-        file = self._files.get(unquote(request.path.partition("?")[0]))
+        """Answer a request (RFC 9110); ``no-cache`` with an ``ETag`` shows an upgrade at once."""
+        file = self._files.get(request.path)
         if file is None:
-            return _response(request, HTTPStatus.NOT_FOUND, b"Not found\n")
+            return respond(HTTPStatus.NOT_FOUND, b"Not found\n")
         content_type, body = file
         tag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
         headers = {"Cache-Control": "no-cache", "ETag": tag}
-        if tag in ", ".join(request.headers.get_all("If-None-Match")):
-            return _response(request, HTTPStatus.NOT_MODIFIED, b"", headers)
-        return _response(request, HTTPStatus.OK, body, {"Content-Type": content_type, **headers})
-
-
-def _response(request: Request, status: HTTPStatus, body: bytes, headers: dict[str, str] | None = None) -> Response:
-    fields = {
-        "Date": email.utils.formatdate(usegmt=True),
-        "Connection": "close",
-        "Content-Length": str(len(body)),
-        "Content-Type": "text/plain; charset=utf-8",
-        **SECURITY,
-        **(headers or {}),
-    }
-    return Response(status.value, status.phrase, Headers(fields), b"" if request.method == "HEAD" else body)
+        if tag in ", ".join(request.headers.getall("If-None-Match", [])):
+            return respond(HTTPStatus.NOT_MODIFIED, b"", headers)
+        return respond(HTTPStatus.OK, body, headers, content_type)

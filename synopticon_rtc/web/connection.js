@@ -8,6 +8,8 @@ const CONNECT_LIMIT = 15_000; // ms from the offer to a connection, relays and s
 const SILENCE_LIMIT = 2_400; // ms without a packet or message after which the broadcaster is gone
 const PING_INTERVAL = 1_000;
 const WATCH_INTERVAL = 250;
+const DOUBT_LIMIT = 600; // the same, once the broadcaster's signaling has ended
+const ON_ITS_WAY = 200; // ms in which may come what was sent before that
 
 export class Connection {
   #peer;
@@ -85,6 +87,18 @@ export class Connection {
     this.#peer.onconnectionstatechange = this.#peer.onicecandidate = null;
     this.#peer.ondatachannel = this.#peer.ontrack = null;
     this.#peer.close();
+  }
+
+  /** The broadcaster's signaling ended; see at once whether it is there. */
+  doubt() {
+    if (!this.up) {
+      this.#end("the broadcaster left");
+      return;
+    }
+    if (document.hidden) return; // frames are not seen there, and timers are late
+    const since = now() + ON_ITS_WAY;
+    this.#ping();
+    this.#timers.push(setTimeout(() => this.#heard < since && this.#end("the broadcaster left"), DOUBT_LIMIT));
   }
 
   /** A frame came to the screen. */

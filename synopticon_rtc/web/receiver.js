@@ -4,6 +4,7 @@ import { acceptsBye, Connection, displayName } from "./connection.js";
 import { Signaling } from "./signaling.js";
 
 const SEEK_INTERVALS = [500, 1_000, 2_000]; // ms; the last goes on
+const SLOW_SEEK = 5_000; // ms; goes on where the server tells of broadcasters, but for those that do not tell it
 const EARLY_CANDIDATES = 32;
 const ACCEPT = { faces: ["faces/1", "json"], control: ["control/1"] };
 
@@ -12,6 +13,7 @@ export class Receiver {
   #from;
   #on;
   #iceServers = [];
+  #present = null; // the names of the broadcasters that the server tells of, by session; null where it does not
   #seekKnown = true;
   #seeks = 0;
   #timer;
@@ -21,6 +23,9 @@ export class Receiver {
 
   /** The connection with the broadcaster, null while there is none. */
   connection = null;
+
+  /** Why the server does not let us in; null where it does. */
+  refusal = null;
 
   /**
    * @param {string} url of the signaling server
@@ -32,8 +37,10 @@ export class Receiver {
     this.#on = on;
     this.#signaling = new Signaling(url, {
       opened: (welcome) => this.#opened(welcome),
+      iceServers: (list) => (this.#iceServers = this.#usable(list)),
       received: (message) => this.#received(message),
       lost: (reason) => this.#lost(reason),
+      refused: (reason) => this.#refused(reason),
     });
   }
 
@@ -42,9 +49,10 @@ export class Receiver {
     return this.#signaling.session;
   }
 
-  /** "seeking", "connecting", "connected", "interrupted" or "unreachable" (neither a broadcaster nor a server). */
+  /** "seeking", "connecting", "connected", "interrupted", "unreachable" (neither a broadcaster nor a server) or "refused". */
   get state() {
     if (this.connection !== null) return this.connection.up ? "connected" : "connecting";
+    if (this.refusal !== null) return "refused";
     if (!this.#reachable) return "unreachable";
     return this.#had ? "interrupted" : "seeking";
   }
@@ -59,7 +67,7 @@ export class Receiver {
     this.#on.log(`Signaling is there, our session is ${welcome.sessionId}`);
     this.#reachable = true;
     this.#seekKnown = true; // another server may know it
-    this.#iceServers = this.#usable(welcome.iceServers ?? []);
+    this.#present = null;
     this.#early = [];
     if (this.connection?.up === false) this.#letGo(); // the broadcaster knows us by the session that is gone
     this.#seekAnew();
@@ -82,6 +90,14 @@ export class Receiver {
     this.#on.changed();
   }
 
+  #refused(reason) {
+    this.#on.log(`The signaling server does not let us in: ${reason}`);
+    this.refusal = reason;
+    clearTimeout(this.#timer);
+    this.#signaling.close();
+    this.#on.changed();
+  }
+
   #received(message) {
     const { type, sourceSession: source } = message;
     const current = typeof source === "string" && source === this.connection?.source;
@@ -93,10 +109,36 @@ export class Receiver {
       else this.connection.addCandidate(message.candidate);
     } else if (type === "webrtc_ice" && this.connection === null && this.#early.length < EARLY_CANDIDATES) {
       this.#early.push(message);
+    } else if (type === "peer_left" || message.errorCode === "target_not_found") {
+      if ((message.session ?? message.targetSession) === this.connection?.source) this.connection.doubt();
+    } else if (type === "broadcasters") {
+      const met = this.#present !== null;
+      this.#present = new Map();
+      for (const { session, name } of message.broadcasters ?? []) this.#meet(session, name, met || this.#from === name);
+    } else if (type === "broadcaster_available") {
+      this.#meet(message.session, message.name, true);
+    } else if (type === "broadcaster_gone") {
+      this.#present?.delete(message.session);
+    } else if (message.errorCode === "not_allowed" && !message.targetSession) {
+      this.#refused(message.error);
     } else if (type === "error") {
       if (String(message.error).includes("webrtc_seek_broadcaster")) this.#seekKnown = false;
       else this.#on.log(`The signaling server says: ${message.error}`);
     }
+  }
+
+  /** The server tells of a broadcaster; where it is news, ask it at once. */
+  #meet(session, name, news) {
+    this.#present?.set(session, name);
+    if (!news || this.connection !== null || !this.#wants(session, name)) return;
+    this.#seeks = 0;
+    this.#ask(session);
+    this.#seekLater();
+  }
+
+  /** A server may know a broadcaster by another name than it calls itself: that of its token. */
+  #wants(session, name) {
+    return [null, name, session, this.#present?.get(session)].includes(this.#from);
   }
 
   #offered(offer) {
@@ -105,8 +147,7 @@ export class Receiver {
       this.connection.repeatAnswer(); // the first one was lost
       return;
     }
-    const wanted = this.#from === null || this.#from === offer.name || this.#from === source;
-    if (!wanted || (this.connection !== null && this.connection.source !== source)) {
+    if (!this.#wants(source, offer.name) || (this.connection !== null && this.connection.source !== source)) {
       this.#decline(offer);
       return;
     }
@@ -162,19 +203,25 @@ export class Receiver {
     this.#seek();
   }
 
-  /** Nothing announces a broadcaster that comes later, so this repeats until one answers. */
+  /** Not every broadcaster is announced, so this repeats until one answers. */
   #seek() {
     clearTimeout(this.#timer);
     if (this.connection !== null || this.session === null) return;
-    const content = { accept: ACCEPT, want: this.#from ?? undefined };
-    if (this.#seekKnown) this.#signaling.relay("webrtc_seek_broadcaster", null, content);
-    this.#signaling.relay("request_offer", null, content);
+    this.#ask(null);
     this.#seekLater();
+  }
+
+  /** Ask one broadcaster for an offer, or all. */
+  #ask(session) {
+    const content = { accept: ACCEPT, want: session ?? this.#from ?? undefined };
+    if (this.#seekKnown) this.#signaling.relay("webrtc_seek_broadcaster", session, content);
+    this.#signaling.relay("request_offer", session, content);
   }
 
   #seekLater() {
     clearTimeout(this.#timer);
-    const interval = SEEK_INTERVALS[Math.min(this.#seeks++, SEEK_INTERVALS.length - 1)];
+    const intervals = this.#present === null ? SEEK_INTERVALS : [...SEEK_INTERVALS, SLOW_SEEK];
+    const interval = intervals[Math.min(this.#seeks++, intervals.length - 1)];
     this.#timer = setTimeout(() => this.#seek(), interval);
   }
 }

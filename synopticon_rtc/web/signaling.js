@@ -5,6 +5,8 @@ const KEEPALIVE_INTERVAL = 10_000;
 const ECHO_LIMIT = 4_000;
 const FIRST_RETRY = 500;
 const LAST_RETRY = 4_000;
+const REFRESH_AT = 0.75; // of the time that credentials hold
+const LONGEST_TIMER = 2 ** 31 - 1; // ms; browsers let a longer one pass at once
 
 export class Signaling {
   #url;
@@ -14,13 +16,15 @@ export class Signaling {
   #retry; // timer of the next connection
   #keepalive; // timer of the messages that keep the session
   #overdue; // timer of the answer that must come: the welcome, then the echoes
+  #refresh; // timer of the question for ICE servers with fresh credentials
 
   /** Our session's id; null while there is none. */
   session = null;
 
   /**
    * @param {string} url a ws:// or wss:// address
-   * @param {object} on `opened(welcome)`, `received(message)`, `lost(reason)`
+   * @param {object} on `opened(welcome)`, `iceServers(list)`, `received(message)`, `lost(reason)`, and
+   *   `refused(reason)` where the server does not let us in; then it is not tried again
    */
   constructor(url, on) {
     this.#url = url;
@@ -55,7 +59,29 @@ export class Signaling {
     }
     this.#expect("no welcome", WELCOME_LIMIT);
     this.#socket.onmessage = ({ data }) => this.#receive(data);
-    this.#socket.onclose = ({ code, reason }) => this.#lose(reason || `closed, code ${code}`);
+    this.#socket.onclose = ({ code, reason }) => this.#closed(reason || `closed, code ${code}`);
+  }
+
+  async #closed(reason) {
+    const socket = this.#socket;
+    const refusal = this.session === null ? await this.#refusal() : null;
+    if (this.#socket !== socket) return; // given up meanwhile
+    if (refusal === null) {
+      this.#lose(reason);
+    } else {
+      this.#forget();
+      this.#on.refused(refusal);
+    }
+  }
+
+  /** A browser does not tell why a server turns a connection down; asked for the same over HTTP, the server does. */
+  async #refusal() {
+    try {
+      const response = await fetch(this.#url.replace(/^ws/, "http"), { cache: "no-store" });
+      return [401, 403].includes(response.status) ? (await response.json()).message : null;
+    } catch {
+      return null;
+    }
   }
 
   #receive(data) {
@@ -66,7 +92,11 @@ export class Signaling {
       this.session = message.sessionId;
       clearInterval(this.#keepalive);
       this.#keepalive = setInterval(() => this.#keep(), KEEPALIVE_INTERVAL);
+      this.#configure();
+      this.#takeIceServers({ iceServers: [], ...message });
       this.#on.opened(message);
+    } else if (message.type === "configured") {
+      this.#takeIceServers(message);
     } else if (message.sourceSession === this.session) {
       clearTimeout(this.#overdue);
       this.#attempts = 0; // a session that hears itself is sound: the next loss starts over
@@ -80,6 +110,20 @@ export class Signaling {
     this.#send({ type: "ping", timestamp: Date.now() });
     this.relay("webrtc_ice", this.session);
     this.#expect("the session went deaf", ECHO_LIMIT);
+  }
+
+  /** Ask to be told what a server can tell; one that cannot says nothing more than that it heard. */
+  #configure() {
+    const tell = ["peers", "errors", "broadcasters", "ice"];
+    this.#send({ type: "configure", requirements: { role: ["receive"], tell } });
+  }
+
+  #takeIceServers({ iceServers, iceServersTtl }) {
+    if (!Array.isArray(iceServers)) return;
+    this.#on.iceServers(iceServers);
+    clearTimeout(this.#refresh);
+    const left = Math.min(REFRESH_AT * iceServersTtl * 1_000, LONGEST_TIMER);
+    if (left > 0) this.#refresh = setTimeout(() => this.#configure(), left);
   }
 
   #expect(failure, limit) {
@@ -97,6 +141,7 @@ export class Signaling {
   #forget() {
     clearInterval(this.#keepalive);
     clearTimeout(this.#overdue);
+    clearTimeout(this.#refresh);
     if (this.#socket !== null) {
       this.#socket.onmessage = this.#socket.onclose = null;
       this.#socket.close();

@@ -11,7 +11,25 @@ const $ = (id) => document.getElementById(id);
 const { body } = document;
 const query = new URLSearchParams(location.search);
 const from = query.get("from");
-const url = query.get("url") ?? `${location.protocol === "https:" ? "wss:" : "ws:"}//${location.host}/ws`;
+const server = query.get("url") ?? `${location.protocol === "https:" ? "wss:" : "ws:"}//${location.host}/ws`;
+const token = query.get("token") ?? history.state?.token;
+const url = withQuery(server, { room: query.get("room"), token });
+
+// The token stays with this entry of the history, so that the page can be loaded again, but not in its address.
+if (query.has("token")) {
+  query.delete("token");
+  history.replaceState({ token }, "", `?${query}${location.hash}`);
+}
+
+function withQuery(address, parameters) {
+  try {
+    const url = new URL(address);
+    for (const [key, value] of Object.entries(parameters)) if (value) url.searchParams.set(key, value);
+    return url.href;
+  } catch {
+    return address; // it is none, and will be said to be
+  }
+}
 
 // The stream
 
@@ -66,7 +84,9 @@ function describe() {
     case "interrupted":
       return ["Connection interrupted, trying again…", ""];
     case "unreachable":
-      return ["The signaling server is not reachable, trying again…", url];
+      return ["The signaling server is not reachable, trying again…", server];
+    case "refused":
+      return ["The signaling server does not let you in", receiver.refusal];
     default:
       return [
         from === null ? "Looking for a broadcaster…" : `Looking for “${from}”…`,

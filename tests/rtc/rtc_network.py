@@ -111,8 +111,8 @@ class Turn:
 
 
 @contextlib.asynccontextmanager
-async def coturn(folder: Path) -> AsyncIterator[Turn]:
-    """Run a TURN server on loopback, with a certificate of its own."""
+async def coturn(folder: Path, *, secret: str = "") -> AsyncIterator[Turn]:
+    """Run a TURN server on loopback, with a certificate of its own; with a secret, it takes what was made with it."""
     program = shutil.which("turnserver")
     if program is None:
         pytest.skip("coturn is not installed")
@@ -122,7 +122,8 @@ async def coturn(folder: Path) -> AsyncIterator[Turn]:
         program,
         "-n",
         *("-L", "127.0.0.1", "-E", "127.0.0.1", "-p", str(turn.port), "--tls-listening-port", str(turn.tls_port)),
-        *("-a", "-u", "user:secret", "-r", "synopticon.test", "--allow-loopback-peers", "--no-cli", "--no-dtls"),
+        *(("--use-auth-secret", "--static-auth-secret", secret) if secret else ("-a", "-u", "user:secret")),
+        *("-r", "synopticon.test", "--allow-loopback-peers", "--no-cli", "--no-dtls"),
         *("--cert", str(turn.certificate), "--pkey", str(folder / "key.pem"), "-b", str(folder / "users.db")),
         *("--pidfile", str(folder / "pid"), "-l", str(folder / "log"), "--simple-log"),
         stdout=asyncio.subprocess.DEVNULL,

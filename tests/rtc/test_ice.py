@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import itertools
 import logging
 import os
 import re
@@ -483,6 +484,23 @@ async def test_a_peer_that_answers_no_checks_is_given_up(deaf: bool, monkeypatch
         await receiver.until_state("failed")
         assert (time.monotonic() - began > 0.6) == (not deaf)
         playing.cancel()
+
+
+async def test_a_peer_can_be_asked_whether_it_is_there() -> None:
+    clip = Clip()
+    async with watching(clip) as (sender, receiver):
+        assert await sender.connection.answers()
+        counts = itertools.count()
+        Tap(receiver, lambda data: data[:2] == b"\x01\x01" and next(counts) < 2)  # answers get lost, not all of them
+        assert await sender.connection.answers()
+        Tap(receiver, lambda _: True)
+        await clip.play(2)  # what was on its way is none either
+        began = time.monotonic()
+        assert not await sender.connection.answers()
+        assert 0.5 < time.monotonic() - began < 1
+    assert not await sender.connection.answers()
+    async with Peer() as alone:
+        assert not await alone.connection.answers()
 
 
 LOOPBACK = """

@@ -15,23 +15,31 @@ from synopticon_rtc.signaling.handshake import (
     GIVE_UP_AFTER,
     REPEAT_AFTER,
     SEEK_INTERVALS,
+    SLOW_SEEK,
     Action,
     AddCandidate,
     ApplyAnswer,
     BroadcasterHandshake,
+    Check,
     Close,
     CreateAnswer,
     CreateOffer,
+    Fail,
     Notify,
     ReceiverHandshake,
     Send,
 )
 from synopticon_rtc.signaling.messages import (
     Answer,
+    BroadcasterAvailable,
+    BroadcasterGone,
+    Broadcasters,
     Candidate,
     Error,
     Ice,
     Offer,
+    PeerLeft,
+    Present,
     Relayed,
     RequestOffer,
     Seek,
@@ -76,6 +84,17 @@ def answer(session: str = "ws_r") -> Answer:
 
 def ice(session: str, candidate: Candidate | None = HOST, **keys: Any) -> Ice:
     return Ice(source_session=session, candidate=candidate, **keys)
+
+
+def gone(how: str, session: str) -> PeerLeft | Error:
+    """What a server says of a session that it does not have any more."""
+    if how == "peer_left":
+        return PeerLeft(session=session, reason="closed")
+    return Error(error="There is no such session", error_code=how, target_session=session)
+
+
+def present(**sessions: str) -> Broadcasters:
+    return Broadcasters(broadcasters=[Present(session, name) for session, name in sessions.items()])
 
 
 def states(actions: list[Action]) -> list[str]:
@@ -271,6 +290,49 @@ class TestBroadcaster:
         assert [action.link for action in only(Close, actions)] == [unfinished]
         assert handshake.links.keys() == {link}
 
+    @pytest.mark.parametrize("how", ["peer_left", "target_not_found", "not_allowed"])
+    def test_ends_a_link_not_yet_connected_when_its_session_is_gone(self, how: str) -> None:
+        handshake = broadcaster()
+        (create,) = only(CreateOffer, handshake.received(seek("ws_1", accept=OURS), 0))
+        offered, answered = self.offered(handshake, "ws_2", accept=OURS), self.offered(handshake, "ws_3", accept=OURS)
+        handshake.received(answer("ws_3"), 0)
+        for link, session in ((create.link, "ws_1"), (offered, "ws_2"), (answered, "ws_3")):
+            actions = handshake.received(gone(how, session), 0.1)
+            assert only(Close, actions)[0].link == link
+            assert states(actions) == ["closed"]
+            assert sent(actions) == []  # to whom there is nobody, no goodbye is said
+        assert handshake.next_tick() == float("inf")
+
+    @pytest.mark.parametrize("how", ["peer_left", "target_not_found"])
+    def test_sees_whether_media_outlive_the_session_of_a_connected_receiver(self, how: str) -> None:
+        handshake = broadcaster()
+        link = self.offered(handshake, accept=OURS)
+        handshake.received(answer(), 0)
+        handshake.connected(link)
+        (check,) = handshake.received(gone(how, "ws_r"), 5)
+        assert isinstance(check, Check)
+        assert check.link == link
+        assert handshake.received(gone(how, "ws_r"), 5) == []  # one check is enough
+        assert handshake.gathered(link, HOST, 5) == []
+        assert handshake.next_tick() == float("inf")  # it answers: media go on
+        actions = handshake.lost(link, check.reason, 6)
+        assert states(actions) == ["closed"]
+        assert sent(actions) == []
+
+    def test_is_not_moved_by_news_of_strangers(self) -> None:
+        handshake = broadcaster()
+        self.offered(handshake)
+        for how in ("peer_left", "target_not_found", "not_allowed"):
+            assert handshake.received(gone(how, "ws_stranger"), 0) == []
+
+    @pytest.mark.parametrize("make", [broadcaster, receiver])
+    @pytest.mark.parametrize("role", [None, "broadcast", "receive"])
+    def test_a_role_that_the_server_does_not_allow_is_told_to_the_application(self, make: Any, role: str) -> None:
+        handshake = make()
+        actions = handshake.received(Error(error="no such role", error_code="not_allowed", role=role), 0)
+        mine = role in (None, handshake.role)
+        assert actions == ([Fail("not allowed by the signaling server: no such role")] if mine else [])
+
 
 class TestReceiver:
     def seeking(self, handshake: ReceiverHandshake, now: float = 0) -> list[Relayed]:
@@ -458,6 +520,117 @@ class TestReceiver:
         handshake.connected(self.answered(handshake))
         assert handshake.opened("ws_r2", 5) == []
 
+    @pytest.mark.parametrize("how", ["peer_left", "target_not_found"])
+    def test_seeks_at_once_when_the_session_that_it_answered_is_gone(self, how: str) -> None:
+        handshake = receiver()
+        self.seeking(handshake)
+        self.answered(handshake, now=0.6, accept=OURS)
+        actions = handshake.received(gone(how, "ws_b"), 0.7)
+        assert only(Close, actions)
+        assert states(actions) == ["seeking"]
+        assert [type(message) for message in sent(actions)] == [Seek, RequestOffer]
+
+    def test_sees_whether_media_outlive_the_session_of_its_broadcaster(self) -> None:
+        handshake = receiver()
+        self.seeking(handshake)
+        link = self.answered(handshake, accept=OURS)
+        handshake.connected(link)
+        (check,) = handshake.received(gone("peer_left", "ws_b"), 5)
+        assert isinstance(check, Check)
+        assert handshake.next_tick() == float("inf")
+        actions = handshake.lost(link, check.reason, 6)
+        assert states(actions) == ["interrupted", "seeking"]
+        assert [type(message) for message in sent(actions)] == [Seek, RequestOffer]
+
+    def test_asks_a_broadcaster_that_appears_at_once_and_alone(self) -> None:
+        handshake = receiver()
+        self.seeking(handshake)
+        assert handshake.received(present(), 0) == []
+        messages = sent(handshake.received(BroadcasterAvailable(session="ws_b", name="cam"), 3))
+        assert [type(message) for message in messages] == [Seek, RequestOffer]
+        assert {message.target_session for message in messages} == {"ws_b"}
+        assert handshake.next_tick() == 3 + SEEK_INTERVALS[0]  # it should answer, else it is asked again
+        self.answered(handshake, 3.1)
+
+    def test_asks_seldom_while_the_server_tells_of_none(self) -> None:
+        handshake = receiver()
+        self.seeking(handshake)
+        handshake.received(present(ws_x="other"), 0)
+        assert handshake.received(BroadcasterGone(session="ws_x"), 0) == []
+        handshake.tick(0.5)
+        assert handshake.next_tick() == 0.5 + SLOW_SEEK
+        assert {message.target_session for message in sent(handshake.tick(0.5 + SLOW_SEEK))} == {None}  # for pages
+
+    def test_asks_often_while_the_server_tells_of_one_that_does_not_answer(self) -> None:
+        handshake = receiver()
+        self.seeking(handshake)
+        assert handshake.received(present(ws_b="cam"), 0) == []  # it was asked with all others
+        handshake.tick(0.5)
+        assert handshake.next_tick() == 0.5 + SEEK_INTERVALS[1]
+
+    def test_asks_for_a_name_whoever_the_server_knows_by_it(self) -> None:
+        handshake = receiver("cam")
+        self.seeking(handshake)
+        messages = sent(handshake.received(present(ws_x="other", ws_b="cam"), 0))
+        assert {(message.target_session, getattr(message, "want", "")) for message in messages} == {("ws_b", "ws_b")}
+        # The server's name for it, from its token, counts as well as its own.
+        assert not only(CreateAnswer, handshake.received(offer("ws_x", name="another"), 0))
+        assert only(CreateAnswer, handshake.received(offer("ws_b", name=""), 0))
+        assert handshake.heard == {"ws_x": "another", "ws_b": ""}
+
+    def test_is_not_moved_by_broadcasters_that_it_does_not_want(self) -> None:
+        handshake = receiver("cam", taken=["ws_t"])
+        self.seeking(handshake)
+        assert handshake.received(present(ws_t="cam", ws_r="cam"), 0) == []  # another receiver's, and itself
+        assert handshake.received(BroadcasterAvailable(session="ws_x", name="other"), 0) == []
+
+    def test_takes_news_without_a_list_before_them(self) -> None:
+        handshake = receiver()
+        self.seeking(handshake)
+        assert handshake.received(BroadcasterGone(session="ws_b"), 0) == []
+        handshake.received(BroadcasterAvailable(session="ws_b", name=3), 0)
+        assert handshake.heard == {"ws_b": ""}
+
+    def test_does_not_seek_at_news_while_it_has_a_link_or_once_stopped(self) -> None:
+        handshake = receiver()
+        self.seeking(handshake)
+        handshake.received(present(), 0)
+        self.answered(handshake)
+        assert handshake.received(BroadcasterAvailable(session="ws_c", name=""), 1) == []
+        handshake.stop("closed")
+        assert handshake.received(BroadcasterAvailable(session="ws_d", name=""), 2) == []
+
+    def test_forgets_whom_the_server_told_of_when_signaling_comes_back(self) -> None:
+        handshake = receiver()
+        self.seeking(handshake)
+        handshake.received(present(), 0)
+        handshake.opened("ws_r2", 10)
+        assert handshake.next_tick() == 10 + SEEK_INTERVALS[0]
+
+    @pytest.mark.parametrize(
+        ("want", "code", "target"),
+        [("ws_b", "target_not_found", "ws_b"), ("ws_b", "not_allowed", "ws_b"), (None, "rate_limited", None)],
+    )
+    def test_says_once_why_a_discovery_was_not_passed_on_and_asks_later(
+        self, want: str | None, code: str, target: str | None
+    ) -> None:
+        handshake = receiver(want)
+        self.seeking(handshake)
+        refusal = Error(error="no", error_code=code, target_session=target)
+        (notify,) = handshake.received(refusal, 0.1)
+        assert notify == Notify("seeking", "", "the signaling server: no")
+        assert handshake.refusal == "no"
+        assert handshake.received(refusal, 0.2) == []
+        assert handshake.next_tick() == 0.2 + SLOW_SEEK
+
+    def test_does_not_take_the_refusal_of_another_message_for_that_of_its_discovery(self) -> None:
+        handshake = receiver()
+        self.seeking(handshake)
+        assert handshake.received(gone("target_not_found", "ws_x"), 0.1) == []
+        self.answered(handshake, 0.2)
+        assert handshake.received(Error(error="slow down", error_code="rate_limited"), 0.3) == []
+        assert handshake.refusal == ""
+
     def test_looks_no_further_once_stopped(self) -> None:
         handshake = receiver()
         self.seeking(handshake)
@@ -476,7 +649,16 @@ messages = st.one_of(
         Answer, source_session=sessions, sdp=st.builds(SessionDescription, st.just("answer"), st.text()), **extra
     ),
     st.builds(Ice, source_session=sessions, candidate=st.none() | st.builds(Candidate, st.text()), bye=anything),
-    st.builds(Error, error=st.text()),
+    st.builds(
+        Error,
+        error=st.text(),
+        error_code=anything | st.sampled_from(["target_not_found", "not_allowed", "rate_limited"]),
+        target_session=anything | sessions,
+    ),
+    st.builds(PeerLeft, session=sessions, reason=anything),
+    st.builds(Broadcasters, broadcasters=st.lists(st.builds(Present, sessions, anything), max_size=3)),
+    st.builds(BroadcasterAvailable, session=sessions, name=anything),
+    st.builds(BroadcasterGone, session=sessions),
 )
 steps = st.one_of(
     st.tuples(st.just("received"), messages),
@@ -510,7 +692,7 @@ def check(action: Action, opened: set[int]) -> None:
             opened.add(link)
         case Close(link):
             opened.remove(link)
-        case ApplyAnswer(link) | AddCandidate(link):
+        case ApplyAnswer(link) | AddCandidate(link) | Check(link):
             assert link in opened
         case Send(Offer() | Answer() | Ice() as message):
             assert message.target_session

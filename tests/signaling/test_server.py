@@ -1,6 +1,5 @@
 import asyncio
 import contextlib
-import http.client
 import json
 import logging
 import os
@@ -15,75 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bare_client import Client, fetch, joined, object_of, until_open
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
 from synopticon_rtc.errors import PortInUse, SignalingError
 from synopticon_rtc.signaling import server as server_module
+from synopticon_rtc.signaling.limits import Limits
 from synopticon_rtc.signaling.messages import RELAYED
-from synopticon_rtc.signaling.server import Limits, Session, SignalingServer
+from synopticon_rtc.signaling.server import SignalingServer
+from synopticon_rtc.signaling.session import Session
 
 LOGGER = "synopticon_rtc.signaling.server"
-
-
-class Client:
-    """A bare client: what it sends and gets is JSON, its session is the one it was welcomed with."""
-
-    def __init__(self, websocket: ClientConnection, welcome: dict[str, Any]) -> None:
-        self.websocket = websocket
-        self.welcome = welcome
-        self.session: str = welcome["sessionId"]
-
-    async def send(self, message: dict[str, Any] | str | bytes) -> None:
-        await self.websocket.send(json.dumps(message) if isinstance(message, dict) else message)
-
-    async def receive(self) -> dict[str, Any]:
-        return object_of(await self.receive_text())
-
-    async def receive_text(self) -> str:
-        async with asyncio.timeout(5):
-            data = await self.websocket.recv()
-        assert isinstance(data, str)
-        return data
-
-    async def next_is_pong(self) -> bool:
-        """Whether nothing came before the answer to a ping that is sent now."""
-        await self.send({"type": "ping"})
-        kind: str = (await self.receive())["type"]
-        return kind == "pong"
-
-    async def closed(self) -> tuple[int | None, str | None]:
-        async with asyncio.timeout(5):
-            with contextlib.suppress(ConnectionClosed):
-                while True:
-                    await self.websocket.recv()
-            await self.websocket.wait_closed()
-        return self.websocket.close_code, self.websocket.close_reason
-
-
-def object_of(text: str) -> dict[str, Any]:
-    message = json.loads(text)
-    assert isinstance(message, dict)
-    return message
-
-
-@contextlib.asynccontextmanager
-async def joined(server: SignalingServer, count: int = 1) -> AsyncIterator[list[Client]]:
-    async with contextlib.AsyncExitStack() as stack:
-        clients: list[Client] = []
-        for _ in range(count):
-            websocket = await stack.enter_async_context(connect(server.url, compression=None, max_size=None))
-            clients.append(Client(websocket, object_of(str(await websocket.recv()))))
-        yield clients
-
-
-async def until_open(server: SignalingServer, count: int) -> None:
-    async with asyncio.timeout(5):
-        while len(server.sessions) != count:  # noqa: ASYNC110  # what is awaited may be an end that nothing tells of
-            await asyncio.sleep(0.005)
 
 
 @pytest.fixture
@@ -106,8 +51,8 @@ async def test_a_session_is_welcomed_with_its_id(server: SignalingServer) -> Non
         assert list(server.sessions) == [client.session]
 
 
-async def test_no_compression_no_subprotocol_and_any_origin(server: SignalingServer) -> None:
-    offer = connect(server.url, compression="deflate", subprotocols=["x"], origin="http://elsewhere.test")  # type: ignore[arg-type, list-item]  # NewTypes of str
+async def test_no_compression_and_no_subprotocol(server: SignalingServer) -> None:
+    offer = connect(server.url, compression="deflate", subprotocols=["x"])  # type: ignore[list-item]  # a NewType of str
     async with offer as websocket:
         assert websocket.response is not None
         assert "Sec-WebSocket-Extensions" not in websocket.response.headers
@@ -230,19 +175,20 @@ async def test_messages_sent_just_before_leaving_arrive(server: SignalingServer)
 
 
 async def test_a_broadcast_is_written_once_for_all(server: SignalingServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    signed: list[bytes] = []
-    sign = Session.sign
+    delivered: list[bytes] = []
+    deliver = Session.deliver
 
-    def counted(session: Session, message: dict[str, Any]) -> bytes:
-        signed.append(sign(session, message))
-        return signed[-1]
+    def noted(session: Session, message: bytes, source: str = "") -> None:
+        delivered.append(message)
+        deliver(session, message, source)
 
-    monkeypatch.setattr(Session, "sign", counted)
     async with joined(server, 6) as [sender, *others]:
+        monkeypatch.setattr(Session, "deliver", noted)
         await sender.send({"type": "request_offer"})
         for other in others:
             await other.receive()
-    assert len(signed) == 1
+    assert len(delivered) == 5
+    assert all(message is delivered[0] for message in delivered)
 
 
 # Errors and limits
@@ -387,12 +333,12 @@ async def test_a_slow_reader_is_let_go_and_holds_up_nobody() -> None:
     limits = Limits(buffered_bytes=2**18, close=0.1)
     async with SignalingServer(port=0, limits=limits) as server, joined(server, 3) as [sender, slow, other]:
         slow.websocket.transport.pause_reading()
-        connection = server.sessions[slow.session]._connection
+        transport = server.sessions[slow.session]._transport.underlying_transport
         owed = 0
         for n in range(100):
             await sender.send({"type": "webrtc_ice", "n": n, "x": "x" * 2**18})
             assert (await other.receive())["n"] == n
-            owed = max(owed, connection.transport.get_write_buffer_size())
+            owed = max(owed, transport.get_write_buffer_size())
         await until_open(server, 2)
         assert owed <= 2**18 + 2**18 + 1000
         assert await sender.next_is_pong()
@@ -435,7 +381,6 @@ async def test_no_spelling_forges_the_source_session(before: list[str], after: l
         await sender.send("{" + ",".join([*before, '"type":"webrtc_ice"', *after]) + "}")
         pairs = json.loads(await other.receive_text(), object_pairs_hook=list)
         assert [value for name, value in pairs if name == "sourceSession"] == [sender.session]
-        assert len(pairs) == len(dict(pairs))
 
 
 json_values = st.recursive(
@@ -537,7 +482,7 @@ async def test_a_client_that_leaves_with_messages_unread_leaves_no_trace_in_the_
 ) -> None:
     async with joined(server, 2) as [sender, leaving]:
         leaving.websocket.transport.pause_reading()
-        transport = server.sessions[leaving.session]._connection.transport
+        transport = server.sessions[leaving.session]._transport.underlying_transport
         while transport.get_write_buffer_size() == 0:
             await sender.send({"type": "webrtc_ice", "targetSession": leaving.session, "x": "x" * 2**18})
             assert await sender.next_is_pong()
@@ -564,6 +509,9 @@ async def test_a_session_can_be_ended_from_outside_even_as_it_opens(server: Sign
         server.sessions[client.session].end(4000, "enough")
         server.sessions[client.session].end(4001, "too late")
         assert await client.closed() == (4000, "enough")
+    async with joined(server) as [client]:
+        server.sessions[client.session].end(4000, "é" * 100)
+        assert await client.closed() == (4000, "é" * 61)
     refuse = SignalingServer(port=0, on_session=lambda session: session.end(4003, "not you"))
     async with refuse, joined(refuse) as [client]:
         assert await client.closed() == (4003, "not you")
@@ -627,18 +575,6 @@ async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     monkeypatch.setattr(server_module, "WEB", web)
     async with SignalingServer(port=0) as server:
         yield server
-
-
-async def fetch(
-    server: SignalingServer, path: str, method: str = "GET", headers: dict[str, str] | None = None
-) -> tuple[http.client.HTTPResponse, bytes]:
-    def blocking() -> tuple[http.client.HTTPResponse, bytes]:
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)) as connection:
-            connection.request(method, path, headers=headers or {})
-            response = connection.getresponse()
-            return response, response.read()
-
-    return await asyncio.to_thread(blocking)
 
 
 @pytest.mark.parametrize(
@@ -714,11 +650,10 @@ async def test_a_page_is_asked_for_again_and_sent_only_when_it_changed(site: Sig
         assert (response.status, body) == (200, b"upgraded")
 
 
-async def test_head_gives_the_headers_alone_and_other_methods_nothing(site: SignalingServer) -> None:
-    response, body = await fetch(site, "/", "HEAD")
-    assert (response.status, response.headers["Content-Length"], body) == (200, "15", b"")
-    response, _ = await fetch(site, "/", "DELETE")
-    assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD")
+@pytest.mark.parametrize("method", ["HEAD", "DELETE", "POST"])
+async def test_nothing_but_get_is_answered(site: SignalingServer, method: str) -> None:
+    response, _ = await fetch(site, "/", method)
+    assert response.status == 400
 
 
 async def test_the_signaling_address_asks_for_an_upgrade(site: SignalingServer) -> None:
@@ -757,7 +692,7 @@ def line(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_json_tells_ready_sessions_and_a_summary(number: signal.Signals) -> None:
-    with command("--port", "0", "--json") as process:
+    with command("--port", "0", "--json", "--drain", "0.2") as process:
         ready = await asyncio.to_thread(line, process)
         assert ready == {"event": "ready", "url": ready["url"], "viewer": ready["viewer"]}
         async with connect(ready["url"]) as websocket:
@@ -772,9 +707,14 @@ async def test_json_tells_ready_sessions_and_a_summary(number: signal.Signals) -
             out, err = await asyncio.to_thread(process.communicate, timeout=5)
         assert time.monotonic() - started < 2
         assert (process.returncode, err) == (0, "")
-        closed, summary = map(json.loads, out.splitlines())
+        *draining, closed, summary = map(json.loads, out.splitlines())
         assert (closed["session"], closed["state"]) == (session, "closed")
-        assert closed["reason"].startswith("1001")
+        if number == signal.SIGTERM:
+            assert draining == [{"event": "draining", "sessions": 1, "seconds": 0.2}]
+            assert closed["reason"].startswith("1012")
+        else:
+            assert draining == []
+            assert closed["reason"].startswith("1001")
         assert 0 < summary.pop("uptime") < 60
         assert summary == {"event": "summary", "sessions": 1, "messages": 1}
 

@@ -182,6 +182,7 @@ test("a picture that is not there yet takes no room", () => {
 /** A signaling session over sockets that this test plays the server of. */
 function signaling(t) {
   t.mock.timers.enable();
+  t.mock.method(globalThis, "fetch", async () => ({ status: 426 }));
   const sockets = [];
   class Socket {
     sent = [];
@@ -204,17 +205,53 @@ function signaling(t) {
   }
   globalThis.WebSocket = Socket;
   globalThis.addEventListener = () => {};
-  const on = { opened: mock.fn(), received: mock.fn(), lost: mock.fn() };
+  const on = { opened: mock.fn(), iceServers: mock.fn(), received: mock.fn(), lost: mock.fn(), refused: mock.fn() };
   const session = new Signaling("ws://server/ws", on);
   t.mock.timers.tick(0);
   return { session, sockets, on, pass: (time) => t.mock.timers.tick(time) };
 }
 
+test("a session says what it is and wants to be told, before all else", (t) => {
+  const { sockets, on } = signaling(t);
+  sockets[0].welcome("ws_1");
+  const requirements = { role: ["receive"], tell: ["peers", "errors", "broadcasters", "ice"] };
+  assert.deepEqual(sockets[0].sent, [{ type: "configure", requirements }]);
+  sockets[0].receive({ type: "configured", sessionId: "ws_1", requirements });
+  assert.equal(on.received.mock.callCount(), 0);
+});
+
+test("a session asks for fresh credentials before those that it has expire", (t) => {
+  const { sockets, on, pass } = signaling(t);
+  const iceServers = [{ urls: "stun:host" }];
+  sockets[0].receive({ type: "connected", sessionId: "ws_1", iceServers, iceServersTtl: 40 });
+  assert.deepEqual(on.iceServers.mock.calls.at(-1).arguments, [iceServers]);
+  const asked = () => sockets[0].sent.filter(({ type }) => type === "configure").length;
+  const live = () => {
+    pass(10_000);
+    sockets[0].receive({ type: "webrtc_ice", sourceSession: "ws_1" });
+    return asked();
+  };
+  assert.deepEqual([live(), live(), live()], [1, 1, 2]);
+  sockets[0].receive({ type: "configured", sessionId: "ws_1", iceServers: [], iceServersTtl: 3_600 });
+  assert.deepEqual([live(), live(), live()], [2, 2, 2]);
+  assert.deepEqual(on.iceServers.mock.calls.at(-1).arguments, [[]]);
+});
+
+test("a server that does not let a page in is asked why, and not tried again", async (t) => {
+  const { sockets, on, pass } = signaling(t);
+  t.mock.method(globalThis, "fetch", async () => ({ status: 401, json: async () => ({ message: "It has expired" }) }));
+  await sockets[0].onclose({ code: 1006, reason: "" });
+  assert.deepEqual(on.refused.mock.calls[0].arguments, ["It has expired"]);
+  pass(60_000);
+  assert.equal(sockets.length, 1);
+  assert.equal(on.lost.mock.callCount(), 0);
+});
+
 test("a session sends a ping and a message to itself every ten seconds", (t) => {
   const { sockets, pass } = signaling(t);
   sockets[0].welcome("ws_1");
   pass(10_000);
-  assert.deepEqual(sockets[0].sent.map(({ type, targetSession }) => [type, targetSession]), [
+  assert.deepEqual(sockets[0].sent.slice(1).map(({ type, targetSession }) => [type, targetSession]), [
     ["ping", undefined],
     ["webrtc_ice", "ws_1"],
   ]);
@@ -246,11 +283,11 @@ test("echoes of a session are not passed on, messages of others are, and what is
   assert.deepEqual(on.received.mock.calls.map((call) => call.arguments[0].type), ["webrtc_offer"]);
 });
 
-test("a server that is away is tried less and less often, at least every four seconds", (t) => {
+test("a server that is away is tried less and less often, at least every four seconds", async (t) => {
   const { sockets, pass } = signaling(t);
   for (let i = 0; i < 8; i++) {
     const socket = sockets.at(-1);
-    socket.onclose({ code: 1006, reason: "" });
+    await socket.onclose({ code: 1006, reason: "" });
     pass(Math.min(250 * 2 ** i, 2_000) - 1);
     assert.equal(sockets.at(-1), socket);
     pass(Math.min(500 * 2 ** i, 4_000));

@@ -3,7 +3,10 @@
 import asyncio
 import contextlib
 import itertools
+import json
 import os
+import sys
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +16,18 @@ import numpy as np
 import pytest
 from browsers import BROWSERS, Tab
 from playwright.async_api import Page, async_playwright
+from websockets.asyncio.client import connect
 
-from synopticon_rtc import Broadcaster, Face, FaceLandmarker, Portrait, SignalingServer, TestPattern
+from synopticon_rtc import (
+    Broadcaster,
+    Face,
+    FaceLandmarker,
+    Portrait,
+    SignalingClient,
+    SignalingServer,
+    TestPattern,
+)
+from synopticon_rtc.signaling.tokens import Claims, TokenKeys, make_token
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = [
@@ -54,11 +67,14 @@ async def server() -> AsyncIterator[SignalingServer]:
 
 
 @contextlib.asynccontextmanager
-async def opened(url: str, *, width: int = 1280, height: int = 800, before: str = "") -> AsyncIterator[Page]:
+async def opened(
+    url: str, *, query: str = "", width: int = 1280, height: int = 800, before: str = ""
+) -> AsyncIterator[Page]:
     """A page at this address; it must load everything from there, and throw nothing.
 
     Args:
         url: The address.
+        query: What follows it.
         width: Of the page.
         height: Of the page.
         before: A script that runs before those of the page.
@@ -70,7 +86,7 @@ async def opened(url: str, *, width: int = 1280, height: int = 800, before: str 
         await page.add_init_script(before)
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("request", lambda request: faults.append(request.url) if not request.url.startswith(url) else None)
-        await page.goto(url)
+        await page.goto(url + query)
         yield page
         if folder := os.environ.get("SCREENSHOTS"):
             await page.screenshot(
@@ -253,3 +269,79 @@ async def test_the_log_can_be_opened(server: SignalingServer) -> None:
         await page.click("#log summary")
         assert await page.is_visible("#lines")
         assert await page.locator("#lines li").count() > 0
+
+
+SECRET = b"a secret of thirty-two bytes, at least"
+
+
+@pytest.fixture
+async def guarded() -> AsyncIterator[SignalingServer]:
+    """A server that lets in nobody without a token."""
+    async with SignalingServer(port=0, tokens=TokenKeys(secret=SECRET)) as server:
+        yield server
+
+
+async def test_the_token_and_the_room_in_its_address_let_it_in(guarded: SignalingServer) -> None:
+    sends, receives = (
+        make_token(SECRET, Claims(room="lab", roles=frozenset({role}))) for role in ("broadcast", "receive")
+    )
+    client = SignalingClient(guarded.url, room="lab", token=sends)
+    async with (
+        Broadcaster(client, TestPattern(SIZE, 30)),
+        opened(guarded.viewer, query=f"?room=lab&token={receives}") as page,
+    ):
+        await reached(page, "synopticon.frames > 5")
+        assert "token" not in await page.evaluate("location.href")
+        assert "room=lab" in await page.evaluate("location.search")
+        await page.reload()
+        await reached(page, "synopticon.frames > 5")
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [("", "A token is needed"), ("?token=x.y.z", "not valid"), ("?room=attic&token=LAB", "another room")],
+)
+async def test_it_says_why_it_is_not_let_in(guarded: SignalingServer, query: str, words: str) -> None:
+    lab = make_token(SECRET, Claims(room="lab"))
+    async with opened(guarded.viewer, query=query.replace("LAB", lab)) as page:
+        await reached(page, "synopticon.state === 'refused'")
+        assert "does not let you in" in (await page.text_content("#state") or "")
+        assert words in (await page.text_content("#hint") or "")
+
+
+async def test_it_asks_a_broadcaster_that_appears_at_once_and_alone(server: SignalingServer) -> None:
+    async with opened(server.viewer) as page, connect(server.url) as appearing:
+        await reached(page, "synopticon.session !== null")
+        session = json.loads(await appearing.recv())["sessionId"]
+        await appearing.send('{"type":"configure","requirements":{"role":"broadcast","name":"lab-1"}}')
+        async with asyncio.timeout(5):
+            async for text in appearing:
+                message = json.loads(text)
+                if message["type"] == "webrtc_seek_broadcaster" and message.get("targetSession") == session:
+                    break
+
+
+async def test_it_plays_on_when_the_broadcaster_loses_its_signaling_alone(server: SignalingServer) -> None:
+    async with Broadcaster(server.url, TestPattern(SIZE, 30)) as broadcaster, opened(server.viewer) as page:
+        await reached(page, "synopticon.frames > 5")
+        server.sessions[await broadcaster.signaling.wait_open()].end(1012, "Service restart")
+        await asyncio.sleep(1)  # longer than it takes to miss one that is killed
+        frames = await value(page, "frames")
+        await reached(page, f"synopticon.frames > {frames} + 20")
+        assert "Disconnected" not in (await page.text_content("#lines") or "")
+
+
+async def test_a_broadcaster_that_is_killed_is_soon_missed(server: SignalingServer) -> None:
+    command = ["-m", "synopticon_rtc.broadcast", "--url", server.url, "--source", "test", "--faces", "0"]
+    child = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=asyncio.subprocess.DEVNULL)
+    try:
+        async with opened(server.viewer) as page:
+            await reached(page, "synopticon.frames > 30")
+            begun = time.monotonic()
+            child.kill()
+            await reached(page, "synopticon.state === 'interrupted'")
+            assert time.monotonic() - begun < 1.8
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            child.kill()
+        await child.wait()

@@ -1,0 +1,200 @@
+"""Where sessions meet: it takes them in, lets them go, and puts their parts together."""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from websockets.frames import CloseCode
+
+from synopticon_rtc.signaling import answers
+from synopticon_rtc.signaling.access import CanConnect, Participant
+from synopticon_rtc.signaling.backplane import Backplane
+from synopticon_rtc.signaling.cluster import Cluster
+from synopticon_rtc.signaling.connection import Listener, Refusal
+from synopticon_rtc.signaling.counts import Counts
+from synopticon_rtc.signaling.desk import Desk
+from synopticon_rtc.signaling.ice import TurnServers
+from synopticon_rtc.signaling.limits import Limits
+from synopticon_rtc.signaling.permissions import Permissions
+from synopticon_rtc.signaling.presence import Presence
+from synopticon_rtc.signaling.relay import Relay
+from synopticon_rtc.signaling.rooms import Rooms
+from synopticon_rtc.signaling.session import Session
+from synopticon_rtc.signaling.tokens import Claims
+from synopticon_rtc.signaling.turn import Turn
+
+TOKEN_EXPIRED = 4401  # close code; 4000 to 4999 are the application's (RFC 6455, 7.4.2)
+
+log = logging.getLogger("synopticon_rtc.signaling.server")
+
+
+class Hub:
+    """The sessions of one server, and what they have to do with each other.
+
+    Args:
+        limits: What they may do.
+        can_connect: Who may connect to whom.
+        ice_servers: STUN and TURN servers to name to them.
+        backplane: The way to other servers.
+        on_session: Called with each session when it is open, and again when it is closed.
+
+    Attributes:
+        sessions: The open sessions, by id.
+        rooms: Who is where, on all servers.
+        counts: What there was so far.
+        cluster: This server among others.
+        draining: Whether it is about to stop, and takes nobody in any more.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        can_connect: CanConnect,
+        ice_servers: TurnServers | None,
+        backplane: Backplane | None,
+        on_session: Callable[[Session], object],
+    ) -> None:
+        self.limits = limits
+        self.sessions: dict[str, Session] = {}
+        self.rooms = Rooms()
+        self.counts = Counts()
+        self.cluster = Cluster(self, backplane)
+        self.draining = False
+        self._vacant = asyncio.Event()
+        self._on_session = on_session
+        self._addresses: Counter[str] = Counter()
+        self._expiries: dict[str, asyncio.TimerHandle] = {}
+        self._turn = Turn(self.counts.turned)
+        self._permissions = Permissions(can_connect)
+        self._presence = Presence(self.rooms, self.cluster, self._permissions)
+        self._desk = Desk(self.sessions, self._presence, ice_servers, limits, self.counts)
+        self._relay = Relay(self.rooms, self.cluster, self._permissions, self._desk, limits, self.counts, self._turn)
+
+    @property
+    def uptime(self) -> float:
+        """Seconds since it was made."""
+        return time.monotonic() - self._desk.started
+
+    def admit(self, claims: Claims, host: str, port: int | None) -> Listener:
+        """Take a client in, or close it as soon as it is open, where there are too many already."""
+        room = claims.room or ""
+        if reason := self._full(room, host):
+            self.counts.refused["overloaded"] += 1
+            fields = {"address": host, "room": room, "reason": reason}
+            log.warning(
+                "session from %s refused: %s", host, reason, extra={"event": "session_refused", "fields": fields}
+            )
+            return Refusal(self.limits, CloseCode.TRY_AGAIN_LATER, reason)
+        session = f"ws_{answers.now()}_{secrets.token_hex(8)}"
+        who = Participant(session, claims.subject, room, claims.roles, claims.name, host)
+        address = host if port is None else write_address(host, port)
+        return Session(who, address, claims.expires, self, self._relay, self._turn, self.limits)
+
+    def opened(self, session: Session) -> None:
+        """Welcome a session."""
+        self.sessions[session.id] = session
+        self.counts.sessions += 1
+        self._addresses[session.who.address] += 1
+        room = session.who.room
+        if session.expires is not None:
+            left = max(0.0, session.expires - time.time())
+            self._expiries[session.id] = asyncio.get_running_loop().call_later(
+                left, session.end, TOKEN_EXPIRED, "Token expired"
+            )
+        who = {"session": session.id, "address": session.address, "room": room, "subject": session.who.subject}
+        log.info(
+            "session %s from %s opened", session.id, session.address, extra={"event": "session_opened", "fields": who}
+        )
+        self._desk.welcome(session)
+        self._presence.enter(session)
+        self._on_session(session)
+
+    def closed(self, session: Session) -> None:
+        """Part from a session."""
+        del self.sessions[session.id]
+        self._addresses[session.who.address] -= 1
+        if not self._addresses[session.who.address]:
+            del self._addresses[session.who.address]
+        if expiry := self._expiries.pop(session.id, None):
+            expiry.cancel()
+        end = {"session": session.id, "seconds": round(session.age, 3), "reason": session.reason}
+        log.info(
+            "session %s from %s closed after %.1f s: %s",
+            session.id,
+            session.address,
+            session.age,
+            session.reason,
+            extra={"event": "session_closed", "fields": end | {"messages": session.messages}},
+        )
+        self._presence.leave(session)
+        self._on_session(session)
+        if not self.sessions:
+            self._vacant.set()
+
+    def end_idle(self) -> None:
+        """Close the sessions that have been silent for too long."""
+        now, limits = time.monotonic(), self.limits
+        for session in list(self.sessions.values()):
+            if session.heard < now - limits.idle:
+                session.end(CloseCode.NORMAL_CLOSURE, "Session timeout")
+            elif not session.messages and session.opened < now - limits.first:
+                session.end(CloseCode.NORMAL_CLOSURE, "No message came")
+
+    async def drain(self, seconds: float) -> None:
+        """Let nobody in any more, and close those that are still there after some seconds."""
+        self.draining = True
+        for session in self.sessions.values():
+            if "peers" in session.tells:
+                session.deliver(answers.message("draining", seconds=seconds))
+        if self.sessions:
+            self._vacant.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._vacant.wait()
+        self.end_all(CloseCode.SERVICE_RESTART, "Service restart")
+
+    def end_all(self, code: int, reason: str) -> None:
+        """Close all sessions."""
+        for session in list(self.sessions.values()):
+            session.end(code, reason)
+
+    async def close(self) -> None:
+        """Wait for nothing any more."""
+        await self._permissions.close()
+
+    # What comes from other servers
+
+    def deliver(self, session: str, frame: bytes, source: Participant) -> None:
+        """Pass a message on to a session of this server."""
+        self._relay.deliver(session, frame, source)
+
+    def discovered(self, frame: bytes, source: Participant) -> None:
+        """Pass a message on to its source's room."""
+        self._relay.discovered(frame, source)
+
+    def appeared(self, who: Participant) -> None:
+        """Note a session of another server."""
+        self._presence.appeared(who)
+
+    def vanished(self, who: Participant, reason: str) -> None:
+        """Note the end of a session of another server."""
+        self._presence.vanished(who, reason)
+
+    def _full(self, room: str, host: str) -> str:
+        limits = self.limits
+        if len(self.sessions) >= limits.sessions:
+            return "Server overloaded"
+        if room in self.rooms and len(self.rooms[room]) >= limits.room_sessions:
+            return "Room full"
+        if self._addresses[host] + self.cluster.addresses[host] >= limits.address_sessions:
+            return "Too many sessions from this address"
+        return ""
+
+
+def write_address(host: str, port: int) -> str:
+    """Write an address as in a URL."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

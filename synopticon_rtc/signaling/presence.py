@@ -1,0 +1,139 @@
+"""Who comes and goes, and who is told of it."""
+
+import functools
+from collections.abc import Callable
+
+from synopticon_rtc.signaling import answers
+from synopticon_rtc.signaling.access import Participant
+from synopticon_rtc.signaling.cluster import Cluster
+from synopticon_rtc.signaling.permissions import Permissions
+from synopticon_rtc.signaling.rooms import Elsewhere, Room, Rooms
+from synopticon_rtc.signaling.session import Peer, Session
+
+Tell = Callable[[Participant], object]
+
+
+class Presence:
+    """Keeps the rooms, and tells the sessions that asked for it of broadcasters and of peers that left.
+
+    Args:
+        rooms: Who is where.
+        cluster: Whom else to tell.
+        permissions: Whose broadcasters are news to whom.
+    """
+
+    def __init__(self, rooms: Rooms, cluster: Cluster, permissions: Permissions) -> None:
+        self._rooms = rooms
+        self._cluster = cluster
+        self._permissions = permissions
+
+    def enter(self, session: Session) -> None:
+        """A session of this server is there."""
+        room = self._rooms[session.who.room]
+        room.put(session)
+        self._cluster.opened(session.who)
+        self._announce(room, session)
+
+    def change(self, session: Session, who: Participant) -> None:
+        """More is known of a session of this server."""
+        if who == session.who:
+            return
+        session.who = who
+        session.denied.clear()
+        room = self._rooms[who.room]
+        room.put(session)
+        for other in room.sessions.values():
+            other.denied.discard(session.id)
+        self._cluster.opened(who)
+        self._announce(room, session)
+
+    def leave(self, session: Session) -> None:
+        """A session of this server ended."""
+        room = self._rooms[session.who.room]
+        room.remove(session)
+        self._cluster.closed(session.id, session.reason)
+        self._leave(room, session, session.reason)
+
+    def appeared(self, who: Participant) -> None:
+        """A session of another server is there, or more is known of it."""
+        room = self._rooms[who.room]
+        peer = room.elsewhere.get(who.session)
+        if peer is None:
+            peer = room.elsewhere[who.session] = Elsewhere(who, self._cluster)
+        else:
+            peer.who = who
+            for other in room.sessions.values():
+                other.denied.discard(who.session)
+        self._announce(room, peer)
+
+    def vanished(self, who: Participant, reason: str) -> None:
+        """A session of another server ended, or is out of reach."""
+        room = self._rooms[who.room]
+        self._leave(room, room.elsewhere.pop(who.session), reason)
+
+    def watch(self, session: Session) -> None:
+        """Tell a session who broadcasts, and from now on who comes and goes."""
+        room = self._rooms[session.who.room]
+        room.watchers.add(session)
+        session.announced.clear()
+        known: list[Participant] = []
+        listed = False
+
+        def tell(who: Participant) -> None:
+            if listed:
+                self._tell_available(session, who)
+            else:
+                known.append(who)
+
+        for peer in room:
+            if peer is not session and peer.who.broadcasts:
+                self._ask(session, peer, tell)
+        session.announced.update(who.session for who in known)
+        session.deliver(answers.message("broadcasters", broadcasters=[_described(who) for who in known]))
+        listed = True  # what a hook takes its time over comes as news
+
+    def ignore(self, session: Session) -> None:
+        """Tell a session no more of broadcasters."""
+        self._rooms[session.who.room].watchers.discard(session)
+        session.announced.clear()
+
+    def _announce(self, room: Room, peer: Peer) -> None:
+        for watcher in list(room.watchers):
+            if watcher is peer:
+                continue
+            if not peer.who.broadcasts:
+                self._tell_gone(watcher, peer.who.session)
+            elif peer.who.session not in watcher.announced:
+                self._ask(watcher, peer, functools.partial(self._tell_available, watcher))
+
+    def _ask(self, watcher: Session, peer: Peer, tell: Tell) -> None:
+        def then(allowed: bool) -> None:  # noqa: FBT001  # the answer of a hook
+            room = self._rooms.get(watcher.who.room)
+            here = room is not None and watcher in room.watchers and room.find(peer.who.session) is peer
+            if allowed and here and peer.who.broadcasts:
+                tell(peer.who)
+
+        self._permissions.ask(watcher.who, peer.who, then)
+
+    def _tell_available(self, watcher: Session, who: Participant) -> None:
+        if who.session not in watcher.announced:
+            watcher.announced.add(who.session)
+            watcher.deliver(answers.message("broadcaster_available", **_described(who)))
+
+    def _tell_gone(self, watcher: Session, session: str) -> None:
+        if session in watcher.announced:
+            watcher.announced.remove(session)
+            watcher.deliver(answers.message("broadcaster_gone", session=session))
+
+    def _leave(self, room: Room, peer: Peer, reason: str) -> None:
+        session = peer.who.session
+        for linked in list(peer.links.values()):
+            linked.lost(session, reason)
+        peer.links.clear()
+        for watcher in room.watchers:
+            self._tell_gone(watcher, session)
+        self._rooms.leave(peer.who.room)
+
+
+def _described(who: Participant) -> dict[str, str]:
+    return {"session": who.session, "name": who.name}

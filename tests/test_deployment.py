@@ -1,0 +1,429 @@
+"""What is in deploy/ works: each file is used as it stands, but for addresses and paths."""
+
+import contextlib
+import datetime as dt
+import ipaddress
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+DEPLOY = Path(__file__).parents[1] / "deploy"
+SERVICE = DEPLOY / "synopticon-signaling.service"
+DOCKERFILE = DEPLOY / "Dockerfile"
+PYTHON = "/opt/synopticon-rtc/bin/python"
+NGINX, CADDY, STRACE, SYSTEMD = map(shutil.which, ("nginx", "caddy", "strace", "systemd-analyze"))
+SECRET = "a secret of this test alone: 32 bytes or more"  # noqa: S105  # of this test alone
+needs_systemd = pytest.mark.skipif(SYSTEMD is None, reason="needs systemd-analyze")
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for what no event tells of."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def ended(process: subprocess.Popen[str]) -> Iterator[None]:
+    """End a process with the block, and fail if it does not want to."""
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+
+
+def until_listening(port: int, process: subprocess.Popen[str]) -> None:
+    def listening() -> bool:
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return True
+        return False
+
+    until(listening)
+
+
+def service(key: str) -> str:
+    """A setting of the unit."""
+    values = re.findall(rf"^{key}=(.*)$", SERVICE.read_text(), re.MULTILINE)
+    assert len(values) == 1
+    return str(values[0])
+
+
+def command_of_the_service() -> list[str]:
+    command = shlex.split(service("ExecStart"))
+    assert command[0] == PYTHON
+    return [sys.executable, *command[1:]]
+
+
+@dataclass
+class Server:
+    """The server, as the unit runs it, and what it tells of its sessions."""
+
+    port: int
+    process: subprocess.Popen[str]
+    events: list[dict[str, Any]] = field(default_factory=list)
+    log: list[str] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def running(*wrapper: str, directory: Path) -> Iterator[Server]:
+    secret = directory / "secret"
+    secret.write_text(SECRET)
+    name, _, value = service("Environment").partition("=")
+    env = os.environ | {name: value.replace("%d", str(directory))}
+    port = free_port()
+    command = [*wrapper, *command_of_the_service(), "--port", str(port), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as process:
+        assert process.stdout
+        assert process.stderr
+        server, out, err = Server(port, process), process.stdout, process.stderr
+        threads = [
+            threading.Thread(target=lambda: server.events.extend(map(json.loads, out))),
+            threading.Thread(target=lambda: server.log.extend(err)),
+        ]
+        with ended(process):
+            until_listening(port, process)
+            for thread in threads:
+                thread.start()
+            yield server
+        for thread in threads:
+            thread.join()
+
+
+def made_token(*options: str) -> str:
+    command = [sys.executable, "-m", "synopticon_rtc.signaling", "token", *options]
+    env = os.environ | {"SYNOPTICON_TOKEN_SECRET": SECRET}
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout.strip()
+
+
+def test_every_option_that_is_named_exists() -> None:
+    files = [DEPLOY.parent / "docs" / "deployment.md", SERVICE, DOCKERFILE]
+    named = {option for path in files for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", path.read_text())}
+    helps = ""
+    for command in ("signaling", "signaling token", "broadcast"):
+        arguments = [sys.executable, "-m", *f"synopticon_rtc.{command} --help".split()]
+        helps += subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
+    of_others = {"--now", "--from", "--no-cache-dir", "--interval", "--timeout", "--start-period"}
+    assert named - of_others <= set(re.findall(r"--[a-z][a-z-]+", helps))
+
+
+# systemd
+
+
+@needs_systemd
+def test_systemd_takes_the_unit_and_finds_it_hardened(tmp_path: Path) -> None:
+    unit = tmp_path / SERVICE.name
+    unit.write_text(SERVICE.read_text().replace(PYTHON, sys.executable))
+    for check in (["verify"], ["security", "--offline=yes", "--threshold=15"]):
+        done = subprocess.run([str(SYSTEMD), *check, str(unit)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stderr == ""
+
+
+def allowed_calls() -> set[str]:
+    """The system calls that the unit's filters let pass."""
+
+    def calls(group: str) -> set[str]:
+        listed = subprocess.run([str(SYSTEMD), "syscall-filter", group], capture_output=True, text=True, check=True)
+        names = {line.strip() for line in listed.stdout.splitlines()[1:] if not line.strip().startswith("#")} - {""}
+        return {name for name in names if name[0] != "@"}.union(*(calls(name) for name in names if name[0] == "@"))
+
+    allowed: set[str] = set()
+    for groups in re.findall(r"^SystemCallFilter=(.*)$", SERVICE.read_text(), re.MULTILINE):
+        named: set[str] = set().union(*(calls(group) for group in groups.lstrip("~").split()))
+        allowed = allowed - named if groups.startswith("~") else allowed | named
+    return allowed
+
+
+@needs_systemd
+@pytest.mark.skipif(STRACE is None, reason="needs strace")
+def test_the_unit_forbids_nothing_that_the_server_does(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    with running(str(STRACE), "-f", "-qq", "-o", str(trace), directory=tmp_path) as server:
+        token = made_token()
+        with connect(f"ws://127.0.0.1:{server.port}/ws?token={token}") as websocket:
+            websocket.recv()
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics") as response:
+            assert response.status == 200
+        # strace does not pass signals on: it ends when the server does
+        (child,) = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+        os.kill(int(child), signal.SIGTERM)
+        server.process.wait(30)
+    text = trace.read_text()
+    called = set(re.findall(r"^\d+ +(\w+)\(", text, re.MULTILINE))
+    assert {"listen", "accept4", "epoll_wait"} <= called, "the trace shows nothing: it is not what is under test"
+    assert called - allowed_calls() == set()
+    assert set(re.findall(r" socket\((\w+)", text)) <= set(service("RestrictAddressFamilies").split())
+    assert re.findall(r"PROT_\S*WRITE\S*EXEC", text) == []  # MemoryDenyWriteExecute
+    assert re.findall(r" (?:connect|sendto|sendmsg)\(.*sin6?_addr.*", text) == []  # it calls nobody
+
+
+# Proxies
+
+
+@dataclass
+class Proxy:
+    """A proxy with TLS in front of a server."""
+
+    port: int
+    server: Server
+    certificate: Path
+    directory: Path
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=self.certificate)
+
+    def log(self) -> str:
+        return "".join(path.read_text() for path in sorted(self.directory.glob("*.log")))
+
+
+def certified(directory: Path) -> tuple[Path, Path]:
+    """A certificate for localhost, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = dt.datetime.now(dt.UTC)
+    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    files = directory / "fullchain.pem", directory / "privkey.pem"
+    files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    files[1].write_bytes(key.private_bytes(pem, pkcs8, serialization.NoEncryption()))
+    return files
+
+
+def replaced(name: str, **what: str) -> str:
+    """A file of deploy/ with the addresses and paths of a test, each of which must be there."""
+    text = (DEPLOY / name).read_text()
+    for old, new in what.items():
+        assert old in text
+        text = text.replace(old, new)
+    return text
+
+
+def nginx(directory: Path, port: int, backend: int) -> list[str]:
+    site = replaced(
+        "nginx.conf",
+        **{
+            "listen 443": f"listen 127.0.0.1:{port}",
+            "signaling.example.org": "localhost",
+            "127.0.0.1:8081": f"127.0.0.1:{backend}",
+            "/etc/ssl/synopticon": str(directory),
+            "/var/log/nginx": str(directory),
+        },
+    )
+    (directory / "site.conf").write_text(site)
+    paths = "".join(
+        f"{kind}_temp_path {directory}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    main = f"pid {directory}/pid;\nevents {{}}\nhttp {{\n{paths}include {directory}/site.conf;\n}}\n"
+    (directory / "nginx.conf").write_text(main)
+    command = [str(NGINX), "-p", str(directory), "-c", f"{directory}/nginx.conf", "-e", f"{directory}/error.log"]
+    done = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return [*command, "-g", "daemon off;"]
+
+
+def caddy(directory: Path, port: int, backend: int) -> list[str]:
+    site = replaced(
+        "Caddyfile",
+        **{
+            "signaling.example.org {": f"https://localhost:{port} {{\nbind 127.0.0.1\n"
+            f"tls {directory}/fullchain.pem {directory}/privkey.pem\n",
+            "127.0.0.1:8081": f"127.0.0.1:{backend}",
+            "output stderr": f"output file {directory}/access.log",
+        },
+    )
+    options = f"{{\nadmin off\nauto_https off\nskip_install_trust\nstorage file_system {directory}/storage\n}}\n"
+    (directory / "Caddyfile").write_text(options + site)
+    return [str(CADDY), "run", "--config", f"{directory}/Caddyfile", "--adapter", "caddyfile"]
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(nginx, marks=pytest.mark.skipif(NGINX is None, reason="needs nginx")),
+        pytest.param(caddy, marks=pytest.mark.skipif(CADDY is None, reason="needs caddy")),
+    ]
+)
+def proxy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Proxy]:
+    certificate, _ = certified(tmp_path)
+    port = free_port()
+    with running(directory=tmp_path) as server:
+        command = request.param(tmp_path, port, server.port)
+        errors = (tmp_path / "stderr").open("w")
+        with (
+            errors,
+            subprocess.Popen(command, stderr=errors, text=True, env=os.environ | {"HOME": str(tmp_path)}) as process,
+            ended(process),
+        ):
+            until_listening(port, process)
+            yield Proxy(port, server, certificate, tmp_path)
+
+
+def test_a_broadcaster_and_a_receiver_meet_through_a_proxy(proxy: Proxy, tmp_path: Path) -> None:
+    tokens = {"broadcast": made_token("--role", "broadcast", "--room", "lab")}
+    tokens["receive"] = made_token("--role", "receive", "--room", "lab")
+    for name, token in tokens.items():
+        (tmp_path / name).write_text(token)
+    url = f"wss://localhost:{proxy.port}/ws"
+    env = os.environ | {"SSL_CERT_FILE": str(proxy.certificate)}
+
+    def command(name: str, *options: str) -> subprocess.Popen[str]:
+        common = ["--url", url, "--room", "lab", "--token-file", str(tmp_path / name), "--json"]
+        arguments = [sys.executable, "-m", f"synopticon_rtc.{name}", *common, *options]
+        return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+
+    with command("broadcast", "--source", "test", "--size", "320x240", "--faces", "0") as broadcast, ended(broadcast):
+        assert broadcast.stdout
+        assert '"ready"' in broadcast.stdout.readline()
+        with command("receive", "--frames", "10") as receive, ended(receive):
+            out, err = receive.communicate(timeout=60)
+        assert '"frames":10' in out.splitlines()[-1], out + err
+    written = proxy.log() + "".join(proxy.server.log)
+    assert not [token for token in tokens.values() if token in written]
+
+
+def test_a_proxy_tells_who_asks_and_lets_nobody_pretend_to_be_another(proxy: Proxy) -> None:
+    token = made_token("--sub", "somebody")
+    forged = {"X-Forwarded-For": "203.0.113.9", "Forwarded": "for=203.0.113.9", "X-Real-IP": "203.0.113.9"}
+    forged["Referer"] = f"https://localhost:{proxy.port}/?token={token}"
+    address = f"wss://localhost:{proxy.port}/ws"
+
+    def enter(url: str, origin: str | None = None) -> Any:
+        with (
+            socket.create_connection(("127.0.0.1", proxy.port), source_address=("127.0.0.5", 0)) as sock,
+            connect(url, sock=sock, ssl=proxy.context, origin=origin, additional_headers=forged) as websocket,  # type: ignore[arg-type]  # a NewType of str
+        ):
+            return json.loads(websocket.recv())
+
+    assert enter(f"{address}?token={token}", f"https://localhost:{proxy.port}")["type"] == "connected"
+    until(lambda: any(event["event"] == "session" for event in proxy.server.events))
+    (opened, *_) = (event for event in proxy.server.events if event["event"] == "session")
+    assert opened["address"].startswith("127.0.0.5")
+    for url, origin, status, code in (
+        (f"{address}?token={token}", "https://elsewhere.test", 403, "wrong_origin"),
+        (address, None, 401, "token_missing"),
+    ):
+        with pytest.raises(InvalidStatus) as refused:
+            enter(url, origin)
+        response = refused.value.response
+        assert (response.status_code, json.loads(response.body or b"")["error"]) == (status, code)
+    until(lambda: "/ws" in proxy.log())
+    assert token not in proxy.log()
+
+
+def test_a_proxy_shows_the_viewer_and_health_and_keeps_metrics_to_itself(proxy: Proxy) -> None:
+    def status(path: str) -> int:
+        try:
+            with urllib.request.urlopen(f"https://localhost:{proxy.port}{path}", context=proxy.context) as response:
+                return int(response.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    assert [status(path) for path in ("/", "/healthz", "/readyz", "/metrics")] == [200, 200, 200, 404]
+
+
+# Docker
+
+
+def instructions() -> list[tuple[str, str]]:
+    """The instructions of the Dockerfile, each with what follows it on its lines."""
+    text = re.sub(r"^#.*\n", "", DOCKERFILE.read_text(), flags=re.MULTILINE).replace("\\\n", " ")
+    return [(name, rest.strip()) for name, _, rest in (line.partition(" ") for line in text.splitlines()) if name]
+
+
+def arguments(instruction: str) -> list[str]:
+    """The command of an instruction in its exec form, with this Python."""
+    (line,) = [rest for name, rest in instructions() if name == instruction]
+    command: list[str] = json.loads(line[line.index("[") :])
+    assert command[0] == PYTHON
+    return [sys.executable, *command[1:]]
+
+
+def test_what_the_image_copies_is_there() -> None:
+    copied = [
+        part for name, rest in instructions() if name == "COPY" and "--from" not in rest for part in rest.split()[:-1]
+    ]
+    assert copied
+    assert [part for part in copied if not (DEPLOY.parent / part).exists()] == []
+
+
+def test_the_image_starts_only_when_it_is_told_how_it_is_protected() -> None:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("SYNOPTICON_")}
+    refused = subprocess.run(arguments("ENTRYPOINT"), capture_output=True, text=True, check=False, timeout=60, env=env)
+    assert refused.returncode == 1
+    assert re.fullmatch(r"signaling: [^\n]+\n", refused.stderr)
+
+
+def test_the_image_is_healthy_while_it_runs() -> None:
+    port = free_port()
+    command = [*arguments("ENTRYPOINT"), "--proxy", "172.17.0.1", "--port", str(port)]
+    check = [part.replace("8081", str(port)) for part in arguments("HEALTHCHECK")]
+    env = os.environ | {"SYNOPTICON_TOKEN_SECRET": SECRET}
+    assert subprocess.run(check, stderr=subprocess.DEVNULL, check=False).returncode != 0
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process, ended(process):
+        until_listening(port, process)
+        assert subprocess.run(check, check=False).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_what_the_image_runs_to_be_built_gives_a_server(tmp_path: Path) -> None:
+    (run,) = [rest for name, rest in instructions() if name == "RUN"]
+    for name, rest in instructions():
+        if name == "COPY" and "--from" not in rest:
+            for part in rest.split()[:-1]:
+                copy = shutil.copytree if (DEPLOY.parent / part).is_dir() else shutil.copy
+                copy(DEPLOY.parent / part, tmp_path / part)
+    built = f"{tmp_path}/opt"
+    env = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    subprocess.run(run.replace("/opt/synopticon-rtc", built), shell=True, check=True, cwd=tmp_path, env=env)  # noqa: S602  # our own file
+    command = [f"{built}/bin/python", *arguments("ENTRYPOINT")[1:], "--help"]
+    assert "signaling server" in subprocess.run(command, capture_output=True, text=True, check=True, cwd="/").stdout
