@@ -173,7 +173,7 @@ async def test_at_five_percent_loss_both_ways_video_never_stands_still(codec: Co
         await clip.play(200, interval=1 / 30)
         await receiver.until(lambda: receiver.frames[-1].rtp_timestamp >= max(clip.numbers) - 2 * TICKS)
         times = [frame.arrived for frame in receiver.frames]
-        assert max(later - earlier for earlier, later in itertools.pairwise(times)) < 0.6
+        assert max(later - earlier for earlier, later in itertools.pairwise(times)) < 1
         assert len(receiver.frames) > 180
         assert all(clip.shows_its_number(frame) for frame in receiver.frames)
         assert receiver_of(receiver).nacks > 10
