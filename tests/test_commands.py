@@ -246,10 +246,9 @@ def test_both_ends_tell_their_rates_and_where_the_delay_comes_from(face_model: P
     with Process("broadcast", *args, env=env) as broadcast:
         url = broadcast.next("ready")["url"]
         with Process("receive", "--url", url, "--json") as receive:
-            delays: dict[str, Any] = {"network": None}
-            while None in delays.values():
+            stats = receive.next("stats")
+            while None in (delays := stats["delays_ms"]).values():
                 stats = receive.next("stats")
-                delays = stats["delays_ms"]
             sent = broadcast.next("stats")
             while not sent["faces_fps"]:
                 sent = broadcast.next("stats")

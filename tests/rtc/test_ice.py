@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aioice.ice import ICE_COMPLETED
 from rtc_helpers import Clip, Peer, Tap, join, watching
 from rtc_network import Turn, coturn, relay, silence
 
@@ -531,7 +532,7 @@ async def test_a_pair_that_is_found_while_closing_is_not_watched() -> None:
     )
     connection.remote_username, connection.remote_password = "user", "password"
     connection._check_list_done = True
-    connection._check_list_state.put_nowait(ice.ICE_COMPLETED)
+    connection._check_list_state.put_nowait(ICE_COMPLETED)
     closing = connection._start_closing()
     await asyncio.sleep(0)
     with pytest.raises(ConnectionError):
