@@ -90,7 +90,7 @@ def paired(moments: Sequence[Moment]) -> float:
 
 async def test_through_the_wrap_of_rtp_timestamps(server: SignalingServer) -> None:
     broadcaster = Broadcaster(server.url, TestPattern(SIZE, FPS), faces=NumberFace())
-    broadcaster._origin = 2**32 - 180_000  # two seconds before it
+    broadcaster._origin = 2**32 - 360_000  # four seconds before it
     async with broadcaster, Receiver(server.url, faces_wait=PATIENT) as receiver:
 
         def wrapped(moment: Moment) -> bool:
