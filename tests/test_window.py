@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import shutil
 import signal
@@ -37,8 +38,8 @@ class Screen:
 
     async def until(self, shows: Callable[[tuple[int, ...]], bool], again: Callable[[], object] = int) -> None:
         """Wait until a pixel of the picture is as it should be, and do something again meanwhile."""
-        async with asyncio.timeout(20):
-            while not shows(self.pixel(100, 100)):
+        async with asyncio.timeout(60):
+            while not shows(self.pixel(100, 300)):
                 again()
                 await asyncio.sleep(0.05)
 
@@ -76,6 +77,19 @@ async def test_pictures_are_shown_though_pyav_is_loaded_until_the_window_is_clos
         assert not window.show(image)
 
 
+@needs_screen
+@pytest.mark.usefixtures("screen")
+async def test_an_opening_that_is_cancelled_leaves_nothing() -> None:
+    window = Window()
+    opening = asyncio.create_task(window.__aenter__())
+    await asyncio.sleep(0.1)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    await window.__aexit__(None, None, None)
+    gc.collect()  # a process that is left warns, and a warning is an error here
+
+
 async def test_a_missing_screen_is_an_error_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
@@ -99,7 +113,7 @@ async def test_receive_shows_the_video(screen: Screen) -> None:
             stderr=asyncio.subprocess.PIPE,
         )
         try:
-            await screen.until(any)  # it is black without a window
+            await screen.until(any)  # the screen is black, and the card's bars are not
         finally:
             receive.send_signal(signal.SIGINT)
             _, err = await receive.communicate()
