@@ -260,7 +260,7 @@ def test_both_ends_tell_their_rates_and_where_the_delay_comes_from(face_model: P
     assert list(delays) == ["capture", "encoding", "network", "decoding", "waiting", "detection"]
     assert sum(part for name, part in delays.items() if name != "detection") >= stats["delay_ms"] - 1
     assert events[-1]["delays_ms"].keys() == delays.keys()
-    assert 0 < sent["faces_fps"] < 12
+    assert 0 < sent["faces_fps"] < 20
     assert sent["detection_ms"] > 0
     assert {"fps", "faces_fps", "detection_ms"} < summaries[-1].keys()
 
