@@ -22,7 +22,7 @@ slow: .venv/ready ## soak and load
 conformance: .venv/ready ## every published server and page against ours: a table
 	$(BIN)/python tests/conformance
 
-bench: .venv/ready ## every measurement, against plain aiortc: half an hour
+bench: .venv/ready ## every measurement, against plain aiortc: three quarters of an hour
 	$(BIN)/python -m benchmarks
 
 lint: .venv/ready

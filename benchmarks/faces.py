@@ -97,7 +97,7 @@ async def inherent(frames: int) -> dict[str, float]:
 
 async def run(*, quick: bool) -> Result:
     """Measure: delays one after the other, then the cost of both by turns."""
-    seconds = 4.0 if quick else 20.0
+    seconds = 4.0 if quick else 15.0
     delays = [await delay("frames with faces", seconds, video=True), await delay("faces alone", seconds, video=False)]
     taken: dict[str, list[Sample]] = {}
     for _ in range(1 if quick else 3):

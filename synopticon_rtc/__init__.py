@@ -4,6 +4,7 @@ from synopticon_rtc.broadcaster import Broadcaster, BroadcasterStats
 from synopticon_rtc.errors import SynopticonError
 from synopticon_rtc.events import PeerEvent, StateEvent
 from synopticon_rtc.faces import Detector, Face, FaceLandmarker, draw_faces
+from synopticon_rtc.latency import Delays
 from synopticon_rtc.media import Camera, FrameSource, Portrait, TestPattern, VideoFile
 from synopticon_rtc.pairing import Moment
 from synopticon_rtc.receiver import Receiver, ReceiverStats
@@ -14,6 +15,7 @@ __all__ = [
     "Broadcaster",
     "BroadcasterStats",
     "Camera",
+    "Delays",
     "Detector",
     "EncodedVideoFrame",
     "Face",

@@ -1,5 +1,6 @@
 """A window that shows pictures."""
 
+import asyncio
 import sys
 from asyncio.subprocess import PIPE, Process, create_subprocess_exec
 from pathlib import Path
@@ -27,12 +28,16 @@ class Window:
             *(sys.executable, "-P", str(screen), TITLE), stdin=PIPE, stdout=PIPE, stderr=PIPE
         )
         assert process.stdout is not None  # noqa: S101 - tells the type checkers
-        if not await process.stdout.readline():
+        try:
+            opened = await process.stdout.readline()
+        except asyncio.CancelledError:
+            process.kill()
+            await process.wait()
+            raise
+        if not opened:
             _, said = await process.communicate()
-            # OpenCV aborts where it finds no screen.
-            lacking = (
-                said.decode(errors="replace").strip() if process.returncode == 1 else "a screen, and there is none"
-            )
+            # OpenCV aborts where it finds no screen; what is said then helps nobody.
+            lacking = said.decode(errors="replace").strip() if process.returncode == 1 else "a screen: there is none"
             raise SynopticonError(f"--show needs {lacking}")
         self._process = process
         return self

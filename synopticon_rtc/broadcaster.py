@@ -312,7 +312,7 @@ class Broadcaster:
             stats.faces_messages += bool(self._watchers)
             message = self._message(faces, frame, captured)
             self._send_faces(message)
-            self.faces.emit(Moment(frame, faces, True, captured, message.rtp_timestamp))
+            self.faces.emit(Moment(frame, faces, True, captured, message.rtp_timestamp, 0.0))
 
     def _message(
         self, faces: tuple[Face, ...], frame: av.VideoFrame, captured: float, *, detected: bool = True

@@ -17,6 +17,7 @@ V = TypeVar("V")
 
 Sync = Literal["exact", "latest"]
 
+CLOCK_RATE = 90_000  # of RTP video (RFC 7741, RFC 6184)
 REMEMBERED = 128  # faces messages kept for frames that are yet to come, and frames kept for faces that are
 TOO_LATE = 5  # times in a row that faces come after their frames have gone, and none is waited for any more
 
@@ -35,6 +36,8 @@ class Moment(Generic[F_co]):
             tell (yet).
         rtp_timestamp: That of the frame, 0 to 2**32 - 1, in 1/90000 s; None where there is no frame and the broadcaster
             did not tell.
+        faces_age: Seconds by which the frame that ``faces`` were found in is older than this one: 0 where they are its
+            own, None where there are none or the broadcaster did not tell.
     """
 
     frame: F_co
@@ -42,6 +45,7 @@ class Moment(Generic[F_co]):
     detected: bool
     captured: float | None
     rtp_timestamp: int | None
+    faces_age: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,9 +56,13 @@ class _Waiting(Generic[F]):
     deadline: float
 
 
+def _difference(one: int, other: int) -> int:
+    """RTP timestamp ``one`` minus ``other``; they wrap at 2^32 (RFC 3550, section 5.1)."""
+    return (one - other + 2**31) % 2**32 - 2**31
+
+
 def _after(one: int, other: int) -> bool:
-    """Whether RTP timestamp ``one`` is later than ``other``; they wrap at 2^32 (RFC 3550, section 5.1)."""
-    return 0 < (one - other) % 2**32 < 2**31
+    return _difference(one, other) > 0
 
 
 def _remember(table: dict[int, V], timestamp: int, value: V) -> None:
@@ -102,7 +110,9 @@ class Pairing(Generic[F]):
             newest = self._newest
             own = newest is not None and newest.rtp_timestamp == timestamp
             captured = newest.capture_time if newest and own else None
-            yield Moment(frame, newest.faces if newest else (), own, captured, timestamp)
+            found = newest.rtp_timestamp if newest else None
+            age = None if found is None else _difference(timestamp, found) / CLOCK_RATE
+            yield Moment(frame, newest.faces if newest else (), own, captured, timestamp, age)
             return
         self._waiting.append(_Waiting(frame, timestamp, now, now if self.in_vain else now + self._wait))
         yield from self._release(now)
@@ -137,7 +147,8 @@ class Pairing(Generic[F]):
                 yield Moment(head.frame, (), detected=False, captured=None, rtp_timestamp=head.timestamp)
             else:
                 self._late = 0 if message.detected else self._late
-                yield Moment(head.frame, message.faces, message.detected, message.capture_time, head.timestamp)
+                age = 0.0 if message.detected else None
+                yield Moment(head.frame, message.faces, message.detected, message.capture_time, head.timestamp, age)
 
     def _overtaken(self, timestamp: int) -> bool:
         """Whether faces of a later frame are there: then none were looked for in this one, or they were lost."""
@@ -155,4 +166,4 @@ class Unpaired(Pairing[None]):
         overtaken = timestamp is not None and newest is not None and not _after(timestamp, newest)
         if message.detected and not overtaken:
             self._newest = message
-            yield Moment(None, message.faces, detected=True, captured=message.capture_time, rtp_timestamp=timestamp)
+            yield Moment(None, message.faces, True, message.capture_time, timestamp, 0.0)

@@ -176,6 +176,7 @@ def test_broadcast_to_a_server_that_runs_already(url: str) -> None:
         ("broadcast", ["--size", "0x0"], 2, "'0x0' is no size"),
         ("broadcast", ["--size", "big"], 2, "1280x720"),
         ("broadcast", ["--bitrate", "fast"], 2, "1.5M"),
+        ("broadcast", ["--faces-fps", "0"], 2, "--faces-fps"),
         ("broadcast", ["--serve", "host:99999"], 2, "PORT"),
         ("broadcast", ["--ice-server", "http://x"], 2, "stun:HOST"),
         ("broadcast", ["--serve", "0.0.0.0:0", "--source", "test", "--faces", "0"], 1, "insecure"),
@@ -239,6 +240,31 @@ def test_help_explains_every_option(module: str) -> None:
     assert code == 0
     assert "Usage:" in out
     assert "--json" in out
+
+
+def test_both_ends_tell_their_rates_and_where_the_delay_comes_from(face_model: Path) -> None:
+    env = {"SYNOPTICON_FACE_MODEL": str(face_model)}
+    args = ["--serve", str(free_port()), "--source", "portrait", "--size", SIZE, "--faces-fps", "10", "--json"]
+    with Process("broadcast", *args, env=env) as broadcast:
+        url = broadcast.next("ready")["url"]
+        with Process("receive", "--url", url, "--json") as receive:
+            stats = receive.next("stats")
+            while None in (delays := stats["delays_ms"]).values():
+                stats = receive.next("stats")
+            sent = broadcast.next("stats")
+            while not sent["faces_fps"]:
+                sent = broadcast.next("stats")
+            receive.interrupt()
+            code, events, err = receive.end()
+        broadcast.interrupt()
+        ended, summaries, _ = broadcast.end()
+    assert (code, ended, err) == (0, 0, "")
+    assert list(delays) == ["capture", "encoding", "network", "decoding", "waiting", "detection"]
+    assert sum(part for name, part in delays.items() if name != "detection") >= stats["delay_ms"] - 1
+    assert events[-1]["delays_ms"].keys() == delays.keys()
+    assert 0 < sent["faces_fps"] < 20
+    assert sent["detection_ms"] > 0
+    assert {"fps", "faces_fps", "detection_ms"} < summaries[-1].keys()
 
 
 def test_a_video_file_is_broadcast(tmp_path: Path) -> None:

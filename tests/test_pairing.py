@@ -53,7 +53,8 @@ def test_a_frame_waits_for_its_faces() -> None:
 def test_faces_wait_for_their_frame() -> None:
     pairing = expecting()
     none(pairing.message(message(0), 0.0))
-    assert one(pairing.frame(FRAME, 0, 1.0)).detected
+    moment = one(pairing.frame(FRAME, 0, 1.0))
+    assert (moment.detected, moment.faces_age) == (True, 0)
 
 
 def test_a_frame_waits_no_longer_than_the_bound() -> None:
@@ -90,6 +91,7 @@ def test_a_frame_that_is_told_to_be_skipped_goes_at_once_and_overtakes_nothing()
     assert one(pairing.message(message(0), 0.01)).detected
     moment = one(pairing.frame(FRAME, STEP, 0.02))
     assert (moment.detected, moment.faces, moment.captured) == (False, (), 1001.0)
+    assert moment.faces_age is None
 
 
 def test_no_face_is_told_from_no_detection() -> None:
@@ -129,7 +131,10 @@ def test_latest_waits_for_nothing_and_gives_the_newest() -> None:
     moment = one(pairing.frame(FRAME, 2 * STEP, 0.0))
     assert moment.faces[0].landmarks[0, 0] == 2
     assert not moment.detected
-    assert one(pairing.frame(FRAME, STEP, 0.0)).detected
+    assert moment.faces_age == pytest.approx(1 / 30)
+    own = one(pairing.frame(FRAME, STEP, 0.0))
+    assert (own.detected, own.faces_age) == (True, 0)
+    assert one(pairing.frame(FRAME, 2**32 - STEP, 0.0)).faces_age == pytest.approx(-2 / 30)
 
 
 def late_faces(pairing: Pairing, numbers: range, age: float) -> list[float]:

@@ -164,7 +164,7 @@ async def test_statistics_tell_what_each_receiver_is_sent(server: SignalingServe
             assert (peer.codec, peer.scale) == ("vp8", 1)
             assert peer.frames_sent >= 20
             assert peer.packets_sent >= peer.frames_sent
-            assert 5 < peer.fps < 40
+            assert 5 < peer.fps < 60  # a joiner is sent the frames since the last keyframe at once
             assert peer.bitrate > 10_000
             assert peer.encode_ms > 0
             assert peer.bearable > 1e9

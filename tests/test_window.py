@@ -2,15 +2,20 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import shutil
+import signal
 import struct
+import sys
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from synopticon_rtc import Broadcaster, SignalingServer, TestPattern
 from synopticon_rtc._window import Window
 from synopticon_rtc.errors import SynopticonError
 
@@ -31,9 +36,10 @@ class Screen:
         start = header[0] + 12 * header[19]  # after the header and the colour table
         return tuple(data[start + header[12] * y + 4 * x :][:3])
 
-    async def shows(self, colour: tuple[int, int, int], again: Callable[[], object]) -> None:
-        async with asyncio.timeout(20):
-            while max(abs(a - b) for a, b in zip(self.pixel(100, 100), colour, strict=True)) > 2:
+    async def until(self, shows: Callable[[tuple[int, ...]], bool], again: Callable[[], object] = int) -> None:
+        """Wait until a pixel of the picture is as it should be, and do something again meanwhile."""
+        async with asyncio.timeout(60):
+            while not shows(self.pixel(100, 300)):
                 again()
                 await asyncio.sleep(0.05)
 
@@ -63,12 +69,25 @@ async def test_pictures_are_shown_though_pyav_is_loaded_until_the_window_is_clos
     async with Window() as window:
         for colour in (200, 80, 20), (20, 80, 200):
             image = np.full((360, 640, 3), colour, np.uint8)
-            await screen.shows(colour, lambda image=image: window.show(image))  # type: ignore[misc]  # bound now
+            await screen.until(colour.__eq__, partial(window.show, image))
         assert window.show(image)
         assert window._process is not None
         window._process.kill()
         await window._process.wait()
         assert not window.show(image)
+
+
+@needs_screen
+@pytest.mark.usefixtures("screen")
+async def test_an_opening_that_is_cancelled_leaves_nothing() -> None:
+    window = Window()
+    opening = asyncio.create_task(window.__aenter__())
+    await asyncio.sleep(0.1)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    await window.__aexit__(None, None, None)
+    gc.collect()  # a process that is left warns, and a warning is an error here
 
 
 async def test_a_missing_screen_is_an_error_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,3 +102,19 @@ async def test_a_missing_opencv_is_an_error_that_says_why(tmp_path: Path, monkey
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(SynopticonError, match=r"OpenCV .*libGL"):
         await Window().__aenter__()
+
+
+@needs_screen
+async def test_receive_shows_the_video(screen: Screen) -> None:
+    async with SignalingServer(port=0) as server, Broadcaster(server.url, TestPattern((640, 360))):
+        receive = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "synopticon_rtc.receive", "--url", server.url, "--show", "--json"),
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            await screen.until(any)  # the screen is black, and the card's bars are not
+        finally:
+            receive.send_signal(signal.SIGINT)
+            _, err = await receive.communicate()
+        assert (receive.returncode, err) == (0, b"")

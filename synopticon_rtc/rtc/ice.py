@@ -301,7 +301,7 @@ class IceConnection(Connection):
             for pair in self._check_list:
                 if pair.task is not None:
                     pair.task.cancel()
-        if self._check_list_state.get_nowait() != ICE_COMPLETED:
+        if self._check_list_state.get_nowait() != ICE_COMPLETED or self._closing:
             raise ConnectionError("no pair of candidates works")
         self._query_consent_task = asyncio.create_task(self.query_consent())
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aioice.ice import ICE_COMPLETED
 from rtc_helpers import Clip, Peer, Tap, join, watching
 from rtc_network import Turn, coturn, relay, silence
 
@@ -536,3 +537,23 @@ async def test_loopback_is_offered_only_where_there_is_nothing_else(monkeypatch:
     assert ice.host_addresses() == ["192.0.2.1"]
     monkeypatch.setattr(ice, "get_host_addresses", lambda **_: [])
     assert ice.host_addresses() == ["127.0.0.1", "::1"]
+
+
+async def test_a_pair_that_is_found_while_closing_is_not_watched() -> None:
+    connection = ice.IceConnection(
+        ice_controlling=True,
+        local_username="user",
+        local_password="password" * 3,
+        servers=(),
+        relay_only=False,
+        on_lost=lambda: None,
+    )
+    connection.remote_username, connection.remote_password = "user", "password"
+    connection._check_list_done = True
+    connection._check_list_state.put_nowait(ICE_COMPLETED)
+    closing = connection._start_closing()
+    await asyncio.sleep(0)
+    with pytest.raises(ConnectionError):
+        await connection.connect()
+    await closing
+    assert connection._query_consent_task is None
