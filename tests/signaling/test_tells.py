@@ -226,6 +226,9 @@ async def test_broadcasters_are_listed_and_announced_as_they_come_and_go(server:
         assert await watcher.receive() == {"type": "broadcaster_gone", "session": one.session}
         await one.configure(role="broadcast", name="again")
         assert await watcher.receive() == {"type": "broadcaster_available", **broadcaster(one, "again")}
+        await one.configure(name="renamed")
+        assert await watcher.receive() == {"type": "broadcaster_available", **broadcaster(one, "renamed")}
+        await one.configure(name="renamed")
         await page.configure(role="receive")
         assert await watcher.next_is_pong()
 
