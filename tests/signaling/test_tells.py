@@ -65,6 +65,14 @@ async def test_requirements_of_any_other_kind_ask_for_nothing(server: SignalingS
         assert (session.tells, session.who.roles, session.who.name) == (frozenset(), None, "")
 
 
+async def test_no_depth_of_requirements_is_more_than_an_error(server: SignalingServer) -> None:
+    async with joined(server, 2) as [client, other]:
+        for depth in range(800, 1100, 50):  # about as deep as Python reads
+            await client.send('{"type":"configure","requirements":{"tell":' + "[" * depth + "]" * depth + "}}")
+            assert (await client.receive())["type"] in {"configured", "error"}
+        assert await other.next_is_pong()
+
+
 async def test_who_asks_for_nothing_sees_nothing(server: SignalingServer) -> None:
     async with joined(server, 2) as [page, other]:
         await other.configure(role="broadcast", name="lab")
