@@ -203,7 +203,7 @@ class Abused:
         most_mb: The most while it lasted.
         after_mb: Afterwards.
         bad: Bad messages by kind.
-        closed: Why abusers were closed.
+        closed: The codes with which abusers were closed.
         refused: Connections of abusers that were refused.
     """
 
@@ -274,17 +274,17 @@ def _table(found: dict[tuple[str, str | int], Sample], idle: dict[str, float], a
         for who, (name, _) in WHO.items()
         if who not in absent
     ]
-    paced = (f"us CPU at {rate:,}/s" for rate in RATES)
+    paced = (f"us at {rate // 1000}k/s" for rate in RATES)
     return Table(
         f"One server on one core: relayed webrtc_ice of {len(ice('ws_' + 30 * 'x'))} bytes, and idle sessions",
-        ("", *(f"a CPU second, {how}" for how in BUSY), *paced, "median, ms", "p99, ms", "KiB a session"),
+        ("", "singly", "in bursts", *paced, "median, ms", "p99, ms", "KiB each"),
         rows,
         (
-            f"a CPU second: messages for a second of the server's CPU time; {PAIRS} pairs send as fast as they can,",
-            "each with one message on its way (singly), or with two writes of eight messages (in bursts).",
-            f"us CPU: for a message at a fixed rate; {PACED_PAIRS} pairs by turns, each message a write of its own.",
+            f"singly, in bursts: messages for a second of CPU time. {PAIRS} pairs send as fast as they can, each with",
+            "one message on its way, or with two writes of eight messages.",
+            f"us: CPU time for a message at a fixed rate. {PACED_PAIRS} pairs by turns, a write for each message.",
             f"median and p99: from sending to receiving, at {RATES[-1]:,} a second.",
-            f"KiB a session: resident, at {IDLE:,} sessions that have said nothing since they came.",
+            f"KiB each: resident memory of {IDLE:,} sessions that have said nothing since they came.",
             *(f"{WHO.get(who, (who,))[0]} was not measured: {why}." for who, why in absent.items()),
         ),
     )
@@ -339,7 +339,7 @@ def _abuse_table(found: Abused) -> Table:
         [row],
         (
             f"Bad ones: {', '.join(found.bad)}.",
-            f"Why abusers were closed: {closed}; {found.refused} connections were refused.",
+            f"How abusers were closed: {closed}; {found.refused} connections were refused.",
         ),
     )
 

@@ -69,7 +69,7 @@ class Abuse:
         self._refused = 0
 
     async def abuse(self, url: str, token: str, honest: list[list[str]], count: int, sessions: int) -> dict[str, Any]:
-        """Send bad messages from so many sessions; return how many of which kind, and why sessions were closed.
+        """Send bad messages from so many sessions; return how many of which kind, and how sessions were closed.
 
         Of ten sessions, one reads nothing of what it has sent to itself, and one sends all that it has at once.
         """
@@ -105,7 +105,7 @@ class Abuse:
         self._leave(client)
 
     def _leave(self, client: Client) -> None:
-        self._closed[client.closed[:40] or "open to the end"] += 1
+        self._closed[client.closed.partition(" ")[0] or "not at all"] += 1
         client.transport.underlying_transport.abort()
 
     async def _come(self, url: str, token: str) -> Client:

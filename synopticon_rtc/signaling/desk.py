@@ -121,7 +121,7 @@ class Desk:
     def _configure(self, session: Session, raw: msgspec.Raw | None) -> None:
         try:
             wanted = _requirements_decoder.decode(raw) if raw is not None else Requirements()
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             wanted = Requirements()
         answer: dict[str, object] = {} if raw is None else {"requirements": raw}
         if isinstance(wanted.tell, list):

@@ -88,7 +88,7 @@ class Presence:
         for peer in room:
             if peer is not session and peer.who.broadcasts:
                 self._ask(session, peer, tell)
-        session.announced.update(who.session for who in known)
+        session.announced.update((who.session, who.name) for who in known)
         session.deliver(answers.message("broadcasters", broadcasters=[_described(who) for who in known]))
         listed = True  # what a hook takes its time over comes as news
 
@@ -103,7 +103,7 @@ class Presence:
                 continue
             if not peer.who.broadcasts:
                 self._tell_gone(watcher, peer.who.session)
-            elif peer.who.session not in watcher.announced:
+            elif watcher.announced.get(peer.who.session) != peer.who.name:  # a new one, or a new name
                 self._ask(watcher, peer, functools.partial(self._tell_available, watcher))
 
     def _ask(self, watcher: Session, peer: Peer, tell: Tell) -> None:
@@ -116,13 +116,12 @@ class Presence:
         self._permissions.ask(watcher.who, peer.who, then)
 
     def _tell_available(self, watcher: Session, who: Participant) -> None:
-        if who.session not in watcher.announced:
-            watcher.announced.add(who.session)
+        if watcher.announced.get(who.session) != who.name:
+            watcher.announced[who.session] = who.name
             watcher.deliver(answers.message("broadcaster_available", **_described(who)))
 
     def _tell_gone(self, watcher: Session, session: str) -> None:
-        if session in watcher.announced:
-            watcher.announced.remove(session)
+        if watcher.announced.pop(session, None) is not None:
             watcher.deliver(answers.message("broadcaster_gone", session=session))
 
     def _leave(self, room: Room, peer: Peer, reason: str) -> None:

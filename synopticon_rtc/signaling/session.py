@@ -76,7 +76,7 @@ class Session(Listener):
         links: The sessions with which it exchanges targeted messages, by id.
         waiting: Messages for sessions of which it is not known yet whether they may have them, by id.
         denied: The sessions that may have none.
-        announced: The broadcasters that it was told of.
+        announced: The broadcasters that it was told of, by id, with their names.
         sought: When it began to look for a broadcaster, until it has answered one; 0 while it does not.
     """
 
@@ -128,7 +128,7 @@ class Session(Listener):
         self.links: dict[str, Peer] = {}
         self.waiting: dict[str, list[bytes]] = {}
         self.denied: set[str] = set()
-        self.announced: set[str] = set()
+        self.announced: dict[str, str] = {}
         self.sought = 0.0
         self._host = host
         self._handler = handler

@@ -38,7 +38,7 @@ ABUSE: dict[str, tuple[bytes, str]] = {
     "fragments": (text("{", fin=False) + text("{", fin=False), "1002"),
     "pings": (20_000 * text('{"type":"ping"}'), "1008"),
     "to nobody": (1_000 * text('{"type":"webrtc_ice","targetSession":"ws_0_0"}'), ""),
-    "to all": (200 * text('{"type":"request_offer"}'), ""),
+    "to all": (5_000 * text('{"type":"request_offer"}'), "1008"),  # each counts for all whom it reaches
 }
 
 

@@ -415,6 +415,20 @@ def test_a_message_that_is_not_understood_is_told_and_changes_nothing(
     assert (a.frames, a.known) == ([], {})
 
 
+async def test_a_server_that_is_alone_is_always_connected_and_hears_nothing(wire: Wire) -> None:
+    listener = Node(wire)
+    async with Cluster(listener) as cluster:
+        who = Participant("first", room="lab")
+        cluster.opened(who)
+        cluster.discover(who, b"{}")
+        cluster.send(Participant("second"), b"{}", "first")
+        cluster.tick()
+        cluster.closed("first", "1000")
+        assert cluster.connected
+        assert cluster.remote == {}
+    assert (listener.known, listener.frames, listener.discoveries, wire.published) == ({}, [], [], [])
+
+
 class AnyWeather(RuleBasedStateMachine):
     """Servers come, go, are killed and cut off, and messages overtake and get lost, in any order."""
 

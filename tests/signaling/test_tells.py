@@ -65,6 +65,14 @@ async def test_requirements_of_any_other_kind_ask_for_nothing(server: SignalingS
         assert (session.tells, session.who.roles, session.who.name) == (frozenset(), None, "")
 
 
+async def test_no_depth_of_requirements_is_more_than_an_error(server: SignalingServer) -> None:
+    async with joined(server, 2) as [client, other]:
+        for depth in range(800, 1100, 50):  # about as deep as Python reads
+            await client.send('{"type":"configure","requirements":{"tell":' + "[" * depth + "]" * depth + "}}")
+            assert (await client.receive())["type"] in {"configured", "error"}
+        assert await other.next_is_pong()
+
+
 async def test_who_asks_for_nothing_sees_nothing(server: SignalingServer) -> None:
     async with joined(server, 2) as [page, other]:
         await other.configure(role="broadcast", name="lab")
@@ -226,6 +234,9 @@ async def test_broadcasters_are_listed_and_announced_as_they_come_and_go(server:
         assert await watcher.receive() == {"type": "broadcaster_gone", "session": one.session}
         await one.configure(role="broadcast", name="again")
         assert await watcher.receive() == {"type": "broadcaster_available", **broadcaster(one, "again")}
+        await one.configure(name="renamed")
+        assert await watcher.receive() == {"type": "broadcaster_available", **broadcaster(one, "renamed")}
+        await one.configure(name="renamed")
         await page.configure(role="receive")
         assert await watcher.next_is_pong()
 
