@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import gc
 import time
 from pathlib import Path
 from typing import get_args
@@ -109,6 +110,7 @@ async def main(
         report = _Report(broadcaster, output, source=source, viewer=viewer)
         stack.callback(report.summarize)
         await stack.enter_async_context(broadcaster)
+        gc.freeze()  # looking through all that was imported would hold up every frame for 50 ms, now and then
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(duration):
                 await report.follow()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import gc
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -98,6 +99,7 @@ async def main(
         stack.callback(report.summarize)
         await stack.enter_async_context(receiver)
         await stack.enter_async_context(report.reporting())
+        gc.freeze()  # looking through all that was imported would hold up every frame for 50 ms, now and then
         try:
             async with asyncio.timeout(duration):
                 async for moment in receiver:
