@@ -135,10 +135,8 @@ async def chromium(loss: float, seconds: float) -> Paired:
         await page.wait_for_function("() => synopticon.frames > 0")
         await asyncio.sleep(SETTLE)
         await page.evaluate(WATCH, READ_SIZE)
-        since = time.monotonic()
         await asyncio.sleep(seconds)
         looks = await page.evaluate("looks()")
-        seconds = time.monotonic() - since
         await browser.close()
     return judged(loss, looks, seconds)
 

@@ -124,8 +124,8 @@ def _open(path: Path) -> BinaryIO:
 
 def _line(moment: Moment[object]) -> bytes:
     faces = [{"landmarks": face.landmarks.round(5).tolist()} for face in moment.faces]
-    line = {"captured": moment.captured, "rtp_timestamp": moment.rtp_timestamp, "faces": faces}
-    return msgspec.json.encode(line) + b"\n"
+    told = {"captured": moment.captured, "rtp_timestamp": moment.rtp_timestamp, "detected": moment.detected}
+    return msgspec.json.encode(told | {"faces": faces}) + b"\n"
 
 
 class _Picture:
