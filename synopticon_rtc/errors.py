@@ -2,7 +2,7 @@
 
     SynopticonError
     ├── SignalingError          the signaling server cannot be used
-    │   ├── InvalidURL          not a ws:// or wss:// address
+    │   ├── InvalidURL          not a ws:// or wss:// address, or not one of a NATS server
     │   └── PortInUse           the embedded server cannot listen
     ├── InvalidMessage          a signaling message that breaks the protocol
     ├── NobodyAnswered          no broadcaster answered in time
@@ -30,7 +30,7 @@ class SignalingError(SynopticonError):
 
 
 class InvalidURL(SignalingError, ValueError):
-    """The address of a signaling server is not a ``ws://`` or ``wss://`` URL."""
+    """The address of a signaling server is no ``ws://`` or ``wss://`` URL, or that of a NATS server no ``nats://`` one."""
 
 
 class PortInUse(SignalingError):
