@@ -30,7 +30,7 @@ class SignalingError(SynopticonError):
 
 
 class InvalidURL(SignalingError, ValueError):
-    """The address of a signaling server is no ``ws://`` or ``wss://`` URL, or that of a NATS server no ``nats://`` one."""
+    """An address is not the ``ws://`` or ``wss://`` URL of a signaling server, or ``nats://`` of a NATS server."""
 
 
 class PortInUse(SignalingError):
