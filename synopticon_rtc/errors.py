@@ -3,7 +3,8 @@
     SynopticonError
     ├── SignalingError          the signaling server cannot be used
     │   ├── InvalidURL          not a ws:// or wss:// address, or not one of a NATS server
-    │   └── PortInUse           the embedded server cannot listen
+    │   ├── PortInUse           the embedded server cannot listen
+    │   └── InvalidToken        a token does not let its bearer in
     ├── InvalidMessage          a signaling message that breaks the protocol
     ├── NobodyAnswered          no broadcaster answered in time
     ├── InvalidSDP              a session description or candidate that cannot be used
@@ -30,11 +31,23 @@ class SignalingError(SynopticonError):
 
 
 class InvalidURL(SignalingError, ValueError):
-    """The address of a signaling server is no ``ws://`` or ``wss://`` URL, or that of a NATS server no ``nats://`` one."""
+    """An address is not the ``ws://`` or ``wss://`` URL of a signaling server, or ``nats://`` of a NATS server."""
 
 
 class PortInUse(SignalingError):
     """The embedded signaling server cannot listen on its address."""
+
+
+class InvalidToken(SignalingError):
+    """A token does not let its bearer in.
+
+    Attributes:
+        code: Why, for programs.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class InvalidMessage(SynopticonError, ValueError):

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from synopticon_rtc.errors import SignalingError
+from synopticon_rtc.errors import InvalidToken, SignalingError
 from synopticon_rtc.signaling.http import Request, is_loopback
-from synopticon_rtc.signaling.tokens import Claims, InvalidToken, TokenKeys
+from synopticon_rtc.signaling.tokens import Claims, TokenKeys
 
 ROOM_LENGTH = 100
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@]+")

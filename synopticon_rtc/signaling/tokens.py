@@ -9,24 +9,12 @@ from typing import Any, cast
 import jwt
 import msgspec
 
-from synopticon_rtc.errors import SignalingError
+from synopticon_rtc.errors import InvalidToken, SignalingError
 from synopticon_rtc.signaling.access import ROLES, Role
 
 SECRET_BYTES = 32  # what HS256 wants at least (RFC 7518, 3.2)
 ASYMMETRIC = ("RS256", "ES256")
 LEEWAY = 5.0  # seconds that the issuer's clock may be ahead
-
-
-class InvalidToken(SignalingError):
-    """A token does not let its bearer in.
-
-    Attributes:
-        code: Why, for programs.
-    """
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 @dataclass(frozen=True)

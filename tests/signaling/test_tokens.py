@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, HMACAlgorithm, RSAAlgorithm
 from jwt.utils import base64url_encode
 
-from synopticon_rtc.errors import SignalingError
+from synopticon_rtc.errors import InvalidToken, SignalingError
 from synopticon_rtc.signaling.access import Role
-from synopticon_rtc.signaling.tokens import Claims, InvalidToken, TokenKeys, make_token
+from synopticon_rtc.signaling.tokens import Claims, TokenKeys, make_token
 
 SECRET = b"a secret of thirty-two bytes....."
 OTHER = b"another secret of thirty-two bytes"
