@@ -160,12 +160,14 @@ async def test_the_loop_runs_on_during_detection(landmarker: FaceLandmarker, por
 
 async def test_detection_goes_on_after_a_cancelled_one(landmarker: FaceLandmarker, portrait: Photo) -> None:
     photo = frame(portrait)
+    cancelled = []
     for delay in (0, 0.002, 0.005):
         task = asyncio.create_task(landmarker.detect(photo))
         await asyncio.sleep(delay)
         task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        await asyncio.wait([task])
+        cancelled.append(task.cancelled())
+    assert cancelled[0]  # the others may be done by then
     assert len(await landmarker.detect(photo)) == 1
 
 
