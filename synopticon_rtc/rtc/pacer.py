@@ -9,7 +9,7 @@ BURST = 16
 """Packets that a peer is sent at once; a keyframe is more, and goes out in several turns."""
 INTERVAL = 0.003
 """Seconds between two bursts to a peer: about 50 Mbit/s at most."""
-SLICE = 0.002
+SLICE = 0.001
 """Seconds of sending after which the event loop has its turn."""
 
 

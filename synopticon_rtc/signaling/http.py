@@ -23,6 +23,7 @@ SECURITY = {
         "img-src 'self' data: blob:; media-src 'self' blob: mediastream:"
     ),
     "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",  # the address of a page may hold a token
 }
 
 

@@ -599,6 +599,7 @@ async def test_a_file_of_the_viewer_is_served_with_its_type(
     assert response.status == 200
     assert response.headers["Content-Type"] == content_type
     assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Referrer-Policy"] == "no-referrer"
     policy = response.headers["Content-Security-Policy"].split("; ")
     assert policy[0] == "default-src 'self'"
     assert set(policy[1:]) == {
