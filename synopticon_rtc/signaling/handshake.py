@@ -444,6 +444,7 @@ class ReceiverHandshake(Handshake):
         self._seek_at = float("inf")
         self._paced_until = float("-inf")
         self._early: dict[str, list[Candidate | None]] = {}
+        self._leaving = ""  # a session that counts as taken by us until its link's end is carried out
         self._session_wanted = want if want and want.startswith("ws_") else None  # a session can be asked alone
         self._present: dict[str, str] | None = None  # the broadcasters that the server tells of, None if it does not
 
@@ -555,6 +556,12 @@ class ReceiverHandshake(Handshake):
             kept += _candidates(message)[: EARLY_CANDIDATES - len(kept)]
 
     def _drop(self, link: Link, reason: str, now: float) -> list[Action]:
+        self._leaving = link.session
+        actions = self._leave(link, reason, now)
+        self._leaving = ""
+        return actions
+
+    def _leave(self, link: Link, reason: str, now: float) -> list[Action]:
         actions: list[Action] = [a for a in self._end(link, reason, bye=True) if not isinstance(a, Notify)]
         if link.phase == "connected":
             return [*actions, Notify("interrupted", link.session, reason), *self._seek_again(reason, now)]
@@ -605,9 +612,12 @@ class ReceiverHandshake(Handshake):
             self._seeks, self._seek_at = 0, now + SEEK_INTERVALS[0]
         return [action for session in new for action in self._ask(session)]
 
+    def _taken_by_others(self) -> frozenset[str]:
+        return self._taken() - {self._leaving}
+
     def _wanted(self) -> list[str]:
         """Sessions that the server tells of and that we want."""
-        others = self._taken() | {self.session}
+        others = self._taken_by_others() | {self.session}
         present = (self._present or {}).items()
         return [session for session, name in present if session not in others and self._wants(session, name)]
 
@@ -639,7 +649,7 @@ class ReceiverHandshake(Handshake):
     def _ask(self, session: str | None) -> list[Action]:
         if self.session is None:
             return []
-        want, unwanted = session or self._want, sorted(self._taken()) or None
+        want, unwanted = session or self._want, sorted(self._taken_by_others()) or None
         discoveries: list[Discovery] = [RequestOffer(want=want, unwanted=unwanted)]
         if self._seek_known:
             discoveries.insert(0, Seek(want=want, unwanted=unwanted))

@@ -347,6 +347,21 @@ class TestReceiver:
         assert message.target_session == create.session
         return create.link
 
+    def test_a_broadcaster_that_let_us_go_is_asked_again_at_once(self) -> None:
+        claimed: list[str] = []
+        handshake = receiver(taken=claimed)
+        handshake.opened("ws_r", 0)
+        handshake.received(present(ws_b="cam"), 0)
+        (create,) = only(CreateAnswer, handshake.received(offer(), 0))
+        handshake.described(create.link, "v=0 mine", 0)
+        handshake.connected(create.link)
+        claimed.append("ws_b")  # by us, until the end of the link is carried out
+        messages = sent(handshake.received(ice("ws_b", None, bye="silence"), 10))
+        asked = [message for message in messages if isinstance(message, Seek | RequestOffer)]
+        assert [type(message) for message in asked] == [Seek, RequestOffer]
+        assert all(message.unwanted is None for message in asked)
+        assert handshake.next_tick() == 10 + SEEK_INTERVALS[0]
+
     def test_sends_both_discoveries_to_all(self) -> None:
         messages = self.seeking(receiver())
         assert [type(message) for message in messages] == [Seek, RequestOffer]
