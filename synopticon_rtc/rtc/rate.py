@@ -66,6 +66,7 @@ class RateControl:
         self.padding = 0.0
         self._media = _Window()
         self._repeats = _Window()
+        self._padding = _Window()
         self._begun: float | None = None
         self._reported = -math.inf
         self._stepped = -math.inf
@@ -85,8 +86,12 @@ class RateControl:
         self._media.add(now, octets)
 
     def repeated(self, now: float, octets: int) -> None:
-        """Note what was sent again: because it was lost, or as padding."""
+        """Note what was sent again because it was lost."""
         self._repeats.add(now, octets)
+
+    def padded(self, now: float, octets: int) -> None:
+        """Note what was sent again as padding, which leaves repairs their share."""
+        self._padding.add(now, octets)
 
     def may_repeat(self, now: float) -> bool:
         """Whether the link can bear that more is sent again."""
@@ -102,7 +107,8 @@ class RateControl:
         return len(self._media.recent(now)) / self._span(now)
 
     def _rate(self, now: float) -> float:
-        return (sum(self._media.recent(now)) + sum(self._repeats.recent(now))) * 8 / self._span(now)
+        windows = self._media, self._repeats, self._padding
+        return sum(sum(window.recent(now)) for window in windows) * 8 / self._span(now)
 
     def _span(self, now: float) -> float:
         return min(WINDOW, max(0.1, now - self._begun)) if self._begun is not None else WINDOW

@@ -371,7 +371,9 @@ class FanoutSender(RTCRtpSender):
             for index in range(len(frame.payloads)):
                 if self._padding_due <= 0:
                     return
-                self._padding_due -= self._resend(now, first + index & 0xFFFF)
+                octets = self._resend(first + index & 0xFFFF)
+                self._padding_due -= octets
+                self.rate.padded(now, octets)
 
     def _way_out(self) -> BurstSocket | None:
         """Return what sends to the peer, by the pair of candidates that ICE has selected; None while there is none."""
@@ -386,10 +388,11 @@ class FanoutSender(RTCRtpSender):
     def _repair(self, sequence_number: int) -> None:
         """Send a packet again that the peer misses, as long as it is not repairs that congest the link."""
         now = time.monotonic()
-        if self.rate.may_repeat(now) and self._resend(now, sequence_number):
+        if self.rate.may_repeat(now) and (octets := self._resend(sequence_number)):
             self.retransmits += 1
+            self.rate.repeated(now, octets)
 
-    def _resend(self, now: float, sequence_number: int) -> int:
+    def _resend(self, sequence_number: int) -> int:
         """Send a packet again, on its own RTP stream where that was negotiated (RFC 4588); return its octets."""
         found, outlet = self._find(sequence_number), self._way_out()
         if found is None or outlet is None:
@@ -417,7 +420,6 @@ class FanoutSender(RTCRtpSender):
         except pylibsrtp.Error:  # too old to be encrypted once more
             return 0
         outlet.send(memoryview(sealed), [len(sealed)])
-        self.rate.repeated(now, len(payload))
         return len(payload)
 
     def _find(self, sequence_number: int) -> tuple[EncodedFrame, int] | None:

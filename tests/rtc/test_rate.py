@@ -22,7 +22,7 @@ class Link:
             self.now += 0.02
             self.rate.sent(self.now, self.bitrate // 400)
             if self.rate.padding:
-                self.rate.repeated(self.now, round(self.rate.padding / 400))
+                self.rate.padded(self.now, round(self.rate.padding / 400))
 
     def report(self, loss: float = 0.0, rtt: float = 0.02) -> None:
         self.rate.reported(self.now, loss, rtt)
@@ -124,6 +124,7 @@ def test_repairs_are_bounded_by_what_is_sent() -> None:
         octets += 1000
     assert 0.95 < octets / (REPEATS * 1_500_000 / 8) < 1.05
     link.send(1.1)
+    link.rate.padded(link.now, octets)
     assert link.rate.may_repeat(link.now)
 
 

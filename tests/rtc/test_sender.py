@@ -355,7 +355,7 @@ async def test_padding_harms_no_picture() -> None:
         def note(now: float, octets: int) -> None:  # noqa: ARG001 - as it is called
             padded.append(octets)
 
-        fanout.rate.repeated = note  # type: ignore[method-assign]
+        fanout.rate.padded = note  # type: ignore[method-assign]
         begun = fanout._padded
         await clip.play(20)
         assert 5_000 < sum(padded) < 500_000 / 8 * (fanout._padded - begun) + MTU
