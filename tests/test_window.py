@@ -77,12 +77,16 @@ async def test_pictures_are_shown_though_pyav_is_loaded_until_the_window_is_clos
         assert not window.show(image)
 
 
-@needs_screen
-@pytest.mark.usefixtures("screen")
-async def test_an_opening_that_is_cancelled_leaves_nothing() -> None:
+async def test_an_opening_that_is_cancelled_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = tmp_path / "begun"
+    (tmp_path / "cv2.py").write_text(f"import time; open({str(begun)!r}, 'w').close(); time.sleep(60)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("DISPLAY", ":0")  # nobody gets as far as to look for it
     window = Window()
     opening = asyncio.create_task(window.__aenter__())
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(30):
+        while not begun.exists():
+            await asyncio.sleep(0.01)
     opening.cancel()
     with pytest.raises(asyncio.CancelledError):
         await opening
