@@ -4,7 +4,7 @@ import asyncio
 import functools
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from types import TracebackType
@@ -214,24 +214,40 @@ class SharedEncoder:
         return own
 
     def _open(self, width: int, height: int, bitrate: int) -> VideoCodecContext:
-        context = av.CodecContext.create(_ENCODERS[self.codec], "w")
-        context.width, context.height, context.pix_fmt = width, height, "yuv420p"
-        context.time_base, context.framerate = _TIME_BASE, self._fps
-        context.bit_rate = bitrate
-        context.gop_size = _LONGEST_KEYFRAME_INTERVAL
-        context.thread_count = _THREADS
-        if self.codec == "vp8":
-            context.qmin, context.qmax = 2, 56
-        context.options = settings(self.codec, bitrate)
-        context.open()
+        context = opened(self.codec, width, height, bitrate=bitrate, fps=self._fps, threads=_THREADS)
         self._context, self._ceiling = context, bitrate
         return context
 
 
-def settings(codec: Codec, bitrate: int) -> dict[str, str]:
+def opened(
+    codec: Codec,
+    width: int,
+    height: int,
+    changed: Mapping[str, str] | None = None,
+    *,
+    bitrate: int,
+    fps: Fraction,
+    threads: int,
+) -> VideoCodecContext:
+    """Open FFmpeg's encoder as this package sets it up, but for what is ``changed`` of its options."""
+    context = av.CodecContext.create(_ENCODERS[codec], "w")
+    context.width, context.height, context.pix_fmt = width, height, "yuv420p"
+    context.time_base, context.framerate = _TIME_BASE, fps
+    context.bit_rate = bitrate
+    context.gop_size = _LONGEST_KEYFRAME_INTERVAL
+    context.thread_count = threads
+    if codec == "vp8":
+        context.qmin, context.qmax = 2, 56
+    context.options = _options(codec, bitrate) | dict(changed or {})
+    context.open()
+    return context
+
+
+def _options(codec: Codec, bitrate: int) -> dict[str, str]:
     """Return the options for FFmpeg's encoder; ``benchmarks/encoding.py`` holds them against others."""
     if codec == "vp8":
         return {
+            "profile": "2",  # bilinear motion (RFC 6386, 9.1): up to an eighth faster, and up to 0.6 dB better
             "deadline": "realtime",
             "cpu-used": "-14",  # up to half faster than -6, for at most 0.8 dB; beyond it quality falls off
             "noise-sensitivity": "0",
@@ -247,6 +263,9 @@ def settings(codec: Codec, bitrate: int) -> dict[str, str]:
         }
     return {
         "preset": "superfast",
+        "subq": "0",  # these three together: a third faster, for 1.8 dB of a clean picture and none of a noisy one
+        "aq-mode": "none",
+        "partitions": "none",
         "tune": "zerolatency",
         "profile": "baseline",
         "forced-idr": "1",
