@@ -162,16 +162,22 @@ class _Landmarker:
     def _find(self, image: Any) -> tuple[Face, ...]:  # noqa: ANN401  # mediapipe has no types
         if self._result is None:
             return _faces(self._native.detect_for_video(image, self._time))
-        # As detect_for_video(), without the 478 objects a face that it makes, holding the GIL for over a millisecond.
-        found = self._result()
-        library = self._native._lib  # noqa: SLF001
-        library.MpFaceLandmarkerDetectForVideo(
+        # As detect_for_video(), but in this thread and not in yet another, and without the 478 objects a face that it
+        # makes, holding the GIL for over a millisecond.
+        found, message = self._result(), ctypes.c_char_p()
+        library = self._native._lib._lib  # noqa: SLF001
+        status = library.MpFaceLandmarkerDetectForVideo(
             self._native._handle,  # noqa: SLF001
             image._image_ptr,  # noqa: SLF001
             None,
             self._time,
             ctypes.byref(found),
+            ctypes.byref(message),
         )
+        if status:
+            trouble = (message.value or b"unknown").decode(errors="replace")
+            library.MpErrorFree(message)
+            raise RuntimeError(trouble)
         try:
             return tuple(_face(found, index) for index in range(found.face_landmarks_count))
         finally:

@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-
-import numpy as np
+from itertools import product
 
 from synopticon_rtc.faces.box import Box
 from synopticon_rtc.faces.face import Face
@@ -55,18 +54,23 @@ class Tracker:
 
     def _follow(self, boxes: list[Box]) -> dict[int, _Track]:
         """Find the tracks that the boxes continue, by the index of the box."""
-        if not boxes or not self._tracks:
-            return {}
-        old = np.array([track.box for track in self._tracks])[:, None]
-        new = np.array(boxes)[None]
-        size = np.minimum(old[..., 2:] - old[..., :2], new[..., 2:] - new[..., :2])
-        moved = np.abs(new - old) / np.maximum(np.concatenate([size, size], axis=-1), 1e-6)
-        distance = moved.max(axis=-1)
+        near = sorted(
+            (distance, track, box)
+            for track, box in product(range(len(self._tracks)), range(len(boxes)))
+            if (distance := _moved(self._tracks[track].box, boxes[box])) <= REACH
+        )
         followed: dict[int, _Track] = {}
         taken: set[int] = set()
-        for place in np.argsort(distance, axis=None, kind="stable")[: np.count_nonzero(distance <= REACH)].tolist():
-            track, box = divmod(place, len(boxes))
+        for _, track, box in near:
             if track not in taken and box not in followed:
                 taken.add(track)
                 followed[box] = self._tracks[track]
         return followed
+
+
+def _moved(old: Box, new: Box) -> float:
+    """How far an edge has moved, the one that did most, in the smaller of the boxes' sizes."""
+    width = max(min(old.right - old.left, new.right - new.left), 1e-6)
+    height = max(min(old.bottom - old.top, new.bottom - new.top), 1e-6)
+    across = max(abs(new.left - old.left), abs(new.right - old.right)) / width
+    return max(across, max(abs(new.top - old.top), abs(new.bottom - old.bottom)) / height)

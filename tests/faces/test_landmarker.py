@@ -138,6 +138,15 @@ async def test_frames_may_change_their_size_on_the_way(landmarker: FaceLandmarke
         assert len(faces) == (width > 2)
 
 
+async def test_what_mediapipe_refuses_is_an_error_in_its_words(face_model: Path, portrait: Photo) -> None:
+    async with FaceLandmarker(model=face_model) as landmarker:
+        await landmarker.detect(frame(portrait))
+        assert landmarker._open is not None
+        landmarker._open[1]._time = 2**61  # in microseconds, as MediaPipe counts, it is before all others
+        with pytest.raises(DetectorError, match=r"in a frame .*timestamp must be"):
+            await landmarker.detect(frame(portrait))
+
+
 async def test_the_loop_runs_on_during_detection(landmarker: FaceLandmarker, portrait: Photo) -> None:
     gaps: list[float] = []
 
