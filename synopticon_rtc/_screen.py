@@ -22,6 +22,8 @@ def main(title: str) -> None:
     except ImportError as error:
         sys.exit(f"OpenCV with its system libraries: {error}")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends whoever writes to stdin
+    cv2.namedWindow("first")  # on a busy machine Qt may miss that its first window is shown, and then never paints it
+    cv2.destroyWindow("first")
     cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
     os.write(1, b"open\n")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # nobody reads it any more
