@@ -7,6 +7,7 @@ its numbers, and the portrait drawn ahead with the faces that MediaPipe finds in
 
 import asyncio
 import functools
+import gc
 import sys
 import time
 from collections.abc import Callable
@@ -89,6 +90,7 @@ async def ours(url: str, source: Reel | StampedCard, faces: Detector | None) -> 
 
     async with broadcaster:
         await broadcaster.signaling.wait_open()
+        gc.freeze()  # as the command line does
         await serve(usage=usage, lag=lag, drawn=functools.partial(drawn, source))
 
 
@@ -108,6 +110,7 @@ async def aiortc(url: str, source: Reel | StampedCard, *, faces: bool) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(plain.broadcast(url, None, card, ready.set))
         await ready.wait()
+        gc.freeze()  # both alike
         await serve(usage=usage, lag=lag, drawn=functools.partial(drawn, source))
 
 
