@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import av
 import numpy as np
@@ -20,15 +20,7 @@ PAGES = Path(__file__).parent / "pages"
 FRAMES, FACES = 5, 3  # that must come
 SIZE = (320, 240)
 WITHIN = 15.0  # seconds for a pair to meet and play
-
-
-class Server(Protocol):
-    """A signaling server, whichever it is."""
-
-    @property
-    def url(self) -> str: ...
-
-
+Server = PublishedServer | SignalingServer
 SERVERS: dict[str, Callable[[], AbstractAsyncContextManager[Server]]] = {
     "0.6.2": lambda: PublishedServer(V062),
     "0.6.3": lambda: PublishedServer(V063),

@@ -11,9 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from bare_client import Client, joined
 from pairs import Server
 from published import V062, V063, PublishedServer
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
@@ -33,48 +34,6 @@ def opened(name: str, **limits: Any) -> AbstractAsyncContextManager[Server]:
         idle = limits.pop("idle")
         limits |= {"session_idle": idle, "relay_idle": idle, "watch": idle / 4}
     return PublishedServer(replace(PUBLISHED[name], **limits))
-
-
-class Client:
-    """Sends and gets JSON."""
-
-    def __init__(self, websocket: ClientConnection, welcome: dict[str, Any]) -> None:
-        self.websocket = websocket
-        self.welcome = welcome
-        self.session: str = welcome["sessionId"]
-
-    async def send(self, message: dict[str, Any] | str | bytes) -> None:
-        await self.websocket.send(json.dumps(message) if isinstance(message, dict) else message)
-
-    async def receive(self) -> dict[str, Any]:
-        async with asyncio.timeout(5):
-            data = await self.websocket.recv()
-        assert isinstance(data, str)
-        message = json.loads(data)
-        assert isinstance(message, dict)
-        return message
-
-    async def hears_nothing(self) -> bool:
-        """Whether nothing came before the answer to a ping that is sent now."""
-        await self.send({"type": "ping"})
-        return bool((await self.receive())["type"] == "pong")
-
-    async def closed(self) -> tuple[int | None, str | None]:
-        async with asyncio.timeout(5):
-            with contextlib.suppress(ConnectionClosed):
-                while True:
-                    await self.websocket.recv()
-        return self.websocket.close_code, self.websocket.close_reason
-
-
-@contextlib.asynccontextmanager
-async def joined(server: Server, count: int = 1) -> AsyncIterator[list[Client]]:
-    async with contextlib.AsyncExitStack() as stack:
-        clients: list[Client] = []
-        for _ in range(count):
-            websocket = await stack.enter_async_context(connect(server.url, compression=None))
-            clients.append(Client(websocket, json.loads(await websocket.recv())))
-        yield clients
 
 
 @pytest.fixture(params=ALL)
@@ -152,8 +111,8 @@ async def test_a_targeted_message_goes_to_its_target_alone(server: Server, kind:
         message = {"type": kind, "targetSession": target.session, "unknown": {"key": [1, None, "ü"]}}
         await sender.send(message | {"sourceSession": "ws_forged"})
         assert await target.receive() == message | {"sourceSession": sender.session}
-        assert await other.hears_nothing()
-        assert await sender.hears_nothing()
+        assert await other.next_is_pong()
+        assert await sender.next_is_pong()
 
 
 @pytest.mark.parametrize("target", [{}, *({"targetSession": value} for value in (None, "", 0, False))])
@@ -162,15 +121,15 @@ async def test_without_a_target_it_goes_to_all_others(server: Server, target: di
         await sender.send({"type": "request_offer"} | target)
         for other in others:
             assert (await other.receive())["sourceSession"] == sender.session
-        assert await sender.hears_nothing()
+        assert await sender.next_is_pong()
 
 
 @pytest.mark.parametrize("target", ["ws_1700000000000_0123456789abcdef", 5, True, [], {}])
 async def test_a_target_that_is_no_session_is_met_with_silence(server: Server, target: Any) -> None:
     async with joined(server, 2) as [sender, other]:
         await sender.send({"type": "webrtc_offer", "targetSession": target})
-        assert await sender.hears_nothing()
-        assert await other.hears_nothing()
+        assert await sender.next_is_pong()
+        assert await other.next_is_pong()
 
 
 async def test_a_target_that_is_gone_is_met_with_silence(server: Server) -> None:
@@ -178,7 +137,7 @@ async def test_a_target_that_is_gone_is_met_with_silence(server: Server) -> None
         async with joined(server) as [gone]:
             pass
         await sender.send({"type": "webrtc_offer", "targetSession": gone.session})
-        assert await sender.hears_nothing()
+        assert await sender.next_is_pong()
 
 
 async def test_a_message_to_oneself_comes_back(server: Server) -> None:
@@ -205,7 +164,7 @@ async def test_webrtc_seek_broadcaster_is_relayed_but_by_0_6_2(name: str) -> Non
             assert (await sender.receive())["session"]["errors"] == 1
         else:
             assert (await other.receive())["sourceSession"] == sender.session
-        assert await other.hears_nothing()
+        assert await other.next_is_pong()
 
 
 # Errors and limits
@@ -229,7 +188,7 @@ async def test_the_tenth_error_is_the_last(server: Server) -> None:
         for _ in range(9):
             await client.send({"type": "notification"})
             assert (await client.receive())["type"] == "error"
-            assert await client.hears_nothing()
+            assert await client.next_is_pong()
         await client.send({"type": "notification"})
         with pytest.raises(ConnectionClosed):
             await client.receive()
@@ -327,8 +286,8 @@ async def test_a_published_session_that_only_pings_goes_deaf_for_good(name: str)
         await deaf.send({"type": "request_offer"})
         await other.send({"type": "webrtc_ice", "targetSession": deaf.session})
         await other.send({"type": "request_offer"})
-        assert await deaf.hears_nothing()
-        assert await other.hears_nothing()
+        assert await deaf.next_is_pong()
+        assert await other.next_is_pong()
         assert not await echo(deaf)
 
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+from published import PublishedServer
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -61,7 +62,7 @@ def object_of(text: str) -> dict[str, Any]:
 
 @contextlib.asynccontextmanager
 async def joined(
-    server: SignalingServer, count: int = 1, *, query: str = "", **options: Any
+    server: SignalingServer | PublishedServer, count: int = 1, *, query: str = "", **options: Any
 ) -> AsyncIterator[list[Client]]:
     async with contextlib.AsyncExitStack() as stack:
         clients: list[Client] = []

@@ -22,7 +22,7 @@ SECRET = b"a secret of thirty-two bytes....."
 
 
 def token(**claims: Any) -> str:
-    return make_token(SECRET, Claims(**{"expires": time.time() + 60, **claims}))
+    return make_token(SECRET, Claims(**{"expires": time.time() + 3600, **claims}))
 
 
 def bearer(token: str) -> dict[str, str]:

@@ -69,7 +69,8 @@ async def test_no_depth_of_requirements_is_more_than_an_error(server: SignalingS
     async with joined(server, 2) as [client, other]:
         for depth in range(800, 1100, 50):  # about as deep as Python reads
             await client.send('{"type":"configure","requirements":{"tell":' + "[" * depth + "]" * depth + "}}")
-            assert (await client.receive())["type"] in {"configured", "error"}
+            text = await client.receive_text()  # an echo may be too deep for us to read
+            assert text.startswith(('{"type":"configured"', '{"type":"error"'))
         assert await other.next_is_pong()
 
 
