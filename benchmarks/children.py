@@ -80,12 +80,17 @@ async def child(module: str, *arguments: str, core: int) -> AsyncIterator[Child]
     finally:
         if process.stdin is not None:
             process.stdin.close()
-        try:
-            async with asyncio.timeout(PATIENCE):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
+        await ended(process)
+
+
+async def ended(process: asyncio.subprocess.Process) -> None:
+    """Wait for the end of a process that was told to end, and kill it if it does not."""
+    try:
+        async with asyncio.timeout(PATIENCE):
             await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
 
 
 async def serve(**handlers: Callable[..., Awaitable[Any]]) -> NoReturn:

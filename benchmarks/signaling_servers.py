@@ -17,7 +17,7 @@ from pathlib import Path
 import platformdirs
 import psutil
 
-from benchmarks.children import PATIENCE, SENDER
+from benchmarks.children import PATIENCE, SENDER, ended
 from synopticon_rtc.signaling.access import Role
 from synopticon_rtc.signaling.tokens import Claims, make_token
 
@@ -84,12 +84,7 @@ async def _running(
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
-        try:
-            async with asyncio.timeout(PATIENCE):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+        await ended(process)
 
 
 async def _listens(port: int) -> bool:

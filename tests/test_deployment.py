@@ -1,8 +1,6 @@
 """What is in deploy/ works: each file is used as it stands, but for addresses and paths."""
 
 import contextlib
-import datetime as dt
-import ipaddress
 import json
 import os
 import re
@@ -23,10 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from rtc_network import free_port, write_certificate
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
@@ -37,13 +32,6 @@ PYTHON = "/opt/synopticon-rtc/bin/python"
 NGINX, CADDY, STRACE, SYSTEMD = map(shutil.which, ("nginx", "caddy", "strace", "systemd-analyze"))
 SECRET = "a secret of this test alone: 32 bytes or more"  # noqa: S105  # of this test alone
 needs_systemd = pytest.mark.skipif(SYSTEMD is None, reason="needs systemd-analyze")
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -214,31 +202,6 @@ class Proxy:
         return "".join(path.read_text() for path in sorted(self.directory.glob("*.log")))
 
 
-def certified(directory: Path) -> tuple[Path, Path]:
-    """A certificate for localhost, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = dt.datetime.now(dt.UTC)
-    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    files = directory / "fullchain.pem", directory / "privkey.pem"
-    files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    files[1].write_bytes(key.private_bytes(pem, pkcs8, serialization.NoEncryption()))
-    return files
-
-
 def replaced(name: str, **what: str) -> str:
     """A file of deploy/ with the addresses and paths of a test, each of which must be there."""
     text = (DEPLOY / name).read_text()
@@ -293,7 +256,8 @@ def caddy(directory: Path, port: int, backend: int) -> list[str]:
     ]
 )
 def proxy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Proxy]:
-    certificate, _ = certified(tmp_path)
+    certificate = tmp_path / "fullchain.pem"
+    write_certificate(certificate, tmp_path / "privkey.pem")
     port = free_port()
     with running(directory=tmp_path) as server:
         command = request.param(tmp_path, port, server.port)

@@ -14,15 +14,9 @@ from pathlib import Path
 from typing import Self
 
 import pytest
+from rtc_network import free_port
 
 BINARY = shutil.which("nats-server", path=Path(sys.executable).parent) or shutil.which("nats-server")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class NatsServer:

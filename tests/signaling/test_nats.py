@@ -1,6 +1,5 @@
 import asyncio
 import contextlib
-import datetime as dt
 import importlib
 import logging
 import ssl
@@ -10,11 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from nats_servers import Cable, NatsServer, free_port, nats_servers
+from nats_servers import Cable, NatsServer, nats_servers
+from rtc_network import free_port, write_certificate
 
 from synopticon_rtc.errors import InvalidURL, MissingExtra
 from synopticon_rtc.signaling import nats as nats_module
@@ -57,28 +53,6 @@ async def joined(servers: str | list[str], *subjects: str, **options: Any) -> As
         yield end
     finally:
         await end.backplane.close()
-
-
-def make_certificate(folder: Path) -> tuple[Path, Path]:
-    """Write a certificate of localhost that signs itself, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = dt.datetime.now(dt.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    certificate_path, key_path = folder / "certificate.pem", folder / "key.pem"
-    certificate_path.write_bytes(certificate.public_bytes(Encoding.PEM))
-    key_path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    return certificate_path, key_path
 
 
 @pytest.fixture
@@ -207,7 +181,8 @@ async def test_it_asks_again_where_something_else_listens_until_nats_is_back(ser
 
 
 async def test_it_speaks_tls_where_nats_wants_it(tmp_path: Path) -> None:
-    certificate, key = make_certificate(tmp_path)
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    write_certificate(certificate, key)
     trusted = ssl.create_default_context(cafile=certificate)
     options = ["--tls", "--tlscert", str(certificate), "--tlskey", str(key)]
     with nats_servers(options=options) as [server]:
