@@ -111,12 +111,12 @@ class SignalingServer:
     @property
     def url(self) -> str:
         """The address of the signaling, as clients on this machine reach it."""
-        return f"{'wss' if self._tls else 'ws'}://{write_address(WILDCARDS.get(self.host, self.host), self.port)}{PATH}"
+        return self._here("ws") + PATH
 
     @property
     def viewer(self) -> str:
         """The address of the viewer page, as browsers on this machine reach it."""
-        return f"{'https' if self._tls else 'http'}://{write_address(WILDCARDS.get(self.host, self.host), self.port)}/"
+        return self._here("http") + "/"
 
     @property
     def uptime(self) -> float:
@@ -182,6 +182,10 @@ class SignalingServer:
         """Take no new sessions, and close the open ones with 1012 after so many seconds."""
         log.info("draining: %d sessions have %g s", len(self.sessions), seconds)
         await self._hub.drain(seconds)
+
+    def _here(self, scheme: str) -> str:
+        secured = "s" if self._tls else ""
+        return f"{scheme}{secured}://{write_address(WILDCARDS.get(self.host, self.host), self.port)}"
 
     def _refuse_to_be_insecure(self, where: str) -> None:
         if self._insecure or is_loopback(self.host):
