@@ -16,7 +16,7 @@ from synopticon_rtc import control
 from synopticon_rtc.control import Control
 from synopticon_rtc.errors import ConnectionLost, InvalidFaces, NobodyAnswered, SignalingError
 from synopticon_rtc.events import Events, StateEvent
-from synopticon_rtc.faces.wire import decode, decode_json
+from synopticon_rtc.faces.wire import PROTOCOL, decode, decode_json
 from synopticon_rtc.latency import Delays, Latency
 from synopticon_rtc.latest import Latest, Unbroken
 from synopticon_rtc.negotiator import Negotiator
@@ -29,7 +29,7 @@ from synopticon_rtc.signaling.messages import Candidate
 
 logger = logging.getLogger(__name__)
 
-ACCEPT = {"faces": ["faces/1", "json"], "control": [control.PROTOCOL], "ice": ["more"]}
+ACCEPT = {"faces": [PROTOCOL, "json"], "control": [control.PROTOCOL], "ice": ["more"]}
 ENCODED_WAIT = 1.0  # seconds that encoded frames wait for a slow consumer, before it misses all up to a keyframe
 BURST = 0.02  # seconds: frames without faces come out together with the one before them that waited for its own
 
@@ -41,6 +41,7 @@ class ReceiverStats:
     Attributes:
         frames: Frames decoded, or received where they are not decoded.
         faces_messages: Faces messages received, with the copies that are sent where packets get lost.
+        invalid_faces: Messages that were dropped, as they are no faces messages.
         frames_with_faces: Frames given out with at least one face.
         faces: Faces in the last frame given out.
         width: Width of the last frame, pixels; without video, of the one that the last faces were found in; 0 where
@@ -55,6 +56,7 @@ class ReceiverStats:
 
     frames: int = 0
     faces_messages: int = 0
+    invalid_faces: int = 0
     frames_with_faces: int = 0
     faces: int = 0
     width: int = 0
@@ -79,12 +81,14 @@ class _Feed:
         self.control: Control | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.task: asyncio.Task[None] | None = None
+        self.closed = False
 
     def age(self, moment: Moment[Any]) -> float | None:
         offset = self.control.offset if self.control else None
         return None if moment.captured is None or offset is None else time.time() + offset - moment.captured
 
     def close(self) -> None:
+        self.closed = True  # the connection says goodbye meanwhile, and more may come in
         if self.control is not None:
             self.control.close()
         if self.timer is not None:
@@ -112,7 +116,7 @@ class _Options(TypedDict, total=False):
 class Receiver(Generic[F]):
     """Receives the frames and faces of one broadcaster: an async iteration of :class:`~synopticon_rtc.Moment`.
 
-    Use it as an async context manager. A broadcaster that goes is looked for again, so the iteration does not end
+    Use it as an async context manager, once. A broadcaster that goes is looked for again, so the iteration does not end
     before the receiver is left; ``events`` tells of every change. A consumer that is slower than the video gets the
     newest moment each time.
 
@@ -220,24 +224,45 @@ class Receiver(Generic[F]):
         self._moments: Latest[Moment[F] | None] = (
             Unbroken(ENCODED_WAIT, _stands_alone) if video and not decode else Latest(BURST)
         )
+        self._tasks: set[asyncio.Task[None]] = set()
         self._failure: SignalingError | None = None
         self._first_sought: float | None = None
         self._latency = Latency(video=video)
         self._stats = ReceiverStats()
 
     async def __aenter__(self) -> Self:
-        """Start looking for the broadcaster; does not wait for it."""
+        """Start looking for the broadcaster; does not wait for it.
+
+        Raises:
+            RuntimeError: It was entered before.
+        """
+        if self._entered:
+            raise RuntimeError("a Receiver can be entered only once: make another one")
         self._loop = asyncio.get_running_loop()
-        self._tasks: set[asyncio.Task[None]] = set()
         await self._negotiator.__aenter__()
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        await self._negotiator.__aexit__(*exception)
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-        self._moments.put(None)
-        self.events.close()
+        """Say goodbye and close. Cancelled meanwhile, it does all of that before it raises."""
+        leaving = asyncio.create_task(self._leave(*exception), name="leaving")
+        cancelled: asyncio.CancelledError | None = None
+        while not leaving.done():
+            try:
+                await asyncio.wait([leaving])
+            except asyncio.CancelledError as error:
+                cancelled = error
+        leaving.result()
+        if cancelled is not None:
+            raise cancelled
+
+    async def _leave(self, *exception: object) -> None:
+        try:
+            await self._negotiator.__aexit__(*exception)
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+        finally:
+            self._moments.put(None)
+            self.events.close()
 
     def __aiter__(self) -> Self:
         return self
@@ -246,10 +271,13 @@ class Receiver(Generic[F]):
         """Wait for the next moment.
 
         Raises:
+            RuntimeError: The receiver was not entered.
             NobodyAnswered: No first moment came within ``timeout``.
             ConnectionLost: No further moment came within ``timeout``.
             SignalingError: The signaling server refuses for good.
         """
+        if not self._entered:
+            raise RuntimeError("this Receiver was not entered: iterate inside `async with Receiver(...) as receiver:`")
         try:
             async with asyncio.timeout(self._timeout):
                 moment = await self._moments.get()
@@ -261,6 +289,10 @@ class Receiver(Generic[F]):
                 raise self._failure
             raise StopAsyncIteration
         return moment
+
+    @property
+    def _entered(self) -> bool:
+        return hasattr(self, "_loop")
 
     @property
     def stats(self) -> ReceiverStats:
@@ -324,19 +356,23 @@ class Receiver(Generic[F]):
 
     def _close_peer(self, link: int) -> None:
         feed = self._feeds.pop(link)
+        self._drain(feed)
         feed.close()
         self.signaling.claimed.discard(feed.session)
 
     def _add_channel(self, link: int, feed: _Feed, channel: Channel) -> None:
+        if feed.closed:
+            return
         if channel.protocol == control.PROTOCOL:
-            gone = functools.partial(self._negotiator.lost, link)
-            feed.control = Control(channel, gone=gone, reported=feed.latency.reported)
-        else:  # pages call it what they like
-            feed.pairing.expected = True
+            if feed.control is None:
+                gone = functools.partial(self._negotiator.lost, link)
+                feed.control = Control(channel, gone=gone, reported=feed.latency.reported)
+        else:  # pages call it what they like, and have others: what comes on it tells whether it is for faces
+            feed.pairing.expected |= channel.protocol == PROTOCOL
             channel.on_message = functools.partial(self._faces, feed)
 
     def _add_video(self, feed: _Feed, track: VideoTrack) -> None:
-        if feed.task is None:
+        if feed.task is None and not feed.closed:
             feed.task = asyncio.create_task(self._watch(feed, track), name="video")
             self._tasks.add(feed.task)
             feed.task.add_done_callback(self._tasks.discard)
@@ -350,6 +386,8 @@ class Receiver(Generic[F]):
         self._frame(feed, frame, frame.rtp_timestamp, frame.arrived)
 
     def _frame(self, feed: _Feed, frame: av.VideoFrame | EncodedVideoFrame, timestamp: int, arrived: float) -> None:
+        if feed.closed:
+            return
         feed.times[timestamp] = arrived, time.monotonic()
         self._stats.frames += 1
         self._note_first()
@@ -360,9 +398,12 @@ class Receiver(Generic[F]):
             self._stats.first_frame = self._loop.time() - self._first_sought
 
     def _faces(self, feed: _Feed, data: str | bytes) -> None:
+        if feed.closed:
+            return
         try:
             message = decode_json(data) if isinstance(data, str) else decode(data)
         except InvalidFaces as error:
+            self._stats.invalid_faces += 1
             logger.debug("%s", error)
             return
         self._stats.faces_messages += message.detected
@@ -410,6 +451,12 @@ class Receiver(Generic[F]):
         self._latency.add(now, delay=feed.age(moment), decoding=decoded - arrived, waiting=now - decoded)
         if self._moments.put(moment) and isinstance(moment.frame, EncodedVideoFrame):
             self.request_keyframe()
+
+    def _drain(self, feed: _Feed) -> None:
+        """Give out what waits for faces or for its time, neither of which will come."""
+        self._give(feed, feed.pairing.tick(float("inf")))
+        for moment in feed.playout.tick(float("inf")) if feed.playout else ():
+            self._give_out(feed, moment)
 
     def _tick(self, feed: _Feed) -> None:
         self._give(feed, feed.pairing.tick(self._loop.time()))

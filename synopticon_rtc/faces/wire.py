@@ -19,6 +19,8 @@ import numpy.typing as npt
 from synopticon_rtc.errors import InvalidFaces
 from synopticon_rtc.faces.face import Face
 
+PROTOCOL = "faces/1"
+"""Of the data channel on which binary messages come."""
 MAX_FACES = 32
 MAX_BYTES = 1 << 21
 """Longer messages are refused unread."""
