@@ -327,7 +327,7 @@ def _pack(symbols: _Integers, lengths: list[int]) -> tuple[bytes, bytes]:
 def _unpack(data: bytes, orders: bytes, lengths: list[int]) -> _Integers:
     order = np.array([nibble for byte in orders for nibble in (byte & 15, byte >> 4)][: len(lengths)]).repeat(lengths)
     bits = np.unpackbits(np.frombuffer(data, np.uint8))
-    ones = np.flatnonzero(bits)[: len(order)]
+    ones = np.flatnonzero(bits.view(np.bool_))[: len(order)]
     shifts = _shifts(order)
     if len(ones) < len(order) or len(bits) - ones[-1] <= len(shifts):
         raise InvalidFaces("a face of the faces message is cut short")
@@ -378,23 +378,32 @@ class _Reader:
 
 # --- JSON -------------------------------------------------------------------------------------------------------------
 
+_LONGEST_NUMBER = 32  # characters
 _POINT = '{"x":%.4f,"y":%.4f,"z":%.4f}'
 
 
-class _Point(msgspec.Struct):
+_MOST_LISTS = 1024
+_MOST_OBJECTS = MAX_FACES * _POINTS + 1024
+"""More are refused before they are made: two megabytes of empty lists take a second, and ten times the memory."""
+
+
+class _Point(msgspec.Struct, gc=False):
     x: float
     y: float
     z: float = 0.0
+
+
+_NOTHING = msgspec.Raw(b"null")
 
 
 class _Page(msgspec.Struct, rename="camel"):
     """As pages write it. Whatever they leave out or get wrong beside the landmarks is not missed."""
 
     landmarks: list[list[_Point]]
-    timestamp: object = None
-    video_width: object = None
-    video_height: object = None
-    rtp_timestamp: object = None
+    timestamp: msgspec.Raw = _NOTHING
+    video_width: msgspec.Raw = _NOTHING
+    video_height: msgspec.Raw = _NOTHING
+    rtp_timestamp: msgspec.Raw = _NOTHING
 
 
 _PAGE = msgspec.json.Decoder(_Page)
@@ -429,6 +438,9 @@ def decode_json(text: str | bytes) -> FacesMessage:
     """
     if len(text) > MAX_BYTES:
         raise InvalidFaces(f"a faces message of {len(text)} characters is longer than {MAX_BYTES}")
+    lists, objects = ("[", "{") if isinstance(text, str) else (b"[", b"{")
+    if text.count(lists) > _MOST_LISTS or text.count(objects) > _MOST_OBJECTS:  # type: ignore[arg-type]
+        raise InvalidFaces("the text is no faces message: it has more lists or objects than faces and landmarks can be")
     try:
         page = _PAGE.decode(text)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
@@ -448,12 +460,16 @@ def _landmarks(points: list[_Point]) -> _Floats:
     return _checked(np.array([(point.x, point.y, point.z) for point in points]).reshape(-1, 3))
 
 
-def _number(value: object) -> float | None:
+def _number(raw: msgspec.Raw) -> float | None:
+    try:
+        value = msgspec.json.decode(raw) if len(raw) <= _LONGEST_NUMBER else None
+    except msgspec.MsgspecError:
+        return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LATEST * 1000:
         return None
     return float(value)
 
 
-def _whole(value: object, bits: int) -> int | None:
-    number = _number(value)
+def _whole(raw: msgspec.Raw, bits: int) -> int | None:
+    number = _number(raw)
     return int(number) if number is not None and number.is_integer() and 0 <= number < 1 << bits else None

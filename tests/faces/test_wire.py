@@ -1,11 +1,13 @@
 """The wire format: the vectors, what comes back of what was sent, and what is refused."""
 
+import contextlib
 import hashlib
 import json
 import math
 import re
 import shutil
 import subprocess
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -351,6 +353,41 @@ def test_what_is_too_long_is_refused_unread() -> None:
         decode(bytes(MAX_BYTES + 1))
     with pytest.raises(InvalidFaces, match="longer"):
         decode_json(" " * (MAX_BYTES + 1))
+
+
+def as_long_as_may_be(before: str, piece: str, after: str) -> str:
+    return before + piece * ((MAX_BYTES - len(before) - len(after)) // len(piece)) + after
+
+
+@pytest.mark.parametrize(
+    ("before", "piece", "after"),
+    [
+        ('{"landmarks":[', "[],", "[]]}"),
+        ('{"landmarks":[[', '{"x":0,"y":0},', '{"x":0,"y":0}]]}'),
+        ('{"landmarks":[', "[" * 1000 + "]" * 1000 + ",", "[]]}"),
+        ('{"landmarks":[[', '{"x":{},"y":[]},', "{}]]}"),
+        ('{"landmarks":[],"timestamp":[', "1,", "1]}"),
+        ('{"landmarks":[],"timestamp":"', "x", '"}'),
+        ('{"landmarks":[],"rtpTimestamp":', "1", "}"),
+        ('{"landmarks":[[{"y":0,"x":', "1", "}]]}"),
+        ('{"landmarks":[[{"y":0,', '"w":0,', '"x":0}]]}'),
+    ],
+)
+def test_text_that_would_take_much_memory_takes_little(before: str, piece: str, after: str) -> None:
+    text = as_long_as_may_be(before, piece, after)
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(InvalidFaces):
+            decode_json(text)
+        assert tracemalloc.get_traced_memory()[1] < 3 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_is_wrong_beside_the_landmarks_is_not_missed() -> None:
+    for value in ("1e999", "-0.5", "[[{}]]", "null", "true", '"x"', "1" * 5000, "{}", "4294967296"):
+        message = decode_json(f'{{"landmarks":[],"rtpTimestamp":{value},"videoWidth":{value}}}')
+        assert (message.rtp_timestamp, message.width) == (None, 0)
 
 
 @given(st.binary(max_size=400))
