@@ -89,6 +89,7 @@ class Pairing(Generic[F]):
         self._waiting: deque[_Waiting[F]] = deque()
         self._messages: dict[int, tuple[float, FacesMessage]] = {}  # when they came, for frames that are yet to come
         self._newest: FacesMessage | None = None
+        self._newest_came = 0.0
         self._last: tuple[int, float] | None = None  # timestamp of the last frame, and when it came
         self._heard: float | None = None  # when the last faces message came, or else the first frame
         self._gone: dict[int, float] = {}  # frames that went without their faces: when they came, by timestamp
@@ -116,8 +117,8 @@ class Pairing(Generic[F]):
     def message(self, message: FacesMessage, now: float) -> Iterator[Moment[F]]:
         """A faces message came."""
         self._heard = now
-        if message.detected and self._is_newest(message):
-            self._newest = message
+        if message.detected and self._is_newest(message, now):
+            self._newest, self._newest_came = message, now
         if self._anonymous:
             self._let_go(now)
         elif message.rtp_timestamp is not None and self._exact:
@@ -170,7 +171,7 @@ class Pairing(Generic[F]):
         )
         return 0.0 if any(later) else self._wait  # those of later frames came before it: its own are lost
 
-    def _is_newest(self, message: FacesMessage) -> bool:
+    def _is_newest(self, message: FacesMessage, now: float) -> bool:
         """Whether faces are of a later frame than the newest, or of a new start: those are nearer to the last frame."""
         newest = self._newest.rtp_timestamp if self._newest else None
         timestamp = message.rtp_timestamp
@@ -181,7 +182,9 @@ class Pairing(Generic[F]):
             return step > 0 or step < -BACK
         last, _ = self._last
         nearer = abs(_ahead(newest, last)) - abs(_ahead(timestamp, last))
-        return nearer > 0 if abs(nearer) > BACK else step > 0
+        if abs(nearer) > BACK:
+            return nearer > 0 or now - self._newest_came > BACK  # it is not only one that comes very late
+        return step > 0
 
     def _take(self, message: FacesMessage, timestamp: int, now: float) -> None:
         """Give a message to its frame, or keep it until that comes."""
@@ -239,8 +242,8 @@ class Pairing(Generic[F]):
 class Unpaired(Pairing[None]):
     """Takes its place where there is no video: every message with what was found is a moment of its own."""
 
-    def message(self, message: FacesMessage, now: float) -> Iterator[Moment[None]]:  # noqa: ARG002 - nothing waits
+    def message(self, message: FacesMessage, now: float) -> Iterator[Moment[None]]:
         """A faces message came."""
-        if message.detected and self._is_newest(message):
+        if message.detected and self._is_newest(message, now):
             self._newest = message
             yield Moment(None, message.faces, True, message.capture_time, message.rtp_timestamp, 0.0)

@@ -301,6 +301,17 @@ def test_late_faces_of_before_the_new_start_are_not_the_newest() -> None:
     assert one(pairing.frame(FRAME, STEP, 0.066)).faces[0].landmarks[0, 0] == 1
 
 
+def test_faces_whose_timestamps_are_none_of_the_video_are_followed_all_the_same() -> None:
+    pairing = expecting("latest")
+    one(pairing.frame(FRAME, 0, 0.0))
+    none(pairing.message(message(0, 1), 0.01))
+    one(pairing.frame(FRAME, 90_000, 1.0))
+    for number in range(2, 5):
+        none(pairing.message(message(2**31 - 1 + number * STEP, number), 1 + number / 30))
+        moment = one(pairing.frame(FRAME, 90_000 + number * STEP, 1 + number / 30))
+        assert moment.faces[0].landmarks[0, 0] == number
+
+
 def test_without_video_timestamps_that_start_anew_are_followed() -> None:
     unpaired = Unpaired()
     one(unpaired.message(message(90_000_000, 0), 0.0))
