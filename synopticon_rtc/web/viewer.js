@@ -46,7 +46,7 @@ const player = new Player(video, overlay, {
 let shown = null; // the connection whose picture the player has
 const lacks = missing();
 const receiver = lacks === null ? receive() : { state: "unsupported", connection: null, session: null, close() {} };
-if (lacks !== null) log(`This browser has no ${lacks}`);
+if (lacks !== null) log(`${lacks} is missing or switched off in this browser`);
 
 function receive() {
   return new Receiver(url, from, {
@@ -95,7 +95,7 @@ function describe() {
     case "unsupported":
       return [
         "This browser cannot show live video",
-        `It has no ${lacks}, or it is switched off. Chrome, Edge, Firefox and Safari of today have it.`,
+        `${lacks} is missing or switched off in it. Current versions of Chrome, Edge, Firefox and Safari will do.`,
       ];
     case "refused":
       return ["The signaling server does not let you in", receiver.refusal];

@@ -457,7 +457,7 @@ test("a broadcaster with which the browser can make no connection is let go, and
   delete globalThis.RTCPeerConnection;
 });
 
-test("what a browser lacks is told in a word", () => {
+test("what a browser lacks is told", () => {
   const { WebSocket, RTCPeerConnection, RTCDataChannel } = globalThis;
   class Peer {
     createDataChannel() {}
@@ -478,8 +478,8 @@ test("what a browser lacks is told in a word", () => {
   assert.equal(lacking({ RTCPeerConnection: undefined }), "WebRTC");
   assert.equal(lacking({ RTCPeerConnection: null }), "WebRTC");
   assert.equal(lacking({ RTCPeerConnection: Forbidden }), "WebRTC");
-  assert.equal(lacking({ RTCPeerConnection: class {} }), "WebRTC’s data channels");
-  assert.equal(lacking({ RTCDataChannel: undefined }), "WebRTC’s data channels");
+  assert.equal(lacking({ RTCPeerConnection: class {} }), "The data channel of WebRTC");
+  assert.equal(lacking({ RTCDataChannel: undefined }), "The data channel of WebRTC");
   assert.equal(lacking({ WebSocket: undefined }), "WebSocket");
   Object.assign(globalThis, { WebSocket, RTCPeerConnection, RTCDataChannel });
 });

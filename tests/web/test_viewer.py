@@ -256,8 +256,8 @@ async def test_a_browser_that_tells_less_shows_the_newest_faces(server: Signalin
         ("delete window.RTCPeerConnection", "WebRTC"),
         ("window.RTCPeerConnection = null", "WebRTC"),
         ("window.RTCPeerConnection = class { constructor() { throw new Error('forbidden'); } }", "WebRTC"),
-        ("delete window.RTCDataChannel", "data channels"),
-        ("delete RTCPeerConnection.prototype.createDataChannel", "data channels"),
+        ("delete window.RTCDataChannel", "data channel"),
+        ("delete RTCPeerConnection.prototype.createDataChannel", "data channel"),
         ("delete window.WebSocket", "WebSocket"),
     ],
 )
