@@ -433,6 +433,7 @@ class Receiver(Generic[F]):
         now = self._loop.time()
         for moment in moments:
             if moment.rtp_timestamp is None:
+                yield from playout.tick(float("inf"))  # in order, though it has no time
                 yield moment
             else:
                 playout.put(moment, moment.rtp_timestamp, now)

@@ -11,6 +11,7 @@ import pytest
 
 from synopticon_rtc import Broadcaster, EncodedVideoFrame, Face, Moment, Receiver, SignalingServer, TestPattern
 from synopticon_rtc import control as control_channel
+from synopticon_rtc.playout import Playout
 from synopticon_rtc.rtc import Channel, PeerConnection
 
 SIZE = (320, 240)
@@ -154,6 +155,13 @@ async def test_what_is_held_back_for_its_rhythm_is_given_out_at_the_end(server: 
         async with asyncio.timeout(5):
             for _ in range(receiver.stats.frames):
                 await anext(receiver)
+
+
+async def test_a_moment_without_a_time_does_not_overtake_those_that_are_held_back() -> None:
+    receiver = Receiver("ws://127.0.0.1:1/ws", video=False)
+    receiver._loop = asyncio.get_running_loop()
+    moments = [Moment(None, (), True, None, timestamp) for timestamp in (0, 3000, None)]
+    assert list(receiver._hold_back(Playout(LONG), moments)) == moments
 
 
 # What else a broadcaster sends
