@@ -231,7 +231,9 @@ class Pairing(Generic[F]):
                 del self._gone[next(iter(self._gone))]
             return Moment(frame, (), detected=False, captured=None, rtp_timestamp=timestamp)
         newest = self._newest
-        if newest is None:
+        if newest is None or (
+            self._anonymous and waiting.came - self._newest_came > KEPT
+        ):  # nothing else tells its age
             return Moment(frame, (), detected=False, captured=None, rtp_timestamp=timestamp)
         found = newest.rtp_timestamp
         own = found == timestamp

@@ -207,6 +207,16 @@ def test_frames_that_wait_go_before_later_ones_when_faces_turn_out_to_have_no_ti
     assert pairing.next_tick() == float("inf")
 
 
+@pytest.mark.parametrize("sync", ["exact", "latest"])
+def test_faces_without_timestamps_are_not_given_for_ever(sync: str) -> None:
+    pairing = expecting(sync)
+    none(pairing.message(message(None, 7), 0.0))
+    assert one(pairing.frame(FRAME, 0, KEPT)).faces
+    assert not one(pairing.frame(FRAME, STEP, KEPT + 0.1)).faces
+    none(pairing.message(message(None, 8), KEPT + 0.2))
+    assert one(pairing.frame(FRAME, 2 * STEP, KEPT + 0.3)).faces[0].landmarks[0, 0] == 8
+
+
 # Faces that do not come
 
 
