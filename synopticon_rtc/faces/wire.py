@@ -378,10 +378,8 @@ class _Reader:
 
 # --- JSON -------------------------------------------------------------------------------------------------------------
 
-_LONGEST_NUMBER = 32  # characters
 _POINT = '{"x":%.4f,"y":%.4f,"z":%.4f}'
-
-
+_LONGEST_NUMBER = 32  # characters
 _MOST_LISTS = 1024
 _MOST_OBJECTS = MAX_FACES * _POINTS + 1024
 """More are refused before they are made: two megabytes of empty lists take a second, and ten times the memory."""
@@ -407,6 +405,7 @@ class _Page(msgspec.Struct, rename="camel"):
 
 
 _PAGE = msgspec.json.Decoder(_Page)
+_NUMBER = msgspec.json.Decoder(int | float)
 
 
 def encode_json(message: FacesMessage) -> str:
@@ -462,12 +461,10 @@ def _landmarks(points: list[_Point]) -> _Floats:
 
 def _number(raw: msgspec.Raw) -> float | None:
     try:
-        value = msgspec.json.decode(raw) if len(raw) <= _LONGEST_NUMBER else None
-    except msgspec.MsgspecError:
+        value = _NUMBER.decode(raw) if len(raw) <= _LONGEST_NUMBER else None
+    except (msgspec.MsgspecError, UnicodeError):
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LATEST * 1000:
-        return None
-    return float(value)
+    return float(value) if value is not None and abs(value) <= _LATEST * 1000 else None
 
 
 def _whole(raw: msgspec.Raw, bits: int) -> int | None:

@@ -388,6 +388,9 @@ def test_what_is_wrong_beside_the_landmarks_is_not_missed() -> None:
     for value in ("1e999", "-0.5", "[[{}]]", "null", "true", '"x"', "1" * 5000, "{}", "4294967296"):
         message = decode_json(f'{{"landmarks":[],"rtpTimestamp":{value},"videoWidth":{value}}}')
         assert (message.rtp_timestamp, message.width) == (None, 0)
+    for bad in (b'"\xff"', b'"\\ud800"'):
+        with contextlib.suppress(InvalidFaces):
+            assert decode_json(b'{"landmarks":[],"timestamp":' + bad + b"}").capture_time is None
 
 
 @given(st.binary(max_size=400))
@@ -414,6 +417,15 @@ def test_any_damage_is_read_or_refused(data: st.DataObject) -> None:
         assert all(np.isfinite(face.landmarks).all() for face in read.faces)
 
 
+@given(st.binary(max_size=20), st.sampled_from(["timestamp", "videoWidth", "rtpTimestamp", "landmarks", "type"]))
+def test_any_value_is_read_or_refused(value: bytes, key: str) -> None:
+    for text in (value, b'"' + value + b'"', b"[" + value + b"]"):
+        try:
+            decode_json(b'{"landmarks":[],"' + key.encode() + b'":' + text + b"}")
+        except InvalidFaces:
+            continue
+
+
 @given(
     st.one_of(
         st.text(max_size=200),
@@ -423,7 +435,9 @@ def test_any_damage_is_read_or_refused(data: st.DataObject) -> None:
             lambda inner: (
                 st.lists(inner, max_size=4)
                 | st.dictionaries(
-                    st.sampled_from(["landmarks", "x", "y", "timestamp", "videoWidth"]), inner, max_size=4
+                    st.sampled_from(["landmarks", "x", "y", "timestamp", "videoWidth", "rtpTimestamp"]),
+                    inner,
+                    max_size=4,
                 )
             ),
         ).map(json.dumps),
