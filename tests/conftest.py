@@ -3,12 +3,16 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from synopticon_rtc.errors import ModelError
 from synopticon_rtc.faces.model import find_model
+
+hypothesis.settings.register_profile("any pace", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("any pace")
 
 
 @pytest.fixture(scope="session")
