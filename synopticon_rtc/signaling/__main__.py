@@ -187,7 +187,8 @@ async def health(output: Output) -> None:
     The options are those on the command line of process 1, as in a container, if that is a server.
     """
     options = main.make_context("signaling", server_arguments(PROCESS_1)).params
-    host, port, secured = WILDCARDS.get(options["host"], options["host"]), options["port"], options["tls_cert"]
+    asked, port, secured = str(options["host"]), int(options["port"]), options["tls_cert"]
+    host = WILDCARDS.get(asked, asked)
     url = f"{'https' if secured else 'http'}://{write_address(host, port)}/healthz"
     try:
         status = await asyncio.to_thread(_ask_health, host, port, secured=bool(secured))

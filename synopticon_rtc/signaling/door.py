@@ -47,13 +47,12 @@ class Call:
         since: When it came, on the loop's clock (s).
     """
 
-    __slots__ = ("_cut", "_door", "_opening", "_transport", "host", "opened", "port", "since")
+    __slots__ = ("_cut", "_door", "_opening", "_transport", "host", "port", "since")
 
     def __init__(self, door: "Door", host: str, port: int) -> None:
         loop = asyncio.get_running_loop()
         self.host = host
         self.port = port
-        self.opened = False
         self.since = loop.time()
         self._door = door
         self._transport: asyncio.Transport | None = None
@@ -76,7 +75,6 @@ class Call:
     def admit(self) -> None:
         """Take note that it is a session: others look after it now."""
         self._cut.cancel()
-        self.opened = True
         self._door.admitted(self)
 
     def ended(self) -> None:
@@ -159,11 +157,12 @@ class Door:
         loop = asyncio.get_running_loop()
         for timer in self._resuming:
             timer.cancel()
+        self._resuming.clear()
         for listening in self.sockets:
             loop.remove_reader(listening.fileno())
             listening.close()
         self.sockets.clear()
-        for call in [call for call in self._waiting if not call.opened]:
+        for call in self._waiting:
             call.give(self.limits.close)
         if not self._calls:
             self._empty.set()
@@ -291,7 +290,7 @@ class Door:
                 sock,
                 ssl=self._tls,
                 ssl_handshake_timeout=self.limits.handshake if self._tls else None,
-                ssl_shutdown_timeout=self.limits.close if self._tls else None,
+                ssl_shutdown_timeout=self.limits.answer if self._tls else None,  # what is written last is to be read
             )
         except OSError:  # TLS that is none, or takes too long; no more of it than of other requests that are none
             sock.close()

@@ -204,6 +204,8 @@ class Relay:
         self._queues[queue.pair] = queue
         queue.add(message, targeted=targeted)
         self._permissions.ask(source, target, "relay", lambda allowed: self._settle(queue, allowed))
+        if self._queues.get(queue.pair) is queue:
+            queue.wait()
 
     def _settle(self, queue: "_Queue", allowed: bool) -> None:  # noqa: FBT001  # the answer of a hook
         if self._queues.get(queue.pair) is not queue:
@@ -243,6 +245,7 @@ class _Queue:
         self.targeted = 0
         self._limit = limit
         self._size = 0
+        self._waits = False
 
     def add(self, message: bytes, *, targeted: bool) -> bool:
         """Append a message, if there is room."""
@@ -251,12 +254,19 @@ class _Queue:
         self.messages.append(message)
         self.targeted += targeted
         self._size += len(message)
-        self._hold(len(message))
+        if self._waits:
+            self._hold(len(message))
         return True
+
+    def wait(self) -> None:
+        """Take note that they wait, as there was no answer at once."""
+        self._waits = True
+        self._hold(self._size)
 
     def release(self) -> None:
         """Take note that they wait no more."""
-        self._hold(-self._size)
+        if self._waits:
+            self._hold(-self._size)
 
     def _hold(self, size: int) -> None:
         for end in (self.source, self.target):
