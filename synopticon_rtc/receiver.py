@@ -22,7 +22,7 @@ from synopticon_rtc.latest import Latest, Unbroken
 from synopticon_rtc.negotiator import Negotiator
 from synopticon_rtc.pairing import F, Moment, Pairing, Sync, Unpaired
 from synopticon_rtc.playout import Playout
-from synopticon_rtc.rtc import Channel, EncodedVideoFrame, IceServer, PeerConnection, VideoTrack
+from synopticon_rtc.rtc import MAX_SIZE, Channel, EncodedVideoFrame, IceServer, PeerConnection, VideoTrack
 from synopticon_rtc.signaling.client import SignalingClient
 from synopticon_rtc.signaling.handshake import CreateAnswer, CreateOffer, Notify, ReceiverHandshake
 from synopticon_rtc.signaling.messages import Candidate
@@ -40,6 +40,7 @@ class ReceiverStats:
 
     Attributes:
         frames: Frames decoded, or received where they are not decoded.
+        too_large: Frames left out because they were larger than ``max_size``.
         faces_messages: Faces messages received, with the copies that are sent where packets get lost.
         invalid_faces: Messages that were dropped, as they are no faces messages.
         frames_with_faces: Frames given out with at least one face.
@@ -55,6 +56,7 @@ class ReceiverStats:
     """
 
     frames: int = 0
+    too_large: int = 0
     faces_messages: int = 0
     invalid_faces: int = 0
     frames_with_faces: int = 0
@@ -83,6 +85,10 @@ class _Feed:
         self.task: asyncio.Task[None] | None = None
         self.closed = False
 
+    @property
+    def too_large(self) -> int:
+        return 0 if self.connection is None else self.connection.stats().frames_too_large
+
     def age(self, moment: Moment[Any]) -> float | None:
         offset = self.control.offset if self.control else None
         return None if moment.captured is None or offset is None else time.time() + offset - moment.captured
@@ -108,6 +114,7 @@ class _Options(TypedDict, total=False):
     sync: Sync
     faces_wait: float
     jitter_ms: float
+    max_size: tuple[int, int]
     timeout: float | None
     ice_servers: Sequence[IceServer]
     relay_only: bool
@@ -134,13 +141,16 @@ class Receiver(Generic[F]):
         decode: Whether to decode the video. Else ``frame`` is an :class:`~synopticon_rtc.EncodedVideoFrame`, to be
             recorded or passed on: every one, as each builds on those before it. A consumer that is more than a second
             behind misses all up to a keyframe, which is asked for.
+        max_size: Width and height of the largest video that is received, in pixels. Of one that is larger nothing is
+            decoded or given out; it is logged, and counted in ``stats.too_large``. A receiver of strangers' video needs a
+            limit, as a packet of 1 KB may claim a picture of 400 MB.
         timeout: Seconds to wait for a moment before the iteration raises, None to wait for ever.
         ice_servers: STUN and TURN servers to ask for candidates. None is asked but these or, lacking these, those
             that the signaling server names.
         relay_only: Connect through TURN servers alone, so that peers do not learn each other's addresses.
 
     Raises:
-        ValueError: ``jitter_ms`` is negative.
+        ValueError: ``jitter_ms`` is negative, or ``max_size`` is no size.
     """
 
     @overload
@@ -189,6 +199,7 @@ class Receiver(Generic[F]):
         jitter_ms: float = 0,
         video: bool = True,
         decode: bool = True,
+        max_size: tuple[int, int] = MAX_SIZE,
         timeout: float | None = None,
         ice_servers: Sequence[IceServer] = (),
         relay_only: bool = False,
@@ -200,7 +211,10 @@ class Receiver(Generic[F]):
         self._faces_wait = faces_wait
         if jitter_ms < 0:
             raise ValueError(f"jitter_ms must be 0 or more, not {jitter_ms}")
+        if min(max_size) < 1:
+            raise ValueError(f"max_size must be a width and a height of 1 or more, not {max_size}")
         self._jitter = jitter_ms / 1000
+        self._max_size = max_size
         self._video = video
         self._decode = decode
         self._timeout = timeout
@@ -297,7 +311,10 @@ class Receiver(Generic[F]):
     @property
     def stats(self) -> ReceiverStats:
         """Totals since the start, over all connections."""
-        return dataclasses.replace(self._stats, delay=self._latency.delay, delays=self._latency.delays)
+        too_large = self._stats.too_large + sum(feed.too_large for feed in self._feeds.values())
+        return dataclasses.replace(
+            self._stats, too_large=too_large, delay=self._latency.delay, delays=self._latency.delays
+        )
 
     def age(self, moment: Moment[F]) -> float | None:
         """Return how long ago a moment was captured, in seconds, by clocks aligned over the control channel.
@@ -351,6 +368,7 @@ class Receiver(Generic[F]):
             on_channel=functools.partial(self._add_channel, link, feed),
             on_video=functools.partial(self._add_video, feed) if self._video and self._decode else None,
             on_encoded=functools.partial(self._encoded, feed) if self._video and not self._decode else None,
+            max_size=self._max_size,
         )
         return feed.connection
 
@@ -358,6 +376,7 @@ class Receiver(Generic[F]):
         feed = self._feeds.pop(link)
         self._drain(feed)
         feed.close()
+        self._stats.too_large += feed.too_large
         self.signaling.claimed.discard(feed.session)
 
     def _add_channel(self, link: int, feed: _Feed, channel: Channel) -> None:

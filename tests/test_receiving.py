@@ -177,7 +177,7 @@ def record(path: Path, frames: list[EncodedVideoFrame]) -> list[int | None]:
         first = frames[0]
         stream = file.add_mux_stream(first.codec, rate=FPS, width=SIZE[0], height=SIZE[1])
         for frame in frames:
-            packet = frame.packet(first.rtp_timestamp)
+            packet = frame.packet(first.pts)
             packet.stream = stream
             file.mux(packet)
     with av.open(str(path)) as file:

@@ -67,11 +67,11 @@ class EncodedVideoFrame:
     arrived: float
     """When its last packet came, in seconds of :func:`time.monotonic`."""
     epoch: int = 0
-    """What makes of ``rtp_timestamp`` a time that never starts anew; it is 0 until those on the wire did, after 13 h."""
+    """What makes ``rtp_timestamp`` a time that never starts anew; 0 until those on the wire did, as after 13 h."""
 
     @property
     def pts(self) -> int:
-        """When it is to be shown, in 1/90000 s: its ``rtp_timestamp``, but running on, also over a new start of the stream."""
+        """When it is to be shown, in 1/90000 s: ``rtp_timestamp``, but running on, and over new starts of the stream."""
         return self.rtp_timestamp + self.epoch
 
     def packet(self, start: int = 0) -> "av.Packet[Stream]":
@@ -143,8 +143,8 @@ class FrameBuffer:
     """Puts the packets of one stream in order and gives frames out the moment they are complete.
 
     A frame is complete at its marker bit, not when the next one begins, so none waits for its successor. While a packet
-    is missing the frames after it wait, but for a complete keyframe, which makes what came before it worthless. Each packet
-    is looked at once, however long its frame is.
+    is missing the frames after it wait, but for a complete keyframe, which makes what came before it worthless. Each
+    packet is looked at once, however long its frame is.
     """
 
     def __init__(self) -> None:

@@ -39,8 +39,8 @@ class Bitstream(Protocol):
         """Take what came from one end of a frame to the next.
 
         Returns:
-            What a decoder takes, and whether decoding can begin with it; None where it is no picture. What comes before a
-            picture and apart from it is given with that.
+            What a decoder takes, and whether decoding can begin with it; None where it is no picture. What comes before
+            a picture and apart from it is given with that.
 
         Raises:
             TooLargeError: The picture is larger than allowed.
@@ -97,12 +97,12 @@ class _H264:
             data = _join(self._before) + data
             units = [*(unit for piece in self._before for unit in piece.units), *units]
             self._before, self._before_bytes = [], 0
-        return self._judge(data, {unit[0] & 0x1F for unit in units}, first, any(map(nal.is_recovery_point, units)))
+        return self._judge(data, units, first)
 
-    def _judge(self, data: bytes, kinds: set[int], first: bytes, recovers: bool) -> tuple[bytes, bool]:
+    def _judge(self, data: bytes, units: list[bytes], first: bytes) -> tuple[bytes, bool]:
         """Say whether decoding can begin with a picture, and give it the parameter sets that it lacks for that."""
-        clean = first[0] & 0x1F == nal.IDR or recovers
-        if nal.SPS in kinds:
+        clean = first[0] & 0x1F == nal.IDR or any(map(nal.is_recovery_point, units))
+        if any(unit[0] & 0x1F == nal.SPS for unit in units):
             return data, clean or not nal.is_predicted(first)
         if not clean:
             return data, False

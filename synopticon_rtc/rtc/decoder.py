@@ -24,8 +24,8 @@ _ALIGNMENT = 64
 """By how much FFmpeg may round sizes up before it compares them with a limit."""
 
 BACKLOG_LIMIT = 0.3
-"""Seconds of frames that may wait to be decoded, and as long again as a keyframe takes, which is what starting anew costs;
-each needs the one before it, so none can be left out alone."""
+"""Seconds of frames that may wait to be decoded, beyond what a keyframe takes, which is what starting anew costs; each
+frame needs the one before it, so none can be left out alone."""
 LONGEST_KEYFRAME = 2.0
 """Seconds that a keyframe counts for there, at the most."""
 
@@ -48,8 +48,8 @@ class Decoder:
     Args:
         max_size: Width and height of the largest frames, in pixels; larger ones are errors.
         on_frame: Called on the event loop with each decoded frame.
-        on_error: Called on the event loop when a frame cannot be decoded, with whether what follows it is of no use up to
-            the next keyframe; it is not of no use where that has been put since.
+        on_error: Called on the event loop when a frame cannot be decoded, with whether that lasts: what follows is
+            of no use up to the next keyframe. It does not where a keyframe has been put since.
     """
 
     def __init__(

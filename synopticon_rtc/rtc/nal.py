@@ -14,9 +14,8 @@ _TOLD = 9  # bytes of other units: as much as the two numbers that a slice begin
 _PREDICTED = frozenset({0, 1, 5, 6})
 _RECOVERY_POINT = 6
 _MOST_MESSAGES = 16
-# By ``nal_unit_type``: how long the header of the payload is, and that before each unit, without its length. The kinds
-# with a decoding order number are read as if the units came in that order, as they do but for interleaved streams, which
-# are negotiated apart.
+# By ``nal_unit_type``: how long the header of the payload is, and that before each unit, without its length. Decoding
+# order numbers are passed over: units come in that order but in interleaved streams, which are negotiated apart.
 _AGGREGATES = {24: (1, 0), 25: (3, 0), 26: (3, 3), 27: (3, 4)}
 _FRAGMENTS = {28: 2, 29: 4}
 _UNITS = range(1, 24)
@@ -26,8 +25,8 @@ def split(payload: bytes) -> tuple[bytes, list[bytes]]:
     """Take the payload of an RTP packet apart.
 
     Returns:
-        What it holds, in Annex B form, and the NAL units that begin in it: parameter sets and SEI as far as they go, of
-        others the first bytes. What a receiver has to ignore (RFC 6184 section 5.2) is nothing.
+        What it holds, in Annex B form, and the NAL units that begin in it: parameter sets and SEI as far as they go,
+        of others the first bytes. What a receiver has to ignore (RFC 6184 section 5.2) is nothing.
 
     Raises:
         ValueError: It is cut off.

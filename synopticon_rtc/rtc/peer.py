@@ -78,7 +78,8 @@ class PeerConnection:
         signal_end: Whether ``on_candidate`` is also called with None when there will be no more.
         on_state: Called with each new :attr:`state`.
         on_channel: Called with each channel that the peer creates.
-        on_video: Called with the video track that the peer offers, the first where it offers several; its frames are decoded.
+        on_video: Called with the video track that the peer offers, the first where it offers several; its frames are
+            decoded.
         on_encoded: Called instead with each frame of that video, in order; none is decoded, and
             those that are not complete are left out with all up to the next keyframe. Without either, video is not
             received.
@@ -203,8 +204,8 @@ class PeerConnection:
     async def answer(self, offer: str) -> str:
         """Take the peer's offer, and make the answer to it.
 
-        Data channels are open both ways. Audio, video that nobody wants, and every video but the first are taken but not
-        listened to.
+        Data channels are open both ways. Audio, video that nobody wants, and every video but the first are taken but
+        not listened to.
 
         Raises:
             NoCommonCodec: The peer offers none of our codecs.

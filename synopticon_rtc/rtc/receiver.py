@@ -46,7 +46,7 @@ KEYFRAME_REQUEST_INTERVAL = 0.3
 GAP_LIMIT = (0.25, 0.6)
 """Seconds that a missing packet may hold frames back before a keyframe is asked for: 5 round trips, within these."""
 GIVE_UP = 2.0
-"""Seconds after which a missing packet is given up; a keyframe has been asked for, and has not come, or is missing some."""
+"""Seconds after which a missing packet is given up: a keyframe has been asked for, and has not come as a whole."""
 TOO_LARGE_REQUEST_INTERVAL = 5.0
 """Seconds between requests for a keyframe while pictures are too large: one of another size begins with one anyway."""
 TIMER_GRAIN = 0.005
@@ -62,8 +62,8 @@ MOST_STREAMS = 8
 MOST_NACKED = 256
 """Packets asked for in one message, which is then no longer than 1,036 bytes."""
 BACKWARD, FORWARD = CLOCK_RATE, 10 * CLOCK_RATE
-"""How far timestamps may go back, as they do with frames that refer to later ones, and in a stream that takes the place of
-another, ahead of time, without counting as started anew."""
+"""How far timestamps may go back, as they do with frames that refer to later ones, and how far ahead, in a stream that
+takes the place of another, without counting as started anew."""
 
 
 Sink = VideoTrack | Callable[[EncodedVideoFrame], object]
@@ -257,8 +257,8 @@ class VideoReceiver(RTCRtpReceiver):
     def _is_repair(self, packet: RtpPacket, now: float) -> bool:
         """Whether what was sent again is of the stream that is received.
 
-        Who repairs whom is told in the description (RFC 5576), and may be known no more once the SSRCs have changed. The one
-        that comes is then taken to repair the one that is received (RFC 4588 section 5.3), unless it may be late.
+        Who repairs whom is told in the description (RFC 5576), and may be known no more once the SSRCs have changed. The
+        one that comes is then taken to repair the one that is received (RFC 4588 section 5.3), unless it may be late.
         """
         if len(packet.payload) < 2:  # noqa: PLR2004 - the sequence number
             return False
@@ -304,12 +304,12 @@ class VideoReceiver(RTCRtpReceiver):
             self._need_keyframe()
 
     def _epoch(self, timestamp: int, arrived: float) -> int:
-        """Return what makes of a timestamp the presentation time; where timestamps start anew, that goes on as time does."""
+        """Return what makes a timestamp the presentation time: where timestamps start anew, that goes on as time does."""
         step = ((timestamp - self._shown + 0x80000000) & 0xFFFFFFFF) - 0x80000000
         elapsed = round((arrived - self._shown_at) * CLOCK_RATE)
         if not self._shown_at:
             self._shown = timestamp
-        elif step < -BACKWARD or (self._anew and step > elapsed + FORWARD):
+        elif step < -BACKWARD or (self._anew and not 0 < step < elapsed + FORWARD):
             self._shown += max(1, elapsed)
         else:
             self._shown += step

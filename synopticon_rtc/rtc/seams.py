@@ -138,7 +138,7 @@ def unregister_receiver(transport: RTCDtlsTransport, receiver: RTCRtpReceiver) -
 
 
 def forget_source(transport: RTCDtlsTransport, receiver: RTCRtpReceiver, ssrc: int) -> None:
-    """Let go of what is kept of a source that a peer sends from: aiortc and libsrtp keep all that they have ever met."""
+    """Let go of what is kept of a source of a peer's: aiortc and libsrtp keep all that they have ever met."""
     sources = transport._rtp_router.ssrc_table
     if sources.get(ssrc) is receiver:
         del sources[ssrc]

@@ -24,8 +24,8 @@ def read_sps(unit: bytes) -> tuple[int, int, int]:
         unit: The NAL unit, its header included.
 
     Returns:
-        Its number, and the width and height of its pictures: as shown, or as decoded where much of that is cut off, since
-        decoding takes that much.
+        Its number, and the width and height of its pictures: as shown, or as decoded where much of that is cut off,
+        since decoding takes that much.
 
     Raises:
         ValueError: It breaks its format.
