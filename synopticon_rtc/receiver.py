@@ -141,9 +141,9 @@ class Receiver(Generic[F]):
         decode: Whether to decode the video. Else ``frame`` is an :class:`~synopticon_rtc.EncodedVideoFrame`, to be
             recorded or passed on: every one, as each builds on those before it. A consumer that is more than a second
             behind misses all up to a keyframe, which is asked for.
-        max_size: Width and height of the largest video that is received, in pixels. Of one that is larger nothing is
-            decoded or given out; it is logged, and counted in ``stats.too_large``. A receiver of strangers' video needs a
-            limit, as a packet of 1 KB may claim a picture of 400 MB.
+        max_size: Width and height of the largest video that is received, in pixels. What is larger is neither decoded
+            nor given out, but logged once and counted in ``stats.too_large``: else a packet of 1 KB could claim a
+            picture of 400 MB.
         timeout: Seconds to wait for a moment before the iteration raises, None to wait for ever.
         ice_servers: STUN and TURN servers to ask for candidates. None is asked but these or, lacking these, those
             that the signaling server names.

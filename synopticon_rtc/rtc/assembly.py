@@ -71,7 +71,7 @@ class EncodedVideoFrame:
 
     @property
     def pts(self) -> int:
-        """When it is to be shown, in 1/90000 s: ``rtp_timestamp``, but running on, and over new starts of the stream."""
+        """When it is to be shown, in 1/90000 s: ``rtp_timestamp``, but running on, over new starts of the stream."""
         return self.rtp_timestamp + self.epoch
 
     def packet(self, start: int = 0) -> "av.Packet[Stream]":

@@ -25,8 +25,8 @@ def split(payload: bytes) -> tuple[bytes, list[bytes]]:
     """Take the payload of an RTP packet apart.
 
     Returns:
-        What it holds, in Annex B form, and the NAL units that begin in it: parameter sets and SEI as far as they go,
-        of others the first bytes. What a receiver has to ignore (RFC 6184 section 5.2) is nothing.
+        What it holds, in Annex B form, and the NAL units that begin in it: parameter sets and SEI as they are, of
+        others the first bytes. What a receiver has to ignore (RFC 6184 section 5.2) is nothing.
 
     Raises:
         ValueError: It is cut off.

@@ -215,8 +215,12 @@ class PeerConnection:
         remote = sdp.read_offer(offer)
         await self._apply(remote, "offer")
         for transceiver in self._connection.getTransceivers():
-            wanted = transceiver.kind == "video" and not self._receivers and seams.is_offered(transceiver)
-            wanted = wanted and (self._on_video or self._on_encoded) is not None
+            wanted = (
+                transceiver.kind == "video"
+                and (self._on_video or self._on_encoded) is not None
+                and not self._receivers
+                and seams.is_offered(transceiver)
+            )
             transceiver.direction = "recvonly" if wanted else "inactive"
             ice = self._adopt(transceiver.receiver.transport)
             if wanted:

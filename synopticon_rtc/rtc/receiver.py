@@ -136,6 +136,7 @@ class VideoReceiver(RTCRtpReceiver):
         self._switched = 0.0
         self._anew = True  # whether timestamps may start anew with the next frame
         self._shown = 0  # the presentation time of the last frame
+        self._shown_timestamp = 0
         self._shown_at = 0.0
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -152,7 +153,8 @@ class VideoReceiver(RTCRtpReceiver):
         self._mid = parameters.muxId
         self._known_codecs = {codec.payloadType: codec for codec in parameters.codecs if codec.payloadType is not None}
         for payload_type, codec in self._known_codecs.items():
-            repaired = self._known_codecs.get(codec.parameters.get("apt", -1))
+            apt = codec.parameters.get("apt")
+            repaired = self._known_codecs.get(apt) if isinstance(apt, int) else None
             if is_rtx(codec) and repaired is not None:
                 self._repaired_codecs[payload_type] = repaired
         self._repaired_ssrcs = {coding.rtx.ssrc: coding.ssrc for coding in parameters.encodings if coding.rtx}
@@ -257,8 +259,8 @@ class VideoReceiver(RTCRtpReceiver):
     def _is_repair(self, packet: RtpPacket, now: float) -> bool:
         """Whether what was sent again is of the stream that is received.
 
-        Who repairs whom is told in the description (RFC 5576), and may be known no more once the SSRCs have changed. The
-        one that comes is then taken to repair the one that is received (RFC 4588 section 5.3), unless it may be late.
+        Who repairs whom is told in the description (RFC 5576), and may be known no more once SSRCs have changed. What
+        comes then is taken to repair what is received (RFC 4588 section 5.3), unless it may be late.
         """
         if len(packet.payload) < 2:  # noqa: PLR2004 - the sequence number
             return False
@@ -304,8 +306,8 @@ class VideoReceiver(RTCRtpReceiver):
             self._need_keyframe()
 
     def _epoch(self, timestamp: int, arrived: float) -> int:
-        """Return what makes a timestamp the presentation time: where timestamps start anew, that goes on as time does."""
-        step = ((timestamp - self._shown + 0x80000000) & 0xFFFFFFFF) - 0x80000000
+        """Return what makes a timestamp the presentation time: where they start anew, that goes on as time does."""
+        step = ((timestamp - self._shown_timestamp + 0x80000000) & 0xFFFFFFFF) - 0x80000000
         elapsed = round((arrived - self._shown_at) * CLOCK_RATE)
         if not self._shown_at:
             self._shown = timestamp
@@ -313,7 +315,7 @@ class VideoReceiver(RTCRtpReceiver):
             self._shown += max(1, elapsed)
         else:
             self._shown += step
-        self._anew, self._shown_at = False, arrived
+        self._anew, self._shown_at, self._shown_timestamp = False, arrived, timestamp
         return self._shown - timestamp
 
     def _refuse(self, error: TooLargeError) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import random
 from collections.abc import AsyncIterator
@@ -449,13 +450,17 @@ async def test_from_however_many_sources_a_peer_sends_few_are_kept_and_reported_
 ) -> None:
     async with wired() as (wire, receiver, frames):
         video = receiver_of(receiver)
+
+        def has_packets(count: int) -> bool:
+            return video.packets == count
+
         await wire.frame()
         for ssrc in range(1, 400):
             packet = wire.packet(KEYFRAME, ssrc=ssrc)
             packet.extensions.abs_send_time = ssrc * 1000
             await wire.transport._send_rtp(packet.serialize(video.transport._rtp_header_extensions_map))
             if ssrc % 50 == 0:
-                await receiver.until(lambda ssrc=ssrc: video.packets == ssrc + 1)
+                await receiver.until(functools.partial(has_packets, ssrc + 1))
         await receiver.until(lambda: video.packets == 400)
         for kept in video._streams, video._last_reports, video._repaired_ssrcs, video._bitrate.ssrcs:
             assert len(kept) <= MOST_STREAMS
@@ -514,14 +519,14 @@ async def test_a_keyframe_that_is_wanted_right_after_another_comes_too() -> None
         playing = asyncio.create_task(clip.play(200))
         await receiver.until(lambda: frames)
         await asyncio.sleep(KEYFRAME_REQUEST_INTERVAL)
-        for count in (2, 3):
-            receiver.connection.request_keyframe()
-            await receiver.until(lambda count=count: sum(frame.keyframe for frame in frames) == count)
+        receiver.connection.request_keyframe()
+        await receiver.until(lambda: sum(frame.keyframe for frame in frames) == 2)
+        receiver.connection.request_keyframe()
+        await receiver.until(lambda: sum(frame.keyframe for frame in frames) == 3)
         playing.cancel()
 
 
 async def test_large_frames_come_whole() -> None:
-    frames: list[EncodedVideoFrame] = []
     async with wired() as (wire, receiver, frames):
         body = bytes(range(256)) * 4
         for count in (511, 513, 2000):
@@ -554,8 +559,8 @@ async def test_a_packet_that_holds_nothing_leaves_no_hole(payload: bytes) -> Non
 async def test_of_several_videos_the_first_is_received(encoded: bool) -> None:  # noqa: FBT001 - a parameter
     clips, frames = [Clip(), Clip()], list[EncodedVideoFrame]()
     async with Peer() as sender, Peer(on_encoded=frames.append if encoded else None) as receiver:
-        for clip in clips:
-            sender.connection.add_video(lambda _, clip=clip: clip.stream)
+        sender.connection.add_video(lambda _: clips[0].stream)
+        sender.connection.add_video(lambda _: clips[1].stream)
         await join(sender, receiver)
         await sender.until(lambda: clips[0].stream.viewers)
         for _ in range(10):
@@ -566,15 +571,15 @@ async def test_of_several_videos_the_first_is_received(encoded: bool) -> None:  
         assert len(receiver.connection._receivers) == 1
         assert len(receiver.tracks) == 1 - encoded
         assert not clips[1].stream.viewers
-        numbers = clips[0].numbers
-        assert {frame.rtp_timestamp for frame in [*frames, *receiver.frames]} == set(numbers)
+        timestamps = [frame.rtp_timestamp for frame in frames] + [frame.rtp_timestamp for frame in receiver.frames]
+        assert timestamps == list(clips[0].numbers)
 
 
 async def test_a_video_that_is_not_sent_does_not_take_the_place_of_one_that_is() -> None:
     clips = [Clip(), Clip()]
     async with Peer() as sender, Peer() as receiver:
-        for clip in clips:
-            sender.connection.add_video(lambda _, clip=clip: clip.stream)
+        sender.connection.add_video(lambda _: clips[0].stream)
+        sender.connection.add_video(lambda _: clips[1].stream)
         await join(sender, receiver, offer=lambda sdp: sdp.replace("a=sendonly", "a=inactive", 1))
         await sender.until(lambda: clips[1].stream.viewers)
         await clips[1].play(5)
@@ -601,7 +606,8 @@ async def test_video_that_is_too_large_is_left_out_and_told_and_the_connection_l
             clip._request()
             await clip.play(3)
         await receiver.until(lambda: receiver.connection.stats().frames_too_large == 5)
-        assert frames == receiver.frames == []
+        assert not frames
+        assert not receiver.frames
         assert receiver.connection.state == "connected"
         (message,) = [record.message for record in caplog.records if "max_size" in record.message]
         assert f"{WIDTH}x{HEIGHT}" in message

@@ -127,7 +127,7 @@ async def test_an_error_before_a_keyframe_that_waits_already_is_not_lasting() ->
         release.wait(10)
         decode(*arguments)
 
-    sink.decoder._decode = slow  # type: ignore[method-assign]
+    sink.decoder._decode = slow  # type: ignore[method-assign,assignment]
     sink.decoder.put(EncodedVideoFrame("vp8", b"garbage", 1, keyframe=False, arrived=0))
     sink.decoder.put(assembled(clip))
     release.set()
@@ -145,7 +145,7 @@ async def test_whatever_the_codec_raises_decoding_goes_on(error: Exception, capl
         sink.decoder._decode = decode  # type: ignore[method-assign]
         raise error
 
-    sink.decoder._decode = failing  # type: ignore[method-assign]
+    sink.decoder._decode = failing  # type: ignore[method-assign,assignment]
     sink.decoder.put(assembled(clip))
     await sink.until(0, errors=1)
     clip._request()
@@ -177,7 +177,7 @@ async def test_what_waits_for_a_keyframe_that_takes_long_is_not_thrown_away() ->
         release.wait(10)
         decode(*arguments)
 
-    sink.decoder._decode = slow  # type: ignore[method-assign]
+    sink.decoder._decode = slow  # type: ignore[method-assign,assignment]
     sink.decoder.put(assembled(clip, 0.0))
     await asyncio.to_thread(entered.wait)
     sink.decoder._keyframe_since = time.monotonic() - 1
@@ -198,7 +198,7 @@ async def test_a_decoder_that_falls_behind_starts_again_at_a_keyframe() -> None:
         release.wait(10)
         decode(*arguments)
 
-    sink.decoder._decode = slow  # type: ignore[method-assign]
+    sink.decoder._decode = slow  # type: ignore[method-assign,assignment]
     assert sink.decoder.put(assembled(clip, 0.0))
     await asyncio.to_thread(entered.wait)
     assert [sink.decoder.put(assembled(clip, at)) for at in (0.1, 0.2, 0.3)] == [True, True, True]
