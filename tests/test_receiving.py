@@ -168,6 +168,28 @@ async def test_the_end_of_faces_is_told(server: SignalingServer) -> None:
             await take(receiver, 1000)
 
 
+# What is too large
+
+
+@pytest.mark.parametrize("decode", [True, False])
+async def test_video_larger_than_max_size_is_left_out_and_counted(server: SignalingServer, decode: bool) -> None:  # noqa: FBT001 - a parameter
+    width, height = SIZE
+    async with (
+        Broadcaster(server.url, TestPattern(SIZE, FPS)),
+        Receiver(server.url, decode=decode, max_size=(width - 1, height), timeout=2) as receiver,
+    ):
+        with pytest.raises(NobodyAnswered, match="no video came"):
+            await anext(receiver)
+        assert receiver.stats.too_large > 0
+        assert receiver.stats.frames == 0
+
+
+@pytest.mark.parametrize("size", [(0, 100), (100, 0), (-1, -1)])
+def test_a_max_size_that_is_none_is_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="max_size"):
+        Receiver("ws://localhost", max_size=size)
+
+
 # Without decoding
 
 

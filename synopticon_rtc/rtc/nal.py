@@ -49,7 +49,7 @@ def split(payload: bytes) -> tuple[bytes, list[bytes]]:
 
 
 def is_later_slice(unit: bytes) -> bool:
-    """Whether it is a slice that others of its picture precede: not that of macroblock 0 (ITU-T H.264 section 7.3.3)."""
+    """Whether it is a slice that others of its picture precede: not of macroblock 0 (ITU-T H.264 section 7.3.3)."""
     return unit[0] & 0x1F in SLICES and not (len(unit) > 1 and unit[1] & 0x80)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import fractions
 import functools
 import itertools
 import random
@@ -9,11 +10,14 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 from aiortc.rtp import AnyRtcpPacket, RtcpByePacket, RtcpRrPacket, RtpPacket
 from av.video.codeccontext import VideoCodecContext
+from av.video.frame import PictureType
 from rtc_helpers import HEIGHT, TICKS, WIDTH, Clip, Peer, Tap, is_rtp, join, watching
 
+from synopticon_rtc.media.encoder import opened
 from synopticon_rtc.rtc import EncodedVideoFrame
 from synopticon_rtc.rtc.assembly import MOST_MISSING
 from synopticon_rtc.rtc.receiver import (
@@ -539,6 +543,23 @@ async def test_large_frames_come_whole() -> None:
         await receiver.until(lambda: len(frames) == 3)
         assert [len(frame.data) // len(body) for frame in frames] == [511, 513, 2000]
         assert receiver_of(receiver).keyframe_requests == 0
+
+
+async def test_a_4k_page_of_text_is_shown() -> None:
+    page = np.full((2160, 3840), 255, np.uint8)
+    chance = np.random.default_rng(1)
+    page[::2] = np.repeat(chance.integers(0, 2, (1080, 1280), np.uint8) * 255, 3, axis=1)
+    planes = np.concatenate([page, np.full((1080, 3840), 128, np.uint8)])
+    frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+    frame.pts, frame.pict_type = 0, PictureType.I
+    (packet,) = opened("vp8", 3840, 2160, bitrate=8_000_000, fps=fractions.Fraction(5), threads=1).encode(frame)
+    packet.time_base = fractions.Fraction(1, 90_000)
+    assert packet.size > 700_000
+    clip = Clip()
+    async with watching(clip) as (_, receiver):
+        clip.stream.send(packet)
+        await receiver.until(lambda: receiver.frames, seconds=30)
+        assert (receiver.frames[0].frame.width, receiver.frames[0].frame.height) == (3840, 2160)
 
 
 @pytest.mark.parametrize("payload", [b"\x80", b"\x10", b""], ids=["broken", "empty", "padding"])
