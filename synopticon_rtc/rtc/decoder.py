@@ -26,6 +26,8 @@ _ALIGNMENT = 64
 BACKLOG_LIMIT = 0.3
 """Seconds of frames that may wait to be decoded, beyond what a keyframe takes, which is what starting anew costs; each
 frame needs the one before it, so none can be left out alone."""
+MOST_SILENT = 32
+"""Frames in a row of which a decoder makes none to show: twice as many as it may hold back to put them in order."""
 LONGEST_KEYFRAME = 2.0
 """Seconds that a keyframe counts for there, at the most."""
 
@@ -103,7 +105,7 @@ class Decoder:
         await self._closed.wait()
 
     def _run(self) -> None:
-        name, codec = "", None
+        name, codec, silent = "", None, 0
         try:
             while (item := self._wait()) is not None:
                 count, frame = item
@@ -112,9 +114,12 @@ class Decoder:
                         name, codec = frame.codec, self._open(frame.codec)
                     if frame.keyframe:
                         self._keyframe_since = time.monotonic()
-                    self._decode(codec, frame)
+                    silent = 0 if self._decode(codec, frame) else silent + 1
                     if self._keyframe_since is not None:
                         self._keyframe_seconds = time.monotonic() - self._keyframe_since
+                    if silent > MOST_SILENT:  # what was taken for a keyframe was none
+                        silent = 0
+                        self._call(self._fail, count)
                 except av.error.FFmpegError as error:
                     logger.debug("a frame cannot be decoded: %s", error)
                     self._call(self._fail, count)
@@ -152,12 +157,15 @@ class Decoder:
                 self._changed.wait()
             return None if self._closing else self._queue.popleft()
 
-    def _decode(self, codec: VideoCodecContext, encoded: EncodedVideoFrame) -> None:
+    def _decode(self, codec: VideoCodecContext, encoded: EncodedVideoFrame) -> bool:
+        """Decode a frame, and return whether that gave any to show."""
         packet = av.Packet(encoded.data)
         packet.pts = encoded.rtp_timestamp
         packet.time_base = Fraction(1, CLOCK_RATE)
-        for frame in codec.decode(packet):
+        frames = codec.decode(packet)
+        for frame in frames:
             self._call(self._on_frame, Received(frame, (frame.pts or 0) & 0xFFFFFFFF, encoded.arrived))
+        return bool(frames)
 
     def _call(self, callback: Callable[..., object], *args: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is gone

@@ -8,12 +8,13 @@ from typing import Any
 
 import av
 import pytest
+from h264_helpers import encode
 from rtc_helpers import TICKS, Clip, watching
 
 from synopticon_rtc.rtc import Received, VideoTrack
 from synopticon_rtc.rtc.assembly import EncodedVideoFrame
 from synopticon_rtc.rtc.bitstream import MAX_SIZE
-from synopticon_rtc.rtc.decoder import BACKLOG_LIMIT, LONGEST_KEYFRAME, Decoder
+from synopticon_rtc.rtc.decoder import BACKLOG_LIMIT, LONGEST_KEYFRAME, MOST_SILENT, Decoder
 
 
 def received(timestamp: int) -> Received:
@@ -123,9 +124,9 @@ async def test_an_error_before_a_keyframe_that_waits_already_is_not_lasting() ->
     release = threading.Event()
     decode = sink.decoder._decode
 
-    def slow(*arguments: Any) -> None:
+    def slow(*arguments: Any) -> bool:
         release.wait(10)
-        decode(*arguments)
+        return decode(*arguments)
 
     sink.decoder._decode = slow  # type: ignore[method-assign,assignment]
     sink.decoder.put(EncodedVideoFrame("vp8", b"garbage", 1, keyframe=False, arrived=0))
@@ -141,7 +142,7 @@ async def test_whatever_the_codec_raises_decoding_goes_on(error: Exception, capl
     sink, clip = Sink(), Clip()
     decode = sink.decoder._decode
 
-    def failing(*_: Any) -> None:
+    def failing(*_: Any) -> bool:
         sink.decoder._decode = decode  # type: ignore[method-assign]
         raise error
 
@@ -166,16 +167,39 @@ async def test_a_decoder_itself_refuses_frames_that_are_larger_than_allowed(code
     await sink.stop()
 
 
+async def test_a_stream_of_which_nothing_can_be_shown_is_an_error() -> None:
+    sink = Sink()
+    for number, units in enumerate(encode(MOST_SILENT + 10, {0})[1:]):  # without the keyframe
+        data = b"".join(b"\0\0\0\1" + unit for unit in units)
+        sink.decoder.put(EncodedVideoFrame("h264", data, number, keyframe=False, arrived=0))
+    await sink.until(0, errors=1)
+    assert sink.errors[-1]
+    await sink.stop()
+
+
+async def test_frames_may_change_their_size_at_every_keyframe() -> None:
+    sink = Sink()
+    sizes = [(320, 240), (16, 16), (640, 64), (2, 480)] * 3
+    for number, size in enumerate(sizes):
+        (units,) = encode(1, {0}, size)
+        data = b"".join(b"\0\0\0\1" + unit for unit in units)
+        sink.decoder.put(EncodedVideoFrame("h264", data, number, keyframe=True, arrived=0))
+    await sink.until(len(sizes))
+    assert [(frame.frame.width, frame.frame.height) for frame in sink.frames] == sizes
+    assert not sink.errors
+    await sink.stop()
+
+
 async def test_what_waits_for_a_keyframe_that_takes_long_is_not_thrown_away() -> None:
     sink, clip = Sink(), Clip()
     sink.decoder._keyframe_seconds = 1.0
     entered, release = threading.Event(), threading.Event()
     decode = sink.decoder._decode
 
-    def slow(*arguments: Any) -> None:
+    def slow(*arguments: Any) -> bool:
         entered.set()
         release.wait(10)
-        decode(*arguments)
+        return decode(*arguments)
 
     sink.decoder._decode = slow  # type: ignore[method-assign,assignment]
     sink.decoder.put(assembled(clip, 0.0))
@@ -193,10 +217,10 @@ async def test_a_decoder_that_falls_behind_starts_again_at_a_keyframe() -> None:
     entered, release = threading.Event(), threading.Event()
     decode = sink.decoder._decode
 
-    def slow(*arguments: Any) -> None:
+    def slow(*arguments: Any) -> bool:
         entered.set()
         release.wait(10)
-        decode(*arguments)
+        return decode(*arguments)
 
     sink.decoder._decode = slow  # type: ignore[method-assign,assignment]
     assert sink.decoder.put(assembled(clip, 0.0))
