@@ -52,6 +52,8 @@ class Decoder:
         on_frame: Called on the event loop with each decoded frame.
         on_error: Called on the event loop when a frame cannot be decoded, with whether that lasts: what follows is
             of no use up to the next keyframe. It does not where a keyframe has been put since.
+        on_silent: Called on the event loop when many frames were decoded and none is to be shown: they began with no
+            keyframe, or refresh the picture bit by bit.
     """
 
     def __init__(
@@ -60,10 +62,12 @@ class Decoder:
         max_size: tuple[int, int],
         on_frame: Callable[[Received], None],
         on_error: Callable[[bool], None],
+        on_silent: Callable[[], None],
     ) -> None:
         self._pixels = (max_size[0] + _ALIGNMENT) * (max_size[1] + _ALIGNMENT)
         self._on_frame = on_frame
         self._on_error = on_error
+        self._on_silent = on_silent
         self._loop = asyncio.get_running_loop()
         self._queue: deque[tuple[int, EncodedVideoFrame]] = deque()
         self._count = 0
@@ -117,9 +121,9 @@ class Decoder:
                     silent = 0 if self._decode(codec, frame) else silent + 1
                     if self._keyframe_since is not None:
                         self._keyframe_seconds = time.monotonic() - self._keyframe_since
-                    if silent > MOST_SILENT:  # what was taken for a keyframe was none
+                    if silent > MOST_SILENT:
                         silent = 0
-                        self._call(self._fail, count)
+                        self._call(self._on_silent)
                 except av.error.FFmpegError as error:
                     logger.debug("a frame cannot be decoded: %s", error)
                     self._call(self._fail, count)

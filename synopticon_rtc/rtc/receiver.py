@@ -160,7 +160,12 @@ class VideoReceiver(RTCRtpReceiver):
         self._repaired_ssrcs = {coding.rtx.ssrc: coding.ssrc for coding in parameters.encodings if coding.rtx}
         self._media_ssrc = parameters.encodings[0].ssrc if parameters.encodings else 0
         if isinstance(self._sink, VideoTrack):
-            self._decoder = Decoder(max_size=self._max_size, on_frame=self._sink.put, on_error=self._on_decode_error)
+            self._decoder = Decoder(
+                max_size=self._max_size,
+                on_frame=self._sink.put,
+                on_error=self._on_decode_error,
+                on_silent=self.request_keyframe,
+            )
         seams.register_receiver(self.transport, self, parameters)
         self._keyframe_requested = self._loop.time()  # by joining
         self._mend()
