@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from synopticon_rtc.rtc import nal
-from synopticon_rtc.rtc.assembly import Piece
+from synopticon_rtc.rtc.assembly import CAPACITY, Piece
 from synopticon_rtc.rtc.sps import read_sps, set_id
 from synopticon_rtc.rtc.stream import Codec
 
@@ -17,8 +17,12 @@ MOST_SETS = 32
 """Parameter sets that are kept; encoders have two."""
 LARGEST_SET = 1024
 """Bytes of a parameter set that is kept; those of encoders have some 30."""
-LONGEST_PREFIX = 65_536
+LONGEST_PREFIX = 16_384
 """Bytes that may come before a picture and apart from it: parameter sets and the like."""
+MOST_UNITS = CAPACITY
+"""NAL units of a frame: as many as it may have packets, of which each may be a slice."""
+MOST_TOLD = 64
+"""Parameter sets and SEI of a frame, all of which are read."""
 _VP8_HEADER = 10
 _VP8_START = b"\x9d\x01\x2a"
 
@@ -65,9 +69,8 @@ class _Vp8:
         if next(piece for piece in pieces if piece.start or piece.data).continues:
             raise ValueError("a frame lacks its beginning")
         keyframe = not data[0] & 1
-        if (
-            keyframe and data[3:6] == _VP8_START and len(data) >= _VP8_HEADER
-        ):  # RFC 6386 section 9.1; else libvpx refuses it
+        # RFC 6386 section 9.1; what lacks that, libvpx refuses
+        if keyframe and data[3:6] == _VP8_START and len(data) >= _VP8_HEADER:
             width, height = (int.from_bytes(data[at : at + 2], "little") & 0x3FFF for at in (6, 8))
             _check(width, height, self._max_size)
         return data, keyframe
@@ -85,7 +88,10 @@ class _H264:
         if not data:
             return None
         units = [unit for piece in pieces for unit in piece.units]
-        for unit in units:
+        told = [unit for unit in units if unit[0] & 0x1F in nal.TOLD_WHOLE]
+        if len(units) > MOST_UNITS or len(told) > MOST_TOLD:
+            raise ValueError("a frame has too many NAL units")
+        for unit in told:
             self._keep(unit)
         first = next((unit for unit in units if unit[0] & 0x1F in nal.SLICES), None)
         if first is None and units:
@@ -115,7 +121,7 @@ class _H264:
     def _keep(self, unit: bytes) -> None:
         """Keep a parameter set: a later keyframe may build on it."""
         kind = unit[0] & 0x1F
-        if kind not in {nal.SPS, nal.PPS} or len(unit) > LARGEST_SET:
+        if kind == nal.SEI:
             return
         try:
             number, width, height = read_sps(unit) if kind == nal.SPS else (set_id(unit), 0, 0)
@@ -127,6 +133,8 @@ class _H264:
             self._sets.clear()
             self._before, self._before_bytes = [], 0
             raise
+        if len(unit) > LARGEST_SET:
+            return
         self._sets.pop((kind, number), None)
         self._sets[kind, number] = unit
         if len(self._sets) > MOST_SETS:

@@ -9,7 +9,11 @@ SLICES = frozenset({SLICE, IDR})
 
 START_CODE = b"\0\0\0\1"
 
-_TOLD_WHOLE = frozenset({SEI, SPS, PPS})
+TOLD_WHOLE = frozenset({SEI, SPS, PPS})
+"""What is more than its first bytes to a receiver."""
+MOST_AGGREGATED = 64
+"""NAL units in one packet."""
+
 _TOLD = 9  # bytes of other units: as much as the two numbers that a slice begins with may take
 _PREDICTED = frozenset({0, 1, 5, 6})
 _RECOVERY_POINT = 6
@@ -87,7 +91,7 @@ def is_recovery_point(unit: bytes) -> bool:
 
 
 def _told(unit: bytes) -> bytes:
-    return unit if unit[0] & 0x1F in _TOLD_WHOLE else unit[:_TOLD]
+    return unit if unit[0] & 0x1F in TOLD_WHOLE else unit[:_TOLD]
 
 
 def _aggregated(payload: bytes, at: int, skipped: int) -> list[bytes]:
@@ -99,5 +103,7 @@ def _aggregated(payload: bytes, at: int, skipped: int) -> list[bytes]:
             raise ValueError("an aggregation packet is cut off")
         if end > begin:
             units.append(payload[begin:end])
+        if len(units) > MOST_AGGREGATED:
+            raise ValueError("an aggregation packet holds too many NAL units")
         at = end
     return units

@@ -65,7 +65,6 @@ BACKWARD, FORWARD = CLOCK_RATE, 10 * CLOCK_RATE
 """How far timestamps may go back, as they do with frames that refer to later ones, and how far ahead, in a stream that
 takes the place of another, without counting as started anew."""
 
-
 Sink = VideoTrack | Callable[[EncodedVideoFrame], object]
 
 
@@ -203,7 +202,8 @@ class VideoReceiver(RTCRtpReceiver):
 
     async def _handle_rtp_packet(self, packet: RtpPacket, arrival_time_ms: int) -> None:
         codec = self._known_codecs.get(packet.payload_type)
-        if codec is None or not self._enabled or packet.extensions.mid not in {None, self._mid}:
+        mid = packet.extensions.mid
+        if codec is None or not self._enabled or (mid is not None and mid != self._mid):
             return
         now = self._loop.time()
         repair = is_rtx(codec)
@@ -346,11 +346,11 @@ class VideoReceiver(RTCRtpReceiver):
 
     def _mend(self) -> None:
         """Ask for what is missing, and for a keyframe where that takes too long; again and again, until all is well."""
-        if self._ended or self._farewell is not None:
-            return
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._ended or self._farewell is not None:
+            return
         now, rtt = self._loop.time(), self._ice.rtt or UNKNOWN_RTT
         lost = self._losses.update(self._buffer.is_missing, now)
         if now >= self._losses.since(0) + GIVE_UP:

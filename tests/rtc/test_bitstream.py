@@ -32,7 +32,15 @@ from hypothesis import strategies as st
 
 from synopticon_rtc.rtc import nal
 from synopticon_rtc.rtc.assembly import FrameBuffer, depayload
-from synopticon_rtc.rtc.bitstream import _H264, LONGEST_PREFIX, MOST_SETS, TooLargeError, bitstream
+from synopticon_rtc.rtc.bitstream import (
+    _H264,
+    LONGEST_PREFIX,
+    MOST_SETS,
+    MOST_TOLD,
+    MOST_UNITS,
+    TooLargeError,
+    bitstream,
+)
 from synopticon_rtc.rtc.sps import read_sps, set_id
 
 Units = list[bytes]
@@ -205,6 +213,17 @@ def test_what_is_kept_is_bounded(plain: Frames) -> None:
             reader.read([depayload("h264", 0, 0, marker=True, payload=unit)])
         assert len(reader._sets) <= MOST_SETS
         assert reader._before_bytes == sum(len(piece.data) for piece in reader._before) <= LONGEST_PREFIX
+
+
+def test_frames_of_many_small_units_are_refused() -> None:
+    reader = bitstream("h264", (4096, 4096))
+    (payload,) = stap_a([b"\x41\x9a"] * nal.MOST_AGGREGATED)
+    count = MOST_UNITS // nal.MOST_AGGREGATED + 1
+    with pytest.raises(ValueError, match="too many"):
+        reader.read([depayload("h264", at, 0, marker=False, payload=payload) for at in range(count)])
+    with pytest.raises(ValueError, match="too many"):
+        reader.read([depayload("h264", at, 0, marker=False, payload=b"\x67\x42") for at in range(MOST_TOLD + 1)])
+    assert depayload("h264", 0, 0, marker=True, payload=stap_a([b"\x41"] * (nal.MOST_AGGREGATED + 1))[0]).broken
 
 
 @given(st.lists(st.binary(min_size=1, max_size=30), max_size=10))
