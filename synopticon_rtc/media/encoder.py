@@ -184,14 +184,7 @@ class SharedEncoder:
         frame = picture.frame
         width, height = even(frame.width // self._scale), even(frame.height // self._scale)
         try:
-            context = self._context
-            if context is None or (context.width, context.height) != (width, height):
-                context = self._open(width, height, bitrate)
-            elif context.bit_rate != bitrate:
-                if self.codec == "h264" and bitrate <= self._ceiling:
-                    context.bit_rate = bitrate
-                elif keyframe_allowed:
-                    context = self._open(width, height, bitrate)
+            context = self._opened(width, height, bitrate, keyframe_allowed=keyframe_allowed)
             keyframe = keyframe_wanted and keyframe_allowed
             packets = context.encode(self._prepared(picture.planar(), width, height, keyframe=keyframe))
         except av.error.FFmpegError as error:
@@ -213,7 +206,16 @@ class SharedEncoder:
         own.pict_type = PictureType.I if keyframe else PictureType.NONE
         return own
 
-    def _open(self, width: int, height: int, bitrate: int) -> VideoCodecContext:
+    def _opened(self, width: int, height: int, bitrate: int, *, keyframe_allowed: bool) -> VideoCodecContext:
+        """Return the context for a picture: as it is, at another bitrate, or opened anew."""
+        context = self._context
+        if context is not None and (context.width, context.height) == (width, height):
+            if self.codec == "h264" and bitrate <= self._ceiling:
+                context.bit_rate = bitrate
+            if context.bit_rate == bitrate or not keyframe_allowed:
+                return context
+        # The old one goes first, so that the new one takes its place in memory: 42 MB for 1280x720 in VP8.
+        self._context = context = None
         context = opened(self.codec, width, height, bitrate=bitrate, fps=self._fps, threads=_THREADS)
         self._context, self._ceiling = context, bitrate
         return context

@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import threading
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -12,10 +13,12 @@ from aiortc.codecs.base import Decoder
 from aiortc.codecs.h264 import H264Decoder, H264Encoder, h264_depayload
 from aiortc.codecs.vpx import Vp8Decoder, Vp8Encoder, vp8_depayload
 from aiortc.jitterbuffer import JitterFrame
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
 
 from synopticon_rtc.errors import SourceError
 from synopticon_rtc.media import Codec, Portrait, SharedEncoder, TestPattern
+from synopticon_rtc.media.encoder import opened
 
 TIME_BASE = Fraction(1, 90_000)
 both = pytest.mark.parametrize("codec", ["vp8", "h264"])
@@ -282,6 +285,25 @@ async def test_a_changed_bitrate_waits_for_the_keyframe_window() -> None:
         under_test.encoder.set_bitrate(300_000)
         packets += await under_test.encode(pattern(15, start=3))
     assert [packet.pts // 3000 for packet in packets if packet.is_keyframe] == [0, 9]
+
+
+async def test_the_memory_of_an_encoder_is_free_before_it_is_opened_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    def contexts() -> int:
+        return sum(isinstance(one, VideoCodecContext) for one in gc.get_objects())
+
+    def counted(*arguments: Any, **options: Any) -> VideoCodecContext:
+        there.append(contexts() - before)
+        return opened(*arguments, **options)
+
+    there: list[int] = []
+    before = contexts()
+    monkeypatch.setattr("synopticon_rtc.media.encoder.opened", counted)
+    async with bench("vp8", bitrate=900_000) as under_test:
+        await under_test.encode(pattern(1))
+        under_test.encoder.set_bitrate(300_000)
+        await under_test.encode(pattern(1, start=10))
+        await under_test.encode(pattern(1, size=(160, 90), start=20))
+    assert there == [0, 0, 0]
 
 
 async def test_a_frame_that_cannot_be_encoded_is_told_at_the_next() -> None:
