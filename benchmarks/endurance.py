@@ -1,0 +1,209 @@
+"""Endurance: a thousand joins of every kind, and a receiver that meets hundreds of broadcasters.
+
+Receivers come and go: some leave with a goodbye, some are killed (SIGKILL), some take the offer and never answer, some
+answer and never send a packet, some lose signaling on the way. A receiver meets broadcasters one after another, every
+other of which is killed. Memory, descriptors, threads and tasks are read each time all have gone.
+``python -m benchmarks.endurance [--quick]``.
+"""
+
+import asyncio
+import collections
+import contextlib
+import dataclasses
+import gc
+import itertools
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.children import ANYWHERE, Child, child, serve
+from benchmarks.process import holding
+from benchmarks.report import Bar, Result, Table, alone
+from benchmarks.strays import FPS, KINDS, SIZE, broadcast, process
+from synopticon_rtc import Broadcaster, Face, Receiver, SignalingServer, TestPattern
+
+AT_ONCE = 25
+"""Receivers that join at the same time."""
+ROUNDS, JOINS = 10, 100
+"""How often everybody goes, and joins from one time to the next; the first round warms up."""
+MEETINGS = 40
+"""Broadcasters that a receiver meets in a round; the first round warms up here too."""
+GONE = 5.0
+"""Seconds from the end of the last join until nobody is remembered."""
+KB = 2.0
+"""KB that a join may leave behind: what comes of an allocator's luck."""
+
+
+class OneFace:
+    """A detector that finds the same face in all frames."""
+
+    def __init__(self) -> None:
+        self._faces = (Face(np.full((478, 3), 0.5, np.float32), {}),)
+
+    async def detect(self, _: object) -> tuple[Face, ...]:
+        """Return it."""
+        return self._faces
+
+
+class Loud(logging.Handler):
+    """Counts what is logged above INFO, the same lines together."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: collections.Counter[str] = collections.Counter()
+        logging.getLogger().addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Count a line."""
+        self.lines[f"{record.levelname} {record.name}: {record.msg}"] += 1
+
+
+async def rest() -> dict[str, Any]:
+    """Look at this process once nobody is there any more; with the kinds of objects there are most of."""
+    await asyncio.sleep(GONE)
+    gc.collect()
+    kinds = collections.Counter(type(one).__qualname__ for one in gc.get_objects())
+    return dataclasses.asdict(holding(objects=True)) | {"kinds": kinds}
+
+
+async def be_broadcaster(url: str) -> None:
+    """Broadcast, and tell what that takes."""
+    loud = Loud()
+
+    async def at_rest() -> dict[str, Any]:
+        return await rest() | {"loud": loud.lines}
+
+    async with Broadcaster(url, TestPattern(SIZE, FPS), faces=OneFace()) as broadcaster:
+        await broadcaster.signaling.wait_open()
+        await serve(rest=at_rest)
+
+
+async def be_receiver(url: str) -> None:
+    """Receive from whoever is there, and tell what that takes."""
+    loud = Loud()
+    came = asyncio.Event()
+
+    async def at_rest() -> dict[str, Any]:
+        return await rest() | {"loud": loud.lines}
+
+    async def take() -> None:
+        async for _ in receiver:
+            came.set()
+
+    async def moment() -> None:
+        came.clear()
+        await came.wait()
+
+    async with Receiver(url) as receiver, asyncio.TaskGroup() as group:
+        group.create_task(take())
+        await serve(rest=at_rest, moment=moment)
+
+
+async def joins(rounds: int, count: int) -> list[dict[str, Any]]:
+    """Have receivers join, and read what the broadcaster holds after each round."""
+    found = []
+    async with (
+        SignalingServer(port=0) as server,
+        child("benchmarks.endurance", "be_broadcaster", server.url, core=ANYWHERE) as broadcaster,
+    ):
+        kinds = itertools.cycle(KINDS.values())
+        for _ in range(rounds):
+            coming = iter([next(kinds) for _ in range(count)])
+
+            async def some(coming: Any = coming) -> None:  # noqa: ANN401 - an iterator that they share
+                for join in coming:
+                    await join(server.url)
+
+            async with asyncio.TaskGroup() as group:
+                for _ in range(AT_ONCE):
+                    group.create_task(some())
+            found.append(await broadcaster.ask("rest"))
+    return found
+
+
+async def meetings(rounds: int, count: int) -> list[dict[str, Any]]:
+    """Have broadcasters come and go, and read what a receiver holds after each round."""
+    found = []
+    async with (
+        SignalingServer(port=0) as server,
+        child("benchmarks.endurance", "be_receiver", server.url, core=ANYWHERE) as receiver,
+    ):
+        for _ in range(rounds):
+            for number in range(count):
+                await _meet(server.url, receiver, kill=number % 2 == 0)
+            found.append(await receiver.ask("rest"))
+    return found
+
+
+async def _meet(url: str, receiver: Child, *, kill: bool) -> None:
+    if kill:
+        with process(broadcast, url) as pipe:
+            await asyncio.to_thread(pipe.recv)
+            await receiver.ask("moment")
+    else:
+        async with Broadcaster(url, TestPattern(SIZE, FPS), faces=OneFace()):
+            await receiver.ask("moment")
+
+
+def grown(found: Sequence[dict[str, Any]]) -> collections.Counter[str]:
+    """Which kinds of objects there are more of than after the first round."""
+    return collections.Counter(found[-1]["kinds"]) - collections.Counter(found[0]["kinds"])
+
+
+def _row(what: str, found: Sequence[dict[str, Any]], count: int) -> tuple[str, ...]:
+    first, last = found[0], found[-1]
+    after = count * (len(found) - 1)
+    return (
+        what,
+        f"{first['rss']:.1f}",
+        f"{last['rss']:.1f}",
+        f"{1e3 * (last['rss'] - first['rss']) / after:.2f}",
+        f"{1e3 * (last['heap_used'] - first['heap_used']) / after:.2f}",
+        *(f"{last[name] - first[name]:+d}" for name in ("blocks", "objects", "descriptors", "native_threads", "tasks")),
+        str(sum(last["loud"].values())),
+    )
+
+
+def _bars(what: str, found: Sequence[dict[str, Any]], count: int) -> list[Bar]:
+    first, last = found[0], found[-1]
+    after = count * (len(found) - 1)
+    kb = 1e3 * (last["rss"] - first["rss"]) / after
+    held = ("descriptors", "native_threads", "tasks")
+    more = {name: last[name] - first[name] for name in held}
+    loud = sum(last["loud"].values())
+    return [
+        Bar(f"{what}: {kb:.2f} KB each after the first {count}; at most {KB:g}", kb <= KB),
+        Bar(f"{what}: {', '.join(f'{n:+d} {name}' for name, n in more.items())}; none", not any(more.values())),
+        Bar(f"{what}: {loud} lines logged above INFO; none", not loud),
+    ]
+
+
+async def run(*, quick: bool) -> Result:
+    """Measure both ends."""
+    rounds, many, few = (3, 50, 6) if quick else (ROUNDS, JOINS, MEETINGS)
+    taken = {"joins": (await joins(rounds, many), many)}
+    taken["meetings"] = await meetings(6 if not quick else rounds, few), few
+    notes = []
+    for what, (found, _) in taken.items():
+        notes += [f"{what}: {line} ({times}x)" for line, times in found[-1]["loud"].items()]
+        notes += [f"{what}: {times} more of {kind}" for kind, times in grown(found).most_common(5)]
+    columns = ("", "MB", "in the end", "KB each", "in use", "blocks", "objects", "fds", "threads", "tasks", "loud")
+    table = Table(
+        "What joins leave at a broadcaster, and meetings at a receiver, after the first round",
+        columns,
+        [_row(what, found, count) for what, (found, count) in taken.items()],
+        notes,
+    )
+    bars = [bar for what, (found, count) in taken.items() for bar in _bars(what, found, count)]
+    return Result([table], bars, data={what: found for what, (found, _) in taken.items()})
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1 and sys.argv[1] == str(ANYWHERE):
+        with contextlib.suppress(asyncio.CancelledError):
+            asyncio.run({"be_broadcaster": be_broadcaster, "be_receiver": be_receiver}[sys.argv[2]](*sys.argv[3:]))
+    else:
+        alone(run)
