@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks.children import ANYWHERE, Child, child, serve
 from benchmarks.process import holding
 from benchmarks.report import Bar, Result, Table, alone
-from benchmarks.strays import FPS, KINDS, SIZE, broadcast, process
+from benchmarks.strays import FPS, KINDS, SIZE, broadcast, heard, process
 from synopticon_rtc import Broadcaster, Face, Receiver, SignalingServer, TestPattern
 
 AT_ONCE = 25
@@ -59,6 +59,10 @@ class Loud(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Count a line."""
         self.lines[f"{record.levelname} {record.name}: {record.msg}"] += 1
+
+    async def count(self) -> int:
+        """How many lines there were."""
+        return self.lines.total()
 
 
 async def rest() -> dict[str, Any]:
@@ -141,7 +145,7 @@ async def meetings(rounds: int, count: int) -> list[dict[str, Any]]:
 async def _meet(url: str, receiver: Child, *, kill: bool) -> None:
     if kill:
         with process(broadcast, url) as pipe:
-            await asyncio.to_thread(pipe.recv)
+            await heard(pipe)
             await receiver.ask("moment")
     else:
         async with Broadcaster(url, TestPattern(SIZE, FPS), faces=OneFace()):

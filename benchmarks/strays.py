@@ -92,7 +92,7 @@ async def silent(url: str, stay: float = SILENT) -> None:
 async def killed(url: str) -> None:
     """Be killed (SIGKILL) while watching."""
     with process(_watch, url) as victim:
-        await asyncio.to_thread(victim.recv)
+        await heard(victim)
 
 
 async def dropped(url: str) -> None:
@@ -150,6 +150,18 @@ def process(work: Callable[[str, Connection], Coroutine[Any, Any, None]], url: s
         child.join()
         child.close()
         ours.close()
+
+
+async def heard(pipe: Connection) -> None:
+    """Wait for word from a process."""
+    loop = asyncio.get_running_loop()
+    there = asyncio.Event()
+    loop.add_reader(pipe.fileno(), there.set)
+    try:
+        await there.wait()
+    finally:
+        loop.remove_reader(pipe.fileno())
+    pipe.recv()
 
 
 def _run(work: Callable[[str, Connection], Coroutine[Any, Any, None]], url: str, pipe: Connection) -> None:
