@@ -2,7 +2,8 @@
 
 The portrait at 1280x720 and 30 fps, MediaPipe, two receivers that decode, each in a process of its own. Variants run
 beside each other, so that they share the machine's other load; a variant is a name and the environment variables of its
-broadcaster, like ``mmap:MALLOC_MMAP_THRESHOLD_=262144``. ``python -m benchmarks.steady [--minutes 120] [--load 4]``.
+broadcaster, like ``old:PYTHONSAFEPATH=1,PYTHONPATH=/tmp/old`` for another copy of the code.
+``python -m benchmarks.steady [--minutes 120] [--load 4]``.
 """
 
 import asyncio
@@ -29,8 +30,10 @@ import numpy as np
 from benchmarks.children import ANYWHERE, Child, child, serve
 from benchmarks.machine import Machine
 from benchmarks.process import Holding, holding, trim
+from benchmarks.reel import SIZE
 from benchmarks.report import Bar, Result, Table, show
 from synopticon_rtc import Broadcaster, FaceLandmarker, Portrait, Receiver, SignalingServer
+from synopticon_rtc._memory import map_large_pieces
 
 INTERVAL = 10.0
 """Seconds between samples."""
@@ -196,8 +199,9 @@ async def trimmed(frames: list[int]) -> dict[str, Any]:
 
 async def broadcast(url: str) -> None:
     """Be a broadcaster, as the command line is one."""
+    map_large_pieces(SIZE)
     frames = [0, 0]
-    async with Broadcaster(url, Portrait(), faces=FaceLandmarker()) as broadcaster:
+    async with Broadcaster(url, Portrait(SIZE), faces=FaceLandmarker()) as broadcaster:
         await broadcaster.signaling.wait_open()
         gc.freeze()
 

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 import click
 
 from synopticon_rtc._cli import Command, Output
+from synopticon_rtc._memory import map_large_pieces
 from synopticon_rtc._options import (
     Address,
     Bitrate,
@@ -87,6 +88,7 @@ async def main(
     """
     if url and serve:
         raise click.UsageError("--url and --serve exclude each other: use a server, or be one.")
+    map_large_pieces(size)
     frames = parse_source(source, size=size, fps=fps)
     async with contextlib.AsyncExitStack() as stack:
         viewer = ""

@@ -1,0 +1,28 @@
+"""What glibc does with memory that is free."""
+
+import ctypes
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
+_LEAST, _MOST = 2**20, 32 * 2**20  # bytes; glibc takes no more
+_PER_PIXEL = 6  # bytes: twice those of an RGB picture, and a quarter of the largest piece that an encoder takes
+
+
+def map_large_pieces(size: tuple[int, int]) -> None:
+    """Have pieces of memory that are larger than pictures go back to the system, where glibc allocates.
+
+    It maps a large piece by itself, and unmaps it when it is free. But with the first that is free it raises the limit
+    from which a piece is large to that of an encoder, 22 MB for 1280x720. From then on encoders, which are opened anew
+    when bit rates change, leave gaps in the heaps of threads, and on a busy machine memory grows for hours. The limit
+    is set here, and so it stays. Pictures are below it: to map each would take a fifth more CPU time.
+
+    Args:
+        size: Of the pictures, pixels.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # it is another allocator, or Windows
+        return
+    width, height = size
+    large = min(max(_PER_PIXEL * width * height, _LEAST), _MOST)
+    mallopt(_MMAP_THRESHOLD, large)
+    mallopt(_TRIM_THRESHOLD, 4 * large)  # at the end of a heap: a few pictures of each kind, else each costs its pages
