@@ -14,7 +14,7 @@ import gc
 import itertools
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ AT_ONCE = 25
 """Receivers that join at the same time."""
 ROUNDS, JOINS = 10, 100
 """How often everybody goes, and joins from one time to the next; the first round warms up."""
-MEETINGS = 40
+MEETINGS = 25
 """Broadcasters that a receiver meets in a round; the first round warms up here too."""
 GONE = 5.0
 """Seconds from the end of the last join until nobody is remembered."""
@@ -64,34 +64,37 @@ class Loud(logging.Handler):
         """How many lines there were."""
         return self.lines.total()
 
+    async def rest(self) -> dict[str, Any]:
+        """Look at this process once nobody is there any more; with what it has logged, and its objects by kind."""
+        await asyncio.sleep(GONE)
+        gc.collect()
+        kinds = collections.Counter(type(one).__qualname__ for one in gc.get_objects())
+        return dataclasses.asdict(holding(objects=True)) | {"kinds": kinds, "loud": self.lines}
 
-async def rest() -> dict[str, Any]:
-    """Look at this process once nobody is there any more; with the kinds of objects there are most of."""
-    await asyncio.sleep(GONE)
-    gc.collect()
-    kinds = collections.Counter(type(one).__qualname__ for one in gc.get_objects())
-    return dataclasses.asdict(holding(objects=True)) | {"kinds": kinds}
+
+async def be_server() -> None:
+    """Be the signaling server, and tell what that takes."""
+    loud = Loud()
+
+    async def url() -> str:
+        return server.url
+
+    async with SignalingServer(port=0) as server:
+        await serve(rest=loud.rest, url=url)
 
 
 async def be_broadcaster(url: str) -> None:
     """Broadcast, and tell what that takes."""
     loud = Loud()
-
-    async def at_rest() -> dict[str, Any]:
-        return await rest() | {"loud": loud.lines}
-
     async with Broadcaster(url, TestPattern(SIZE, FPS), faces=OneFace()) as broadcaster:
         await broadcaster.signaling.wait_open()
-        await serve(rest=at_rest)
+        await serve(rest=loud.rest)
 
 
 async def be_receiver(url: str) -> None:
     """Receive from whoever is there, and tell what that takes."""
     loud = Loud()
     came = asyncio.Event()
-
-    async def at_rest() -> dict[str, Any]:
-        return await rest() | {"loud": loud.lines}
 
     async def take() -> None:
         async for _ in receiver:
@@ -103,29 +106,36 @@ async def be_receiver(url: str) -> None:
 
     async with Receiver(url) as receiver, asyncio.TaskGroup() as group:
         group.create_task(take())
-        await serve(rest=at_rest, moment=moment)
+        await serve(rest=loud.rest, moment=moment)
 
 
-async def joins(rounds: int, count: int) -> list[dict[str, Any]]:
-    """Have receivers join, and read what the broadcaster holds after each round."""
-    found = []
+async def joins(rounds: int, count: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Have receivers join, and read what the broadcaster and the server hold after each round."""
+    at_broadcaster, at_server = [], []
     async with (
-        SignalingServer(port=0) as server,
-        child("benchmarks.endurance", "be_broadcaster", server.url, core=ANYWHERE) as broadcaster,
+        child("benchmarks.endurance", "be_server", core=ANYWHERE) as server,
+        _broadcaster(await server.ask("url")) as (url, broadcaster),
     ):
         kinds = itertools.cycle(KINDS.values())
         for _ in range(rounds):
             coming = iter([next(kinds) for _ in range(count)])
 
-            async def some(coming: Any = coming) -> None:  # noqa: ANN401 - an iterator that they share
+            async def some(coming: Iterator[Callable[[str], Awaitable[None]]] = coming) -> None:
                 for join in coming:
-                    await join(server.url)
+                    await join(url)
 
             async with asyncio.TaskGroup() as group:
                 for _ in range(AT_ONCE):
                     group.create_task(some())
-            found.append(await broadcaster.ask("rest"))
-    return found
+            at_broadcaster.append(await broadcaster.ask("rest"))
+            at_server.append(await server.ask("rest"))
+    return at_broadcaster, at_server
+
+
+@contextlib.asynccontextmanager
+async def _broadcaster(url: str) -> AsyncIterator[tuple[str, Child]]:
+    async with child("benchmarks.endurance", "be_broadcaster", url, core=ANYWHERE) as broadcaster:
+        yield url, broadcaster
 
 
 async def meetings(rounds: int, count: int) -> list[dict[str, Any]]:
@@ -188,15 +198,19 @@ def _bars(what: str, found: Sequence[dict[str, Any]], count: int) -> list[Bar]:
 async def run(*, quick: bool) -> Result:
     """Measure both ends."""
     rounds, many, few = (3, 50, 6) if quick else (ROUNDS, JOINS, MEETINGS)
-    taken = {"joins": (await joins(rounds, many), many)}
-    taken["meetings"] = await meetings(6 if not quick else rounds, few), few
+    at_broadcaster, at_server = await joins(rounds, many)
+    taken = {
+        "joins at a broadcaster": (at_broadcaster, many),
+        "joins at a signaling server": (at_server, many),
+        "broadcasters at a receiver": (await meetings(rounds, few), few),
+    }
     notes = []
     for what, (found, _) in taken.items():
         notes += [f"{what}: {line} ({times}x)" for line, times in found[-1]["loud"].items()]
         notes += [f"{what}: {times} more of {kind}" for kind, times in grown(found).most_common(5)]
     columns = ("", "MB", "in the end", "KB each", "in use", "blocks", "objects", "fds", "threads", "tasks", "loud")
     table = Table(
-        "What joins leave at a broadcaster, and meetings at a receiver, after the first round",
+        "What those who come and go leave behind, after the first round",
         columns,
         [_row(what, found, count) for what, (found, count) in taken.items()],
         notes,
@@ -205,9 +219,15 @@ async def run(*, quick: bool) -> Result:
     return Result([table], bars, data={what: found for what, (found, _) in taken.items()})
 
 
+CHILDREN: dict[str, Callable[..., Coroutine[Any, Any, None]]] = {
+    "be_server": be_server,
+    "be_broadcaster": be_broadcaster,
+    "be_receiver": be_receiver,
+}
+
 if __name__ == "__main__":
     if len(sys.argv) > 1 and sys.argv[1] == str(ANYWHERE):
         with contextlib.suppress(asyncio.CancelledError):
-            asyncio.run({"be_broadcaster": be_broadcaster, "be_receiver": be_receiver}[sys.argv[2]](*sys.argv[3:]))
+            asyncio.run(CHILDREN[sys.argv[2]](*sys.argv[3:]))
     else:
         alone(run)
