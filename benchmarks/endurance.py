@@ -43,7 +43,7 @@ class OneFace:
     def __init__(self) -> None:
         self._faces = (Face(np.full((478, 3), 0.5, np.float32), {}),)
 
-    async def detect(self, _: object) -> tuple[Face, ...]:
+    async def detect(self, frame: object) -> tuple[Face, ...]:  # noqa: ARG002 - as a Detector has it
         """Return it."""
         return self._faces
 

@@ -709,6 +709,8 @@ async def fall(url: str) -> None:
         taking.cancel()
         await receiver.__aexit__(None, None, None)
 
+    async with Receiver(url, broadcaster="honest") as receiver:
+        await anext(receiver)  # so that it has all that a receiver takes
     receiver = Receiver(url, broadcaster=EVIL)
     await receiver.__aenter__()
     taking, ticking = asyncio.create_task(take()), asyncio.create_task(tick())

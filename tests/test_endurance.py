@@ -87,16 +87,20 @@ async def test_broadcasters_that_come_and_go_leave_nothing_at_a_receiver() -> No
             while await states.get() != wanted:
                 pass
 
+    async def meet(url: str, *, kill: bool) -> None:
+        if kill:
+            with strays.process(strays.broadcast, url):
+                await reached("connected")
+        else:
+            async with Broadcaster(url, TestPattern(strays.SIZE, strays.FPS)):
+                await reached("connected")
+        await reached("interrupted")
+
     async with SignalingServer(port=0) as server, Receiver(server.url) as receiver:
         receiver.events.subscribe(lambda event: states.put_nowait(event.state))
-        for number in range(12):
-            if number % 2:
-                with strays.process(strays.broadcast, server.url):
-                    await reached("connected")
-            else:
-                async with Broadcaster(server.url, TestPattern(strays.SIZE, strays.FPS)):
-                    await reached("connected")
-            await reached("interrupted")
-            if number == 1:
-                before = held()
+        await meet(server.url, kill=False)
+        await meet(server.url, kill=True)
+        before = held()
+        for number in range(10):
+            await meet(server.url, kill=number % 2 == 0)
         await until(lambda: not held() - before)
