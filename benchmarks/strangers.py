@@ -11,6 +11,7 @@ import dataclasses
 import itertools
 import json
 import logging
+import os
 import resource
 import socket
 import ssl
@@ -18,7 +19,7 @@ import struct
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -508,6 +509,18 @@ class _Memory:
         return max(now.get(name, 0) / before for name, before in self.before.items())
 
 
+@contextlib.contextmanager
+def last() -> Iterator[None]:
+    """Let all others go first: an attacker's work is done on a machine of its own."""
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    os.nice(19)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(PermissionError):  # then the next attack has no less than the others have
+            os.setpriority(os.PRIO_PROCESS, 0, before)
+
+
 async def suffer(row: str, seconds: float) -> Suffered:
     """Carry out one attack, and see what came of it."""
     what, function = ATTACKS[row]
@@ -520,7 +533,8 @@ async def suffer(row: str, seconds: float) -> Suffered:
         since = time.monotonic()
         try:
             async with asyncio.timeout(4 * seconds + 30):
-                await function(stage)
+                with last():
+                    await function(stage)
         except TimeoutError:
             wrong.append("the attack hung")
         except Exception as error:  # noqa: BLE001 - told in the table
