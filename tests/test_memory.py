@@ -7,8 +7,7 @@ import pytest
 from synopticon_rtc import _memory
 
 FREED_AND_TAKEN_AGAIN = """
-import ctypes, sys
-from synopticon_rtc._memory import map_large_pieces
+import ctypes, runpy, sys
 
 class Mallinfo(ctypes.Structure):
     _fields_ = [(name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "mapped", "usmblks",
@@ -17,8 +16,8 @@ class Mallinfo(ctypes.Structure):
 mallinfo = ctypes.CDLL(None).mallinfo2
 mallinfo.restype = Mallinfo
 if sys.argv[1] == "set":
-    map_large_pieces((1280, 720))
-for size in (int(size) for size in sys.argv[2:]):
+    runpy.run_path(sys.argv[2])["map_large_pieces"]((1280, 720))
+for size in (int(size) for size in sys.argv[3:]):
     before = mallinfo().mapped
     piece = bytearray(size)
     print(mallinfo().mapped - before >= size)
@@ -30,7 +29,7 @@ glibc = pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="
 
 def mapped(how: str, *sizes: int) -> list[bool]:
     """Whether each piece was mapped by itself, one after the other."""
-    command = [sys.executable, "-c", FREED_AND_TAKEN_AGAIN, how, *map(str, sizes)]
+    command = [sys.executable, "-c", FREED_AND_TAKEN_AGAIN, how, _memory.__file__, *map(str, sizes)]
     return [line == "True" for line in subprocess.check_output(command, text=True).split()]
 
 
