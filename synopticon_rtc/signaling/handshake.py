@@ -7,8 +7,9 @@ none reads a clock: ``now`` is any clock in seconds that does not go back.
 """
 
 import itertools
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -29,7 +30,10 @@ from synopticon_rtc.signaling.messages import (
     Requirements,
     Seek,
     SessionDescription,
+    one_line,
 )
+
+logger = logging.getLogger(__name__)
 
 State = Literal["seeking", "connecting", "connected", "interrupted", "closed"]
 Role = Literal["broadcast", "receive"]
@@ -37,12 +41,17 @@ Role = Literal["broadcast", "receive"]
 REPEAT_AFTER = 1.0  # seconds without a reaction after which an offer or an answer is sent once more
 GIVE_UP_AFTER = 5.0  # seconds without an answer after which an offer is given up
 CONNECT_WITHIN = 15.0  # seconds from the answer to a connection, relays and slow networks included
+PATIENCE = 60.0  # seconds from the first offer, for a peer that makes it again and again: it is slow, but there
 CROSSED_WITHIN = 1.0  # the same, where an answer of ours may have met another offer than its own
-SEEK_INTERVALS = (0.5, 1.0, 2.0)  # seconds between discoveries; the last goes on
+SEEK_INTERVALS = (0.5, 1.0, 2.0, 4.0)  # seconds between discoveries; the last goes on. Busy pages answer each of them
 SLOW_SEEK = 5.0  # the same, where the server tells of broadcasters, and only pages come without being told of
 BATCH_WITHIN = 0.01  # seconds in which candidates are collected to be sent together
 EARLY_SESSIONS = 16  # strangers whose candidates are kept until their offer comes
 EARLY_CANDIDATES = 32  # candidates kept for each of them
+LINK_CANDIDATES = 128  # candidates that are taken of a peer
+JOINING = 128  # links not connected yet that a broadcaster has at a time
+KNOWN = 1024  # broadcasters of which a receiver keeps count
+ASKED_ALONE = 16  # broadcasters that are asked one by one; more are asked all at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +136,7 @@ class Link:
 
     id: int
     session: str
+    ours: str | None  # by which the peer knows us; signaling may have given us another since
     name: str
     takes_bye: bool
     takes_more: bool
@@ -136,7 +146,9 @@ class Link:
     deadline: float = float("inf")
     repeat_at: float = float("inf")
     description: Offer | Answer | None = None
-    offer: str = ""
+    origin: tuple[str, ...] = ()  # of the offer that we answer
+    patience: float = float("inf")  # the last moment for which a peer that makes the same offer again is waited for
+    taken: int = 0  # candidates of the peer
     unsent: list[Candidate] = field(default_factory=list)
     send_at: float = float("inf")
 
@@ -184,11 +196,11 @@ class Handshake(ABC):
 
     def opened(self, session: str, now: float) -> list[Action]:
         """Signaling is (again) there and gave us this session."""
-        renewed = self.session not in (None, session)
         self.session = session
         actions: list[Action] = []
-        if renewed:  # peers know us by the old session: what is not connected yet can't be finished
-            for link in [link for link in self.links.values() if link.phase in ("describing", "described")]:
+        for link in list(self.links.values()):
+            if link.ours != session and link.phase in ("describing", "described"):
+                # The peer knows us by the old session: what is not connected yet can't be finished.
                 actions += self._drop(link, "signaling reconnected", now)
         return actions
 
@@ -260,13 +272,13 @@ class Handshake(ABC):
         """Take what servers tell both roles, if they are asked to."""
         match message:
             case PeerLeft(session=session, reason=reason):
-                return self._left(session, f"the {self.other} left signaling: {reason}", now)
+                return self._left(session, f"the {self.other} left signaling: {_reason(reason)}", now)
             case Error(error_code="target_not_found", target_session=str() as session):
                 return self._left(session, f"the {self.other} is not there any more", now)
             case Error(error_code="not_allowed", target_session=str() as session, error=text) if session:
-                return self._left(session, f"not allowed by the signaling server: {text}", now)
+                return self._left(session, f"not allowed by the signaling server: {one_line(text)}", now)
             case Error(error_code="not_allowed", role=role, error=text) if role in (None, self.role):
-                return [Fail(f"not allowed by the signaling server: {text}")]
+                return [Fail(f"not allowed by the signaling server: {one_line(text)}")]
             case _:
                 return []
 
@@ -289,7 +301,8 @@ class Handshake(ABC):
         link = Link(
             id=next(self._ids),
             session=message.source_session,
-            name=_name(message.name),
+            ours=self.session,
+            name=one_line(message.name),
             takes_bye=message.accepts("control", "control/1"),
             takes_more=message.accepts("ice", "more"),
         )
@@ -320,7 +333,9 @@ class Handshake(ABC):
         if link is None:
             return None
         link.repeat_at = float("inf")  # the peer reacted
-        return [AddCandidate(link.id, candidate) for candidate in _candidates(message)]
+        candidates = _candidates(message)[: LINK_CANDIDATES - link.taken]
+        link.taken += len(candidates)
+        return [AddCandidate(link.id, candidate) for candidate in candidates]
 
     def _to(self, link: Link, message: Relayed) -> Send:
         return self._send(message, link.session)
@@ -337,8 +352,8 @@ class Handshake(ABC):
         return Send(type(message)(**fields))
 
 
-def _name(name: object) -> str:
-    return name if isinstance(name, str) else ""
+def _reason(told: object) -> str:
+    return one_line(told) or "it did not say why"
 
 
 def _candidates(message: Ice) -> list[Candidate | None]:
@@ -354,6 +369,10 @@ class BroadcasterHandshake(Handshake):
     role = "broadcast"
     other = "receiver"
 
+    def __init__(self, *, name: str, accept: dict[str, list[str]], timestamp: Callable[[], int]) -> None:
+        super().__init__(name=name, accept=accept, timestamp=timestamp)
+        self._was_full = False
+
     def received(self, message: AnyMessage, now: float) -> list[Action]:
         """Take a message from the server; none back means that it was not for us."""
         match message:
@@ -368,7 +387,7 @@ class BroadcasterHandshake(Handshake):
                 return [ApplyAnswer(link.id, sdp.sdp)]
             case Ice(source_session=session, bye=bye) if bye is not None:
                 link = self.link_with(session)
-                return [] if link is None else self._end(link, f"the receiver left: {bye}", bye=False)
+                return [] if link is None else self._end(link, f"the receiver left: {_reason(bye)}", bye=False)
             case Ice():
                 return self._added(message) or []
             case _:
@@ -386,7 +405,7 @@ class BroadcasterHandshake(Handshake):
     def _discovered(self, message: Discovery, now: float) -> list[Action]:
         if message.want is not None and message.want not in (self.name, self.session):
             return []
-        if isinstance(message.unwanted, list) and self.session in message.unwanted:
+        if isinstance(message.unwanted, list) and any(session in message.unwanted for session in self._ours()):
             return []
         actions: list[Action] = []
         link = self.link_with(message.source_session)
@@ -394,6 +413,8 @@ class BroadcasterHandshake(Handshake):
             if link.phase in ("describing", "described"):
                 return []  # one offer a handshake: a page that gets two throws
             actions += self._end(link, "the receiver asked anew", bye=False)
+        elif self._full():
+            return []
         link = self._open(message)
         link.deadline = now + GIVE_UP_AFTER
         return [
@@ -401,6 +422,18 @@ class BroadcasterHandshake(Handshake):
             Notify("connecting", link.session, "a receiver asked for the stream"),
             CreateOffer(link.id, link.session, message),
         ]
+
+    def _ours(self) -> set[str | None]:
+        """The sessions by which we are known: peers that were there before signaling came back know an earlier one."""
+        return {self.session, *(link.ours for link in self.links.values())}
+
+    def _full(self) -> bool:
+        """Whether so many are joining that the next has to ask again; each costs sockets before it proved anything."""
+        full = sum(link.phase != "connected" for link in self.links.values()) >= JOINING
+        if full and not self._was_full:
+            logger.warning("%d receivers are joining at once: others have to ask again", JOINING)
+        self._was_full = full
+        return full
 
     def _drop(self, link: Link, reason: str, now: float) -> list[Action]:  # noqa: ARG002 - the receiver role needs now
         return self._end(link, reason, bye=True)
@@ -465,6 +498,9 @@ class ReceiverHandshake(Handshake):
         self._present = None  # another server may not tell, and another room has others
         self.refusal = ""
         actions = super().opened(session, now)
+        if self.link is not None and self.link.ours != session and self.link.phase == "connecting":
+            # Our answer may have been lost with the session; if it was not, the connection is there in a moment.
+            self.link.deadline = min(self.link.deadline, now + CROSSED_WITHIN)
         if self.link is None and not any(isinstance(action, Notify) for action in actions):
             actions += self._seek_again("looking for a broadcaster", now)
         return actions
@@ -476,7 +512,7 @@ class ReceiverHandshake(Handshake):
                 return self._offered(message, now)
             case Ice(source_session=session, bye=bye) if bye is not None:
                 link = self.link_with(session)
-                return [] if link is None else self._drop(link, f"the broadcaster left: {bye}", now)
+                return [] if link is None else self._drop(link, f"the broadcaster left: {_reason(bye)}", now)
             case Ice():
                 actions = self._added(message)
                 if actions is None:
@@ -523,23 +559,23 @@ class ReceiverHandshake(Handshake):
         session = message.source_session
         if not session or message.sdp.type != "offer":
             return []
-        name = _name(message.name)
+        name = one_line(message.name)
         self._hear(session, name)
         actions: list[Action] = []
         connect_within = CONNECT_WITHIN
         link = self.link
         if link is not None and link.session == session:
-            if link.offer == message.sdp.sdp:  # repeated: our answer may have been lost
-                return [self._to(link, link.description)] if link.description and link.phase == "connecting" else []
+            if link.origin == message.sdp.origin:
+                return self._offered_again(link, now)
             if link.phase == "connecting":  # a page takes the answer on its way for one to the new offer, and is stuck
                 connect_within = CROSSED_WITHIN
             actions += self._end(link, "the broadcaster offered anew", bye=False)
         elif link is not None or session in self._taken() or not self._wants(session, name):
             return []
         link = self._open(message)
-        link.offer = message.sdp.sdp
+        link.origin = message.sdp.origin
         link.connect_within = connect_within
-        link.deadline = now + connect_within
+        link.deadline, link.patience = now + connect_within, now + PATIENCE
         self._seek_at = float("inf")
         return [
             *actions,
@@ -548,12 +584,24 @@ class ReceiverHandshake(Handshake):
             *(AddCandidate(link.id, candidate) for candidate in self._early.pop(session, ())),
         ]
 
+    def _offered_again(self, link: Link, now: float) -> list[Action]:
+        """One peer connection made another offer of the same: it takes the same answer, and no other.
+
+        Our answer was lost, or a page that is busy comes only now to a discovery of ours that it had answered before.
+        """
+        if link.description is None:
+            return []
+        if link.phase == "connecting":
+            link.deadline = max(link.deadline, min(now + CONNECT_WITHIN, link.patience))
+        return [self._to(link, link.description)]
+
     def _keep_early(self, message: Ice) -> None:
-        if self.link is not None or (message.source_session not in self._early and len(self._early) >= EARLY_SESSIONS):
+        if self.link is not None:
             return
-        kept = self._early.setdefault(message.source_session, [])
-        if len(kept) < EARLY_CANDIDATES:
-            kept += _candidates(message)[: EARLY_CANDIDATES - len(kept)]
+        kept = self._early.pop(message.source_session, [])
+        if len(self._early) >= EARLY_SESSIONS:
+            del self._early[next(iter(self._early))]  # whoever has been silent for longest
+        self._early[message.source_session] = kept + _candidates(message)[: EARLY_CANDIDATES - len(kept)]
 
     def _drop(self, link: Link, reason: str, now: float) -> list[Action]:
         self._leaving = link.session
@@ -575,9 +623,10 @@ class ReceiverHandshake(Handshake):
         """Take what servers tell receivers, if they are asked to."""
         match message:
             case Broadcasters(broadcasters=present):
-                return self._met({one.session: _name(one.name) for one in present}, now)
+                return self._met({one.session: one_line(one.name) for one in present[:KNOWN]}, now)
             case BroadcasterAvailable(session=session, name=name):
-                return self._met((self._present or {}) | {session: _name(name)}, now)
+                known = self._present or {}
+                return self._met(known | {session: one_line(name)}, now) if len(known) < KNOWN else []
             case BroadcasterGone(session=session):
                 (self._present or {}).pop(session, None)
                 return []
@@ -610,7 +659,7 @@ class ReceiverHandshake(Handshake):
         new = [session for session in self._wanted() if (known or {}).get(session) != present[session]]
         if new:
             self._seeks, self._seek_at = 0, now + SEEK_INTERVALS[0]
-        return [action for session in new for action in self._ask(session)]
+        return self._ask_each(new)
 
     def _taken_by_others(self) -> frozenset[str]:
         return self._taken() - {self._leaving}
@@ -626,6 +675,7 @@ class ReceiverHandshake(Handshake):
         if self.link is not None or self._seek_at == float("inf"):
             return []
         self._seek_at = self._paced_until = now + SLOW_SEEK
+        reason = one_line(reason)
         if reason == self.refusal:
             return []
         self.refusal = reason
@@ -644,6 +694,11 @@ class ReceiverHandshake(Handshake):
         whom: list[str | None] = [self._session_wanted]
         if self._want != self._session_wanted:  # a name must be asked of all, unless the server tells whose it is
             whom = [*self._wanted()] or whom
+        return self._ask_each(whom)
+
+    def _ask_each(self, whom: Sequence[str | None]) -> list[Action]:
+        if len(whom) > ASKED_ALONE:
+            whom = [None]
         return [action for session in whom for action in self._ask(session)]
 
     def _ask(self, session: str | None) -> list[Action]:

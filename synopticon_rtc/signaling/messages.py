@@ -4,12 +4,19 @@ Each is a JSON object told by its ``type``. Keys that are not named here are ign
 them on; keys that a browser page may leave out, or fill with anything, are read leniently.
 """
 
-from typing import Any, Literal
+import re
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from synopticon_rtc.errors import InvalidMessage
 
+_ORIGIN = re.compile(r"^o=\S+ (\S+) ", re.MULTILINE), re.compile(r"^a=ice-ufrag:(\S+)", re.MULTILINE)
+_BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+LARGEST = 2**18  # bytes that are read; servers pass on up to 16 MiB, of which no description or list has the need
+LINE = 200  # characters of what others wrote that are told to people
+
+Session = Annotated[str, msgspec.Meta(max_length=128, pattern=r"^[^\x00-\x20\x7f]*\Z")]
 RELAYED = frozenset({"webrtc_seek_broadcaster", "request_offer", "webrtc_offer", "webrtc_answer", "webrtc_ice"})
 
 
@@ -18,6 +25,16 @@ class SessionDescription(msgspec.Struct, frozen=True):
 
     type: Literal["offer", "answer"]
     sdp: str
+
+    @property
+    def origin(self) -> tuple[str, ...]:
+        """What stays the same in all that one peer connection describes until it restarts ICE.
+
+        That is the id of its session (``o=``, RFC 8866 5.2) and its ICE ufrag (RFC 8839 5.4); where either is missing,
+        the whole text.
+        """
+        found = [pattern.search(self.sdp) for pattern in _ORIGIN]
+        return tuple(match[1] for match in found if match) if all(found) else (self.sdp,)
 
 
 class Candidate(msgspec.Struct, frozen=True, rename="camel"):
@@ -43,7 +60,7 @@ class Relayed(Message, frozen=True, kw_only=True):
     ``{"faces": ["faces/1", "json"]}``.
     """
 
-    source_session: str = ""
+    source_session: Session = ""
     target_session: Any = None
     device_id: Any = None
     name: Any = None
@@ -109,7 +126,7 @@ class Connected(Message, frozen=True, kw_only=True, tag="connected"):
     ``ice_servers_ttl`` seconds.
     """
 
-    session_id: str
+    session_id: Session
     ice_servers: Any = None
     ice_servers_ttl: Any = None
 
@@ -136,7 +153,7 @@ class Configure(Message, frozen=True, kw_only=True, tag="configure"):
 class Configured(Message, frozen=True, kw_only=True, tag="configured"):
     """The answer to :class:`Configure`; ``tells`` is what of ``tell`` the server will tell."""
 
-    session_id: str
+    session_id: Session
     tells: Any = None
     ice_servers: Any = None
     ice_servers_ttl: Any = None
@@ -145,14 +162,14 @@ class Configured(Message, frozen=True, kw_only=True, tag="configured"):
 class PeerLeft(Message, frozen=True, kw_only=True, tag="peer_left"):
     """A session that exchanged messages with ours has ended; its media may play on."""
 
-    session: str
+    session: Session
     reason: Any = "it did not say why"
 
 
 class Present(msgspec.Struct, frozen=True):
     """A broadcaster in the room."""
 
-    session: str
+    session: Session
     name: Any = None
 
 
@@ -165,14 +182,14 @@ class Broadcasters(Message, frozen=True, kw_only=True, tag="broadcasters"):
 class BroadcasterAvailable(Message, frozen=True, kw_only=True, tag="broadcaster_available"):
     """One more broadcaster is in the room, or one has changed its name."""
 
-    session: str
+    session: Session
     name: Any = None
 
 
 class BroadcasterGone(Message, frozen=True, kw_only=True, tag="broadcaster_gone"):
     """A broadcaster of the room is none any more."""
 
-    session: str
+    session: Session
 
 
 class Draining(Message, frozen=True, tag="draining"):
@@ -217,16 +234,23 @@ AnyMessage = AnyRelayed | News | Connected | Configure | Configured | Ping | Pon
 _decoder: msgspec.json.Decoder[AnyMessage] = msgspec.json.Decoder(AnyMessage)
 
 
+def one_line(text: object) -> str:
+    """Make a short line of what somebody else wrote, fit for a log and a screen; empty if it is no text."""
+    return _BREAKS.sub(" ", text[:LINE]).strip() if isinstance(text, str) else ""
+
+
 def decode(data: str | bytes) -> AnyMessage:
     """Read one message as it came from a server.
 
     Raises:
         InvalidMessage: It is no JSON object, of no known type, or a key that matters has the wrong form.
     """
+    if len(data) > LARGEST:
+        raise InvalidMessage(f"signaling message dropped: it is longer than {LARGEST} bytes")
     try:
         return _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise InvalidMessage(f"signaling message dropped: {error} in {data[:80]!r}") from error
+        raise InvalidMessage(f"signaling message dropped: {one_line(str(error))} in {data[:80]!r}") from error
 
 
 def encode(message: Message) -> str:

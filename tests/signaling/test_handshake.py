@@ -12,7 +12,12 @@ from synopticon_rtc.signaling.handshake import (
     CONNECT_WITHIN,
     CROSSED_WITHIN,
     EARLY_CANDIDATES,
+    EARLY_SESSIONS,
     GIVE_UP_AFTER,
+    JOINING,
+    KNOWN,
+    LINK_CANDIDATES,
+    PATIENCE,
     REPEAT_AFTER,
     SEEK_INTERVALS,
     SLOW_SEEK,
@@ -30,6 +35,7 @@ from synopticon_rtc.signaling.handshake import (
     Send,
 )
 from synopticon_rtc.signaling.messages import (
+    LINE,
     Answer,
     BroadcasterAvailable,
     BroadcasterGone,
@@ -78,6 +84,14 @@ def offer(session: str = "ws_b", sdp: str = "v=0 offer", **keys: Any) -> Offer:
     return Offer(source_session=session, sdp=SessionDescription("offer", sdp), **keys)
 
 
+def described(*, session: str = "4711", version: int = 2, ufrag: str = "abcd") -> str:
+    """What a browser offers: nothing but ``version`` changes when a peer connection offers once more."""
+    return (
+        f"v=0\r\no=- {session} {version} IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n"
+        f"m=video 9 UDP/TLS/RTP/SAVPF 96\r\nc=IN IP4 0.0.0.0\r\na=ice-ufrag:{ufrag}\r\na=ice-pwd:{'x' * 22}\r\n"
+    )
+
+
 def answer(session: str = "ws_r") -> Answer:
     return Answer(source_session=session, sdp=SessionDescription("answer", "v=0 answer"))
 
@@ -99,6 +113,21 @@ def present(**sessions: str) -> Broadcasters:
 
 def states(actions: list[Action]) -> list[str]:
     return [action.state for action in only(Notify, actions)]
+
+
+@pytest.mark.parametrize("make", [broadcaster, receiver])
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [("no\n\x1b[2Jmore", "no [2Jmore"), ("x" * 10_000, "x" * LINE), ({"a": 1}, "it did not say why"), (3, "it did")],
+)
+def test_what_a_peer_says_at_its_end_is_told_in_one_short_line(make: Any, told: object, shown: str) -> None:
+    handshake = make()
+    handshake.session = "ws_us"
+    handshake.received(offer("ws_p") if handshake.role == "receive" else seek("ws_p"), 0)
+    (change, *_) = only(Notify, handshake.received(ice("ws_p", None, bye=told), 1))
+    assert f"left: {shown}" in change.reason
+    assert "\n" not in change.reason
+    assert len(change.reason) < LINE + 50
 
 
 class TestBroadcaster:
@@ -262,6 +291,40 @@ class TestBroadcaster:
         assert only(CreateOffer, handshake.received(seek("ws_1", want="cam"), 0))
         assert only(CreateOffer, handshake.received(seek("ws_2", want="ws_b"), 0))
         assert only(CreateOffer, handshake.received(seek("ws_3", unwanted="nonsense"), 0))
+
+    @pytest.mark.parametrize("asker", ["ws_r", "ws_r2"])
+    def test_is_not_meant_by_who_has_it_under_an_earlier_session(self, asker: str) -> None:
+        handshake = broadcaster("cam")
+        link = self.offered(handshake, "ws_r")
+        handshake.received(answer("ws_r"), 0)
+        handshake.connected(link)
+        handshake.opened("ws_b2", 1)
+        # A sibling of the receiver, on the same connection to the server; that may have a new session, too.
+        assert handshake.received(seek(asker, unwanted=["ws_b"]), 2) == []
+        assert handshake.received(seek(asker, unwanted=["ws_other", "ws_b"], want="cam"), 2) == []
+        assert handshake.links.keys() == {link}
+        # The receiver itself, which has lost the stream.
+        assert only(CreateOffer, handshake.received(seek(asker, unwanted=["ws_other"]), 2))
+        handshake.lost(link, "gone", 2)
+        assert only(CreateOffer, handshake.received(seek("ws_r3", unwanted=["ws_b"]), 3))
+
+    def test_so_many_join_at_once_and_no_more(self, caplog: pytest.LogCaptureFixture) -> None:
+        handshake = broadcaster()
+        for number in range(10_000):
+            handshake.received(seek(f"ws_{number}"), 0)
+        assert len(handshake.links) == JOINING
+        assert len(caplog.records) == 1
+        handshake.tick(0)
+        for link in list(handshake.links):
+            handshake.connected(link)
+        assert only(CreateOffer, handshake.received(seek("ws_late"), 1))
+
+    def test_takes_so_many_candidates_of_a_peer(self) -> None:
+        handshake = broadcaster()
+        self.offered(handshake)
+        flood = ice("ws_r", more=[HOST] * 999)
+        taken = [action for _ in range(10) for action in handshake.received(flood, 0)]
+        assert len(only(AddCandidate, taken)) == LINK_CANDIDATES
 
     def test_lets_go_of_a_receiver_that_says_goodbye(self) -> None:
         handshake = broadcaster()
@@ -451,6 +514,27 @@ class TestReceiver:
         assert len(added) == EARLY_CANDIDATES
         assert actions.index(added[0]) > actions.index(only(CreateAnswer, actions)[0])
 
+    def test_candidates_of_strangers_do_not_displace_those_of_who_offers_next(self) -> None:
+        handshake = receiver()
+        self.seeking(handshake)
+        for number in range(1_000):
+            handshake.received(ice(f"ws_{number}", more=[HOST] * 99), 0)
+        assert len(handshake._early) == EARLY_SESSIONS
+        assert sum(map(len, handshake._early.values())) == EARLY_SESSIONS * EARLY_CANDIDATES
+        handshake.received(ice("ws_b"), 0)
+        assert len(only(AddCandidate, handshake.received(offer(), 0))) == 1
+
+    def test_a_server_that_tells_of_thousands_of_broadcasters_is_asked_for_all_at_once(self) -> None:
+        handshake = receiver("cam")
+        self.seeking(handshake)
+        actions = handshake.received(present(**{f"ws_{number}": "cam" for number in range(5_000)}), 0)
+        assert [message.target_session for message in sent(actions)] == [None, None]
+        assert [message.target_session for message in sent(handshake.tick(1))] == [None, None]
+        for number in range(5_000):
+            handshake.received(BroadcasterAvailable(session=f"ws_x{number}", name="other"), 1)
+        assert len(handshake._present or {}) == KNOWN
+        assert len(handshake.heard) == EARLY_SESSIONS
+
     def test_ignores_candidates_of_strangers_while_it_has_a_link(self) -> None:
         handshake = receiver()
         self.seeking(handshake)
@@ -464,6 +548,50 @@ class TestReceiver:
         (message,) = sent(handshake.received(offer(), 0.5))
         assert isinstance(message, Answer)
 
+    @pytest.mark.parametrize("phase", ["connecting", "connected"])
+    def test_an_offer_of_the_same_peer_connection_gets_the_same_answer_and_ends_nothing(self, phase: str) -> None:
+        handshake = receiver()
+        self.seeking(handshake)
+        link = self.answered(handshake, sdp=described(version=2))
+        if phase == "connected":
+            handshake.connected(link)
+        for version in (3, 4):
+            actions = handshake.received(offer(sdp=described(version=version)), 3)
+            (message,) = sent(actions)
+            assert isinstance(message, Answer)
+            assert (message.target_session, message.sdp.sdp) == ("ws_b", "v=0 answer")
+            assert len(actions) == 1
+        assert handshake.links.keys() == {link}
+        assert handshake.links[link].phase == phase
+
+    def test_offers_that_come_while_it_makes_its_answer_get_that_one(self) -> None:
+        handshake = receiver()
+        self.seeking(handshake)
+        (create,) = only(CreateAnswer, handshake.received(offer(sdp=described(version=2)), 0))
+        assert handshake.received(offer(sdp=described(version=3)), 0.1) == []
+        assert len(sent(handshake.described(create.link, "v=0 answer", 0.2))) == 1
+
+    @pytest.mark.parametrize("new", [{"session": "9"}, {"ufrag": "else"}])
+    def test_an_offer_of_another_peer_connection_or_after_a_restart_of_ice_starts_anew(self, new: Any) -> None:
+        handshake = receiver()
+        self.seeking(handshake)
+        link = self.answered(handshake, sdp=described())
+        handshake.connected(link)
+        actions = handshake.received(offer(sdp=described(**new)), 5)
+        assert only(Close, actions)[0].link == link
+        assert only(CreateAnswer, actions)
+
+    def test_waits_for_a_page_that_offers_again_since_it_is_there_but_not_for_ever(self) -> None:
+        handshake = receiver()
+        self.seeking(handshake)
+        self.answered(handshake, sdp=described())
+        now = 0.0
+        while now + 10 < PATIENCE:
+            now += 10
+            assert states(handshake.tick(now)) == []
+            assert sent(handshake.received(offer(sdp=described(version=int(now))), now))
+        assert states(handshake.tick(PATIENCE)) == ["seeking"]
+
     def test_starts_anew_when_its_broadcaster_offers_anew(self) -> None:
         handshake = receiver()
         self.seeking(handshake)
@@ -472,6 +600,22 @@ class TestReceiver:
         actions = handshake.received(offer(sdp="v=0 another"), 5)
         assert only(Close, actions)[0].link == link
         assert only(CreateAnswer, actions)
+
+    def test_soon_seeks_again_when_signaling_was_lost_while_it_was_connecting(self) -> None:
+        handshake = receiver()
+        self.seeking(handshake)
+        self.answered(handshake)
+        assert handshake.opened("ws_r2", 2) == []
+        actions = handshake.tick(2 + CROSSED_WITHIN)
+        assert states(actions) == ["seeking"]
+        assert [type(message) for message in sent(actions)] == [Seek, RequestOffer]
+
+    def test_the_same_session_again_is_no_loss_of_signaling(self) -> None:
+        handshake = receiver()
+        self.seeking(handshake)
+        self.answered(handshake)
+        handshake.opened("ws_r", 2)
+        assert states(handshake.tick(2 + CROSSED_WITHIN)) == []
 
     def test_soon_seeks_again_when_its_answer_crossed_another_offer(self) -> None:
         handshake = receiver()

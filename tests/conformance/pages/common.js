@@ -5,16 +5,30 @@ export const report = {
   refused: [], // errors from the server
   heard: 0, // relayed messages
   offers: 0, // sent or received
+  sought: null, // ms, when it first asked
+  first: null, // seconds from then to the first frame
   frames: 0, // decoded and shown
   size: null,
   faces: 0, // payloads that the page could read
   landmarks: null, // of the first face in the last of them
   lost: 0, // candidates that the page dropped
+  surplus: 0, // answers that the page could not take
+  worked: 0, // times that the main thread was held
   thrown: [],
 };
 window.report = report;
 addEventListener("error", ({ message }) => report.thrown.push(message));
 addEventListener("unhandledrejection", ({ reason }) => report.thrown.push(String(reason)));
+
+const busy = Number(new URLSearchParams(location.search).get("busy"));
+
+/** With `busy=MS` in the address, hold the main thread for so long at each picture, as a face mesh without a GPU does. */
+function work() {
+  for (const end = performance.now() + busy; performance.now() < end; );
+  report.worked += 1;
+  requestAnimationFrame(work);
+}
+if (busy) requestAnimationFrame(work);
 
 /** Connect, and call the handler named as a message's type with it; returns what sends a message. */
 export function connect(url, handlers) {
@@ -25,7 +39,10 @@ export function connect(url, handlers) {
     if (message.sourceSession) report.heard += 1;
     return handlers[message.type]?.(message);
   };
-  return (type, fields = {}) => socket.send(JSON.stringify({ type, ...fields }));
+  return (type, fields = {}) => {
+    if (type === "request_offer" || type === "webrtc_seek_broadcaster") report.sought ??= performance.now();
+    socket.send(JSON.stringify({ type, ...fields }));
+  };
 }
 
 /** Show a peer's video, and count its frames. */
@@ -33,6 +50,7 @@ export function play(peer) {
   const video = document.getElementById("video");
   const count = () => {
     report.frames += 1;
+    report.first ??= (performance.now() - report.sought) / 1000;
     report.size = [video.videoWidth, video.videoHeight];
     video.requestVideoFrameCallback(count);
   };
@@ -90,6 +108,15 @@ export async function answer(peer, sdp) {
   await peer.setRemoteDescription(sdp);
   await peer.setLocalDescription(await peer.createAnswer());
   return peer.localDescription;
+}
+
+/** Take an answer; one that the connection cannot take is told in the page, and changes nothing. */
+export async function takeAnswer(peer, sdp) {
+  try {
+    await peer.setRemoteDescription(sdp);
+  } catch {
+    report.surplus += 1;
+  }
 }
 
 /** Add a candidate at once; one that comes before the description is lost, as the page has no queue. */

@@ -1,27 +1,29 @@
 // webrtc-signaling-demo.html: learns its id from `configured`. Targets everything; drops ICE that is not from its current
-// peer, and ICE that comes early. Throws on a second offer.
-import { addPicture, answer, connect, draw, face, offer, play, report, sendFaces } from "./common.js";
+// peer, and ICE that comes early. Broadcasts from one peer connection, made before anybody asks, of which it makes an
+// offer each time that it is asked. Throws on a second offer.
+import { addPicture, answer, connect, draw, face, play, report, sendFaces, takeAnswer } from "./common.js";
 
 export function broadcast(url) {
-  let peer = null;
   let receiver = null;
+  const peer = new RTCPeerConnection();
+  addPicture(peer);
+  sendFaces(peer.createDataChannel("faceData", { ordered: true }), () => ({
+    type: "face_landmarks",
+    timestamp: Date.now(),
+    landmarks: [face(468)],
+  }));
+  peer.onicecandidate = ({ candidate }) => candidate && tell("webrtc_ice", { candidate });
   const send = connect(url, {
     connected: () => send("configure", { requirements: { role: "broadcaster" } }),
     configured: ({ sessionId }) => (report.session = sessionId),
     async request_offer({ sourceSession }) {
-      peer?.close();
       receiver = sourceSession;
-      peer = new RTCPeerConnection();
-      addPicture(peer);
-      sendFaces(peer.createDataChannel("faceData", { ordered: true }), () => ({
-        type: "face_landmarks",
-        timestamp: Date.now(),
-        landmarks: [face(468)],
-      }));
-      peer.onicecandidate = ({ candidate }) => candidate && tell("webrtc_ice", { candidate });
-      tell("webrtc_offer", { sdp: await offer(peer) });
+      const sdp = await peer.createOffer();
+      await peer.setLocalDescription(sdp);
+      report.offers += 1;
+      tell("webrtc_offer", { sdp });
     },
-    webrtc_answer: ({ sdp }) => peer.setRemoteDescription(sdp),
+    webrtc_answer: ({ sdp }) => takeAnswer(peer, sdp),
     webrtc_ice: ({ candidate, sourceSession }) => addOrDrop(peer, candidate, sourceSession === receiver),
   });
   const tell = (type, fields) =>
