@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import CloseCode
 
 from synopticon_rtc.errors import InvalidMessage, SignalingError
-from synopticon_rtc.signaling.entry import Token, authorization, read_address, read_refusal
+from synopticon_rtc.signaling.entry import Refusal, Token, authorization, read_address, read_refusal
 from synopticon_rtc.signaling.messages import (
     AnyMessage,
     Configure,
@@ -30,6 +30,7 @@ from synopticon_rtc.signaling.messages import (
     Requirements,
     decode,
     encode,
+    one_line,
 )
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,10 @@ SILENCE = 12.0  # seconds without the echo of one after which the session is dea
 WELCOME_WITHIN = 10.0  # seconds
 SLOWEST_RETRY = 4.0  # seconds
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 4.0  # seconds of silence once the server found us too fast
+LONGEST_TTL = 1e9  # seconds; who says more means for ever
 REFRESH_AT = 0.75  # of the time for which credentials hold, fresh ones are asked for
+RENEW_WITHIN = 60.0  # seconds in which a token that is too old, or too new for the server's clock, is asked for again
+UNTIMELY = ("token_expired", "token_immature")
 UNAUTHORIZED, FORBIDDEN, TOO_MANY_REQUESTS = 401, 403, 429  # HTTP (RFC 9110, RFC 6585)
 
 
@@ -97,8 +101,9 @@ class SignalingClient:
             used as if they were given by themselves.
         room: The room of the server to meet in; empty for that of all who name none, or the one of the token.
         token: What the server wants to see of those that it lets in. A function (it may be a coroutine function) is
-            called before each connection, so that an expired token can be replaced; without one, the client gives up
-            when the token has expired.
+            called before each connection, so that an expired token can be replaced: one that the server finds expired,
+            or not good yet, is asked for again for a minute. Without a function, the client gives up when the token has
+            expired.
 
     Raises:
         InvalidURL: ``url`` is no ``ws://`` or ``wss://`` address.
@@ -106,23 +111,30 @@ class SignalingClient:
 
     def __init__(self, url: str, *, room: str = "", token: Token | None = None) -> None:
         self.url, inside = read_address(url, room)
-        self.session: str | None = None
-        self.ice_servers: Any = None  # what the server said of them last, unchecked
+        self.session: str | None
+        self.ice_servers: Any  # what the server said of them last, unchecked
         self.claimed: set[str] = set()  # the broadcasters that receivers on this client are linked with
-        self.reason = "not connected yet"
+        self.reason: str  # why there is no session, if there is none
         self._token = token or inside
-        self._refused = False
         self._listeners: list[Listener] = []
-        self._outgoing: asyncio.Queue[str] = asyncio.Queue()
         self._users = 0
         self._task: asyncio.Task[None] | None = None
-        self._failure: SignalingError | None = None
-        self._missed = False
-        self._stale_at = float("inf")  # the credentials of the ICE servers, on the loop's clock
-        self._resume_at = float("-inf")  # sending, on the same
-        self._pause = FIRST_PAUSE
         self._settled = asyncio.Event()
         self._complained: set[str] = set()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Become what a client is that was never entered."""
+        self.session = None
+        self.ice_servers = None
+        self.reason = "not connected yet"
+        self._failure: SignalingError | None = None
+        self._refused_at: float | None = None  # the first time since it was let in, on the loop's clock
+        self._missed = False
+        self._outgoing: asyncio.Queue[str] = asyncio.Queue()
+        self._stale_at = float("inf")  # the credentials of the ICE servers, on the same
+        self._resume_at = float("-inf")  # sending, on the same
+        self._pause = FIRST_PAUSE
 
     async def __aenter__(self) -> Self:
         self._users += 1
@@ -135,6 +147,9 @@ class SignalingClient:
         task = self._task
         if self._users == 0 and task is not None:
             self._task = None
+            self._forget()
+            self._settled.set()  # whoever waits, waits in vain
+            self._settled.clear()
             task.cancel()
             await asyncio.wait([task])
 
@@ -161,12 +176,15 @@ class SignalingClient:
         """Wait for a session and return its id.
 
         Raises:
-            SignalingError: The server refuses for good.
+            SignalingError: The server refuses for good, or everybody has left the client.
         """
-        await self._settled.wait()
-        if self._failure is not None:
-            raise self._failure
-        return self.session or ""
+        while self.session is None:
+            if self._failure is not None:
+                raise self._failure
+            await self._settled.wait()
+            if not self._users:
+                raise SignalingError(f"the client of {self.url} was left before there was a session")
+        return self.session
 
     async def flush(self) -> None:
         """Wait until what was sent is on its way, at most a moment."""
@@ -184,10 +202,12 @@ class SignalingClient:
 
     def _give_up(self, error: SignalingError) -> None:
         self._failure = error
+        self.session = None
         self.reason = str(error)
         self._settled.set()
         for listener in list(self._listeners):
-            listener.failed(error)
+            with self._surviving("the end of signaling"):
+                listener.failed(error)
 
     async def _stay_connected(self) -> None:
         """Connect, and connect again, until the server refuses for good: then raise why."""
@@ -208,7 +228,7 @@ class SignalingClient:
             except Exception as error:  # noqa: BLE001 - raised again where it is final
                 self._not_there(error)
             else:
-                self._refused = False
+                self._refused_at = None
                 try:
                     await self._converse(connection)
                 except (ConnectionClosed, TimeoutError) as error:
@@ -227,14 +247,26 @@ class SignalingClient:
         final, reason = process_exception(error) is not None, str(error) or type(error).__name__
         if isinstance(error, InvalidStatus):
             status = error.response.status_code
-            another = callable(self._token) and not self._refused  # token, which may do
-            self._refused = status in (UNAUTHORIZED, FORBIDDEN)
-            final = final and status != TOO_MANY_REQUESTS and not (self._refused and another)
-            if refusal := read_refusal(error.response):
-                reason, error = refusal, SignalingError(f"{self.url} refuses: {refusal}")
+            refusal = read_refusal(error.response)
+            if status in (UNAUTHORIZED, FORBIDDEN):
+                final = not self._may_be_renewed(refusal)
+            else:
+                final = final and status != TOO_MANY_REQUESTS
+            if refusal is not None:
+                reason, error = str(refusal), SignalingError(f"{self.url} refuses: {refusal}")
         if final:
             raise error
         self._try_again(reason)
+
+    def _may_be_renewed(self, refusal: Refusal | None) -> bool:
+        """Whether another token may do, or the same one a little later."""
+        if not callable(self._token):
+            return False
+        now = asyncio.get_running_loop().time()
+        if self._refused_at is None:
+            self._refused_at = now
+            return True
+        return refusal is not None and refusal.error in UNTIMELY and now < self._refused_at + RENEW_WITHIN
 
     def _try_again(self, reason: str) -> None:
         level = logging.INFO if self._missed else logging.WARNING
@@ -246,9 +278,7 @@ class SignalingClient:
         self.session = None
         self._settled.clear()
         self.reason = str(error) or "no sign of life"
-        while not self._outgoing.empty():
-            self._outgoing.get_nowait()
-            self._outgoing.task_done()
+        self._outgoing = asyncio.Queue()
         logger.warning("signaling interrupted (%s), reconnecting to %s", self.reason, self.url)
 
     async def _converse(self, connection: ClientConnection) -> None:
@@ -265,7 +295,8 @@ class SignalingClient:
         logger.info("signaling: session %s at %s", session, self.url)
         self._configure()
         for listener in list(self._listeners):
-            listener.opened(session)
+            with self._surviving("a new session"):
+                listener.opened(session)
         heard = asyncio.Event()
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -284,14 +315,15 @@ class SignalingClient:
             raise group.exceptions[0] from None
 
     async def _write(self, connection: ClientConnection) -> None:
+        outgoing = self._outgoing
         while True:
-            text = await self._outgoing.get()
+            text = await outgoing.get()
             try:
                 if (pause := self._resume_at - asyncio.get_running_loop().time()) > 0:
                     await asyncio.sleep(pause)
                 await connection.send(text)
             finally:
-                self._outgoing.task_done()
+                outgoing.task_done()
 
     async def _keep_alive(self, session: str, heard: asyncio.Event) -> None:
         """Feed both idle clocks, and notice a session that has gone deaf by the missing echo."""
@@ -319,29 +351,37 @@ class SignalingClient:
         if message.ice_servers is not None:
             self.ice_servers = message.ice_servers
             ttl = message.ice_servers_ttl
-            lasts = REFRESH_AT * ttl if isinstance(ttl, int | float) else float("inf")
+            lasts = REFRESH_AT * ttl if isinstance(ttl, int | float) and 0 < ttl < LONGEST_TTL else float("inf")
             self._stale_at = asyncio.get_running_loop().time() + lasts
 
     def _dispatch(self, message: AnyMessage) -> None:
         match message:
             case Error(error_code="rate_limited", error=text):
-                logger.warning("signaling server: %s", text)
+                logger.warning("signaling server: %s", one_line(text))
                 self._hold_back()
             case Error(error=text):
-                logger.info("signaling server: %s", text)
+                logger.info("signaling server: %s", one_line(text))
             case Draining(seconds=seconds):
-                logger.info("signaling server: it ends in %s s", seconds)
+                logger.info("signaling server: it ends in %s s", one_line(str(seconds)))
             case _:
                 pass
         listeners = list(self._listeners)
-        try:
-            if not isinstance(message, Relayed):
-                for listener in listeners:
+        if not isinstance(message, Relayed):
+            for listener in listeners:
+                with self._surviving(type(message).__name__):
                     listener.received(message)
-            elif not any(listener.received(message) for listener in listeners):
+            return
+        with self._surviving(type(message).__name__):
+            if not any(listener.received(message) for listener in listeners):
                 any(listener.unclaimed(message) for listener in listeners)
+
+    @contextlib.contextmanager
+    def _surviving(self, what: str) -> Generator[None]:
+        """Keep signaling alive for everybody else if a listener fails at something: that is a bug, so say where."""
+        try:
+            yield
         except Exception:
-            logger.exception("a %s could not be handled", type(message).__name__)
+            logger.exception("%s could not be handled", what)
 
     def _hold_back(self) -> None:
         """Send nothing for a while, longer each time that the server says so again soon after."""
@@ -355,7 +395,7 @@ class SignalingClient:
         try:
             return decode(data)
         except InvalidMessage as error:
-            complaint = str(error.__cause__)
+            complaint = one_line(str(error.__cause__ or error))
             level = logging.DEBUG if complaint in self._complained else logging.WARNING
             if len(self._complained) < 100:  # noqa: PLR2004 - enough to tell, bounded
                 self._complained.add(complaint)

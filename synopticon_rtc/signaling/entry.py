@@ -1,5 +1,6 @@
 """Getting into a signaling server: its address with the room, the token, and why it turns somebody down."""
 
+import asyncio
 import inspect
 import re
 from collections.abc import Awaitable, Callable
@@ -9,6 +10,7 @@ import msgspec
 from websockets.http11 import Response
 
 from synopticon_rtc.errors import InvalidURL, SignalingError
+from synopticon_rtc.signaling.messages import one_line
 
 Token = str | Callable[[], str | Awaitable[str]]
 
@@ -16,13 +18,23 @@ TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, section 2.1
 ADVICE = {
     "token_missing": "give one, as token=, in SYNOPTICON_TOKEN or by --token-file",
     "token_expired": "get a new one",
+    "token_immature": "wait, or set the clock of whoever made it",
     "wrong_room": "ask for the room that the token is for",
 }
 
 
-class _Refusal(msgspec.Struct):
+TOKEN_WITHIN = 10.0  # seconds for a coroutine function to give a token
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Why a server turns us down: a code, and words."""
+
     error: str
     message: str
+
+    def __str__(self) -> str:
+        advice = ADVICE.get(self.error, "")
+        return f"{one_line(self.message)} ({one_line(self.error)})" + (advice and f"; {advice}")
 
 
 def read_address(url: str, room: str) -> tuple[str, str | None]:
@@ -58,21 +70,25 @@ async def authorization(token: Token | None) -> dict[str, str]:
     try:
         given = token() if callable(token) else token
         if inspect.isawaitable(given):
-            given = await given
+            async with asyncio.timeout(TOKEN_WITHIN):
+                given = await given
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise ConnectionError("no token could be had: what should give it was cancelled") from error
     except Exception as error:
         raise ConnectionError(f"no token could be had: {error!r}") from error
     if not given:
         return {}
-    if not TOKEN.fullmatch(given):
+    if not isinstance(given, str) or not TOKEN.fullmatch(given):
         raise SignalingError("the token is malformed: letters, digits and . _ ~ + / - = are all that it may hold")
     return {"Authorization": f"Bearer {given}"}
 
 
-def read_refusal(response: Response) -> str | None:
-    """Read why the server turns us down and what to do about it; None where it does not say why."""
+def read_refusal(response: Response) -> Refusal | None:
+    """Read why the server turns us down; None where it does not say why."""
     try:
-        refusal = msgspec.json.decode(bytes(response.body or b""), type=_Refusal)
-    except msgspec.DecodeError:
+        return msgspec.json.decode(bytes(response.body or b""), type=Refusal)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
-    advice = ADVICE.get(refusal.error, "")
-    return f"{refusal.message} ({refusal.error})" + (advice and f"; {advice}")

@@ -43,7 +43,8 @@ GIVE_UP_AFTER = 5.0  # seconds without an answer after which an offer is given u
 CONNECT_WITHIN = 15.0  # seconds from the answer to a connection, relays and slow networks included
 PATIENCE = 60.0  # seconds from the first offer, for a peer that makes it again and again: it is slow, but there
 CROSSED_WITHIN = 1.0  # the same, where an answer of ours may have met another offer than its own
-SEEK_INTERVALS = (0.5, 1.0, 2.0, 4.0)  # seconds between discoveries; the last goes on. Busy pages answer each of them
+SEEK_INTERVALS = (2.0, 4.0)  # seconds between discoveries; the last goes on. A busy page has to answer each of them
+PACES = (0.5, 1.0, 2.0)  # the same at least, where what answers fails at once
 SLOW_SEEK = 5.0  # the same, where the server tells of broadcasters, and only pages come without being told of
 BATCH_WITHIN = 0.01  # seconds in which candidates are collected to be sent together
 EARLY_SESSIONS = 16  # strangers whose candidates are kept until their offer comes
@@ -689,7 +690,8 @@ class ReceiverHandshake(Handshake):
         interval = SEEK_INTERVALS[min(self._seeks, len(SEEK_INTERVALS) - 1)]
         if self._present is not None and not self._wanted():
             interval = SLOW_SEEK
-        self._seek_at = self._paced_until = now + interval
+        self._seek_at = now + interval
+        self._paced_until = now + PACES[min(self._seeks, len(PACES) - 1)]
         self._seeks += 1
         whom: list[str | None] = [self._session_wanted]
         if self._want != self._session_wanted:  # a name must be asked of all, unless the server tells whose it is

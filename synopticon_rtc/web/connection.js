@@ -43,7 +43,7 @@ export class Connection {
   constructor(offer, iceServers, on) {
     this.source = offer.sourceSession;
     this.name = displayName(offer);
-    this.sdp = offer.sdp.sdp;
+    this.origin = origin(offer.sdp.sdp);
     this.acceptsBye = acceptsBye(offer);
     this.#on = on;
     this.#peer = new RTCPeerConnection({ iceServers });
@@ -214,6 +214,15 @@ export class Connection {
     this.close();
     this.#on.end(reason, left);
   }
+}
+
+/**
+ * What stays the same in all that one peer connection describes until it restarts ICE: the id of its session (`o=`,
+ * RFC 8866 5.2) and its ICE ufrag (RFC 8839 5.4); where either is missing, the whole text.
+ */
+export function origin(sdp) {
+  const found = [/^o=\S+ (\S+) /m, /^a=ice-ufrag:(\S+)/m].map((pattern) => pattern.exec(sdp)?.[1]);
+  return found.includes(undefined) ? sdp : found.join(" ");
 }
 
 /** What people call the sender of an offer. */

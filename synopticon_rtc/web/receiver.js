@@ -1,6 +1,6 @@
 // Finds one broadcaster, connects with it, and finds it again when it is gone.
 
-import { acceptsBye, Connection, displayName } from "./connection.js";
+import { acceptsBye, Connection, displayName, origin } from "./connection.js";
 import { Signaling } from "./signaling.js";
 
 const SEEK_INTERVALS = [500, 1_000, 2_000]; // ms; the last goes on
@@ -143,8 +143,8 @@ export class Receiver {
 
   #offered(offer) {
     const source = offer.sourceSession;
-    if (this.connection?.source === source && this.connection.sdp === offer.sdp.sdp) {
-      this.connection.repeatAnswer(); // the first one was lost
+    if (this.connection?.source === source && this.connection.origin === origin(offer.sdp.sdp)) {
+      this.connection.repeatAnswer(); // the first one was lost, or a busy page comes late to a question of ours
       return;
     }
     if (!this.#wants(source, offer.name) || (this.connection !== null && this.connection.source !== source)) {

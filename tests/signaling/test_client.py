@@ -9,12 +9,14 @@ from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
 from typing import Any
 
+import jwt
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
 from synopticon_rtc.errors import InvalidURL, SignalingError
 from synopticon_rtc.signaling import client as client_module
+from synopticon_rtc.signaling import entry
 from synopticon_rtc.signaling.client import SignalingClient
 from synopticon_rtc.signaling.messages import (
     AnyMessage,
@@ -28,6 +30,7 @@ from synopticon_rtc.signaling.messages import (
     Status,
 )
 from synopticon_rtc.signaling.server import SignalingServer
+from synopticon_rtc.signaling.tokens import TokenKeys
 
 DEEP = '{"type":"webrtc_ice","timestamp":' + "[" * 100_000
 
@@ -211,6 +214,68 @@ async def test_a_shared_client_closes_with_its_last_user(server: SignalingServer
         assert client.session is not None
         client.send(RequestOffer())
         await client.flush()
+
+
+async def test_a_client_that_is_entered_again_is_as_good_as_new() -> None:
+    async with SignalingServer(port=0) as server:
+        client = SignalingClient(server.url)
+        async with client:
+            first = await client.wait_open()
+        assert client.session is None
+        async with client, asyncio.timeout(5):
+            second = await client.wait_open()
+            assert second != first
+            assert second in server.sessions
+    async with client:
+        client.send(RequestOffer())  # dropped: nobody is there
+        assert client.session is None
+        assert client._outgoing.empty()
+
+
+async def test_a_client_that_was_refused_may_be_entered_again() -> None:
+    server = Scripted()
+    async with server.running():
+        server.refusals = [(403, '{"error": "wrong_room", "message": "no"}')]
+        client = SignalingClient(server.url)
+        recorder = Recorder()
+        async with client, asyncio.timeout(5):
+            with pytest.raises(SignalingError, match="wrong_room"):
+                await client.wait_open()
+        async with client, asyncio.timeout(5):
+            client.listen(recorder)
+            await client.wait_open()
+        assert recorder.failures == []
+
+
+async def test_who_waits_for_a_session_is_told_when_the_client_is_left() -> None:
+    async with SignalingServer(port=0) as server:
+        port = server.port
+    client = SignalingClient(f"ws://127.0.0.1:{port}/ws")
+    async with client:
+        waiting = asyncio.create_task(client.wait_open())
+        await asyncio.sleep(0.05)
+    async with asyncio.timeout(5):
+        with pytest.raises(SignalingError, match="left"):
+            await waiting
+
+
+async def test_a_listener_that_fails_ends_signaling_for_nobody(
+    server: SignalingServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Failing(Recorder):
+        def opened(self, session: str) -> None:
+            raise KeyError(session)
+
+        def received(self, message: AnyMessage) -> bool:
+            raise KeyError(message)
+
+    async with SignalingClient(server.url) as client, asyncio.timeout(5):
+        client.listen(Failing())
+        recorder = Recorder(tell=("broadcasters",))
+        client.listen(recorder)
+        await recorder.opening.wait()
+        assert await recorder.messages.get()  # the list of broadcasters
+    assert sum("could not be handled" in record.getMessage() for record in caplog.records) >= 2
 
 
 class Scripted:
@@ -443,15 +508,95 @@ def one_after_the_other(*tokens: str | Exception) -> Callable[[], str]:
 
 
 async def test_a_function_is_asked_for_another_token_once(scripted: Scripted) -> None:
-    scripted.refusals = [(401, refusal("token_expired"))]
-    async with SignalingClient(scripted.url, token=one_after_the_other("old", "new")) as client, asyncio.timeout(5):
+    scripted.refusals = [(401, refusal("token_invalid"))]
+    async with SignalingClient(scripted.url, token=one_after_the_other("bad", "new")) as client, asyncio.timeout(5):
         await client.wait_open()
-    scripted.refusals = [(401, refusal("token_expired"))] * 2
-    token = one_after_the_other("old", "older")
+    scripted.refusals = [(401, refusal("token_invalid"))] * 2
+    token = one_after_the_other("bad", "worse")
     async with SignalingClient(scripted.url, token=token) as client, asyncio.timeout(5):
-        with pytest.raises(SignalingError, match="token_expired"):
+        with pytest.raises(SignalingError, match="token_invalid"):
             await client.wait_open()
-    assert scripted.tokens == [f"Bearer {token}" for token in ("old", "new", "old", "older")]
+    assert scripted.tokens == [f"Bearer {token}" for token in ("bad", "new", "bad", "worse")]
+
+
+@pytest.mark.parametrize("code", ["token_expired", "token_immature"])
+async def test_a_function_is_asked_again_while_its_token_comes_too_late_or_too_early(
+    scripted: Scripted, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted.refusals = [(401, refusal(code))] * 3
+    async with SignalingClient(scripted.url, token=lambda: "same") as client, asyncio.timeout(10):
+        await client.wait_open()
+    assert scripted.tokens == ["Bearer same"] * 4
+    monkeypatch.setattr(client_module, "RENEW_WITHIN", 0.3)
+    scripted.refusals = [(401, refusal(code))] * 99
+    async with SignalingClient(scripted.url, token=lambda: "same") as client, asyncio.timeout(10):
+        with pytest.raises(SignalingError, match=code):
+            await client.wait_open()
+
+
+@pytest.mark.parametrize("code", ["token_expired", "token_immature"])
+async def test_a_token_from_a_server_whose_clock_is_ahead_or_that_is_renewed_late_gets_in(code: str) -> None:
+    secret = b"x" * 32
+    begun = time.time()
+    claims: dict[str, Any] = {"exp": begun - 1} if code == "token_expired" else {"iat": begun + 6.5}  # 5 s are let pass
+
+    def token() -> str:
+        renewed = code == "token_expired" and time.time() > begun + 1
+        return jwt.encode({} if renewed else claims, secret, algorithm="HS256")
+
+    async with SignalingServer(port=0, tokens=TokenKeys(secret=secret)) as server:
+        async with SignalingClient(server.url, token=token) as client, asyncio.timeout(10):
+            await client.wait_open()
+
+
+async def test_a_token_whose_making_is_cancelled_is_asked_for_again(
+    scripted: Scripted, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls = 0
+
+    async def token() -> str:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            shared = asyncio.ensure_future(asyncio.sleep(9))
+            asyncio.get_running_loop().call_soon(shared.cancel)
+            await shared
+        return "new"
+
+    async with SignalingClient(scripted.url, token=token) as client, asyncio.timeout(5):
+        await client.wait_open()
+    assert scripted.tokens == ["Bearer new"]
+    assert "no token could be had" in caplog.text
+
+
+async def test_a_token_that_never_comes_is_asked_for_again(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entry, "TOKEN_WITHIN", 0.1)
+    calls = 0
+
+    async def token() -> str:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            await asyncio.get_running_loop().create_future()
+        return "new"
+
+    async with SignalingClient(scripted.url, token=token) as client, asyncio.timeout(5):
+        await client.wait_open()
+
+
+async def test_leaving_does_not_wait_for_a_token(scripted: Scripted) -> None:
+    async def token() -> str:
+        await asyncio.get_running_loop().create_future()
+        return ""
+
+    async with asyncio.timeout(2), SignalingClient(scripted.url, token=token):
+        await asyncio.sleep(0)
+
+
+async def test_a_token_that_is_no_text_is_not_sent(scripted: Scripted) -> None:
+    async with SignalingClient(scripted.url, token=lambda: 3) as client, asyncio.timeout(5):  # type: ignore[arg-type, return-value]
+        with pytest.raises(SignalingError, match="the token"):
+            await client.wait_open()
 
 
 async def test_a_session_that_ends_with_its_token_goes_on_with_another(scripted: Scripted) -> None:

@@ -17,6 +17,7 @@ from synopticon_rtc.signaling.handshake import (
     JOINING,
     KNOWN,
     LINK_CANDIDATES,
+    PACES,
     PATIENCE,
     REPEAT_AFTER,
     SEEK_INTERVALS,
@@ -450,7 +451,7 @@ class TestReceiver:
         handshake = receiver()
         self.seeking(handshake)
         handshake.received(Error(error="Unknown message type: webrtc_seek_broadcaster"), 0)
-        assert [type(message) for message in sent(handshake.tick(1))] == [RequestOffer]
+        assert [type(message) for message in sent(handshake.tick(SEEK_INTERVALS[0]))] == [RequestOffer]
 
     def test_tries_both_discoveries_again_on_another_session(self) -> None:
         handshake = receiver()
@@ -529,7 +530,7 @@ class TestReceiver:
         self.seeking(handshake)
         actions = handshake.received(present(**{f"ws_{number}": "cam" for number in range(5_000)}), 0)
         assert [message.target_session for message in sent(actions)] == [None, None]
-        assert [message.target_session for message in sent(handshake.tick(1))] == [None, None]
+        assert [message.target_session for message in sent(handshake.tick(SEEK_INTERVALS[0]))] == [None, None]
         for number in range(5_000):
             handshake.received(BroadcasterAvailable(session=f"ws_x{number}", name="other"), 1)
         assert len(handshake._present or {}) == KNOWN
@@ -634,7 +635,7 @@ class TestReceiver:
         handshake = receiver()
         self.seeking(handshake)
         now = 0.0
-        for interval in (*SEEK_INTERVALS, SEEK_INTERVALS[-1]):
+        for interval in (*PACES, PACES[-1]):
             link = self.answered(handshake, now)
             actions = handshake.lost(link, "this peer offers none of our codecs", now + 0.01)
             assert states(actions) == ["seeking"]
@@ -716,16 +717,17 @@ class TestReceiver:
         self.seeking(handshake)
         handshake.received(present(ws_x="other"), 0)
         assert handshake.received(BroadcasterGone(session="ws_x"), 0) == []
-        handshake.tick(0.5)
-        assert handshake.next_tick() == 0.5 + SLOW_SEEK
-        assert {message.target_session for message in sent(handshake.tick(0.5 + SLOW_SEEK))} == {None}  # for pages
+        now = SEEK_INTERVALS[0]
+        handshake.tick(now)
+        assert handshake.next_tick() == now + SLOW_SEEK
+        assert {message.target_session for message in sent(handshake.tick(now + SLOW_SEEK))} == {None}  # for pages
 
     def test_asks_often_while_the_server_tells_of_one_that_does_not_answer(self) -> None:
         handshake = receiver()
         self.seeking(handshake)
         assert handshake.received(present(ws_b="cam"), 0) == []  # it was asked with all others
-        handshake.tick(0.5)
-        assert handshake.next_tick() == 0.5 + SEEK_INTERVALS[1]
+        handshake.tick(SEEK_INTERVALS[0])
+        assert handshake.next_tick() == SEEK_INTERVALS[0] + SEEK_INTERVALS[1]
 
     def test_asks_for_a_name_whoever_the_server_knows_by_it(self) -> None:
         handshake = receiver("cam")

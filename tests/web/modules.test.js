@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { mock, test } from "node:test";
 
 import { ClockOffset } from "./web/clock.js";
+import { origin } from "./web/connection.js";
 import { captureTime, Delays, readReport } from "./web/delays.js";
 import { containedBox } from "./web/geometry.js";
 import { Pairing, rtpDifference } from "./web/pairing.js";
@@ -412,6 +413,15 @@ test("a server that does not welcome is tried again", (t) => {
   assert.equal(on.lost.mock.callCount(), 1);
   pass(500);
   assert.equal(sockets.length, 2);
+});
+
+test("offers of one peer connection are told by their session and their ICE ufrag", () => {
+  const sdp = (session, version, ufrag) =>
+    `v=0\r\no=- ${session} ${version} IN IP4 127.0.0.1\r\ns=-\r\na=ice-ufrag:${ufrag}\r\n`;
+  assert.equal(origin(sdp(4711, 2, "abcd")), origin(sdp(4711, 3, "abcd")));
+  assert.notEqual(origin(sdp(4711, 2, "abcd")), origin(sdp(4712, 2, "abcd")));
+  assert.notEqual(origin(sdp(4711, 2, "abcd")), origin(sdp(4711, 2, "else")));
+  assert.notEqual(origin("v=0"), origin("v=0\r\n"));
 });
 
 test("what is sent while there is no session is lost without an error", (t) => {
