@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import itertools
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -25,9 +26,13 @@ from synopticon_rtc.signaling.handshake import (
     Notify,
     Send,
 )
-from synopticon_rtc.signaling.messages import AnyMessage, Candidate
+from synopticon_rtc.signaling.messages import AnyMessage, Candidate, Discovery, Offer
 
 logger = logging.getLogger(__name__)
+
+CLOSE_WITHIN = 5.0  # seconds for the last goodbyes; a connection that needs longer is left to itself
+CLOSING = 64  # connections that are closing, while which nobody can have another one opened
+ICE_SERVERS = 16  # that a signaling server may name; each is asked at every connection
 
 
 class _NamedServer(msgspec.Struct):
@@ -45,12 +50,16 @@ def _usable(named: object) -> Iterator[IceServer]:
     except msgspec.ValidationError as error:
         logger.warning("the ICE servers that the signaling server names are not used: %s", error)
         return
-    for server in servers:
-        for url in [server.urls] if isinstance(server.urls, str) else server.urls:
-            try:
-                yield IceServer(url, server.username, server.credential)
-            except InvalidIceServer as error:
-                logger.warning("an ICE server that the signaling server names is not used: %s", error)
+    urls = ((url, server) for server in servers for url in _urls(server))
+    for url, server in itertools.islice(urls, ICE_SERVERS):
+        try:
+            yield IceServer(url, server.username, server.credential)
+        except InvalidIceServer as error:
+            logger.warning("an ICE server that the signaling server names is not used: %s", error)
+
+
+def _urls(server: _NamedServer) -> list[str]:
+    return [server.urls] if isinstance(server.urls, str) else server.urls
 
 
 @dataclass(slots=True, eq=False)
@@ -107,16 +116,22 @@ class Negotiator:
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        self._client.leave(self)
-        self._perform(self.handshake.stop("closed"))
-        if self._timer is not None:
-            self._timer.cancel()
         try:
+            self._client.leave(self)
+            self._perform(self.handshake.stop("closed"))
             await self._client.flush()
-            if self._closing:
-                await asyncio.wait(self._closing)
+            await self._wait_closed()
         finally:
+            if self._timer is not None:
+                self._timer.cancel()
             await self._client.__aexit__(*exception)
+
+    async def _wait_closed(self) -> None:
+        if not self._closing:
+            return
+        _, late = await asyncio.wait(self._closing, timeout=CLOSE_WITHIN)
+        for task in late:
+            logger.warning("%s takes more than %g s: it is left to itself", task.get_name(), CLOSE_WITHIN)
 
     def ice_servers(self) -> tuple[IceServer, ...]:
         """The STUN and TURN servers that the signaling server names."""
@@ -133,6 +148,8 @@ class Negotiator:
 
     def received(self, message: AnyMessage) -> bool:
         """Take a message; False leaves it to others."""
+        if isinstance(message, Discovery | Offer) and len(self._closing) >= CLOSING:
+            return True  # somebody opens and closes connections as fast as they can
         actions = self.handshake.received(message, self._loop.time())
         self._perform(actions)
         return bool(actions)
@@ -167,6 +184,12 @@ class Negotiator:
     # Within
 
     def _perform(self, actions: list[Action]) -> None:
+        try:
+            self._carry_out(actions)
+        finally:
+            self._arm()
+
+    def _carry_out(self, actions: list[Action]) -> None:
         for action in actions:
             match action:
                 case Send(message):
@@ -177,8 +200,8 @@ class Negotiator:
                     except SynopticonError as error:
                         self.lost(link, str(error))
                 case ApplyAnswer(link) | AddCandidate(link) | Check(link):
-                    peer = self._peers[link]
-                    peer.steps.put_nowait(functools.partial(self._step, peer, action))
+                    if peer := self._peers.get(link):  # else it could not be opened
+                        peer.steps.put_nowait(functools.partial(self._step, peer, action))
                 case Close(link):
                     self._close(link)
                 case Fail(reason):
@@ -186,7 +209,6 @@ class Negotiator:
                 case Notify(state, session, reason):
                     logger.info("%s%s: %s", f"peer {session} " if session else "", state, reason)
                     self._notify(action)
-        self._arm()
 
     def _arm(self) -> None:
         if self._timer is not None:
@@ -247,13 +269,16 @@ class Negotiator:
     def _close(self, link: int) -> None:
         peer = self._peers.pop(link, None)
         if peer is not None:
-            self._close_peer(link)
             closing = asyncio.create_task(self._finish(peer), name=f"closing {peer.session}")
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
+            self._close_peer(link)
 
     async def _finish(self, peer: _Peer) -> None:
         if peer.task is not None:
             peer.task.cancel()
             await asyncio.wait([peer.task])
-        await peer.connection.close()
+        try:
+            await peer.connection.close()
+        except Exception:
+            logger.exception("peer %s could not be closed", peer.session)

@@ -156,11 +156,12 @@ class SignalingClient:
     def listen(self, listener: Listener) -> None:
         """Add a listener; it is told at once of a session that is already there."""
         self._listeners.append(listener)
-        if self._failure is not None:
-            listener.failed(self._failure)
-        elif self.session is not None:
-            self._configure()
-            listener.opened(self.session)
+        with self._surviving("a new listener"):
+            if self._failure is not None:
+                listener.failed(self._failure)
+            elif self.session is not None:
+                self._configure()
+                listener.opened(self.session)
 
     def leave(self, listener: Listener) -> None:
         """Remove a listener."""

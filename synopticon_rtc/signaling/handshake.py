@@ -501,6 +501,7 @@ class ReceiverHandshake(Handshake):
         actions = super().opened(session, now)
         if self.link is not None and self.link.ours != session and self.link.phase == "connecting":
             # Our answer may have been lost with the session; if it was not, the connection is there in a moment.
+            self.link.connect_within = CROSSED_WITHIN
             self.link.deadline = min(self.link.deadline, now + CROSSED_WITHIN)
         if self.link is None and not any(isinstance(action, Notify) for action in actions):
             actions += self._seek_again("looking for a broadcaster", now)

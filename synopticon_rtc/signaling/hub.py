@@ -123,7 +123,7 @@ class Hub:
         )
         self._desk.welcome(session)
         self._presence.enter(session)
-        self._on_session(session)
+        self._tell(session)
 
     def closed(self, session: Session) -> None:
         """Part from a session."""
@@ -145,9 +145,15 @@ class Hub:
         )
         self._presence.leave(session)
         self._forget(session.id)
-        self._on_session(session)
+        self._tell(session)
         if not self.sessions:
             self._vacant.set()
+
+    def _tell(self, session: Session) -> None:
+        try:
+            self._on_session(session)
+        except Exception:  # the application's: the session and the server go on without it
+            log.exception("on_session failed at session %s", session.id)
 
     def end_idle(self) -> None:
         """Close the sessions that have been silent for too long."""

@@ -49,7 +49,8 @@ class SignalingServer:
         host: Address or name to listen on.
         port: TCP port; 0 takes a free one.
         limits: What sessions may do.
-        on_session: Called with each session when it is open, and again when it is closed (it then has a ``reason``).
+        on_session: Called with each session when it is open, and again when it is closed (it then has a ``reason``);
+            where it raises, that is logged, and nothing else changes.
         tokens: What clients' tokens are checked with; None lets in clients without.
         can_connect: Asked whether one session may connect to another, for the first message of a pair and for each
             discovery; by default roles decide.

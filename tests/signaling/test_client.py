@@ -544,9 +544,12 @@ async def test_a_token_from_a_server_whose_clock_is_ahead_or_that_is_renewed_lat
         renewed = code == "token_expired" and time.time() > begun + 1
         return jwt.encode({} if renewed else claims, secret, algorithm="HS256")
 
-    async with SignalingServer(port=0, tokens=TokenKeys(secret=secret)) as server:
-        async with SignalingClient(server.url, token=token) as client, asyncio.timeout(10):
-            await client.wait_open()
+    async with (
+        SignalingServer(port=0, tokens=TokenKeys(secret=secret)) as server,
+        SignalingClient(server.url, token=token) as client,
+        asyncio.timeout(10),
+    ):
+        await client.wait_open()
 
 
 async def test_a_token_whose_making_is_cancelled_is_asked_for_again(
@@ -594,7 +597,7 @@ async def test_leaving_does_not_wait_for_a_token(scripted: Scripted) -> None:
 
 
 async def test_a_token_that_is_no_text_is_not_sent(scripted: Scripted) -> None:
-    async with SignalingClient(scripted.url, token=lambda: 3) as client, asyncio.timeout(5):  # type: ignore[arg-type, return-value]
+    async with SignalingClient(scripted.url, token=lambda: 3) as client, asyncio.timeout(5):  # type: ignore[arg-type]
         with pytest.raises(SignalingError, match="the token"):
             await client.wait_open()
 

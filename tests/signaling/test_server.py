@@ -505,6 +505,23 @@ async def test_sessions_are_told_of_when_they_open_and_close() -> None:
     assert (server.total_sessions, server.relayed) == (1, 0)
 
 
+async def test_what_the_application_gets_wrong_when_told_of_a_session_holds_nothing_up(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def told(session: Session) -> None:
+        raise LookupError(session.id)
+
+    async with SignalingServer(port=0, on_session=told) as server:
+        async with joined(server) as [client]:
+            assert await client.next_is_pong()
+            draining = asyncio.create_task(server.drain(30))
+            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            await draining
+        assert server.sessions == {}
+    assert [record.getMessage() for record in caplog.records] == [f"on_session failed at session {client.session}"] * 2
+
+
 async def test_a_session_can_be_ended_from_outside_even_as_it_opens(server: SignalingServer) -> None:
     async with joined(server) as [client]:
         server.sessions[client.session].end(4000, "enough")
