@@ -129,7 +129,7 @@ class SignalingClient:
         self.ice_servers = None
         self.reason = "not connected yet"
         self._failure: SignalingError | None = None
-        self._refused_at: float | None = None  # the first time since it was let in, on the loop's clock
+        self._refused_first = self._refused_last = float("-inf")  # of the refusals in a row, on the loop's clock
         self._missed = False
         self._outgoing: asyncio.Queue[str] = asyncio.Queue()
         self._stale_at = float("inf")  # the credentials of the ICE servers, on the same
@@ -229,7 +229,7 @@ class SignalingClient:
             except Exception as error:  # noqa: BLE001 - raised again where it is final
                 self._not_there(error)
             else:
-                self._refused_at = None
+                self._refused_last = float("-inf")
                 try:
                     await self._converse(connection)
                 except (ConnectionClosed, TimeoutError) as error:
@@ -264,10 +264,11 @@ class SignalingClient:
         if not callable(self._token):
             return False
         now = asyncio.get_running_loop().time()
-        if self._refused_at is None:
-            self._refused_at = now
+        last, self._refused_last = self._refused_last, now
+        if now > last + RENEW_WITHIN:  # a server that was away meanwhile has nothing to do with the last time
+            self._refused_first = now
             return True
-        return refusal is not None and refusal.error in UNTIMELY and now < self._refused_at + RENEW_WITHIN
+        return refusal is not None and refusal.error in UNTIMELY and now < self._refused_first + RENEW_WITHIN
 
     def _try_again(self, reason: str) -> None:
         level = logging.INFO if self._missed else logging.WARNING

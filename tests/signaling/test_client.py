@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 import logging
 import time
@@ -527,11 +528,22 @@ async def test_a_function_is_asked_again_while_its_token_comes_too_late_or_too_e
     async with SignalingClient(scripted.url, token=lambda: "same") as client, asyncio.timeout(10):
         await client.wait_open()
     assert scripted.tokens == ["Bearer same"] * 4
-    monkeypatch.setattr(client_module, "RENEW_WITHIN", 0.3)
+    monkeypatch.setattr(client_module, "RENEW_WITHIN", 0.5)
+    monkeypatch.setattr(client_module, "_retry_delays", lambda: itertools.repeat(0.05))
     scripted.refusals = [(401, refusal(code))] * 99
     async with SignalingClient(scripted.url, token=lambda: "same") as client, asyncio.timeout(10):
         with pytest.raises(SignalingError, match=code):
             await client.wait_open()
+
+
+async def test_a_refusal_of_long_ago_does_not_count(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "RENEW_WITHIN", 0.05)
+    monkeypatch.setattr(client_module, "_retry_delays", lambda: itertools.repeat(0.1))
+    away = [(503, refusal("draining"))] * 2
+    scripted.refusals = [(401, refusal("token_expired")), *away, (401, refusal("token_expired")), *away]
+    async with SignalingClient(scripted.url, token=lambda: "same") as client, asyncio.timeout(10):
+        await client.wait_open()
+    assert len(scripted.tokens) == 7
 
 
 @pytest.mark.parametrize("code", ["token_expired", "token_immature"])
