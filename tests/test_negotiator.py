@@ -223,3 +223,12 @@ async def test_leaving_that_is_cancelled_twice_leaves_nothing(server: SignalingS
             while negotiator._closing:
                 await asyncio.wait(negotiator._closing)
             await until_open(server, 1)
+
+
+async def test_so_many_ice_servers_of_a_signaling_server_are_asked_and_no_more(
+    server: SignalingServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with negotiating(server.url, broadcasting(), User()) as negotiator:
+        negotiator._client.ice_servers = [{"urls": ["stuns:h"] * 8 + [f"stun:h{number}" for number in range(999)]}] * 9
+        assert [one.url for one in negotiator.ice_servers()] == [f"stun:h{number}" for number in range(8)]
+    assert sum("is not used" in record.getMessage() for record in caplog.records) == 8
