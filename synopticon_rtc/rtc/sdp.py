@@ -18,6 +18,7 @@ MAX_LENGTH = 200_000
 MAX_SECTIONS = 64
 _BUNDLE = "a=group:BUNDLE"
 _CANDIDATE = ("a=candidate:", "a=remote-candidates:", "a=end-of-candidates")
+_THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")
 _MEDIA = re.compile(r"m=([^ ]+) ([0-9]+)(?:/[0-9]+)? ([^ ]+) (.+)")
 
 
@@ -143,11 +144,24 @@ def read_candidate(text: str) -> Candidate | None:
         return None
     if is_mdns_hostname(candidate.host):
         return candidate
+    return candidate if is_reachable(candidate.host) else None
+
+
+def is_reachable(host: str) -> bool:
+    """Whether text is an address that one peer can have, and no name, however it is written.
+
+    Not ``0.0.0.0/8``, which systems take for loopback, groups, reserved ranges and broadcast, IPv4 written as IPv6, and
+    addresses with a zone, whose name would have to be looked up.
+    """
     try:
-        address = ipaddress.ip_address(candidate.host)
+        address = ipaddress.ip_address(host)
     except ValueError:
-        return None
-    return None if address.is_unspecified or address.is_multicast else candidate
+        return False
+    if address.is_multicast or address.is_unspecified:
+        return False
+    if isinstance(address, ipaddress.IPv4Address):
+        return not address.is_reserved and address not in _THIS_NETWORK
+    return address.ipv4_mapped is None and address.scope_id is None
 
 
 def _split(text: str) -> tuple[list[str], list[Section]]:

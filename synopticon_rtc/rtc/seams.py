@@ -11,7 +11,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from aioice import Connection
+from aioice import Candidate, Connection
 from aiortc import (
     RTCConfiguration,
     RTCDtlsTransport,
@@ -80,6 +80,11 @@ def put_ice_connection(transport: RTCIceTransport, connection: Connection) -> No
     transport._connection = connection
     transport._recv = connection.recv
     transport._send = connection.send
+
+
+def network_address(candidate: Candidate) -> tuple[str, int]:
+    """Return the address and port at which a remote candidate is reached, where its host may be a name."""
+    return candidate._network_host, candidate.port
 
 
 def socket_of(transport: asyncio.BaseTransport) -> socket.socket | None:

@@ -1,0 +1,93 @@
+"""What comes to a socket, sorted by its first byte (RFC 7983) before anything looks further into it."""
+
+import logging
+import struct
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from aioice import stun
+from aioice.ice import StunProtocol
+
+from synopticon_rtc.rtc import seams
+
+logger = logging.getLogger(__name__)
+
+MOST_AT_ONCE = 512
+"""Datagrams taken in one turn of the event loop."""
+LARGEST_DATAGRAM = 65_536
+LARGEST_STUN = 1500
+"""Bytes of a STUN message, which must not be fragmented (RFC 8489 section 6.1)."""
+_STUN = range(4)
+_DTLS = range(20, 64)
+_RTP = range(128, 192)
+_CARRIES = bytes(first in _DTLS or first in _RTP for first in range(256))
+_COOKIE = struct.pack("!I", stun.COOKIE)
+_ROLE_CONFLICT = 487
+
+
+class Taker(Protocol):
+    """What an ICE connection does with what is sorted."""
+
+    may_switch_role: Callable[[], bool]
+    take: Callable[[bytes, tuple[str, int]], None]
+    request_received: Callable[[stun.Message, tuple[str, int], StunProtocol], None]
+
+
+def read_stun(data: bytes) -> stun.Message | None:
+    """Read a STUN message (RFC 8489 section 5); None for what is malformed in any way."""
+    if len(data) > LARGEST_STUN or data[4:8] != _COOKIE:
+        return None
+    try:
+        return stun.parse_message(data)
+    except (ValueError, struct.error):  # aioice lets the latter out where an attribute is cut short
+        return None
+
+
+class SortingProtocol(StunProtocol):
+    """A way that datagrams come: STUN is read here, DTLS and RTP go on, and everything else goes nowhere."""
+
+    receiver: Taker
+
+    def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
+        """Take a datagram."""
+        assert isinstance(data, bytes)  # noqa: S101 - asyncio's type knows only this much
+        self.sort(data, addr)
+
+    def sort(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        """Pass a datagram on to where it belongs."""
+        if not data:  # aiortc would look at its first byte
+            return
+        if _CARRIES[data[0]]:
+            self.receiver.take(data, addr[:2])
+        elif data[0] in _STUN and (message := read_stun(data)) is not None:
+            self._read(message, addr[:2])
+
+    def _read(self, message: stun.Message, addr: tuple[str, int]) -> None:
+        if message.message_class == stun.Class.REQUEST:
+            self.receiver.request_received(message, addr, self)
+        elif message.message_class != stun.Class.INDICATION:
+            transaction = self.transactions.get(message.transaction_id)
+            if transaction is None or (message.error_code == _ROLE_CONFLICT and not self.receiver.may_switch_role()):
+                return
+            transaction.response_received(message, addr)
+
+
+class HostProtocol(SortingProtocol):
+    """A socket of which all that has come is read at once.
+
+    asyncio reads one datagram in a turn of the event loop. Where an application holds the loop up again and again, that
+    is less than comes, and the video would be ever later.
+    """
+
+    def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
+        """Take a datagram, and those that wait behind it."""
+        super().datagram_received(data, addr)
+        sock = seams.socket_of(self.transport)
+        if sock is None:
+            return
+        for _ in range(MOST_AT_ONCE):
+            try:
+                data, addr = sock.recvfrom(LARGEST_DATAGRAM)
+            except OSError:  # there are no more
+                return
+            self.sort(data, addr)
