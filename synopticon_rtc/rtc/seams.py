@@ -28,6 +28,9 @@ from pylibsrtp._binding import ffi, lib
 
 logger = logging.getLogger(__name__)
 
+ESTABLISH_TIMEOUT = 30.0
+"""Seconds in which ICE and DTLS have to be through: a peer that passes checks and then says nothing goes."""
+
 
 class OwnedPeerConnection(RTCPeerConnection):
     """aiortc's peer connection, whose task that connects is kept: aiortc starts it and forgets it.
@@ -49,7 +52,11 @@ class OwnedPeerConnection(RTCPeerConnection):
         task.add_done_callback(self.connecting.discard)
         connect: Awaitable[None] = super()._RTCPeerConnection__connect()  # type: ignore[misc]
         try:
-            await connect
+            async with asyncio.timeout(ESTABLISH_TIMEOUT):
+                await connect
+        except TimeoutError:
+            logger.info("a peer did not finish connecting within %g s", ESTABLISH_TIMEOUT)
+            self._on_broken()
         except ConnectionError:
             logger.debug("closed while connecting")
         except Exception:

@@ -17,10 +17,15 @@ MOST_AT_ONCE = 512
 LARGEST_DATAGRAM = 65_536
 LARGEST_STUN = 1500
 """Bytes of a STUN message, which must not be fragmented (RFC 8489 section 6.1)."""
+LARGEST_RECORD = 1600
+"""Bytes of a DTLS record with data: aiortc reads at most 1,500 of its content."""
+_RECORD_HEADER = 13
+_APPLICATION_DATA = 23
 _STUN = range(4)
 _DTLS = range(20, 64)
 _RTP = range(128, 192)
-_CARRIES = bytes(first in _DTLS or first in _RTP for first in range(256))
+_KINDS = bytes(1 if first in _RTP else 2 if first in _DTLS else 3 if first in _STUN else 0 for first in range(256))
+_IS_RTP, _IS_DTLS, _IS_STUN = 1, 2, 3
 _COOKIE = struct.pack("!I", stun.COOKIE)
 _ROLE_CONFLICT = 487
 
@@ -43,6 +48,22 @@ def read_stun(data: bytes) -> stun.Message | None:
         return None
 
 
+def is_flight(data: bytes) -> bool:
+    """Whether a datagram consists of whole DTLS records (RFC 6347 section 4.1), of which at most one carries data.
+
+    Of several aiortc reads one, and the others would be kept for ever.
+    """
+    at = carried = 0
+    while at + _RECORD_HEADER <= len(data):
+        length = int.from_bytes(data[at + 11 : at + _RECORD_HEADER], "big")
+        if data[at] == _APPLICATION_DATA:
+            carried += 1
+            if length > LARGEST_RECORD:
+                return False
+        at += _RECORD_HEADER + length
+    return at == len(data) and carried <= 1
+
+
 class SortingProtocol(StunProtocol):
     """A way that datagrams come: STUN is read here, DTLS and RTP go on, and everything else goes nowhere."""
 
@@ -57,9 +78,10 @@ class SortingProtocol(StunProtocol):
         """Pass a datagram on to where it belongs."""
         if not data:  # aiortc would look at its first byte
             return
-        if _CARRIES[data[0]]:
+        kind = _KINDS[data[0]]
+        if kind == _IS_RTP or (kind == _IS_DTLS and is_flight(data)):
             self.receiver.take(data, addr[:2])
-        elif data[0] in _STUN and (message := read_stun(data)) is not None:
+        elif kind == _IS_STUN and (message := read_stun(data)) is not None:
             self._read(message, addr[:2])
 
     def _read(self, message: stun.Message, addr: tuple[str, int]) -> None:

@@ -1,0 +1,59 @@
+"""The DTLS transport under everything, which survives whatever a peer puts into RTP and RTCP."""
+
+import struct
+
+from aiortc import RTCDtlsTransport
+from aiortc.rtp import RtcpPacket, RtpPacket
+
+from synopticon_rtc.rtc.surprise import Surprise
+
+MAX_SSRCS = 64
+"""Synchronisation sources whose receiver is remembered."""
+
+
+class Transport(RTCDtlsTransport):
+    """aiortc's transport, for peers that may send anything: a packet that cannot be read is lost, and nothing else."""
+
+    _surprise: Surprise
+
+    @classmethod
+    def adopt(cls, transport: RTCDtlsTransport) -> None:
+        """Make a transport of aiortc one of these, before it starts."""
+        transport.__class__ = cls
+        assert isinstance(transport, cls)  # noqa: S101 - it is now
+        transport._surprise = Surprise()
+
+    async def _handle_rtp_data(self, data: bytes, arrival_time_ms: int) -> None:
+        try:
+            packet = RtpPacket.parse(data, self._rtp_header_extensions_map)
+        except (ValueError, struct.error):  # the latter is that of a header extension of another length
+            return
+        known = self._rtp_router.ssrc_table
+        if len(known) >= MAX_SSRCS and packet.ssrc not in known:
+            del known[next(iter(known))]
+        receiver = self._rtp_router.route_rtp(packet)
+        if receiver is None:
+            return
+        try:
+            await receiver._handle_rtp_packet(packet, arrival_time_ms=arrival_time_ms)  # noqa: SLF001 - as aiortc does
+        except ConnectionError:
+            raise
+        except Exception:  # noqa: BLE001 - it is told
+            self._surprise.tell("an RTP packet could not be handled")
+
+    async def _handle_rtcp_data(self, data: bytes) -> None:
+        try:
+            recipients = [
+                (recipient, packet)
+                for packet in RtcpPacket.parse(data)
+                for recipient in self._rtp_router.route_rtcp(packet)
+            ]
+        except (ValueError, struct.error):  # the latter is that of a REMB that names more than it has
+            return
+        try:
+            for recipient, packet in recipients:
+                await recipient._handle_rtcp_packet(packet)  # noqa: SLF001 - as aiortc does
+        except ConnectionError:
+            raise
+        except Exception:  # noqa: BLE001 - it is told
+            self._surprise.tell("an RTCP packet could not be handled")
