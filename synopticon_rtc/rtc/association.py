@@ -54,8 +54,8 @@ class Association(RTCSctpTransport):
     What honest peers do not send is dropped. One whose messages never end, or never get in order, is given up.
     """
 
-    _on_abuse: Callable[[str], None]
-    _surprise: Surprise
+    on_abuse: Callable[[str], None]
+    surprise: Surprise
 
     @classmethod
     def adopt(cls, transport: RTCSctpTransport, on_abuse: Callable[[str], None]) -> None:
@@ -67,8 +67,8 @@ class Association(RTCSctpTransport):
         """
         transport.__class__ = cls
         assert isinstance(transport, cls)  # noqa: S101 - it is now
-        transport._on_abuse = on_abuse
-        transport._surprise = Surprise()
+        transport.on_abuse = on_abuse
+        transport.surprise = Surprise()
 
     # Packets and chunks
 
@@ -80,7 +80,7 @@ class Association(RTCSctpTransport):
         except ConnectionError:
             raise
         except Exception:  # noqa: BLE001 - it is told
-            self._surprise.tell("an SCTP packet could not be handled")
+            self.surprise.tell("an SCTP packet could not be handled")
 
     async def _receive_chunk(self, chunk: Chunk) -> None:
         begins = isinstance(chunk, InitChunk | InitAckChunk)
@@ -210,7 +210,7 @@ class Association(RTCSctpTransport):
         return sum(stream.count for stream in streams)
 
     async def _give_up(self, reason: str) -> None:
-        self._on_abuse(reason)
+        self.on_abuse(reason)
         await self._abort()
         self._set_state(self.State.CLOSED)
 

@@ -1,4 +1,4 @@
-"""Messages put together from the chunks of one SCTP stream (RFC 9260 section 6.9), at a cost that grows with their number."""
+"""Messages put together from the chunks of one SCTP stream (RFC 9260 section 6.9), each chunk looked at once."""
 
 from collections import deque
 from collections.abc import Iterator

@@ -245,7 +245,8 @@ def _parse(session: list[str], section: Section) -> tuple[MediaDescription, bool
         raise InvalidSDP("the session description has no certificate fingerprint that can be checked")
     if section.is_data and section.profile != "DTLS/SCTP" and not 0 < (media.sctp_port or 0) < 2**16:
         raise InvalidSDP("the session description has no SCTP port")
-    if not all(_ICE.fullmatch(name or "") for name in (media.ice.usernameFragment, media.ice.password)):
+    names = (media.ice.usernameFragment, media.ice.password) if media.ice else ()
+    if not names or not all(_ICE.fullmatch(name or "") for name in names):
         raise InvalidSDP("the session description has no ICE user name and password")
     _check_numbers(media)
     return media, common
@@ -253,7 +254,7 @@ def _parse(session: list[str], section: Section) -> tuple[MediaDescription, bool
 
 def _check_numbers(media: MediaDescription) -> None:
     """Refuse numbers for which there is no room in the packets that they go into."""
-    formats = [codec.payloadType for codec in media.rtp.codecs]
+    formats = [codec.payloadType or 0 for codec in media.rtp.codecs]
     extensions = [extension.id for extension in media.rtp.headerExtensions]
     sources = [source.ssrc for source in media.ssrc]
     sources += [int(item) for group in media.ssrc_group for item in group.items]

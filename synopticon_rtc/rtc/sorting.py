@@ -67,7 +67,7 @@ def is_flight(data: bytes) -> bool:
 class SortingProtocol(StunProtocol):
     """A way that datagrams come: STUN is read here, DTLS and RTP go on, and everything else goes nowhere."""
 
-    receiver: Taker
+    receiver: Taker  # type: ignore[assignment] # pyright: ignore[reportIncompatibleVariableOverride] - ours alone
 
     def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
         """Take a datagram."""

@@ -14,14 +14,14 @@ MAX_SSRCS = 64
 class Transport(RTCDtlsTransport):
     """aiortc's transport, for peers that may send anything: a packet that cannot be read is lost, and nothing else."""
 
-    _surprise: Surprise
+    surprise: Surprise
 
     @classmethod
     def adopt(cls, transport: RTCDtlsTransport) -> None:
         """Make a transport of aiortc one of these, before it starts."""
         transport.__class__ = cls
         assert isinstance(transport, cls)  # noqa: S101 - it is now
-        transport._surprise = Surprise()
+        transport.surprise = Surprise()
 
     async def _handle_rtp_data(self, data: bytes, arrival_time_ms: int) -> None:
         try:
@@ -39,7 +39,7 @@ class Transport(RTCDtlsTransport):
         except ConnectionError:
             raise
         except Exception:  # noqa: BLE001 - it is told
-            self._surprise.tell("an RTP packet could not be handled")
+            self.surprise.tell("an RTP packet could not be handled")
 
     async def _handle_rtcp_data(self, data: bytes) -> None:
         try:
@@ -56,4 +56,4 @@ class Transport(RTCDtlsTransport):
         except ConnectionError:
             raise
         except Exception:  # noqa: BLE001 - it is told
-            self._surprise.tell("an RTCP packet could not be handled")
+            self.surprise.tell("an RTCP packet could not be handled")
