@@ -96,7 +96,7 @@ class Association(RTCSctpTransport):
         self._sack_needed = True
         assert self._last_received_tsn is not None  # noqa: S101 - or no chunk comes here
         ahead = (chunk.tsn - self._last_received_tsn) % _TSNS
-        if MAX_AHEAD < ahead < _TSNS // 2:
+        if MAX_AHEAD < ahead <= _TSNS // 2:
             return
         if ahead > 1 and self._advertised_rwnd < len(chunk.user_data):
             return  # what closes the gap must still get in, and this comes again
