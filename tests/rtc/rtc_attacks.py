@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 import socket
 from collections.abc import AsyncIterator
 from struct import pack
@@ -16,6 +17,10 @@ from synopticon_rtc.rtc import Channel
 
 HEARTBEAT, RECONFIG, INIT, SACK, DATA, FORWARD_TSN, ABORT, ERROR = 4, 130, 1, 3, 0, 192, 6, 9
 FIRST, LAST, UNORDERED = 2, 1, 4
+
+
+def seeded(seed: int) -> random.Random:
+    return random.Random(seed)  # noqa: S311 - no secret
 
 
 def chunk(kind: int, body: bytes, flags: int = 0, length: int | None = None) -> bytes:
