@@ -26,6 +26,10 @@ def portrait() -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(data.astronaut()[:320, 64:384])
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fuzz-seconds", type=float, default=60.0, help="time for all targets of tests/fuzz together")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Where everything is installed nothing may skip: a skipped test fails there."""
     skipped = terminalreporter.stats.get("skipped", [])

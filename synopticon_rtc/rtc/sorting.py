@@ -17,6 +17,8 @@ MOST_AT_ONCE = 512
 LARGEST_DATAGRAM = 65_536
 LARGEST_STUN = 1500
 """Bytes of a STUN message, which must not be fragmented (RFC 8489 section 6.1)."""
+LARGEST_RTP = 1500
+"""Bytes of an RTP or RTCP packet: pylibsrtp has no more room, and its error would end the connection."""
 LARGEST_RECORD = 1600
 """Bytes of a DTLS record with data: aiortc reads at most 1,500 of its content."""
 _RECORD_HEADER = 13
@@ -79,8 +81,12 @@ class SortingProtocol(StunProtocol):
         if not data:  # aiortc would look at its first byte
             return
         kind = _KINDS[data[0]]
-        if kind == _IS_RTP or (kind == _IS_DTLS and is_flight(data)):
-            self.receiver.take(data, addr[:2])
+        if kind == _IS_RTP:
+            if len(data) <= LARGEST_RTP:
+                self.receiver.take(data, addr[:2])
+        elif kind == _IS_DTLS:
+            if is_flight(data):
+                self.receiver.take(data, addr[:2])
         elif kind == _IS_STUN and (message := read_stun(data)) is not None:
             self._read(message, addr[:2])
 

@@ -23,6 +23,16 @@ class Transport(RTCDtlsTransport):
         assert isinstance(transport, cls)  # noqa: S101 - it is now
         transport.surprise = Surprise()
 
+    async def _recv_next(self) -> None:
+        try:
+            await super()._recv_next()
+        except ConnectionError:
+            raise
+        except Exception:
+            if not self.encrypted:  # the handshake ends by it
+                raise
+            self.surprise.tell("a datagram could not be handled")
+
     async def _handle_rtp_data(self, data: bytes, arrival_time_ms: int) -> None:
         try:
             packet = RtpPacket.parse(data, self._rtp_header_extensions_map)

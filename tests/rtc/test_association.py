@@ -297,7 +297,7 @@ async def test_a_channel_that_was_closed_may_be_opened_again() -> None:
             channel = attacker.peer.connection.add_channel("control", protocol="control/1")
             await victim.until(lambda count=count: len(victim.channels) == count)  # type: ignore[misc]
             closed: list[bool] = []
-            victim.channels[-1].on_close = lambda closed=closed: closed.append(True)  # type: ignore[misc]
+            victim.channels[-1].on_close = lambda closed=closed: closed.append(True)
             await attacker.peer.until(lambda channel=channel: channel.is_open)  # type: ignore[misc]
             channel.close()
             await victim.until(lambda closed=closed: closed)  # type: ignore[misc]

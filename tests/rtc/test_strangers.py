@@ -7,6 +7,7 @@ import re
 from struct import pack
 from typing import Any
 
+import pylibsrtp
 import pytest
 from aioice import stun
 from aioice.ice import CandidatePair
@@ -90,6 +91,26 @@ async def test_somebody_who_writes_the_peers_address_cannot_end_the_connection()
         for datagram in datagrams():
             pair.protocol.datagram_received(datagram, pair.remote_addr)
         await still_talk(attacker, victim)
+
+
+@pytest.mark.parametrize("first", [b"\x80\x60", b"\x80\xc8", b"\x17\xfe\xfd", b"\x00\x01"])
+async def test_datagrams_of_any_length_from_the_peers_address_change_nothing(first: bytes) -> None:
+    async with attacked() as (attacker, victim):
+        pair = ice_of(victim).selected_pair
+        assert pair is not None
+        for length in (*range(20), 1199, 1499, 1500, 1501, 2000, 9000, 65_507):
+            pair.protocol.datagram_received((first + bytes(length))[:length], pair.remote_addr)
+            await asyncio.sleep(0)
+        await still_talk(attacker, victim)
+
+
+def test_pylibsrtp_has_room_for_so_much() -> None:
+    """When this fails, `LARGEST_RTP` is another."""
+    session = pylibsrtp.Session(pylibsrtp.Policy(key=bytes(30), ssrc_type=pylibsrtp.Policy.SSRC_ANY_INBOUND))
+    with pytest.raises(pylibsrtp.Error):
+        session.unprotect(b"\x80" + bytes(sorting.LARGEST_RTP - 1))
+    with pytest.raises(ValueError, match="too long"):
+        session.unprotect(b"\x80" + bytes(sorting.LARGEST_RTP))
 
 
 async def test_what_comes_while_nobody_reads_is_bounded() -> None:
@@ -315,7 +336,7 @@ BAD_RTCP = {
 @pytest.mark.parametrize("extension", BAD_RTP.values(), ids=BAD_RTP)
 async def test_malformed_rtp_is_lost_and_nothing_else(extension: bytes, caplog: pytest.LogCaptureFixture) -> None:
     clip = Clip()
-    async with watching(clip) as (sender, receiver):
+    async with watching(clip) as (_, receiver):
         header = pack("!BBHLL", 0x90, 96, 1, 1, 1234) + extension
         for number in range(1, 15):  # whichever number the send time has
             numbered = bytearray(header)
