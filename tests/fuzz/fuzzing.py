@@ -21,7 +21,21 @@ GROWTH = 16 * 2**20
 BATCH = 256
 """Inputs between two looks at the clock, the memory and the event loop."""
 _NUMBERS = [0, 1, 2, 3, 4, 0x7F, 0x80, 0xFE, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 2**31 - 1, 2**31, 2**32 - 1]
-_WORDS = [b"\x00", b"\xff", b"\r\n", b"\xe2\x80\xa8", b"0", b"-1", b"1e999", b"NaN", b"99999999999999999999", b"{}", b"[]", b'""', b"null"]
+_WORDS = [
+    b"\x00",
+    b"\xff",
+    b"\r\n",
+    b"\xe2\x80\xa8",
+    b"0",
+    b"-1",
+    b"1e999",
+    b"NaN",
+    b"99999999999999999999",
+    b"{}",
+    b"[]",
+    b'""',
+    b"null",
+]
 
 
 class Mutator:
@@ -133,7 +147,9 @@ class Fuzzer:
         self.count = 0
         self.slowest = 0.0
 
-    async def run(self, corpus: list[bytes], feed: Callable[[bytes], Awaitable[None] | None], settle: float = 0) -> None:
+    async def run(
+        self, corpus: list[bytes], feed: Callable[[bytes], Awaitable[None] | None], settle: float = 0
+    ) -> None:
         """Feed until the time is up.
 
         Args:

@@ -15,7 +15,10 @@ pytestmark = pytest.mark.fuzz
 
 SAMPLES = [path.read_bytes() for path in (Path(__file__).parents[1] / "rtc").glob("*.sdp")]
 CANDIDATES = [
-    *(b"candidate:1 1 udp 2113937151 192.0.2.7 5000 typ host", b"candidate:1 1 udp 1 2001:db8::1 9 typ relay raddr :: rport 9"),
+    *(
+        b"candidate:1 1 udp 2113937151 192.0.2.7 5000 typ host",
+        b"candidate:1 1 udp 1 2001:db8::1 9 typ relay raddr :: rport 9",
+    ),
     *(b"candidate:842163049 1 udp 1677729535 203.0.113.1 4444 typ srflx raddr 0.0.0.0 rport 0 generation 0 ufrag a",),
     b"candidate:1 1 tcp 1 192.0.2.7 9 typ host tcptype active",
     b"candidate:1 1 udp 1 0871ba70-73c9-4b3a-a8ce-9a57b81c3668.local 9 typ host",

@@ -30,11 +30,20 @@ CONTROL = [
 ]
 SDP = {"type": "offer", "sdp": "v=0\r\n"}
 SIGNALING: list[dict[str, Any]] = [
-    {"type": "webrtc_seek_broadcaster", "name": "a", "session": "ws_1", "sessionId": "ws_1", "accept": {"faces": ["faces/1"]}},
+    {
+        "type": "webrtc_seek_broadcaster",
+        "name": "a",
+        "session": "ws_1",
+        "sessionId": "ws_1",
+        "accept": {"faces": ["faces/1"]},
+    },
     {"type": "request_offer", "session": "ws_1", "sourceSession": "ws_1"},
     {"type": "webrtc_offer", "sdp": SDP, "sourceSession": "ws_1", "targetSession": "ws_2"},
     {"type": "webrtc_answer", "sdp": {"type": "answer", "sdp": "v=0\r\n"}, "sourceSession": "ws_1"},
-    {"type": "webrtc_ice", "candidate": {"candidate": "candidate:1 1 udp 1 192.0.2.1 9 typ host", "sdpMid": "0", "sdpMLineIndex": 0}},
+    {
+        "type": "webrtc_ice",
+        "candidate": {"candidate": "candidate:1 1 udp 1 192.0.2.1 9 typ host", "sdpMid": "0", "sdpMLineIndex": 0},
+    },
     {"type": "webrtc_ice", "candidates": [None], "sourceSession": "ws_1", "targetSession": "ws_2"},
     {"type": "configure", "requirements": {"role": ["broadcaster"], "name": "x"}},
     {"type": "connected", "sessionId": "ws_1", "iceServers": [{"urls": ["stun:a"]}]},
