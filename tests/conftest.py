@@ -36,8 +36,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def fuzz(request: pytest.FixtureRequest) -> Callable[[str], Fuzzer]:
     """Make the fuzzer of a target, which has its share of the time for all of them."""
     targets = [item for item in request.session.items if item.get_closest_marker("fuzz")]
-    seconds = request.config.getoption("--fuzz-seconds") / max(1, len(targets))
-    return lambda name: Fuzzer(name, seconds, seed_of_the_day())
+    seconds = float(request.config.getoption("--fuzz-seconds") or 0)
+    return lambda name: Fuzzer(name, seconds / max(1, len(targets)), seed_of_the_day())
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

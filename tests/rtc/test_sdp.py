@@ -313,7 +313,8 @@ def offer_of(sections: int, session: str = "", media: str = "", formats: int = 1
         head
         + session
         + "".join(
-            f"m=video 9 UDP/TLS/RTP/SAVPF {types}\r\nc=IN IP4 0.0.0.0\r\na=rtcp-mux\r\na=mid:{n}\r\n{fingerprint}{maps}{media}"
+            f"m=video 9 UDP/TLS/RTP/SAVPF {types}\r\nc=IN IP4 0.0.0.0\r\n"
+            f"a=rtcp-mux\r\na=sendrecv\r\na=mid:{n}\r\n{fingerprint}{maps}{media}"
             for n in range(sections)
         )
     )

@@ -190,7 +190,8 @@ async def test_private_attributes_of_an_association_are_there() -> None:
     assert association is not None
     assert association.state == "new"
     assert association._advertised_rwnd == WINDOW
-    assert association._data_channels == association._inbound_streams == {}
+    assert association._data_channels == {}
+    assert association._inbound_streams == {}
     assert association._last_received_tsn is None
     assert association._sack_duplicates == []
     assert association._sack_misordered == set()

@@ -413,7 +413,8 @@ def turn_client() -> tuple[servers.TcpClient, list[bytes]]:
     client.channel_to_peer[0x4000] = ("192.0.2.9", 9)
 
     class Receiver(asyncio.DatagramProtocol):
-        def datagram_received(self, data: bytes, _: Any) -> None:
+        def datagram_received(self, data: bytes, addr: Any) -> None:
+            assert addr
             got.append(data)
 
     client.receiver = Receiver()
