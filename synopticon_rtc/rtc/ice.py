@@ -17,7 +17,7 @@ from aioice.ice import (
     get_host_addresses,
     get_or_create_mdns_protocol,
 )
-from aioice.mdns import is_mdns_hostname
+from aioice.mdns import MDnsProtocol, is_mdns_hostname
 
 from synopticon_rtc.rtc import seams
 from synopticon_rtc.rtc.sdp import is_reachable
@@ -44,6 +44,7 @@ MAX_PROVEN = 128
 """Addresses from which a peer may send, in the life of a connection."""
 MAX_NAMES = 16
 """Candidates with a name that are looked up for a peer; each is a question to everybody on the local network."""
+LARGEST_MDNS = 1500
 MAX_PAIRS = 100
 """Pairs that are checked (RFC 8445 section 6.1.2.5)."""
 MAX_SWITCHES = 8
@@ -63,6 +64,16 @@ class DatagramTransport(Protocol):
     def get_write_buffer_size(self) -> int:
         """Return the number of bytes queued."""
         ...
+
+
+class MdnsResolver(MDnsProtocol):
+    """aioice's, which anybody on the network may send to: it listens while it asks, and survives what comes."""
+
+    def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
+        """Take an answer."""
+        if self.queries and len(data) <= LARGEST_MDNS:
+            with contextlib.suppress(Exception):  # dnspython's errors are many, and aioice expects one kind of them
+                super().datagram_received(data, addr)
 
 
 class IceConnection(Connection):
@@ -89,6 +100,8 @@ class IceConnection(Connection):
             local_password=local_password,
             transport_policy=TransportPolicy.RELAY if relay_only else TransportPolicy.ALL,
         )
+        self.username_mark = f"{local_username}:".encode()
+        """What every check of the peer has in it (RFC 8445 section 7.2.2)."""
         self._servers = servers
         self._relay_only = relay_only
         self._on_lost = on_lost
@@ -253,6 +266,7 @@ class IceConnection(Connection):
     async def _look_up(self, candidate: Candidate) -> None:
         try:
             protocol = await get_or_create_mdns_protocol(self)
+            protocol.__class__ = MdnsResolver  # aioice makes it itself, and takes no other
             address = await protocol.resolve(candidate.host)
             if address is not None:
                 self._add_remote_candidate(copy.copy(candidate), address)

@@ -30,11 +30,14 @@ _KINDS = bytes(1 if first in _RTP else 2 if first in _DTLS else 3 if first in _S
 _IS_RTP, _IS_DTLS, _IS_STUN = 1, 2, 3
 _COOKIE = struct.pack("!I", stun.COOKIE)
 _ROLE_CONFLICT = 487
+_ANSWERS = 1
+"""The bit in the first byte that responses and errors have, and requests and indications have not."""
 
 
 class Taker(Protocol):
     """What an ICE connection does with what is sorted."""
 
+    username_mark: bytes
     may_switch_role: Callable[[], bool]
     take: Callable[[bytes, tuple[str, int]], None]
     request_received: Callable[[stun.Message, tuple[str, int], StunProtocol], None]
@@ -87,8 +90,14 @@ class SortingProtocol(StunProtocol):
         elif kind == _IS_DTLS:
             if is_flight(data):
                 self.receiver.take(data, addr[:2])
-        elif kind == _IS_STUN and (message := read_stun(data)) is not None:
+        elif kind == _IS_STUN and self._is_ours(data) and (message := read_stun(data)) is not None:
             self._read(message, addr[:2])
+
+    def _is_ours(self, data: bytes) -> bool:
+        """Whether it answers us, or names us as whom it asks: all that a stranger sends ends here, at little cost."""
+        if data[0] & _ANSWERS:
+            return data[8:20] in self.transactions
+        return self.receiver.username_mark in data
 
     def _read(self, message: stun.Message, addr: tuple[str, int]) -> None:
         if message.message_class == stun.Class.REQUEST:

@@ -14,7 +14,7 @@ from typing import Any
 import aiortc
 import pylibsrtp
 import pytest
-from aioice import Candidate, ice, stun, turn
+from aioice import Candidate, ice, mdns, stun, turn
 from aiortc import rtcdtlstransport, rtcicetransport, rtcpeerconnection, rtcrtpreceiver, rtcrtpsender, rtcsctptransport
 from aiortc.codecs import h264, vpx
 from aiortc.rate import RemoteBitrateEstimator
@@ -47,6 +47,7 @@ DIGESTS: dict[Callable[..., Any], str] = {
     ice.get_or_create_mdns_protocol: "513c6f26d11c",
     ice.relayed_candidate: "271e25be8724",
     ice.server_reflexive_candidate: "76dd55584717",
+    mdns.MDnsProtocol.datagram_received: "8d986a01fafa",
     stun.parse_message: "3a0a63ed663f",
     turn.TurnClientMixin.datagram_received: "2359a3a99377",
     turn.TurnStreamMixin.data_received: "d18cdbd5886d",

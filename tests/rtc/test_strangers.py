@@ -7,6 +7,8 @@ import re
 from struct import pack
 from typing import Any
 
+import dns.message
+import dns.name
 import pylibsrtp
 import pytest
 from aioice import stun
@@ -381,7 +383,11 @@ async def test_sources_without_end_are_bounded() -> None:
             await dtls_send(sender, pack("!BBHLL", 0x80, payload_type, 1, 1, ssrc) + b"\x10")
         sent = await clip.play(3)
         await receiver.until(lambda: {frame.rtp_timestamp for frame in receiver.frames} >= {sent[-1]})
-        assert len(dtls_of_video(receiver)._rtp_router.ssrc_table) <= transport.MAX_SSRCS
+        dtls = dtls_of_video(receiver)
+        assert len(dtls._rtp_router.ssrc_table) <= transport.MAX_SSRCS
+        assert len(dtls.sources) <= transport.MAX_SSRCS
+        with pytest.raises(pylibsrtp.Error):  # libsrtp has forgotten it as well
+            dtls._rx_srtp.remove_stream(1)
 
 
 def test_aiortc_lets_errors_out_of_malformed_rtp_and_rtcp() -> None:
@@ -394,6 +400,26 @@ def test_aiortc_lets_errors_out_of_malformed_rtp_and_rtcp() -> None:
     (remb,) = RtcpPacket.parse(BAD_RTCP["remb that names more than it has"])
     with pytest.raises(Exception, match="unpack_from requires"):
         RtpRouter().route_rtcp(remb)
+
+
+# mDNS
+
+
+async def test_whatever_comes_by_mdns_is_survived() -> None:
+    resolver = ice.MdnsResolver()
+    rng = seeded(5)
+    query = dns.message.make_query("a.local", "A").to_wire()
+    asked: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    resolver.queries[dns.name.from_text("a.local")] = {asked}
+    answer = query[:2] + b"\x84\0\0\0\0\1\0\0\0\0" + b"\1a\5local\0\0\1\x80\1\0\0\0\1\0\4\xc0\0\2\1"
+    for _ in range(2000):
+        data = bytearray(rng.choice([query, answer]))
+        for _ in range(rng.randrange(1, 4)):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        if b"a\5local" not in data:
+            resolver.datagram_received(bytes(data[: rng.randrange(len(data) + 1)]), ("192.0.2.1", 5353))
+    resolver.datagram_received(answer, ("192.0.2.1", 5353))
+    assert await asked == "192.0.2.1"
 
 
 # TURN
