@@ -168,7 +168,10 @@ class IceConnection(Connection):
         if self._gathering is None:
             self._start_gathering(asyncio.Event())
         elif self._gathering.done():  # with relay_only, all may have answered before there was anybody to tell
-            on_candidate(None)
+            self._spawn(self._tell_end())
+
+    async def _tell_end(self) -> None:
+        self._publish(None)
 
     def _start_gathering(self, first: asyncio.Event) -> None:
         self._gathering = self._spawn(self._ask_servers(first))
