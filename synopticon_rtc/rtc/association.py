@@ -11,12 +11,11 @@ from aiortc.rtcsctptransport import (
     LOCAL_MAX_MESSAGE_SIZE,
     WEBRTC_DCEP,
     WEBRTC_STRING,
+    BaseInitChunk,
     Chunk,
     CookieEchoChunk,
     DataChunk,
     ForwardTsnChunk,
-    InitAckChunk,
-    InitChunk,
     SackChunk,
 )
 
@@ -83,7 +82,7 @@ class Association(RTCSctpTransport):
             self.surprise.tell("an SCTP packet could not be handled")
 
     async def _receive_chunk(self, chunk: Chunk) -> None:
-        begins = isinstance(chunk, InitChunk | InitAckChunk)
+        begins = isinstance(chunk, BaseInitChunk)
         if self._last_received_tsn is None and not begins:
             return  # before anything was agreed
         if begins and self._association_state is self.State.ESTABLISHED:
@@ -108,7 +107,7 @@ class Association(RTCSctpTransport):
         stream.add_chunk(chunk)
         for message in stream.pop_messages():
             await self._receive(*message)
-        waiting = self._account()
+        waiting = self._account() if stream.count or self._advertised_rwnd != WINDOW else 0
         if stream.longest > MAX_MESSAGE:
             await self._give_up(f"it sends a message of more than {MAX_MESSAGE} bytes")
         elif self._advertised_rwnd < -MAX_MESSAGE or waiting > MAX_CHUNKS:
@@ -124,8 +123,11 @@ class Association(RTCSctpTransport):
             if len(self._sack_duplicates) < MAX_GAPS // 4:
                 self._sack_duplicates.append(tsn)
             return True
-        self._sack_misordered.add(tsn)
-        self._close_gaps()
+        if tsn == (last + 1) % _TSNS and not self._sack_misordered:
+            self._last_received_tsn = tsn
+        else:
+            self._sack_misordered.add(tsn)
+            self._close_gaps()
         return False
 
     def _close_gaps(self) -> None:

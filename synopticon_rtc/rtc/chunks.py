@@ -1,12 +1,14 @@
 """Whether an SCTP packet (RFC 9260 section 3) has the form that aiortc takes for granted."""
 
 from collections.abc import Callable, Mapping
-from struct import unpack_from
+from struct import Struct, unpack_from
 
 HEADER = 12
 CHUNK_HEADER = 4
 MAX_PARAMETERS = 32
 """In one chunk: an INIT of a browser has five."""
+_CHUNK = Struct("!BBH").unpack_from
+_DATA_HEADER = 16
 _DATA, _INIT, _RECONFIG = 0, 1, 130
 
 
@@ -15,17 +17,20 @@ def is_sound(packet: bytes) -> bool:
 
     A chunk that carries no data may come once in a packet, so that a packet is not answered by hundreds.
     """
-    seen: set[int] = set()
+    seen: list[int] = []
     at, end = HEADER, len(packet)
     while at <= end - CHUNK_HEADER:
-        kind, length = packet[at], int.from_bytes(packet[at + 2 : at + 4], "big")
-        if length < CHUNK_HEADER or at + length > end or kind in seen:
+        kind, _, length = _CHUNK(packet, at)
+        if length < CHUNK_HEADER or at + length > end:
             return False
-        check = _CHECKS.get(kind)
-        if check is not None and not check(packet[at + CHUNK_HEADER : at + length]):
-            return False
-        if kind != _DATA:
-            seen.add(kind)
+        if kind == _DATA:
+            if length <= _DATA_HEADER:  # there is none without any (RFC 9260 section 3.3.1)
+                return False
+        else:
+            check = _CHECKS.get(kind)
+            if kind in seen or (check is not None and not check(packet[at + CHUNK_HEADER : at + length])):
+                return False
+            seen.append(kind)
         at += -(-length // 4) * 4
     return _INIT not in seen or (len(seen) == 1 and packet[HEADER] == _INIT and at >= end)
 
@@ -77,7 +82,6 @@ _RECONFIGURATION: Mapping[int, Callable[[int], bool]] = {
     17: lambda length: length == 8,  # noqa: PLR2004 - streams are added
 }
 _CHECKS: Mapping[int, Callable[[bytes], bool]] = {
-    _DATA: lambda body: len(body) > 12,  # noqa: PLR2004 - there is none without any (RFC 9260 section 3.3.1)
     _INIT: _is_init,
     2: _is_init,
     3: _is_sack,

@@ -9,6 +9,7 @@ from aiortc.utils import uint16_add, uint16_gt, uint32_gt, uint32_gte
 Message = tuple[int, int, bytes]
 """Stream, payload protocol identifier, data."""
 _TSNS = 2**32
+_WHOLE = SCTP_DATA_FIRST_FRAG | SCTP_DATA_LAST_FRAG
 
 
 class _Run:
@@ -68,6 +69,10 @@ class InboundStream:
 
     def add_chunk(self, chunk: DataChunk) -> None:
         """Take a chunk; none may come twice."""
+        if chunk.flags & _WHOLE == _WHOLE:  # as nearly all are
+            self.longest = len(chunk.user_data)
+            self._deliver(chunk, chunk.user_data)
+            return
         run = _Run(chunk)
         self.size += run.size
         self.count += 1
@@ -89,22 +94,25 @@ class InboundStream:
             self._by_last[run.chunks[-1].tsn] = run
 
     def _complete(self, run: _Run) -> None:
-        first = run.chunks[0]
-        message = first.stream_id, first.protocol, b"".join(chunk.user_data for chunk in run.chunks)
         self.count -= len(run.chunks)
         self.size -= run.size
+        self._deliver(run.chunks[0], b"".join(chunk.user_data for chunk in run.chunks))
+
+    def _deliver(self, first: DataChunk, data: bytes) -> None:
+        message = first.stream_id, first.protocol, data
         if first.flags & SCTP_DATA_UNORDERED:
             self._ready.append(message)
         elif uint16_gt(first.stream_seq, self.sequence_number):
             if first.stream_seq not in self._early:
                 self._early[first.stream_seq] = message
                 self.count += 1
-                self.size += run.size
+                self.size += len(data)
         else:
             self._ready.append(message)
             if first.stream_seq == self.sequence_number:
                 self.sequence_number = uint16_add(self.sequence_number, 1)
-                self._follow()
+                if self._early:
+                    self._follow()
 
     def _follow(self) -> None:
         while (message := self._early.pop(self.sequence_number, None)) is not None:
