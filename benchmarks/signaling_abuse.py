@@ -55,6 +55,7 @@ KINDS: dict[str, Callable[[int, str, str], bytes]] = {
     "large": lambda _, __, target: _text(ice(target)[:-1] + b',"x":"' + 200_000 * b"x" + b'"}'),
     "oversized": lambda *_: b"\x81\xff" + struct.pack("!Q", 2**40) + bytes(4) + 10_000 * b"x",
     "no frame": lambda *_: b"\xf3\x85" + bytes(9),
+    "pongs": lambda *_: 50 * Frame(Opcode.PONG, b"").serialize(mask=True),
     "fragments": lambda *_: Frame(Opcode.TEXT, b"{", fin=False).serialize(mask=True),
 }
 """Bad messages: from a number, who is to be taken for the sender, and whom it is for."""

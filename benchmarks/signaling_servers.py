@@ -26,7 +26,8 @@ PEERJS = "1.0.2"
 MANY = "1000000000"
 """More than any limit that is not to be reached."""
 RAISED = tuple(
-    f"--max-{what}={MANY}" for what in ("sessions", "room-sessions", "address-sessions", "messages", "bytes")
+    f"--max-{what}={MANY}"
+    for what in ("sessions", "room-sessions", "address-sessions", "messages", "bytes", "held-bytes")
 )
 """Limits of ours that are not to be reached: they are looked at all the same."""
 SECRET = secrets.token_hex(32)

@@ -25,7 +25,7 @@ async def main(path: str) -> None:
         with av.open(path, "w") as file:
             stream = file.add_mux_stream(first.codec, rate=30, width=width, height=height)
             for _ in range(FRAMES):
-                packet = frame.packet(first.rtp_timestamp)
+                packet = frame.packet(first.pts)
                 packet.stream = stream
                 file.mux(packet)
                 frame = (await anext(receiver)).frame

@@ -335,7 +335,7 @@ class Broadcaster:
                 if watcher.loses(now):
                     self._loop.call_later(COPY_AFTER, watcher.faces.send, binary)
             elif message.detected and now >= watcher.due:
-                watcher.due = now + JSON_INTERVAL
+                watcher.due = max(watcher.due, now - JSON_INTERVAL) + JSON_INTERVAL  # on average, at any frame rate
                 text = text or encode_json(message)
                 watcher.faces.send(text)
 

@@ -8,6 +8,7 @@ T = TypeVar("T")
 
 CLOCK_RATE = 90_000  # of RTP video (RFC 7741, RFC 6184)
 REMEMBERED = 90  # items by which it is told how long the way takes: follows clocks that drift
+LEAP = 10.0  # seconds by which the way gets longer or shorter only where a sender starts its timestamps anew
 
 
 class Playout(Generic[T]):
@@ -34,7 +35,10 @@ class Playout(Generic[T]):
         """Take the next item."""
         self._newest += (rtp_timestamp - self._newest + 2**31) % 2**32 - 2**31  # counted on where it wraps
         captured = self._newest / CLOCK_RATE
-        self._transits.append(now - captured)
+        transit = now - captured
+        if self._transits and abs(transit - self._transits[-1]) > LEAP:
+            self._transits.clear()
+        self._transits.append(transit)
         self._waiting.append((captured + min(self._transits) + self._delay, item))
 
     def tick(self, now: float) -> Iterator[T]:

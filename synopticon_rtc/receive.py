@@ -123,7 +123,8 @@ def _open(path: Path) -> BinaryIO:
 
 
 def _line(moment: Moment[object]) -> bytes:
-    faces = [{"landmarks": face.landmarks.round(5).tolist()} for face in moment.faces]
+    # Rounded as float64: float32 has no 0.1, and would be written as 0.10000000149011612.
+    faces = [{"landmarks": face.landmarks.astype(np.float64).round(5).tolist()} for face in moment.faces]
     told = {"captured": moment.captured, "rtp_timestamp": moment.rtp_timestamp, "detected": moment.detected}
     return msgspec.json.encode(told | {"faces": faces}) + b"\n"
 

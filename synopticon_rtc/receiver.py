@@ -16,20 +16,20 @@ from synopticon_rtc import control
 from synopticon_rtc.control import Control
 from synopticon_rtc.errors import ConnectionLost, InvalidFaces, NobodyAnswered, SignalingError
 from synopticon_rtc.events import Events, StateEvent
-from synopticon_rtc.faces.wire import decode, decode_json
+from synopticon_rtc.faces.wire import PROTOCOL, decode, decode_json
 from synopticon_rtc.latency import Delays, Latency
 from synopticon_rtc.latest import Latest, Unbroken
 from synopticon_rtc.negotiator import Negotiator
 from synopticon_rtc.pairing import F, Moment, Pairing, Sync, Unpaired
 from synopticon_rtc.playout import Playout
-from synopticon_rtc.rtc import Channel, EncodedVideoFrame, IceServer, PeerConnection, VideoTrack
+from synopticon_rtc.rtc import MAX_SIZE, Channel, EncodedVideoFrame, IceServer, PeerConnection, VideoTrack
 from synopticon_rtc.signaling.client import SignalingClient
 from synopticon_rtc.signaling.handshake import CreateAnswer, CreateOffer, Notify, ReceiverHandshake
 from synopticon_rtc.signaling.messages import Candidate
 
 logger = logging.getLogger(__name__)
 
-ACCEPT = {"faces": ["faces/1", "json"], "control": [control.PROTOCOL], "ice": ["more"]}
+ACCEPT = {"faces": [PROTOCOL, "json"], "control": [control.PROTOCOL], "ice": ["more"]}
 ENCODED_WAIT = 1.0  # seconds that encoded frames wait for a slow consumer, before it misses all up to a keyframe
 BURST = 0.02  # seconds: frames without faces come out together with the one before them that waited for its own
 
@@ -40,7 +40,9 @@ class ReceiverStats:
 
     Attributes:
         frames: Frames decoded, or received where they are not decoded.
+        too_large: Frames left out because they were larger than ``max_size``.
         faces_messages: Faces messages received, with the copies that are sent where packets get lost.
+        invalid_faces: Messages that were dropped, as they are no faces messages.
         frames_with_faces: Frames given out with at least one face.
         faces: Faces in the last frame given out.
         width: Width of the last frame, pixels; without video, of the one that the last faces were found in; 0 where
@@ -54,7 +56,9 @@ class ReceiverStats:
     """
 
     frames: int = 0
+    too_large: int = 0
     faces_messages: int = 0
+    invalid_faces: int = 0
     frames_with_faces: int = 0
     faces: int = 0
     width: int = 0
@@ -79,12 +83,18 @@ class _Feed:
         self.control: Control | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.task: asyncio.Task[None] | None = None
+        self.closed = False
+
+    @property
+    def too_large(self) -> int:
+        return 0 if self.connection is None else self.connection.stats().frames_too_large
 
     def age(self, moment: Moment[Any]) -> float | None:
         offset = self.control.offset if self.control else None
         return None if moment.captured is None or offset is None else time.time() + offset - moment.captured
 
     def close(self) -> None:
+        self.closed = True  # the connection says goodbye meanwhile, and more may come in
         if self.control is not None:
             self.control.close()
         if self.timer is not None:
@@ -104,6 +114,7 @@ class _Options(TypedDict, total=False):
     sync: Sync
     faces_wait: float
     jitter_ms: float
+    max_size: tuple[int, int]
     timeout: float | None
     ice_servers: Sequence[IceServer]
     relay_only: bool
@@ -112,7 +123,7 @@ class _Options(TypedDict, total=False):
 class Receiver(Generic[F]):
     """Receives the frames and faces of one broadcaster: an async iteration of :class:`~synopticon_rtc.Moment`.
 
-    Use it as an async context manager. A broadcaster that goes is looked for again, so the iteration does not end
+    Use it as an async context manager, once. A broadcaster that goes is looked for again, so the iteration does not end
     before the receiver is left; ``events`` tells of every change. A consumer that is slower than the video gets the
     newest moment each time.
 
@@ -130,13 +141,16 @@ class Receiver(Generic[F]):
         decode: Whether to decode the video. Else ``frame`` is an :class:`~synopticon_rtc.EncodedVideoFrame`, to be
             recorded or passed on: every one, as each builds on those before it. A consumer that is more than a second
             behind misses all up to a keyframe, which is asked for.
+        max_size: Width and height of the largest video that is received, in pixels. What is larger is neither decoded
+            nor given out, but logged once and counted in ``stats.too_large``: else a packet of 1 KB could claim a
+            picture of 400 MB.
         timeout: Seconds to wait for a moment before the iteration raises, None to wait for ever.
         ice_servers: STUN and TURN servers to ask for candidates. None is asked but these or, lacking these, those
             that the signaling server names.
         relay_only: Connect through TURN servers alone, so that peers do not learn each other's addresses.
 
     Raises:
-        ValueError: ``jitter_ms`` is negative.
+        ValueError: ``jitter_ms`` is negative, or ``max_size`` is no size.
     """
 
     @overload
@@ -185,6 +199,7 @@ class Receiver(Generic[F]):
         jitter_ms: float = 0,
         video: bool = True,
         decode: bool = True,
+        max_size: tuple[int, int] = MAX_SIZE,
         timeout: float | None = None,
         ice_servers: Sequence[IceServer] = (),
         relay_only: bool = False,
@@ -196,7 +211,10 @@ class Receiver(Generic[F]):
         self._faces_wait = faces_wait
         if jitter_ms < 0:
             raise ValueError(f"jitter_ms must be 0 or more, not {jitter_ms}")
+        if min(max_size) < 1:
+            raise ValueError(f"max_size must be a width and a height of 1 or more, not {max_size}")
         self._jitter = jitter_ms / 1000
+        self._max_size = max_size
         self._video = video
         self._decode = decode
         self._timeout = timeout
@@ -220,24 +238,45 @@ class Receiver(Generic[F]):
         self._moments: Latest[Moment[F] | None] = (
             Unbroken(ENCODED_WAIT, _stands_alone) if video and not decode else Latest(BURST)
         )
+        self._tasks: set[asyncio.Task[None]] = set()
         self._failure: SignalingError | None = None
         self._first_sought: float | None = None
         self._latency = Latency(video=video)
         self._stats = ReceiverStats()
 
     async def __aenter__(self) -> Self:
-        """Start looking for the broadcaster; does not wait for it."""
+        """Start looking for the broadcaster; does not wait for it.
+
+        Raises:
+            RuntimeError: It was entered before.
+        """
+        if self._entered:
+            raise RuntimeError("a Receiver can be entered only once: make another one")
         self._loop = asyncio.get_running_loop()
-        self._tasks: set[asyncio.Task[None]] = set()
         await self._negotiator.__aenter__()
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        await self._negotiator.__aexit__(*exception)
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-        self._moments.put(None)
-        self.events.close()
+        """Say goodbye and close. Cancelled meanwhile, it does all of that before it raises."""
+        leaving = asyncio.create_task(self._leave(*exception), name="leaving")
+        cancelled: asyncio.CancelledError | None = None
+        while not leaving.done():
+            try:
+                await asyncio.wait([leaving])
+            except asyncio.CancelledError as error:
+                cancelled = error
+        leaving.result()
+        if cancelled is not None:
+            raise cancelled
+
+    async def _leave(self, *exception: object) -> None:
+        try:
+            await self._negotiator.__aexit__(*exception)
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+        finally:
+            self._moments.put(None)
+            self.events.close()
 
     def __aiter__(self) -> Self:
         return self
@@ -246,10 +285,13 @@ class Receiver(Generic[F]):
         """Wait for the next moment.
 
         Raises:
+            RuntimeError: The receiver was not entered.
             NobodyAnswered: No first moment came within ``timeout``.
             ConnectionLost: No further moment came within ``timeout``.
             SignalingError: The signaling server refuses for good.
         """
+        if not self._entered:
+            raise RuntimeError("this Receiver was not entered: iterate inside `async with Receiver(...) as receiver:`")
         try:
             async with asyncio.timeout(self._timeout):
                 moment = await self._moments.get()
@@ -263,9 +305,16 @@ class Receiver(Generic[F]):
         return moment
 
     @property
+    def _entered(self) -> bool:
+        return hasattr(self, "_loop")
+
+    @property
     def stats(self) -> ReceiverStats:
         """Totals since the start, over all connections."""
-        return dataclasses.replace(self._stats, delay=self._latency.delay, delays=self._latency.delays)
+        too_large = self._stats.too_large + sum(feed.too_large for feed in self._feeds.values())
+        return dataclasses.replace(
+            self._stats, too_large=too_large, delay=self._latency.delay, delays=self._latency.delays
+        )
 
     def age(self, moment: Moment[F]) -> float | None:
         """Return how long ago a moment was captured, in seconds, by clocks aligned over the control channel.
@@ -319,24 +368,30 @@ class Receiver(Generic[F]):
             on_channel=functools.partial(self._add_channel, link, feed),
             on_video=functools.partial(self._add_video, feed) if self._video and self._decode else None,
             on_encoded=functools.partial(self._encoded, feed) if self._video and not self._decode else None,
+            max_size=self._max_size,
         )
         return feed.connection
 
     def _close_peer(self, link: int) -> None:
         feed = self._feeds.pop(link)
+        self._drain(feed)
         feed.close()
+        self._stats.too_large += feed.too_large
         self.signaling.claimed.discard(feed.session)
 
     def _add_channel(self, link: int, feed: _Feed, channel: Channel) -> None:
+        if feed.closed:
+            return
         if channel.protocol == control.PROTOCOL:
-            gone = functools.partial(self._negotiator.lost, link)
-            feed.control = Control(channel, gone=gone, reported=feed.latency.reported)
-        else:  # pages call it what they like
-            feed.pairing.expected = True
+            if feed.control is None:
+                gone = functools.partial(self._negotiator.lost, link)
+                feed.control = Control(channel, gone=gone, reported=feed.latency.reported)
+        else:  # pages call it what they like, and have others: what comes on it tells whether it is for faces
+            feed.pairing.expected |= channel.protocol == PROTOCOL
             channel.on_message = functools.partial(self._faces, feed)
 
     def _add_video(self, feed: _Feed, track: VideoTrack) -> None:
-        if feed.task is None:
+        if feed.task is None and not feed.closed:
             feed.task = asyncio.create_task(self._watch(feed, track), name="video")
             self._tasks.add(feed.task)
             feed.task.add_done_callback(self._tasks.discard)
@@ -350,6 +405,8 @@ class Receiver(Generic[F]):
         self._frame(feed, frame, frame.rtp_timestamp, frame.arrived)
 
     def _frame(self, feed: _Feed, frame: av.VideoFrame | EncodedVideoFrame, timestamp: int, arrived: float) -> None:
+        if feed.closed:
+            return
         feed.times[timestamp] = arrived, time.monotonic()
         self._stats.frames += 1
         self._note_first()
@@ -360,9 +417,12 @@ class Receiver(Generic[F]):
             self._stats.first_frame = self._loop.time() - self._first_sought
 
     def _faces(self, feed: _Feed, data: str | bytes) -> None:
+        if feed.closed:
+            return
         try:
             message = decode_json(data) if isinstance(data, str) else decode(data)
         except InvalidFaces as error:
+            self._stats.invalid_faces += 1
             logger.debug("%s", error)
             return
         self._stats.faces_messages += message.detected
@@ -392,6 +452,7 @@ class Receiver(Generic[F]):
         now = self._loop.time()
         for moment in moments:
             if moment.rtp_timestamp is None:
+                yield from playout.tick(float("inf"))  # in order, though it has no time
                 yield moment
             else:
                 playout.put(moment, moment.rtp_timestamp, now)
@@ -410,6 +471,12 @@ class Receiver(Generic[F]):
         self._latency.add(now, delay=feed.age(moment), decoding=decoded - arrived, waiting=now - decoded)
         if self._moments.put(moment) and isinstance(moment.frame, EncodedVideoFrame):
             self.request_keyframe()
+
+    def _drain(self, feed: _Feed) -> None:
+        """Give out what waits for faces or for its time, neither of which will come."""
+        self._give(feed, feed.pairing.tick(float("inf")))
+        for moment in feed.playout.tick(float("inf")) if feed.playout else ():
+            self._give_out(feed, moment)
 
     def _tick(self, feed: _Feed) -> None:
         self._give(feed, feed.pairing.tick(self._loop.time()))

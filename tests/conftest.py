@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -11,6 +12,9 @@ from fuzzing import Fuzzer, seed_of_the_day
 
 from synopticon_rtc.errors import ModelError
 from synopticon_rtc.faces.model import find_model
+
+hypothesis.settings.register_profile("any pace", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("any pace")
 
 
 @pytest.fixture(scope="session")

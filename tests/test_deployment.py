@@ -25,6 +25,8 @@ from rtc_network import free_port, write_certificate
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from synopticon_rtc.signaling.__main__ import server_arguments
+
 DEPLOY = Path(__file__).parents[1] / "deploy"
 SERVICE = DEPLOY / "synopticon-signaling.service"
 DOCKERFILE = DEPLOY / "Dockerfile"
@@ -366,15 +368,39 @@ def test_the_image_starts_only_when_it_is_told_how_it_is_protected() -> None:
     assert re.fullmatch(r"signaling: [^\n]+\n", refused.stderr)
 
 
-def test_the_image_is_healthy_while_it_runs() -> None:
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+def test_the_image_is_healthy_while_it_runs_wherever_its_settings_have_it_listen(tmp_path: Path, *, tls: bool) -> None:
     port = free_port()
-    command = [*arguments("ENTRYPOINT"), "--proxy", "172.17.0.1", "--port", str(port)]
-    check = [part.replace("8081", str(port)) for part in arguments("HEALTHCHECK")]
-    env = os.environ | {"SYNOPTICON_TOKEN_SECRET": SECRET}
-    assert subprocess.run(check, stderr=subprocess.DEVNULL, check=False).returncode != 0
+    env = os.environ | {"SYNOPTICON_TOKEN_SECRET": SECRET, "SYNOPTICON_PORT": str(port)}
+    if tls:
+        certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+        write_certificate(certificate, key)
+        env |= {"SYNOPTICON_TLS_CERT": str(certificate), "SYNOPTICON_TLS_KEY": str(key)}
+    check = arguments("HEALTHCHECK")
+    unhealthy = subprocess.run(check, capture_output=True, text=True, check=False, env=env)
+    assert unhealthy.returncode == 1
+    assert re.fullmatch(
+        r"signaling health: nobody answers at https?://127\.0\.0\.1:\d+/healthz: [^\n]+\n", unhealthy.stderr
+    )
+    command = [*arguments("ENTRYPOINT"), "--proxy", "172.17.0.1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process, ended(process):
         until_listening(port, process)
-        assert subprocess.run(check, check=False).returncode == 0
+        healthy = subprocess.run(check, capture_output=True, text=True, check=False, env=env)
+        assert (healthy.returncode, healthy.stderr) == (0, "")
+        assert healthy.stdout.startswith(f"alive at {'https' if tls else 'http'}://127.0.0.1:{port}/")
+
+
+def test_the_health_check_reads_the_options_of_process_1(tmp_path: Path) -> None:
+    command_line = tmp_path / "cmdline"
+
+    def read(*words: str) -> list[str]:
+        command_line.write_text("".join(f"{word}\0" for word in words))
+        return server_arguments(command_line)
+
+    assert read("python", "-m", "synopticon_rtc.signaling", "--port", "1") == ["--port", "1"]
+    assert read("/sbin/init") == []
+    assert read("python", "-m", "synopticon_rtc.signaling", "token", "--room", "a") == []
+    assert server_arguments(tmp_path / "nowhere") == []
 
 
 @pytest.mark.slow

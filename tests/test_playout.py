@@ -60,3 +60,13 @@ def test_a_clock_that_drifts_is_followed() -> None:
     arrivals = [(number * STEP, number * STEP / CLOCK_RATE * slow) for number in range(1000)]
     waits = [later - at for (_, at), (_, later) in zip(arrivals, play(arrivals, 0.1), strict=True)]
     assert min(waits) > 0.09
+
+
+@pytest.mark.parametrize("jump", [-90_000_000, 2**30, 2**31 - 1])
+def test_timestamps_that_start_anew_have_their_rhythm_from_the_first_on(jump: int) -> None:
+    stamps = [(2**31 + number * STEP + (jump if number >= 30 else 0)) % 2**32 for number in range(60)]
+    late = [0.03 if number % 3 == 1 else 0.0 for number in range(60)]
+    out = play([(stamp, number / 30 + late[number]) for number, stamp in enumerate(stamps)], 0.1)
+    assert [item for item, _ in out] == stamps
+    steps = [later - earlier for (_, earlier), (_, later) in itertools.pairwise(out)]
+    assert steps == pytest.approx([1 / 30] * 59, abs=1e-6)

@@ -1,4 +1,6 @@
-"""What `receive --show` draws on a frame."""
+"""What `receive --show` draws on a frame, and `receive --faces-out` writes of it."""
+
+import json
 
 import av
 import numpy as np
@@ -6,7 +8,7 @@ import pytest
 
 from synopticon_rtc import Face, Moment, Receiver
 from synopticon_rtc import receive as command
-from synopticon_rtc.receive import _Picture
+from synopticon_rtc.receive import _line, _Picture
 
 FACE = Face(np.random.default_rng(1).uniform(0.4, 0.8, (478, 3)).astype(np.float32), {})
 
@@ -43,3 +45,10 @@ def test_a_frame_that_was_not_looked_at_keeps_the_faces_for_a_while(
 
 def test_faces_of_a_sender_without_timestamps_are_drawn(picture: _Picture) -> None:
     assert drawn(picture, moment(FACE, detected=False)) == (True, True)
+
+
+def test_landmarks_are_written_with_five_decimals_at_most() -> None:
+    line = _line(moment(FACE, detected=True)).decode()
+    landmarks = json.loads(line)["faces"][0]["landmarks"]
+    assert max(len(text) for text in line.replace("[", ",").replace("]", ",").split(",") if text.startswith("0.")) == 7
+    assert np.array(landmarks) == pytest.approx(FACE.landmarks, abs=5.1e-6)

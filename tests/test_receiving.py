@@ -168,6 +168,28 @@ async def test_the_end_of_faces_is_told(server: SignalingServer) -> None:
             await take(receiver, 1000)
 
 
+# What is too large
+
+
+@pytest.mark.parametrize("decode", [True, False])
+async def test_video_larger_than_max_size_is_left_out_and_counted(server: SignalingServer, decode: bool) -> None:  # noqa: FBT001 - a parameter
+    width, height = SIZE
+    async with (
+        Broadcaster(server.url, TestPattern(SIZE, FPS)),
+        Receiver(server.url, decode=decode, max_size=(width - 1, height), timeout=2) as receiver,
+    ):
+        with pytest.raises(NobodyAnswered, match="no video came"):
+            await anext(receiver)
+        assert receiver.stats.too_large > 0
+        assert receiver.stats.frames == 0
+
+
+@pytest.mark.parametrize("size", [(0, 100), (100, 0), (-1, -1)])
+def test_a_max_size_that_is_none_is_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="max_size"):
+        Receiver("ws://localhost", max_size=size)
+
+
 # Without decoding
 
 
@@ -177,7 +199,7 @@ def record(path: Path, frames: list[EncodedVideoFrame]) -> list[int | None]:
         first = frames[0]
         stream = file.add_mux_stream(first.codec, rate=FPS, width=SIZE[0], height=SIZE[1])
         for frame in frames:
-            packet = frame.packet(first.rtp_timestamp)
+            packet = frame.packet(first.pts)
             packet.stream = stream
             file.mux(packet)
     with av.open(str(path)) as file:

@@ -18,6 +18,7 @@ from synopticon_rtc.faces.face import Face
 from synopticon_rtc.faces.tracking import Tracker
 
 GAP = 0.5  # seconds: a face that was missing for longer starts afresh
+FARTHEST = 1e6  # frames: no landmark is further away, and what is not finite would stay in the smoothing
 
 _Floats = npt.NDArray[np.floating]
 
@@ -57,7 +58,8 @@ class OneEuro:
         """Return the faces of a frame with their landmarks smoothed over those of the frames before.
 
         Faces are told apart by their id. Those that share one, as those do that pages send, are returned as they are:
-        give them ids with a :class:`~synopticon_rtc.faces.Tracker` first.
+        give them ids with a :class:`~synopticon_rtc.faces.Tracker` first. One with a landmark that is not finite is
+        returned as it is, too, and starts afresh after that.
 
         Args:
             faces: All faces of the frame.
@@ -69,6 +71,9 @@ class OneEuro:
 
     def _smooth(self, face: Face, time: float) -> Face:
         landmarks = face.landmarks
+        if not np.abs(landmarks).max(initial=0) <= FARTHEST:  # as it is where one is not a number
+            self._states.pop(face.id, None)
+            return face
         last = self._states.get(face.id)
         if last is None or last.landmarks.shape != landmarks.shape:
             self._states[face.id] = _State(landmarks.copy(), np.zeros_like(landmarks), time)

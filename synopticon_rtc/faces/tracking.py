@@ -47,10 +47,16 @@ class Tracker:
             if index in followed:
                 followed[index].box, followed[index].seen = box, time
             else:
-                followed[index] = _Track(self._next, box, time)
+                followed[index] = _Track(self._unused(), box, time)
                 self._tracks.append(followed[index])
-                self._next = (self._next + 1) % IDS
         return tuple(replace(face, id=followed[index].id) for index, face in enumerate(faces))
+
+    def _unused(self) -> int:
+        taken = {track.id for track in self._tracks}
+        while self._next in taken:  # they wrap, and a face may have stayed all the while
+            self._next = (self._next + 1) % IDS
+        id_, self._next = self._next, (self._next + 1) % IDS
+        return id_
 
     def _follow(self, boxes: list[Box]) -> dict[int, _Track]:
         """Find the tracks that the boxes continue, by the index of the box."""

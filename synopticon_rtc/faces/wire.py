@@ -19,6 +19,8 @@ import numpy.typing as npt
 from synopticon_rtc.errors import InvalidFaces
 from synopticon_rtc.faces.face import Face
 
+PROTOCOL = "faces/1"
+"""Of the data channel on which binary messages come."""
 MAX_FACES = 32
 MAX_BYTES = 1 << 21
 """Longer messages are refused unread."""
@@ -325,7 +327,7 @@ def _pack(symbols: _Integers, lengths: list[int]) -> tuple[bytes, bytes]:
 def _unpack(data: bytes, orders: bytes, lengths: list[int]) -> _Integers:
     order = np.array([nibble for byte in orders for nibble in (byte & 15, byte >> 4)][: len(lengths)]).repeat(lengths)
     bits = np.unpackbits(np.frombuffer(data, np.uint8))
-    ones = np.flatnonzero(bits)[: len(order)]
+    ones = np.flatnonzero(bits.view(np.bool_))[: len(order)]
     shifts = _shifts(order)
     if len(ones) < len(order) or len(bits) - ones[-1] <= len(shifts):
         raise InvalidFaces("a face of the faces message is cut short")
@@ -377,25 +379,33 @@ class _Reader:
 # --- JSON -------------------------------------------------------------------------------------------------------------
 
 _POINT = '{"x":%.4f,"y":%.4f,"z":%.4f}'
+_LONGEST_NUMBER = 32  # characters
+_MOST_LISTS = 1024
+_MOST_OBJECTS = MAX_FACES * _POINTS + 1024
+"""More are refused before they are made: two megabytes of empty lists take a second, and ten times the memory."""
 
 
-class _Point(msgspec.Struct):
+class _Point(msgspec.Struct, gc=False):
     x: float
     y: float
     z: float = 0.0
+
+
+_NOTHING = msgspec.Raw(b"null")
 
 
 class _Page(msgspec.Struct, rename="camel"):
     """As pages write it. Whatever they leave out or get wrong beside the landmarks is not missed."""
 
     landmarks: list[list[_Point]]
-    timestamp: object = None
-    video_width: object = None
-    video_height: object = None
-    rtp_timestamp: object = None
+    timestamp: msgspec.Raw = _NOTHING
+    video_width: msgspec.Raw = _NOTHING
+    video_height: msgspec.Raw = _NOTHING
+    rtp_timestamp: msgspec.Raw = _NOTHING
 
 
 _PAGE = msgspec.json.Decoder(_Page)
+_NUMBER = msgspec.json.Decoder(int | float)
 
 
 def encode_json(message: FacesMessage) -> str:
@@ -427,6 +437,9 @@ def decode_json(text: str | bytes) -> FacesMessage:
     """
     if len(text) > MAX_BYTES:
         raise InvalidFaces(f"a faces message of {len(text)} characters is longer than {MAX_BYTES}")
+    lists, objects = ("[", "{") if isinstance(text, str) else (b"[", b"{")
+    if text.count(lists) > _MOST_LISTS or text.count(objects) > _MOST_OBJECTS:  # type: ignore[arg-type]
+        raise InvalidFaces("the text is no faces message: it has more lists or objects than faces and landmarks can be")
     try:
         page = _PAGE.decode(text)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
@@ -446,12 +459,14 @@ def _landmarks(points: list[_Point]) -> _Floats:
     return _checked(np.array([(point.x, point.y, point.z) for point in points]).reshape(-1, 3))
 
 
-def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LATEST * 1000:
+def _number(raw: msgspec.Raw) -> float | None:
+    try:
+        value = _NUMBER.decode(raw) if len(raw) <= _LONGEST_NUMBER else None
+    except (msgspec.MsgspecError, UnicodeError):
         return None
-    return float(value)
+    return float(value) if value is not None and abs(value) <= _LATEST * 1000 else None
 
 
-def _whole(value: object, bits: int) -> int | None:
-    number = _number(value)
+def _whole(raw: msgspec.Raw, bits: int) -> int | None:
+    number = _number(raw)
     return int(number) if number is not None and number.is_integer() and 0 <= number < 1 << bits else None

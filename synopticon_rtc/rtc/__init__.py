@@ -1,6 +1,7 @@
 """The only code that knows aiortc's insides: peer connections, fan-out of one stream, trickled ICE, RTP timestamps."""
 
 from synopticon_rtc.rtc.assembly import EncodedVideoFrame
+from synopticon_rtc.rtc.bitstream import MAX_SIZE
 from synopticon_rtc.rtc.channel import Channel
 from synopticon_rtc.rtc.decoder import Received
 from synopticon_rtc.rtc.peer import PeerConnection, Stats
@@ -10,6 +11,7 @@ from synopticon_rtc.rtc.stream import VideoStream
 from synopticon_rtc.rtc.track import VideoTrack
 
 __all__ = [
+    "MAX_SIZE",
     "Channel",
     "EncodedVideoFrame",
     "FanoutSender",

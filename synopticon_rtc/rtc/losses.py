@@ -1,6 +1,6 @@
 """Packets that are missing: when to ask for each of them, and again."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 SHORTEST_WAIT = 0.02
@@ -14,7 +14,7 @@ class _Loss:
     since: float
     due: float
     wait: float
-    requests: int = 0
+    requests: int
 
 
 class Losses:
@@ -26,16 +26,24 @@ class Losses:
     def __init__(self) -> None:
         self._losses: dict[int, _Loss] = {}
 
-    def update(self, missing: Iterable[int], now: float, rtt: float) -> list[int]:
-        """Take note of which packets are missing, in order.
+    def add(self, numbers: Iterable[int], now: float, rtt: float) -> float:
+        """Take note of packets that are found missing, and are asked for at once.
 
         Returns:
-            Those to ask for now.
+            When ``update`` is wanted for their sake.
         """
-        known = self._losses
-        self._losses = {
-            number: known.get(number) or _Loss(now, now, max(SHORTEST_WAIT, 1.5 * rtt)) for number in missing
-        }
+        wait = max(SHORTEST_WAIT, 1.5 * rtt)
+        for number in numbers:
+            self._losses[number] = _Loss(now, now + wait, 2 * wait, 1)
+        return now + wait
+
+    def update(self, is_missing: Callable[[int], bool], now: float) -> list[int]:
+        """Forget what is missing no more.
+
+        Returns:
+            Those to ask for again now.
+        """
+        self._losses = {number: loss for number, loss in self._losses.items() if is_missing(number)}
         due = [number for number, loss in self._losses.items() if now >= loss.due]
         for number in due:
             loss = self._losses[number]

@@ -16,6 +16,7 @@ from aiortc import (
     RTCDataChannel,
     RTCDtlsTransport,
     RTCRtpSender,
+    RTCRtpTransceiver,
     RTCSessionDescription,
 )
 
@@ -23,6 +24,7 @@ from synopticon_rtc.errors import ConnectionLost, InvalidSDP, NoCandidates
 from synopticon_rtc.rtc import sdp, seams
 from synopticon_rtc.rtc.assembly import EncodedVideoFrame
 from synopticon_rtc.rtc.association import Association
+from synopticon_rtc.rtc.bitstream import MAX_SIZE
 from synopticon_rtc.rtc.callback import call
 from synopticon_rtc.rtc.channel import MAX_BUFFERED, Channel
 from synopticon_rtc.rtc.ice import MAX_REMOTE_CANDIDATES, IceConnection
@@ -52,6 +54,8 @@ class Stats:
     """Frames sent in the last second."""
     packets_received: int
     bytes_received: int
+    frames_too_large: int
+    """Frames left out because they were larger than allowed."""
     rtt: float | None
     """Round-trip time in seconds."""
     loss: float | None
@@ -79,10 +83,13 @@ class PeerConnection:
         signal_end: Whether ``on_candidate`` is also called with None when there will be no more.
         on_state: Called with each new :attr:`state`.
         on_channel: Called with each channel that the peer creates.
-        on_video: Called with each video track that the peer offers; its frames are decoded.
-        on_encoded: Called instead with each frame of the video that the peer offers, in order; none is decoded, and
+        on_video: Called with the video track that the peer offers, the first where it offers several; its frames are
+            decoded.
+        on_encoded: Called instead with each frame of that video, in order; none is decoded, and
             those that are not complete are left out with all up to the next keyframe. Without either, video is not
             received.
+        max_size: Width and height of the largest video that is received, in pixels; what is larger is left out, before
+            anything is decoded.
     """
 
     def __init__(
@@ -96,6 +103,7 @@ class PeerConnection:
         on_channel: Callable[[Channel], None] | None = None,
         on_video: Callable[[VideoTrack], None] | None = None,
         on_encoded: Callable[[EncodedVideoFrame], None] | None = None,
+        max_size: tuple[int, int] = MAX_SIZE,
     ) -> None:
         self._servers = tuple(ice_servers)
         self._relay_only = relay_only
@@ -105,6 +113,7 @@ class PeerConnection:
         self._on_channel = on_channel
         self._on_video = on_video
         self._on_encoded = on_encoded
+        self._max_size = max_size
         # aiortc asks a server of its choice when it is given no list; with an empty one it asks none.
         self._connection = seams.OwnedPeerConnection(
             RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE),
@@ -200,7 +209,8 @@ class PeerConnection:
     async def answer(self, offer: str) -> str:
         """Take the peer's offer, and make the answer to it.
 
-        Data channels are open both ways. Audio, and video that nobody wants, are taken but not listened to.
+        Data channels are open both ways. Audio, video that nobody wants, and every video but the first are taken but
+        not listened to.
 
         Raises:
             NoCommonCodec: The peer offers none of our codecs.
@@ -210,15 +220,16 @@ class PeerConnection:
         remote = sdp.read_offer(offer)
         await self._apply(remote, "offer")
         for transceiver in self._connection.getTransceivers():
-            wanted = transceiver.kind == "video" and (self._on_video or self._on_encoded) is not None
+            wanted = (
+                transceiver.kind == "video"
+                and (self._on_video or self._on_encoded) is not None
+                and not self._receivers
+                and seams.is_offered(transceiver)
+            )
             transceiver.direction = "recvonly" if wanted else "inactive"
             ice = self._adopt(transceiver.receiver.transport)
             if wanted:
-                sink = self._on_encoded or VideoTrack(transceiver.mid or "")
-                ssrc = seams.sender_ssrc(transceiver.sender)
-                self._receivers.append(VideoReceiver.adopt(transceiver.receiver, ice, ssrc, sink))
-                if isinstance(sink, VideoTrack):
-                    call(self._on_video, sink)
+                self._receive(transceiver, ice)
         self._adopt_channels()
         await self._add_candidates(remote)
         try:
@@ -227,6 +238,13 @@ class PeerConnection:
             raise InvalidSDP(f"the offer cannot be answered: {error}") from error
         self._trickle(remote.mid, remote.line)
         return sdp.write_answer(text, remote)
+
+    def _receive(self, transceiver: RTCRtpTransceiver, ice: IceConnection) -> None:
+        sink = self._on_encoded or VideoTrack(transceiver.mid or "")
+        ssrc = seams.sender_ssrc(transceiver.sender)
+        self._receivers.append(VideoReceiver.adopt(transceiver.receiver, ice, ssrc, sink, self._max_size))
+        if isinstance(sink, VideoTrack):
+            call(self._on_video, sink)
 
     # Candidates
 
@@ -292,6 +310,7 @@ class PeerConnection:
             fps=sum(sender.rate.frame_rate(now) for sender in self._senders),
             packets_received=sum(receiver.packets for receiver in self._receivers),
             bytes_received=sum(receiver.octets for receiver in self._receivers),
+            frames_too_large=sum(receiver.too_large for receiver in self._receivers),
             rtt=rtt if rtt is not None or self._ice is None else self._ice.rtt,
             loss=sender.loss if sender is not None else None,
             bitrate_limit=sender.bitrate_limit if sender is not None else None,

@@ -1,10 +1,10 @@
 """Receiving RTP: from packets to the frames of a :class:`~synopticon_rtc.rtc.track.VideoTrack`."""
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from aiortc import RTCRtpReceiver
@@ -29,12 +29,13 @@ from aiortc.rtp import (
 )
 
 from synopticon_rtc.rtc import seams
-from synopticon_rtc.rtc.assembly import EncodedVideoFrame, FrameBuffer, Piece, depayload
+from synopticon_rtc.rtc.assembly import EncodedVideoFrame, FrameBuffer, Outcome, Piece, depayload
+from synopticon_rtc.rtc.bitstream import MAX_SIZE, TooLargeError, bitstream
 from synopticon_rtc.rtc.callback import call
 from synopticon_rtc.rtc.decoder import Decoder
 from synopticon_rtc.rtc.ice import IceConnection
 from synopticon_rtc.rtc.losses import Losses
-from synopticon_rtc.rtc.stream import Codec
+from synopticon_rtc.rtc.stream import CLOCK_RATE, Codec
 from synopticon_rtc.rtc.track import VideoTrack
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,27 @@ KEYFRAME_REQUEST_INTERVAL = 0.3
 """Seconds from one request for a keyframe to the next, at the least; 1.5 round trips where that is more."""
 GAP_LIMIT = (0.25, 0.6)
 """Seconds that a missing packet may hold frames back before a keyframe is asked for: 5 round trips, within these."""
+GIVE_UP = 2.0
+"""Seconds after which a missing packet is given up: a keyframe has been asked for, and has not come as a whole."""
+TOO_LARGE_REQUEST_INTERVAL = 5.0
+"""Seconds between requests for a keyframe while pictures are too large: one of another size begins with one anyway."""
+TIMER_GRAIN = 0.005
+"""Seconds between two looks at what is missing, at the least: there may be thousands of packets."""
 UNKNOWN_RTT = 0.1
+SILENCE = 0.2
+"""Seconds without a packet after which a source that was left may be returned to; before, it is what was under way."""
+FAREWELL = 1.0
+"""Seconds from a goodbye to the end of the track: a sender whose SSRC is another's says goodbye too, and goes on with a
+new one (RFC 3550 section 8.2)."""
+MOST_STREAMS = 8
+"""SSRCs that are counted and reported on. A video has two, with what is sent again; a report has room for 31."""
+MOST_NACKED = 256
+"""Packets asked for in one message, which is then no longer than 1,036 bytes."""
+BACKWARD, FORWARD = CLOCK_RATE, 10 * CLOCK_RATE
+"""How far timestamps may go back, as they do with frames that refer to later ones, and how far ahead, in a stream that
+takes the place of another, without counting as started anew."""
+
+Sink = VideoTrack | Callable[[EncodedVideoFrame], object]
 
 
 class VideoReceiver(RTCRtpReceiver):
@@ -60,7 +81,8 @@ class VideoReceiver(RTCRtpReceiver):
         receiver: RTCRtpReceiver,
         ice: IceConnection,
         ssrc: int,
-        sink: VideoTrack | Callable[[EncodedVideoFrame], object],
+        sink: Sink,
+        max_size: tuple[int, int] = MAX_SIZE,
     ) -> "VideoReceiver":
         """Turn a receiver that has not started into one that feeds a track.
 
@@ -70,35 +92,54 @@ class VideoReceiver(RTCRtpReceiver):
             ssrc: Who we are in our reports.
             sink: A track, which the decoded frames go to, or a function, which is called with each
                 :class:`EncodedVideoFrame`; then none is decoded.
+            max_size: Width and height of the largest frames that are taken, in pixels.
         """
         receiver.__class__ = cls
         assert isinstance(receiver, cls)  # noqa: S101 - tells the type checkers
-        receiver._set_up(ice, ssrc, sink)  # noqa: SLF001 - takes the place of a constructor
+        receiver._set_up(ice, ssrc, sink, max_size)  # noqa: SLF001 - takes the place of a constructor
         return receiver
 
-    def _set_up(self, ice: IceConnection, ssrc: int, sink: VideoTrack | Callable[[EncodedVideoFrame], object]) -> None:
+    def _set_up(self, ice: IceConnection, ssrc: int, sink: Sink, max_size: tuple[int, int] = MAX_SIZE) -> None:
         self._ice = ice
         self._sink = sink
+        self._max_size = max_size
         self.packets = 0
         self.octets = 0
         self.nacks = 0
         """Packets asked for again."""
         self.keyframe_requests = 0
         self.decode_errors = 0
+        """Frames that could not be decoded, or were not worth trying."""
+        self.too_large = 0
+        """Frames left out because they were larger than allowed."""
         self._own_ssrc = ssrc
         self._media_ssrc = 0
+        self._left_ssrcs: deque[int] = deque(maxlen=MOST_STREAMS)
+        self._mid = ""
         self._known_codecs: dict[int, RTCRtpCodecParameters] = {}
-        self._repaired_ssrc: dict[int, int] = {}
+        self._repaired_codecs: dict[int, RTCRtpCodecParameters] = {}
+        self._repaired_ssrcs: dict[int, int] = {}
         self._streams: dict[int, StreamStatistics] = {}
         self._last_reports: dict[int, tuple[int, float]] = {}
         self._bitrate = RemoteBitrateEstimator()
         self._losses = Losses()
         self._buffer = FrameBuffer()
+        self._codec: Codec = "vp8"
+        self._bitstream = bitstream(self._codec, max_size)
         self._decoder: Decoder | None = None
-        self._keyframe_needed = True
+        self._keyframe_needed = True  # for what comes to be of use
+        self._keyframe_wanted = False  # by somebody
         self._keyframe_requested = 0.0
+        self._is_too_large = False
+        self._heard = 0.0  # when the last packet of the media came
+        self._switched = 0.0
+        self._anew = True  # whether timestamps may start anew with the next frame
+        self._shown = 0  # the presentation time of the last frame
+        self._shown_timestamp = 0
+        self._shown_at = 0.0
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._farewell: asyncio.TimerHandle | None = None
         self._ended = False
         self._reports: asyncio.Task[None] | None = None
 
@@ -108,11 +149,22 @@ class VideoReceiver(RTCRtpReceiver):
         """Start; aiortc calls this once the peer is connected."""
         if self._reports is not None:
             return
+        self._mid = parameters.muxId
         self._known_codecs = {codec.payloadType: codec for codec in parameters.codecs if codec.payloadType is not None}
-        self._repaired_ssrc = {coding.rtx.ssrc: coding.ssrc for coding in parameters.encodings if coding.rtx}
+        for payload_type, codec in self._known_codecs.items():
+            apt = codec.parameters.get("apt")
+            repaired = self._known_codecs.get(apt) if isinstance(apt, int) else None
+            if is_rtx(codec) and repaired is not None:
+                self._repaired_codecs[payload_type] = repaired
+        self._repaired_ssrcs = {coding.rtx.ssrc: coding.ssrc for coding in parameters.encodings if coding.rtx}
         self._media_ssrc = parameters.encodings[0].ssrc if parameters.encodings else 0
         if isinstance(self._sink, VideoTrack):
-            self._decoder = Decoder(on_frame=self._sink.put, on_error=self._on_decode_error)
+            self._decoder = Decoder(
+                max_size=self._max_size,
+                on_frame=self._sink.put,
+                on_error=self._on_decode_error,
+                on_silent=self.request_keyframe,
+            )
         seams.register_receiver(self.transport, self, parameters)
         self._keyframe_requested = self._loop.time()  # by joining
         self._mend()
@@ -124,15 +176,15 @@ class VideoReceiver(RTCRtpReceiver):
         if self._reports is not None:
             seams.unregister_receiver(self.transport, self)
             self._reports.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._reports
+            await asyncio.wait({self._reports})
         if self._decoder is not None:
             await self._decoder.wait_stopped()
 
     def _handle_disconnect(self) -> None:
         self._ended = True
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in self._timer, self._farewell:
+            if timer is not None:
+                timer.cancel()
         if self._decoder is not None:
             self._decoder.stop()
         if isinstance(self._sink, VideoTrack):
@@ -141,55 +193,149 @@ class VideoReceiver(RTCRtpReceiver):
     async def _handle_rtcp_packet(self, packet: AnyRtcpPacket) -> None:
         match packet:
             case RtcpSrPacket():
-                middle = packet.sender_info.ntp_timestamp >> 16 & 0xFFFFFFFF
-                self._last_reports[packet.ssrc] = (middle, time.monotonic())
+                if packet.ssrc in self._streams:
+                    middle = packet.sender_info.ntp_timestamp >> 16 & 0xFFFFFFFF
+                    self._last_reports[packet.ssrc] = (middle, time.monotonic())
             case RtcpByePacket():
-                self._handle_disconnect()
+                if self._media_ssrc in packet.sources and self._farewell is None:
+                    self._farewell = self._loop.call_later(FAREWELL, self._handle_disconnect)
 
     async def _handle_rtp_packet(self, packet: RtpPacket, arrival_time_ms: int) -> None:
         codec = self._known_codecs.get(packet.payload_type)
-        if codec is None or not self._enabled:
+        mid = packet.extensions.mid
+        if codec is None or not self._enabled or (mid is not None and mid != self._mid):
+            return
+        now = self._loop.time()
+        repair = is_rtx(codec)
+        if not repair and packet.ssrc != self._media_ssrc and not self._switch(packet.ssrc, now):
             return
         self._count(packet, codec, arrival_time_ms)
-        if is_rtx(codec):
-            original = self._known_codecs.get(int(codec.parameters.get("apt") or -1))
-            ssrc = self._repaired_ssrc.get(packet.ssrc)
-            if original is None or original.payloadType is None or ssrc is None or len(packet.payload) < 2:  # noqa: PLR2004
+        if repair:
+            original = self._repaired_codecs.get(packet.payload_type)
+            if original is None or original.payloadType is None or not self._is_repair(packet, now):
                 return
-            packet, codec = unwrap_rtx(packet, original.payloadType, ssrc), original
-        self._media_ssrc = packet.ssrc
+            packet, codec = unwrap_rtx(packet, original.payloadType, self._media_ssrc), original
+        else:
+            self._heard = now
         name = cast("Codec", codec.name.lower())  # the only ones that are negotiated
-        try:
-            piece = depayload(
-                name, packet.sequence_number, packet.timestamp, marker=bool(packet.marker), payload=packet.payload
-            )
-        except (ValueError, IndexError) as error:
-            logger.debug("a packet is dropped: %s", error)
-            return
-        frames, lost = self._buffer.add(piece)
-        self._keyframe_needed = self._keyframe_needed or lost
-        for pieces in frames:
-            self._take(name, pieces)
-        if self._keyframe_needed or self._buffer.incomplete or self._timer is not None:
+        if name != self._codec:
+            if repair:
+                return
+            self._start_anew(name)
+        needed = self._keyframe_needed
+        piece = depayload(
+            name, packet.sequence_number, packet.timestamp, marker=bool(packet.marker), payload=packet.payload
+        )
+        outcome = self._buffer.add(piece, repair=repair)
+        self._take(outcome)
+        if outcome.gap:
+            rtt = self._ice.rtt or UNKNOWN_RTT
+            self._send_nack(outcome.gap)
+            self._wake(self._losses.add(outcome.gap, now, rtt))
+        if self._keyframe_needed and (not needed or self._timer is None):
             self._mend()
+
+    # Sources
+
+    def _switch(self, ssrc: int, now: float) -> bool:
+        """Go over to another source, unless what comes from it was under way when it was left."""
+        if ssrc in self._left_ssrcs and now < self._heard + SILENCE:
+            return False
+        if self._heard:
+            if ssrc in self._left_ssrcs:
+                self._left_ssrcs.remove(ssrc)
+            self._left_ssrcs.append(self._media_ssrc)
+            self._start_anew(self._codec)
+        self._media_ssrc = ssrc
+        self._switched = now
+        if self._farewell is not None:
+            self._farewell.cancel()
+            self._farewell = None
+        return True
+
+    def _start_anew(self, codec: Codec) -> None:
+        """Make ready for the first packet of a stream."""
+        self._codec = codec
+        self._buffer = FrameBuffer()
+        self._losses = Losses()
+        self._bitstream = bitstream(codec, self._max_size)
+        self._keyframe_needed = self._anew = True
+
+    def _is_repair(self, packet: RtpPacket, now: float) -> bool:
+        """Whether what was sent again is of the stream that is received.
+
+        Who repairs whom is told in the description (RFC 5576), and may be known no more once SSRCs have changed. What
+        comes then is taken to repair what is received (RFC 4588 section 5.3), unless it may be late.
+        """
+        if len(packet.payload) < 2:  # noqa: PLR2004 - the sequence number
+            return False
+        repaired = self._repaired_ssrcs.get(packet.ssrc)
+        if repaired != self._media_ssrc:
+            if repaired is not None and now < self._switched + SILENCE:
+                return False
+            self._repaired_ssrcs[packet.ssrc] = self._media_ssrc
+        return True
 
     # Frames
 
-    def _take(self, codec: Codec, pieces: list[Piece]) -> None:
-        keyframe = any(piece.keyframe for piece in pieces)
-        if self._keyframe_needed and not keyframe:
+    def _take(self, outcome: Outcome) -> None:
+        if outcome.lost:
+            self._keyframe_needed = self._anew = True
+        for pieces in outcome.frames:
+            self._take_frame(pieces)
+
+    def _take_frame(self, pieces: list[Piece]) -> None:
+        try:
+            picture = self._bitstream.read(pieces)
+        except TooLargeError as error:
+            self._refuse(error)
             return
-        data = b"".join([piece.data for piece in pieces])
-        frame = EncodedVideoFrame(codec, data, pieces[0].timestamp, keyframe, time.monotonic())
-        self._keyframe_needed = False
+        except ValueError as error:
+            if not self._keyframe_needed:
+                self.decode_errors += 1
+                self._keyframe_needed = True
+            logger.debug("a frame is dropped: %s", error)
+            return
+        if picture is None:
+            return
+        data, keyframe = picture
+        if keyframe:
+            self._keyframe_needed = self._keyframe_wanted = self._is_too_large = False
+        elif self._keyframe_needed:
+            return
+        timestamp, arrived = pieces[0].timestamp, time.monotonic()
+        frame = EncodedVideoFrame(self._codec, data, timestamp, keyframe, arrived, self._epoch(timestamp, arrived))
         if not isinstance(self._sink, VideoTrack):
             call(self._sink, frame)
         elif self._decoder is not None and not self._decoder.put(frame):
             self._need_keyframe()
 
-    def _on_decode_error(self) -> None:
+    def _epoch(self, timestamp: int, arrived: float) -> int:
+        """Return what makes a timestamp the presentation time: where they start anew, that goes on as time does."""
+        step = ((timestamp - self._shown_timestamp + 0x80000000) & 0xFFFFFFFF) - 0x80000000
+        elapsed = round((arrived - self._shown_at) * CLOCK_RATE)
+        if not self._shown_at:
+            self._shown = timestamp
+        elif step < -BACKWARD or (self._anew and not 0 < step < elapsed + FORWARD):
+            self._shown += max(1, elapsed)
+        else:
+            self._shown += step
+        self._anew, self._shown_at, self._shown_timestamp = False, arrived, timestamp
+        return self._shown - timestamp
+
+    def _refuse(self, error: TooLargeError) -> None:
+        if not self.too_large:
+            logger.warning(
+                "the peer sends video of %dx%d, which is left out: max_size allows %dx%d",
+                *(error.width, error.height, *self._max_size),
+            )
+        self.too_large += 1
+        self._keyframe_needed = self._is_too_large = True
+
+    def _on_decode_error(self, lasting: bool) -> None:  # noqa: FBT001 - a callback
         self.decode_errors += 1
-        self._need_keyframe()
+        if lasting:
+            self._need_keyframe()
 
     def _need_keyframe(self) -> None:
         """Drop frames up to the next keyframe, and ask for it."""
@@ -200,26 +346,43 @@ class VideoReceiver(RTCRtpReceiver):
 
     def _mend(self) -> None:
         """Ask for what is missing, and for a keyframe where that takes too long; again and again, until all is well."""
-        if self._ended:
-            return
-        now, rtt = self._loop.time(), self._ice.rtt or UNKNOWN_RTT
-        lost = self._losses.update(self._buffer.missing, now, rtt)
-        if lost:
-            self._send_nack(lost)
-        due = min(self._losses.next_due(), self._keyframe_due(now, rtt))
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = None if due == float("inf") else self._loop.call_at(due, self._mend)
+            self._timer = None
+        if self._ended or self._farewell is not None:
+            return
+        now, rtt = self._loop.time(), self._ice.rtt or UNKNOWN_RTT
+        lost = self._losses.update(self._buffer.is_missing, now)
+        if now >= self._losses.since(0) + GIVE_UP:
+            self._take(self._buffer.give_up())
+            lost = self._losses.update(self._buffer.is_missing, now)
+        self._send_nack(lost)
+        self._wake(min(self._losses.next_due(), self._losses.since(0) + GIVE_UP, self._keyframe_due(now, rtt)))
+
+    def _wake(self, due: float) -> None:
+        """Have ``_mend`` called at a time, if not before."""
+        if due == float("inf") or self._ended:
+            return
+        due = max(due, self._loop.time() + TIMER_GRAIN)
+        if self._timer is None or due < self._timer.when():
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(due, self._mend)
 
     def _keyframe_due(self, now: float, rtt: float) -> float:
         """Ask for a keyframe if it is time to, and return when it will be."""
+        needed = self._keyframe_needed or self._keyframe_wanted
         begun = self._buffer.keyframe
-        if self._keyframe_needed and begun is None:
+        shortest, longest = GAP_LIMIT
+        if needed and begun is None:
             due = now
         else:  # what came before a keyframe that has begun will not be needed
-            shortest, longest = GAP_LIMIT
             due = self._losses.since(begun or 0) + min(max(shortest, 5 * rtt), longest)
+            if needed:  # nor will one that goes on no further
+                due = min(due, self._heard + longest)
         interval = max(KEYFRAME_REQUEST_INTERVAL, 1.5 * rtt)
+        if self._is_too_large:
+            interval = TOO_LARGE_REQUEST_INTERVAL
         due = max(due, self._keyframe_requested + interval)
         if now < due:
             return due
@@ -227,10 +390,10 @@ class VideoReceiver(RTCRtpReceiver):
         return now + interval
 
     def request_keyframe(self) -> None:
-        """Ask for a keyframe, unless that was done just now."""
-        now = self._loop.time()
-        if self._reports is not None and now >= self._keyframe_requested + KEYFRAME_REQUEST_INTERVAL:
-            self._send_keyframe_request(now)
+        """Ask for a keyframe, until one comes."""
+        self._keyframe_wanted = True
+        if self._reports is not None:
+            self._mend()
 
     def _send_keyframe_request(self, now: float) -> None:
         """Say that the picture is lost (RFC 4585 section 6.3.1)."""
@@ -238,19 +401,23 @@ class VideoReceiver(RTCRtpReceiver):
         self._keyframe_requested = now
         self._send(RtcpPsfbPacket(fmt=RTCP_PSFB_PLI, ssrc=self._own_ssrc, media_ssrc=self._media_ssrc))
 
-    def _send_nack(self, lost: list[int]) -> None:
+    def _send_nack(self, lost: Sequence[int]) -> None:
         """Ask for packets (RFC 4585 section 6.2.1)."""
         self.nacks += len(lost)
-        nack = RtcpRtpfbPacket(fmt=RTCP_RTPFB_NACK, ssrc=self._own_ssrc, media_ssrc=self._media_ssrc)
-        nack.lost = sorted(number & 0xFFFF for number in lost)
-        self._send(nack)
+        for at in range(0, len(lost), MOST_NACKED):
+            nack = RtcpRtpfbPacket(fmt=RTCP_RTPFB_NACK, ssrc=self._own_ssrc, media_ssrc=self._media_ssrc)
+            nack.lost = sorted(number & 0xFFFF for number in lost[at : at + MOST_NACKED])
+            self._send(nack)
 
     def _count(self, packet: RtpPacket, codec: RTCRtpCodecParameters, arrival_time_ms: int) -> None:
         self.packets += 1
         self.octets += len(packet.payload)
-        if packet.ssrc not in self._streams:
-            self._streams[packet.ssrc] = StreamStatistics(codec.clockRate)
-        self._streams[packet.ssrc].add(packet)
+        stream = self._streams.get(packet.ssrc)
+        if stream is None:
+            if len(self._streams) >= MOST_STREAMS:
+                self._forget(next(ssrc for ssrc in self._streams if ssrc != self._media_ssrc))
+            stream = self._streams[packet.ssrc] = StreamStatistics(codec.clockRate)
+        stream.add(packet)
         if packet.extensions.abs_send_time is None:
             return
         estimate = self._bitrate.add(
@@ -263,11 +430,21 @@ class VideoReceiver(RTCRtpReceiver):
             fci = pack_remb_fci(*estimate)
             self._send(RtcpPsfbPacket(fmt=RTCP_PSFB_APP, ssrc=self._own_ssrc, media_ssrc=0, fci=fci))
 
+    def _forget(self, ssrc: int) -> None:
+        """Let go of all that is kept of a source: a peer may send from as many as it likes."""
+        for kept in self._streams, self._last_reports, self._repaired_ssrcs, self._bitrate.ssrcs:
+            kept.pop(ssrc, None)
+        seams.forget_source(self.transport, self, ssrc)
+
     async def _send_reports(self) -> None:
         while True:
             await asyncio.sleep(REPORT_INTERVAL)
-            if self._streams:
+            if not self._streams:
+                continue
+            try:
                 self._send(RtcpRrPacket(ssrc=self._own_ssrc, reports=[self._report(ssrc) for ssrc in self._streams]))
+            except Exception:  # the next may go better, and closing waits for this task
+                logger.exception("a report could not be sent")
 
     def _report(self, ssrc: int) -> RtcpReceiverInfo:
         stream = self._streams[ssrc]

@@ -7,11 +7,13 @@ changes any of it.
 """
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pylibsrtp
 from aioice import Candidate, Connection
 from aiortc import (
     RTCConfiguration,
@@ -20,6 +22,7 @@ from aiortc import (
     RTCPeerConnection,
     RTCRtpReceiver,
     RTCRtpSender,
+    RTCRtpTransceiver,
 )
 from aiortc.rtcrtpparameters import RTCRtpReceiveParameters, RTCRtpSendParameters
 from pylibsrtp import Session
@@ -120,6 +123,11 @@ def transport_id(transport: RTCDtlsTransport) -> str:
     return transport._stats_id
 
 
+def is_offered(transceiver: RTCRtpTransceiver) -> bool:
+    """Whether the peer whose offer was taken wants to send."""
+    return transceiver._offerDirection in {"recvonly", "sendrecv"}
+
+
 def register_sender(transport: RTCDtlsTransport, sender: RTCRtpSender, parameters: RTCRtpSendParameters) -> None:
     """Have RTCP packets about a sender passed to it."""
     transport._register_rtp_sender(sender, parameters)
@@ -140,6 +148,15 @@ def register_receiver(
 def unregister_receiver(transport: RTCDtlsTransport, receiver: RTCRtpReceiver) -> None:
     """Undo :func:`register_receiver`."""
     transport._unregister_rtp_receiver(receiver)
+
+
+def forget_source(transport: RTCDtlsTransport, receiver: RTCRtpReceiver, ssrc: int) -> None:
+    """Let go of what is kept of a source of a peer's: aiortc and libsrtp keep all that they have ever met."""
+    sources = transport._rtp_router.ssrc_table
+    if sources.get(ssrc) is receiver:
+        del sources[ssrc]
+    with contextlib.suppress(pylibsrtp.Error):  # it never had any
+        transport._rx_srtp.remove_stream(ssrc)
 
 
 def unburden(receiver: RTCRtpReceiver) -> None:

@@ -1,8 +1,10 @@
-"""``python -m synopticon_rtc.signaling``: a signaling server, with the viewer at its address, and tokens for it."""
+"""``python -m synopticon_rtc.signaling``: a signaling server, with the viewer at its address, and what goes with it."""
 
 import asyncio
 import contextlib
+import http.client
 import re
+import resource
 import ssl
 import sys
 import time
@@ -13,23 +15,30 @@ from typing import Any, get_args
 import click
 
 from synopticon_rtc._cli import Command, Output, terminating
+from synopticon_rtc.errors import SignalingError
 from synopticon_rtc.signaling.access import Role
+from synopticon_rtc.signaling.addresses import write_address
 from synopticon_rtc.signaling.backplane import Backplane
 from synopticon_rtc.signaling.ice import TurnServers
 from synopticon_rtc.signaling.limits import Limits
 from synopticon_rtc.signaling.secret import read_secret
-from synopticon_rtc.signaling.server import SignalingServer
+from synopticon_rtc.signaling.server import WILDCARDS, SignalingServer
 from synopticon_rtc.signaling.session import Session
 from synopticon_rtc.signaling.tokens import Claims, TokenKeys, make_token
 
 TOKEN_SECRET = "SYNOPTICON_TOKEN_SECRET"  # noqa: S105  # the name of an environment variable
 TURN_SECRET = "SYNOPTICON_TURN_SECRET"  # noqa: S105  # as above
 BACKPLANE = "SYNOPTICON_BACKPLANE"  # addresses with a password need not show among the processes
+MODULE = "synopticon_rtc.signaling"
+PROCESS_1 = Path("/proc/1/cmdline")
+PATIENCE = 2.0  # seconds for the answer of a healthy server
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 LIMITS = {
     "sessions": "Sessions at once.",
     "room_sessions": "Sessions in one room.",
-    "address_sessions": "Sessions from one address.",
+    "address_sessions": "Sessions from one address, or /64 of IPv6.  [default: half of all; this machine: all]",
+    "requests": "Connections that are no sessions, or not yet.",
+    "address_requests": "Such connections from one address.",
     "messages": "Messages a second from one session.",
     "bytes": "Bytes a second from one session.",
     "burst": "Seconds' worth of messages and bytes that may come at once.",
@@ -38,6 +47,7 @@ LIMITS = {
     "first": "Seconds to the first message.",
     "idle": "Seconds without a message.",
     "buffered_bytes": "Bytes that a slow reader may owe.",
+    "held_bytes": "Bytes that are held for all sessions together.",
 }
 
 
@@ -58,7 +68,7 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command an option for each limit."""
     for name, text in reversed(LIMITS.items()):
         default = getattr(Limits, name)
-        kind = click.IntRange(1) if isinstance(default, int) else click.FloatRange(0, min_open=True)
+        kind = click.FloatRange(0, min_open=True) if isinstance(default, float) else click.IntRange(1)
         flag = f"--max-{name.replace('_', '-')}"
         command = click.option(flag, type=kind, default=default, show_default=True, help=text)(command)
     return command
@@ -109,8 +119,10 @@ async def main(
 ) -> None:
     """Run a signaling server, where broadcasters and receivers find each other, and serve the viewer page.
 
-    With the word token in front of all options, make a token for one instead.
+    With the word token in front of all options, make a token for one instead; with the word health, ask whether one
+    with the same options is alive.
     """
+    raise_file_limit()
 
     def on_session(session: Session) -> None:
         closed = {"reason": session.reason, "seconds": round(session.age, 3)} if session.reason else {}
@@ -168,6 +180,54 @@ async def token(
     output.say(made)
 
 
+@click.command("signaling health", cls=Command)
+async def health(output: Output) -> None:
+    """Ask the server of this machine whether it is alive, as its own options and environment say where it is.
+
+    The options are those on the command line of process 1, as in a container, if that is a server.
+    """
+    options = main.make_context("signaling", server_arguments(PROCESS_1)).params
+    asked, port, secured = str(options["host"]), int(options["port"]), options["tls_cert"]
+    host = WILDCARDS.get(asked, asked)
+    url = f"{'https' if secured else 'http'}://{write_address(host, port)}/healthz"
+    try:
+        status = await asyncio.to_thread(_ask_health, host, port, secured=bool(secured))
+    except (OSError, http.client.HTTPException) as error:
+        raise SignalingError(f"nobody answers at {url}: {error}; is a server running there?") from error
+    if status != http.HTTPStatus.OK:
+        raise SignalingError(f"{url} answers {status}, which is no healthy server")
+    output.event("health", url=url)
+    output.say(f"alive at {url}")
+
+
+def server_arguments(command_line: Path) -> list[str]:
+    """Read the options of a server from its command line, as Linux has it in /proc; none where it is no server."""
+    try:
+        words = command_line.read_bytes().decode().split("\0")[:-1]
+    except (OSError, UnicodeDecodeError):
+        return []
+    options = words[words.index(MODULE) + 1 :] if MODULE in words else []
+    return [] if options[:1] == ["token"] else options
+
+
+def raise_file_limit() -> None:
+    """Let this process have as many descriptors as it may: each connection takes one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # macOS has a lower bound of its own
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _ask_health(host: str, port: int, *, secured: bool) -> int:
+    connection = http.client.HTTPConnection(host, port, timeout=PATIENCE)
+    if secured:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # its certificate names another address
+        connection = http.client.HTTPSConnection(host, port, timeout=PATIENCE, context=context)
+    with contextlib.closing(connection):
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status
+
+
 def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
     if certificate is None and key is None:
         return None
@@ -196,5 +256,7 @@ def _backplane(servers: tuple[str, ...]) -> Backplane | None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["token"]:
         token(sys.argv[2:])
+    elif sys.argv[1:2] == ["health"]:
+        health(sys.argv[2:])
     else:
         main()

@@ -1,10 +1,12 @@
 """Who takes part in signaling, and who may connect to whom."""
 
 from collections.abc import Awaitable, Callable
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
+# Ids of sessions are words of subjects of a backplane, which knows blanks, dots and line ends as its own.
+SessionId = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_-]{1,64}\Z")]
 Role = Literal["broadcast", "receive"]
 
 
@@ -20,7 +22,7 @@ class Participant(msgspec.Struct, frozen=True):
         address: Where it comes from, without the port.
     """
 
-    session: str
+    session: SessionId
     subject: str = ""
     room: str = ""
     roles: frozenset[Role] | None = None

@@ -18,12 +18,13 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Annotated, Protocol, Self
 from urllib.parse import quote
 
 import msgspec
 
 from synopticon_rtc.signaling.access import Participant
+from synopticon_rtc.signaling.addresses import source_of
 from synopticon_rtc.signaling.backplane import Backplane, LocalBackplane
 
 SERVERS = "synopticon.servers"
@@ -33,6 +34,7 @@ ROOM = "synopticon.room"
 BEAT = 0.75  # seconds between heartbeats
 SILENT_BEATS = 3  # after which a server is lost to the others
 PART_SESSIONS = 100  # of a table in one message: NATS takes 1 MiB by default, and a subject may be as long as a token
+LINE = 200  # characters of what another server wrote, in a line of the log
 HELD_BYTES = 2**20  # of frames that wait until a server knows this one's table; what is more is lost
 
 log = logging.getLogger(__name__)
@@ -55,7 +57,7 @@ class Listener(Protocol):
 
 
 class _FromServer(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True):
-    server: str
+    server: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{8}\Z")]
 
 
 class _Beat(_FromServer, frozen=True, tag="beat"):
@@ -128,7 +130,7 @@ class Cluster:
         server: The id of this server: 8 hex digits.
         remote: The sessions of all other servers, by id.
         rooms: How many of them are in each room.
-        addresses: How many of them come from each address.
+        addresses: How many of them come from each address; those of IPv6 are counted by their /64.
     """
 
     def __init__(self, listener: Listener, backplane: Backplane | None = None) -> None:
@@ -223,7 +225,8 @@ class Cluster:
             else:
                 self._receive_news(_news_decoder.decode(payload))
         except (msgspec.DecodeError, UnicodeError) as error:
-            log.warning("message on %s not understood: %s; do all servers run the same version?", subject, error)
+            text = "message on %s not understood: %s; do all servers run the same version?"
+            log.warning(text, subject[:LINE], str(error)[:LINE])
 
     def tick(self) -> None:
         """Beat; let go of servers that missed three beats, ask again for tables that did not come."""
@@ -349,7 +352,7 @@ class Cluster:
         server.sessions[who.session] = self._remote[who.session] = who
         self._homes[who.session] = server
         self.rooms[who.room] += 1
-        self.addresses[who.address] += 1
+        self.addresses[source_of(who.address)] += 1
         self._listener.appeared(who)
 
     def _remove(self, server: _Server, session: str, reason: str) -> None:
@@ -360,7 +363,7 @@ class Cluster:
         who = server.sessions.pop(session, None)
         if who:
             del self._remote[session], self._homes[session]
-            for counter, key in (self.rooms, who.room), (self.addresses, who.address):
+            for counter, key in (self.rooms, who.room), (self.addresses, source_of(who.address)):
                 counter[key] -= 1
                 if not counter[key]:
                     del counter[key]

@@ -1,30 +1,43 @@
 """One TCP connection to the server: what it asks for, and its WebSocket if it becomes one.
 
-picows carries both. Its own ``ws_create_server`` answers a request without knowing who asks; here its protocol is told.
+picows carries the WebSocket. What it makes of requests is not HTTP to everybody (it knows no HEAD, nor HTTP/1.0), and
+it does not know who asks: so the request is read here.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, MutableMapping
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
-from picows import WSAutoPingStrategy, WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest
+from picows import WSAutoPingStrategy, WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # as picows.api has it; not in its stub
 from websockets.frames import Close, CloseCode
 
-from synopticon_rtc.signaling.http import Response
-from synopticon_rtc.signaling.limits import Limits
+from synopticon_rtc.signaling.door import Call
+from synopticon_rtc.signaling.http import Head, Refused, Response, read_head, refuse
+from synopticon_rtc.signaling.limits import HEAD_BYTES, HELD_FREE, READ_BUFFER, Limits
+from synopticon_rtc.signaling.memory import Memory
 
 if TYPE_CHECKING:
     from picows.picows import WSCloseHandshake
 
-READ_BUFFER = 2048  # bytes; it grows with what comes
+HEAD_END = b"\r\n\r\n"
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n%b"
+)  # all that picows looks at of a request, and what came with it
 CLOSE_REASON = 123  # bytes: what a close frame has room for (RFC 6455, 5.5)
 FAULT_OF_CLIENT = "WS parser error"
 TEXT, BINARY, CONTINUATION = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION
 PING, CLOSE = WSMsgType.PING, WSMsgType.CLOSE
 
-Answer = Callable[[WSUpgradeRequest, asyncio.Transport], "Listener | Response"]
+# Faults of a client, after which nothing that it sends is of interest.
+FAULTS = frozenset({1002, 1007, 1008, 1009, 1011})  # close codes
+
+Answer = Callable[[Head, Call], "Listener | Response"]
+
+log = logging.getLogger(__name__)
 
 
 class _Faults(logging.LoggerAdapter[logging.Logger]):
@@ -41,26 +54,92 @@ class _Faults(logging.LoggerAdapter[logging.Logger]):
             super().log(level, msg, *args, **kwargs)
 
 
-_faults = _Faults(logging.getLogger(__name__))
+_faults = _Faults(log)
 
 
-class Connection(WSProtocol):  # type: ignore[misc]  # untyped in picows' stub
-    """A connection, from its first byte.
+class Connection(asyncio.Protocol):
+    """A connection, from its first byte to the answer.
 
     Args:
-        answer: Answers its request, and is given the transport that it came by.
-        limits: How large messages may be, and how long it may take to ask.
+        answer: Answers its request, and is given where that came from: host and port.
+        call: What the door knows of it.
+        limits: How large messages may be, and how long it may take to ask and to read.
     """
 
-    def __init__(self, answer: Answer, limits: Limits) -> None:
+    def __init__(self, answer: Answer, call: Call, limits: Limits) -> None:
+        self._answer = answer
+        self._call = call
+        self._limits = limits
+        self._transport: asyncio.Transport
+        self._received = bytearray()
+        self._answered = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._call.connected(self._transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature
+        """End."""
+        self._call.ended()
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes, until there is a whole request."""
+        if self._answered:
+            return  # closed with bytes unread, the connection would be reset, and the answer lost (RFC 9112, 9.6)
+        received = self._received
+        looked_at = max(0, len(received) - len(HEAD_END))
+        received += data
+        if not looked_at:
+            del received[: len(received) - len(received.lstrip(b"\r\n"))]  # RFC 9112, 2.2
+        end = received.find(HEAD_END, looked_at)
+        if end < 0 and len(received) <= HEAD_BYTES:
+            return
+        self._answered = True
+        method = "GET"
+        try:
+            head = read_head(bytes(received[:end] if end >= 0 else received))
+            method = head.method
+            answer = self._answer(head, self._call)
+        except Refused as refused:
+            self._write(refuse(refused.status, refused.code, refused.message, refused.headers), method)
+        except Exception:
+            log.exception("request of %s failed", self._call.host)
+            self._write(refuse(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "The server failed"), method)
+        else:
+            if isinstance(answer, Response):
+                self._write(answer, method)
+            else:
+                self._upgrade(answer, head, bytes(received[end + len(HEAD_END) :]))
+        received.clear()
+
+    def _write(self, response: Response, method: str) -> None:
+        self._call.give(self._limits.answer)
+        self._transport.writelines(response.write(method))
+        if self._transport.can_write_eof():
+            self._transport.write_eof()  # and closed when the client has read it, and closes
+        else:
+            self._transport.close()
+
+    def _upgrade(self, listener: "Listener", head: Head, rest: bytes) -> None:
+        socket = _Socket(listener, self._call, self._limits)
+        self._transport.set_protocol(socket)
+        socket.connection_made(self._transport)
+        socket.feed(UPGRADE % (head.headers["Sec-WebSocket-Key"].encode(), rest))
+
+
+class _Socket(WSProtocol):  # type: ignore[misc]  # untyped in picows' stub
+    """A WebSocket of picows, whose request was looked at already."""
+
+    def __init__(self, listener: "Listener", call: Call, limits: Limits) -> None:
         super().__init__(
             None,  # host and path: it is a server's
             None,
             False,
-            self._respond,
+            lambda _request: listener,
             _faults,
             True,  # an error of ours closes the connection
-            limits.handshake,
+            None,  # it has asked already
             False,  # no pings: the idle clock also closes those that answer pings and say nothing
             0,
             0,
@@ -70,19 +149,31 @@ class Connection(WSProtocol):  # type: ignore[misc]  # untyped in picows' stub
             None,
             READ_BUFFER,
         )
-        self._answer = answer
+        self._listener = listener
+        self._call = call
+        self._room = HELD_FREE
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        """Take note of who is there."""
-        super().connection_made(transport)
-        self._transport = transport
+    def feed(self, data: bytes) -> None:
+        """Take bytes that were read before."""
+        while data:
+            buffer = self.get_buffer(-1)
+            size = min(len(buffer), len(data))
+            buffer[:size] = data[:size]
+            self.buffer_updated(size)
+            data = data[size:]
 
-    def _respond(self, request: WSUpgradeRequest) -> "Listener | Response":
-        if "upgrade" in request.headers.get("Connection", "").lower():
-            request.headers["Connection"] = "upgrade"  # Firefox's "keep-alive, Upgrade" is more than picows takes
-        answer = self._answer(request, self._transport)
-        del self._transport, self._answer
-        return answer
+    def get_buffer(self, hint: int) -> memoryview:
+        """Give room for what comes, and take note of how much there is: picows doubles it, and gives none back."""
+        buffer: memoryview = super().get_buffer(hint)
+        if len(buffer) > self._room:
+            self._room = len(buffer)
+            self._listener.hold_read(2 * len(buffer))  # more than half of it is free when it has grown
+        return buffer
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        super().connection_lost(exc)
+        self._call.ended()
 
 
 class Listener(WSListener):
@@ -90,18 +181,38 @@ class Listener(WSListener):
 
     Attributes:
         reason: Close code and reason; empty while it is open.
-        slow: Whether it owes more than a slow reader may.
+        slow: Whether it owes so much that it is looked after.
+        waits: Bytes of its messages that wait for an answer of others.
     """
 
-    __slots__ = ("_cut", "_limits", "_parts", "_parts_kind", "_transport", "reason", "slow")
+    __slots__ = (
+        "_cut",
+        "_limits",
+        "_memory",
+        "_parts",
+        "_parts_kind",
+        "_read",
+        "_transport",
+        "reason",
+        "slow",
+        "waits",
+    )
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, memory: Memory) -> None:
         self.reason = ""
         self.slow = False
+        self.waits = 0
         self._limits = limits
+        self._memory = memory
+        self._read = 0
         self._transport: WSTransport
         self._parts: bytearray | None = None
         self._cut: asyncio.TimerHandle | None = None
+
+    @property
+    def ending(self) -> bool:
+        """Whether it has been told to end."""
+        return self._transport.is_close_frame_sent
 
     def take(self, data: bytes) -> None:
         """Take a message that came as text; it may still be no UTF-8."""
@@ -112,10 +223,39 @@ class Listener(WSListener):
     def take_ping(self, data: bytes) -> None:
         """Take a ping (RFC 6455, 5.5.2)."""
 
+    def afford(self) -> bool:
+        """Whether it may send one more frame that is no message; where it may not, it has been told."""
+        return True
+
+    def hold_read(self, size: int) -> None:
+        """Take note of what there is room for of messages that are not whole (bytes)."""
+        self._read = size
+        self._memory.note(self)
+
+    def hold_waiting(self, size: int) -> None:
+        """Take note of so many bytes more, or less, that wait for an answer of others."""
+        self.waits += size
+        if size > 0 and not self.reason:
+            self._memory.note(self)
+
+    def owed(self) -> int:
+        """Bytes that are written and that it did not read."""
+        return self._transport.underlying_transport.get_write_buffer_size()
+
+    def held(self) -> int:
+        """Bytes that are held for it."""
+        return self._read + len(self._parts or b"") + self.waits + (self.owed() if self.slow else 0)
+
+    def let_go(self) -> None:
+        """End it at once, as it holds the most while all hold too much."""
+        self.end(CloseCode.TRY_AGAIN_LATER, "Too much is held")
+        self._transport.disconnect(graceful=False)
+
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Begin."""
         self._transport = transport
-        transport.underlying_transport.set_write_buffer_limits(high=self._limits.buffered_bytes)
+        high = min(HELD_FREE, self._limits.buffered_bytes)
+        transport.underlying_transport.set_write_buffer_limits(high=high)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """Take a frame."""
@@ -130,11 +270,12 @@ class Listener(WSListener):
             self.end(CloseCode.PROTOCOL_ERROR, "Reserved bit set")
         elif kind is PING:
             self.take_ping(frame.get_payload_as_bytes())
-        elif kind in {TEXT, BINARY, CONTINUATION}:
+        elif (kind is BINARY and frame.fin and self._parts is None) or self.afford():
             self._assemble(kind, frame)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """Give it a reason to have ended."""
+        self._memory.forget(self)
         if self._cut:
             self._cut.cancel()
         handshake = cast("WSCloseHandshake | None", transport.close_handshake)
@@ -145,7 +286,7 @@ class Listener(WSListener):
             self.reason = str(Close(_number(close.code) or CloseCode.NO_STATUS_RCVD, close.reason or ""))
 
     def pause_writing(self) -> None:
-        """Take note that it owes too much: the next message is one too many."""
+        """Take note that it reads slowly."""
         self.slow = True
 
     def resume_writing(self) -> None:
@@ -158,6 +299,8 @@ class Listener(WSListener):
             self._write()
             text = reason.encode()[:CLOSE_REASON].decode(errors="ignore")
             self._transport.send_close(cast("WSCloseCode", code), text)
+            if code in FAULTS:
+                self._transport.underlying_transport.pause_reading()
         if self._cut is None:
             loop = asyncio.get_running_loop()
             self._cut = loop.call_later(self._limits.close, self._transport.disconnect, False)
@@ -171,6 +314,8 @@ class Listener(WSListener):
         self._transport.disconnect()
 
     def _assemble(self, kind: WSMsgType, frame: WSFrame) -> None:
+        if kind not in {TEXT, BINARY, CONTINUATION}:
+            return  # a pong that nobody asked for
         if (kind is CONTINUATION) == (self._parts is None):
             self.end(CloseCode.PROTOCOL_ERROR, "Fragments out of order")
             return
@@ -179,7 +324,9 @@ class Listener(WSListener):
         self._parts += frame.get_payload_as_bytes()
         if len(self._parts) > self._limits.message_bytes:
             self.end(CloseCode.MESSAGE_TOO_BIG, "Message too big")
-        elif frame.fin:
+        elif not frame.fin:
+            self._memory.note(self)
+        else:
             data, self._parts = bytes(self._parts), None
             if self._parts_kind is TEXT:
                 self.take(data)
@@ -190,8 +337,8 @@ class Listener(WSListener):
 class Refusal(Listener):
     """A WebSocket that is closed as soon as it is open, for those who read the reason nowhere else."""
 
-    def __init__(self, limits: Limits, code: int, reason: str) -> None:
-        super().__init__(limits)
+    def __init__(self, limits: Limits, memory: Memory, code: int, reason: str) -> None:
+        super().__init__(limits, memory)
         self._code = code
         self._why = reason
 

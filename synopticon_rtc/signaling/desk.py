@@ -131,22 +131,20 @@ class Desk:
             if "ice" in tells:
                 answer |= self._ice(session)
         session.deliver(answers.message("configured", sessionId=session.id, **answer, timestamp=answers.now()))
+        if isinstance(wanted.tell, list):
+            self._presence.ignore(session)  # until it has a list that fits what it is now
         self._identify(session, wanted)
-        if not isinstance(wanted.tell, list):
-            return
-        if "broadcasters" in session.tells:
+        if isinstance(wanted.tell, list) and "broadcasters" in session.tells:
             self._presence.watch(session)
-        else:
-            self._presence.ignore(session)
 
     def _identify(self, session: Session, wanted: Requirements) -> None:
         granted, who = session.granted, session.who
         roles = _roles(wanted.role)
-        if roles is not None and granted.roles is not None:
+        if roles and granted.roles is not None:
             for role in sorted(roles - granted.roles):
                 self.tell_error(session, "not_allowed", f"The token does not give the role {role}", role=role)
-            roles &= granted.roles
-        if roles:
+            roles = roles & granted.roles or None
+        if roles is not None:
             who = msgspec.structs.replace(who, roles=roles)
         if isinstance(wanted.name, str) and not granted.name:
             who = msgspec.structs.replace(who, name=wanted.name[:NAME_LENGTH])
@@ -177,5 +175,7 @@ class Desk:
 
 
 def _roles(role: Any) -> frozenset[Role] | None:  # noqa: ANN401  # whatever a client says
+    if role == []:
+        return frozenset()  # it has given back what it had
     said = role if isinstance(role, list) else [role]
     return frozenset[Role](known for known in ROLES if known in said) or None

@@ -7,28 +7,13 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from synopticon_rtc.errors import InvalidToken, SignalingError
-from synopticon_rtc.signaling.http import Request, is_loopback
+from synopticon_rtc.signaling.addresses import is_loopback
+from synopticon_rtc.signaling.http import Refused, Request
 from synopticon_rtc.signaling.tokens import Claims, TokenKeys
 
 ROOM_LENGTH = 100
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@]+")
 DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
-
-
-class Refused(Exception):
-    """A request is turned down.
-
-    Attributes:
-        status: The HTTP status.
-        code: Why, for programs.
-        message: Why, for people.
-    """
-
-    def __init__(self, status: HTTPStatus, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.message = message
 
 
 @dataclass(frozen=True)
@@ -55,12 +40,16 @@ class Gate:
                     f"{origin!r} is no origin: give one like https://example.org, * for all, or null for files"
                 )
 
-    def admit(self, request: Request) -> Claims:
-        """Let a request pass, and tell what its token says; the room is the one that it asks for.
+    def admit(self, request: Request, *, draining: bool = False) -> Claims:
+        """Let a request pass unless the server stops, and tell what its token says; the room is what it asks for.
 
         Raises:
             Refused: It may not pass.
         """
+        if draining:
+            raise Refused(
+                HTTPStatus.SERVICE_UNAVAILABLE, "draining", "The server is about to stop: try another, or later"
+            )
         self._check_origin(request)
         room = request.query.get("room", "")
         if len(room) > ROOM_LENGTH or not room.isprintable():

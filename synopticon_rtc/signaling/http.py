@@ -1,7 +1,9 @@
-"""Plain HTTP on the port of the signaling: what is asked for, by whom, and what is answered."""
+"""Plain HTTP on the port of the signaling (RFC 9110, RFC 9112): what is asked for, by whom, and what is answered."""
 
 import email.utils
 import ipaddress
+import re
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -9,12 +11,21 @@ from urllib.parse import parse_qsl, unquote
 
 import msgspec
 from multidict import CIMultiDict
-from picows import WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
 
 from synopticon_rtc.errors import SignalingError
+from synopticon_rtc.signaling.addresses import is_loopback, read_address
+from synopticon_rtc.signaling.limits import HEAD_BYTES, HEAD_FIELDS
 
-Response = WSUpgradeResponseWithListener
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+REQUEST_LINE = re.compile(rb"(%b) ([\x21-\x7e\x80-\xff]+) HTTP/(\d)\.(\d)" % TOKEN.pattern)
+CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:/?#@]+?)\.?(?::\d*)?")
+METHODS = frozenset({"GET", "HEAD"})
+OTHER_METHODS = frozenset({"POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
+WEBSOCKET_VERSIONS = frozenset({"13", "8"})  # 8 is a draft with the same frames, which old clients ask for
+KEY_BYTES = 16
 
 FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP")  # what gives away a proxy
 SECURITY = {
@@ -27,25 +38,154 @@ SECURITY = {
 }
 
 
+class Refused(Exception):
+    """A request is turned down.
+
+    Attributes:
+        status: The HTTP status.
+        code: Why, for programs.
+        message: Why, for people.
+        headers: What else is told.
+    """
+
+    def __init__(self, status: HTTPStatus, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.headers = headers
+
+
+@dataclass(frozen=True)
+class Head:
+    """What stands before the empty line of a request.
+
+    Attributes:
+        method: ``GET`` or ``HEAD``.
+        target: What is asked for, as it came.
+        upgrades: Whether it asks for an upgrade to a WebSocket (RFC 6455, 4.2.1).
+        headers: As they came.
+    """
+
+    method: str
+    target: str
+    upgrades: bool
+    headers: CIMultiDict[str]
+
+
 @dataclass(frozen=True)
 class Request:
-    """A GET request.
+    """A request.
 
     Attributes:
         path: Without the query, decoded.
         query: The last value of each key.
         headers: As they came.
+        upgrades: Whether it asks for an upgrade to a WebSocket.
         address: Where the client is, without the port: the connection's other end, or what a trusted proxy says.
         secure: Whether TLS protects it all the way, again as far as the server or a trusted proxy knows.
-        local: Whether it comes from this machine, and not by a proxy that nobody has told the server of.
+        local: Whether it comes from this machine, by a name of this machine, and not by a proxy that nobody has told
+            the server of. A page elsewhere can have its own name lead here (DNS rebinding).
     """
 
     path: str
     query: Mapping[str, str]
     headers: CIMultiDict[str]
+    upgrades: bool
     address: str
     secure: bool
     local: bool
+
+
+@dataclass(frozen=True)
+class Response:
+    """An answer.
+
+    Attributes:
+        status: The HTTP status.
+        headers: All but what the connection adds.
+        body: What follows.
+    """
+
+    status: HTTPStatus
+    headers: Mapping[str, str]
+    body: bytes
+
+    def write(self, method: str) -> list[bytes]:
+        """Write it, as the last thing that its connection carries."""
+        fields = {"Date": email.utils.formatdate(usegmt=True), **self.headers, "Connection": "close"}
+        if self.status is not HTTPStatus.NOT_MODIFIED:  # it would be the length of what is not sent (RFC 9110, 8.6)
+            fields["Content-Length"] = str(len(self.body))
+        lines = [f"HTTP/1.1 {self.status.value} {self.status.phrase}", *(f"{key}: {fields[key]}" for key in fields)]
+        head = "".join(f"{line}\r\n" for line in [*lines, ""]).encode()
+        return [head] if method == "HEAD" else [head, self.body]
+
+
+def read_head(data: bytes) -> Head:
+    """Read a request, up to its empty line.
+
+    Raises:
+        Refused: It is none, or none that is answered here.
+    """
+    if len(data) > HEAD_BYTES:
+        raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "too_large", "The request is too large")
+    line, *fields = data.split(b"\r\n")
+    match = REQUEST_LINE.fullmatch(line)
+    if not match:
+        raise Refused(HTTPStatus.BAD_REQUEST, "bad_request", "This is no HTTP request")
+    if match[3] != b"1":
+        raise Refused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "bad_version", "HTTP/1.1 and HTTP/1.0 are spoken here")
+    if len(fields) > HEAD_FIELDS:
+        raise Refused(
+            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "too_large", f"A request may have {HEAD_FIELDS} header fields"
+        )
+    headers: CIMultiDict[str] = CIMultiDict()
+    for field in fields:
+        name, colon, value = field.partition(b":")
+        if not colon or not TOKEN.fullmatch(name) or CONTROLS.search(value):
+            raise Refused(HTTPStatus.BAD_REQUEST, "bad_request", "A header field is malformed")
+        headers.add(name.decode(), value.strip(b" \t").decode("latin-1"))
+    method, newest = match[1].decode(), match[4] != b"0"
+    if len(headers.getall("Host", [])) > 1:  # without one it is no browser's, and harms nobody
+        raise Refused(HTTPStatus.BAD_REQUEST, "bad_request", "A request names one Host (RFC 9112, 3.2)")
+    if method in OTHER_METHODS:
+        raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "bad_method", "Ask by GET or HEAD", {"Allow": "GET, HEAD"})
+    if method not in METHODS:
+        raise Refused(HTTPStatus.NOT_IMPLEMENTED, "bad_method", "There is no such method")
+    options = {option.strip().lower() for value in headers.getall("Connection", []) for option in value.split(",")}
+    upgrades = (
+        newest  # RFC 9110, 7.8
+        and method == "GET"
+        and "upgrade" in options
+        and headers.get("Upgrade", "").lower() == "websocket"
+    )
+    return Head(method, match[2].decode("latin-1"), upgrades, headers)
+
+
+def check_upgrade(request: Request) -> None:
+    """Check that an upgrade to a WebSocket is asked for as it should be.
+
+    Raises:
+        Refused: It is not.
+    """
+    headers = request.headers
+    if not request.upgrades:
+        raise Refused(
+            HTTPStatus.UPGRADE_REQUIRED, "upgrade_required", "A WebSocket opens here", {"Upgrade": "websocket"}
+        )
+    if headers.get("Sec-WebSocket-Version") not in WEBSOCKET_VERSIONS:
+        raise Refused(
+            HTTPStatus.UPGRADE_REQUIRED,
+            "upgrade_required",
+            "A WebSocket of version 13 opens here",
+            {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"},
+        )
+    try:
+        length = len(b64decode(headers.get("Sec-WebSocket-Key", ""), validate=True))
+    except ValueError:
+        length = 0
+    if length != KEY_BYTES or "Transfer-Encoding" in headers or headers.get("Content-Length", "0").strip("0"):
+        raise Refused(HTTPStatus.BAD_REQUEST, "bad_request", "An upgrade has a Sec-WebSocket-Key, and no body")
 
 
 class Proxies:
@@ -71,35 +211,34 @@ class Proxies:
     def __bool__(self) -> bool:
         return bool(self._networks)
 
-    def read(self, request: WSUpgradeRequest, peer: str, *, secure: bool) -> Request:
-        """Read a request that came from ``peer``, and believe ``X-Forwarded-For`` and ``-Proto`` if it is a proxy."""
-        address, trusted = peer, self._trusts(peer)
-        if trusted:
-            hops = [hop.strip() for value in request.headers.getall("X-Forwarded-For", []) for hop in value.split(",")]
-            # Each proxy adds whom it heard from; the last that is no proxy of ours is as far as our knowledge goes.
-            while hops and self._trusts(address):
-                address = hops.pop()
-            protocol = request.headers.get("X-Forwarded-Proto", "").strip().lower()
-            secure = protocol in {"https", "wss"} if protocol else secure
-        path, _, query = request.path.decode("latin-1").partition("?")
-        pairs = parse_qsl(query, keep_blank_values=True)
-        local = is_loopback(address) and (trusted or not any(name in request.headers for name in FORWARDED))
-        return Request(unquote(path), dict(pairs), request.headers, address, secure, local)
-
-    def _trusts(self, address: str) -> bool:
+    def __contains__(self, address: str) -> bool:
         try:
             parsed = ipaddress.ip_address(address)
         except ValueError:
             return False
         return any(parsed in network for network in self._networks)
 
+    def read(self, head: Head, peer: str, *, secure: bool) -> Request:
+        """Read a request that came from ``peer``, and believe ``X-Forwarded-For`` and ``-Proto`` if it is a proxy."""
+        headers, address, trusted = head.headers, peer, peer in self
+        if trusted:
+            hops = [hop for value in headers.getall("X-Forwarded-For", []) for hop in value.split(",")]
+            # Each proxy adds whom it heard from; the last that is no proxy of ours is as far as our knowledge goes.
+            while hops and address in self:
+                address = read_address(hops.pop())
+            protocol = headers.get("X-Forwarded-Proto", "").strip().lower()
+            secure = protocol in {"https", "wss"} if protocol else secure
+        path, _, query = head.target.partition("?")
+        pairs = parse_qsl(query, keep_blank_values=True)
+        direct = trusted or not any(name in headers for name in FORWARDED)
+        local = is_loopback(address) and direct and _is_of_this_machine(headers.get("Host"))
+        return Request(unquote(path), dict(pairs), headers, head.upgrades, address, secure, local)
 
-def is_loopback(host: str) -> bool:
-    """Whether a host can only be this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+
+def _is_of_this_machine(host: str | None) -> bool:
+    """Whether a ``Host`` header names this machine; only clients that are no browsers send none."""
+    match = HOST.fullmatch(host or "localhost")
+    return match is not None and is_loopback(match[1].strip("[]").lower())
 
 
 def respond(
@@ -108,22 +247,8 @@ def respond(
     headers: Mapping[str, str] | None = None,
     content_type: str = "text/plain; charset=utf-8",
 ) -> Response:
-    """Answer a request, and close its connection."""
-    response = WSUpgradeResponse()
-    response.version = b"HTTP/1.1"
-    response.status = status
-    response.body = body
-    response.headers = CIMultiDict(
-        {
-            "Date": email.utils.formatdate(usegmt=True),
-            "Content-Type": content_type,
-            **SECURITY,
-            **(headers or {}),
-        }
-    )
-    if not body:  # picows writes it where there is one
-        response.headers["Content-Length"] = "0"
-    return Response(response, None)
+    """Answer a request."""
+    return Response(status, {"Content-Type": content_type, **SECURITY, **(headers or {})}, body)
 
 
 def refuse(status: HTTPStatus, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:

@@ -7,22 +7,26 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable
+from operator import itemgetter
 
 from websockets.frames import CloseCode
 
 from synopticon_rtc.signaling import answers
 from synopticon_rtc.signaling.access import CanConnect, Participant
+from synopticon_rtc.signaling.addresses import is_loopback, source_of, write_address
 from synopticon_rtc.signaling.backplane import Backplane
 from synopticon_rtc.signaling.cluster import Cluster
 from synopticon_rtc.signaling.connection import Listener, Refusal
 from synopticon_rtc.signaling.counts import Counts
 from synopticon_rtc.signaling.desk import Desk
 from synopticon_rtc.signaling.ice import TurnServers
-from synopticon_rtc.signaling.limits import Limits
+from synopticon_rtc.signaling.limits import LINE_EVERY, Limits
+from synopticon_rtc.signaling.memory import Memory
 from synopticon_rtc.signaling.permissions import Permissions
 from synopticon_rtc.signaling.presence import Presence
 from synopticon_rtc.signaling.relay import Relay
 from synopticon_rtc.signaling.rooms import Rooms
+from synopticon_rtc.signaling.seldom import Seldom
 from synopticon_rtc.signaling.session import Session
 from synopticon_rtc.signaling.tokens import Claims
 from synopticon_rtc.signaling.turn import Turn
@@ -47,6 +51,7 @@ class Hub:
         rooms: Who is where, on all servers.
         counts: What there was so far.
         cluster: This server among others.
+        memory: What is held for the sessions.
         draining: Whether it is about to stop, and takes nobody in any more.
     """
 
@@ -64,9 +69,11 @@ class Hub:
         self.counts = Counts()
         self.cluster = Cluster(self, backplane)
         self.draining = False
+        self.memory = Memory(limits.held_bytes)
         self._vacant = asyncio.Event()
         self._on_session = on_session
-        self._addresses: Counter[str] = Counter()
+        self._sources: Counter[str] = Counter()
+        self._refused_lines = Seldom(LINE_EVERY)
         self._expiries: dict[str, asyncio.TimerHandle] = {}
         self._turn = Turn(self.counts.turned)
         self._permissions = Permissions(can_connect)
@@ -84,21 +91,26 @@ class Hub:
         room = claims.room or ""
         if reason := self._full(room, host):
             self.counts.refused["overloaded"] += 1
-            fields = {"address": host, "room": room, "reason": reason}
-            log.warning(
-                "session from %s refused: %s", host, reason, extra={"event": "session_refused", "fields": fields}
-            )
-            return Refusal(self.limits, CloseCode.TRY_AGAIN_LATER, reason)
+            if (more := self._refused_lines.take()) is not None:
+                fields = {"address": host, "room": room, "reason": reason, "more": more}
+                log.warning(
+                    "session from %s refused: %s (%d more since)",
+                    host,
+                    reason,
+                    more,
+                    extra={"event": "session_refused", "fields": fields},
+                )
+            return Refusal(self.limits, self.memory, CloseCode.TRY_AGAIN_LATER, reason)
         session = f"ws_{answers.now()}_{secrets.token_hex(8)}"
         who = Participant(session, claims.subject, room, claims.roles, claims.name, host)
         address = host if port is None else write_address(host, port)
-        return Session(who, address, claims.expires, self, self._relay, self._turn, self.limits)
+        return Session(who, address, claims.expires, self, self._relay, self._turn, self.limits, self.memory)
 
     def opened(self, session: Session) -> None:
         """Welcome a session."""
         self.sessions[session.id] = session
         self.counts.sessions += 1
-        self._addresses[session.who.address] += 1
+        self._sources[source_of(session.who.address)] += 1
         room = session.who.room
         if session.expires is not None:
             left = max(0.0, session.expires - time.time())
@@ -116,9 +128,10 @@ class Hub:
     def closed(self, session: Session) -> None:
         """Part from a session."""
         del self.sessions[session.id]
-        self._addresses[session.who.address] -= 1
-        if not self._addresses[session.who.address]:
-            del self._addresses[session.who.address]
+        source = source_of(session.who.address)
+        self._sources[source] -= 1
+        if not self._sources[source]:
+            del self._sources[source]
         if expiry := self._expiries.pop(session.id, None):
             expiry.cancel()
         end = {"session": session.id, "seconds": round(session.age, 3), "reason": session.reason}
@@ -131,6 +144,7 @@ class Hub:
             extra={"event": "session_closed", "fields": end | {"messages": session.messages}},
         )
         self._presence.leave(session)
+        self._forget(session.id)
         self._on_session(session)
         if not self.sessions:
             self._vacant.set()
@@ -183,18 +197,31 @@ class Hub:
     def vanished(self, who: Participant, reason: str) -> None:
         """Note the end of a session of another server."""
         self._presence.vanished(who, reason)
+        self._forget(who.session)
+
+    def _forget(self, session: str) -> None:
+        self._relay.forget(session)
+        self._permissions.forget(session)
 
     def _full(self, room: str, host: str) -> str:
-        limits = self.limits
-        if len(self.sessions) >= limits.sessions:
-            return "Server overloaded"
+        limits, source = self.limits, source_of(host)
+        theirs = self._sources[source] + self.cluster.addresses[source]
+        local = limits.address_sessions is None and is_loopback(host)
+        if theirs >= limits.share and not local:
+            return "Too many sessions from this address"
         if room in self.rooms and len(self.rooms[room]) >= limits.room_sessions:
             return "Room full"
-        if self._addresses[host] + self.cluster.addresses[host] >= limits.address_sessions:
-            return "Too many sessions from this address"
+        if len(self.sessions) >= limits.sessions and not (theirs < limits.share and self._make_room(source)):
+            return "Server overloaded"
         return ""
 
-
-def write_address(host: str, port: int) -> str:
-    """Write an address as in a URL."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    def _make_room(self, source: str) -> bool:
+        """End the newest session of a source that has more than its share, as only this machine may have."""
+        other, theirs = max(self._sources.items(), key=itemgetter(1), default=("", 0))
+        if theirs <= self.limits.share or other == source:
+            return False
+        for session in reversed(self.sessions.values()):
+            if source_of(session.who.address) == other and not session.ending:
+                session.end(CloseCode.TRY_AGAIN_LATER, "Server overloaded")
+                return True
+        return False

@@ -76,7 +76,13 @@ class NatsBackplane:
         self._task = asyncio.create_task(self._stay_connected(subjects))
 
     def publish(self, subject: str, payload: bytes) -> None:
-        """Send with all else that is published in this turn of the loop."""
+        """Send with all else that is published in this turn of the loop.
+
+        Raises:
+            ValueError: The subject is no single word: a line end in it would begin a command of its own.
+        """
+        if subject.split() != [subject]:
+            raise ValueError(f"{subject[:100]!r} is no subject")
         if not self._ready or self._client is None:
             return
         if len(payload) > self._client.max_payload:
@@ -90,20 +96,28 @@ class NatsBackplane:
         """Send what is published already, and disconnect."""
         if self._task:
             self._task.cancel()
-            await asyncio.wait([self._task])
-        if self._client is None:
-            return
+        if self.connected:
+            self._flush()  # at once, whatever cancels the rest
+        try:
+            if self._task:
+                await asyncio.wait([self._task])
+            if self._client:
+                await self._disconnect(self._client)
+        finally:
+            self._ready = False
+            if self._client:
+                self._transport.abort()
+
+    async def _disconnect(self, client: Client) -> None:
         with contextlib.suppress(TimeoutError, nats.errors.Error, OSError):
             async with asyncio.timeout(CLOSE):
                 if self.connected:
                     self._flush()
-                    await self._client.flush()
+                    await client.flush()
         self._ready = False
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2 * CLOSE):
-                await self._client.close()
-        except TimeoutError:
-            self._transport.abort()
+                await client.close()
 
     async def _stay_connected(self, subjects: Sequence[str]) -> None:
         # nats-py connects again by itself, unless NATS turns it away: for its password, or for too many connections.

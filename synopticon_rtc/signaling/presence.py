@@ -46,6 +46,10 @@ class Presence:
             other.denied.discard(session.id)
         self._cluster.opened(who)
         self._announce(room, session)
+        if session in room.watchers:  # others may be news to it now
+            for peer in room:
+                if peer is not session and peer.who.broadcasts:
+                    self._ask(session, peer, functools.partial(self._tell_available, session))
 
     def leave(self, session: Session) -> None:
         """A session of this server ended."""
@@ -103,17 +107,19 @@ class Presence:
                 continue
             if not peer.who.broadcasts:
                 self._tell_gone(watcher, peer.who.session)
-            elif watcher.announced.get(peer.who.session) != peer.who.name:  # a new one, or a new name
+            else:  # a new one, or a new name, or none any more to this one
                 self._ask(watcher, peer, functools.partial(self._tell_available, watcher))
 
     def _ask(self, watcher: Session, peer: Peer, tell: Tell) -> None:
         def then(allowed: bool) -> None:  # noqa: FBT001  # the answer of a hook
             room = self._rooms.get(watcher.who.room)
             here = room is not None and watcher in room.watchers and room.find(peer.who.session) is peer
-            if allowed and here and peer.who.broadcasts:
+            if here and allowed and peer.who.broadcasts:
                 tell(peer.who)
+            elif here:
+                self._tell_gone(watcher, peer.who.session)
 
-        self._permissions.ask(watcher.who, peer.who, then)
+        self._permissions.ask(watcher, peer, "presence", then)
 
     def _tell_available(self, watcher: Session, who: Participant) -> None:
         if watcher.announced.get(who.session) != who.name:

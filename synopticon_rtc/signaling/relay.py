@@ -13,7 +13,7 @@ from synopticon_rtc.signaling.envelope import Target
 from synopticon_rtc.signaling.limits import Limits
 from synopticon_rtc.signaling.messages import RELAYED
 from synopticon_rtc.signaling.permissions import Permissions
-from synopticon_rtc.signaling.rooms import Rooms
+from synopticon_rtc.signaling.rooms import Elsewhere, Rooms
 from synopticon_rtc.signaling.session import Peer, Session
 from synopticon_rtc.signaling.turn import Turn
 
@@ -57,6 +57,7 @@ class Relay:
         self._limits = limits
         self._counts = counts
         self._turn = turn
+        self._queues: dict[tuple[str, str], _Queue] = {}
 
     def take(self, session: Session, data: bytes) -> None:
         """Take a message from a client."""
@@ -95,19 +96,37 @@ class Relay:
         else:
             self._desk.limit(session)
 
+    def take_frame(self, session: Session) -> bool:
+        """Count a frame that is no message: a part of one, or a pong. It costs what a message does."""
+        if session.budget.take(self._turn.now or self._turn.begin(), 0):
+            return True
+        self._desk.limit(session)
+        return False
+
     def deliver(self, session: str, frame: bytes, source: Participant) -> None:
         """Pass on what came from another server, where its sender's right to send it was looked into."""
         room = self._rooms[source.room]
         if target := room.sessions.get(session):
             if source.session not in target.links and (peer := room.elsewhere.get(source.session)):
-                _link(target, peer)
+                self._link(peer, target)
             target.deliver(frame)
 
     def discovered(self, frame: bytes, source: Participant) -> None:
         """Pass on a message from another server that is for everybody in its room."""
         kind = envelope.decode(frame).type
-        for session in self._audience(source.room, kind):
-            self._reach(session, kind, frame, source)
+        if there := self._audience(source.room, kind):
+            peer = self._rooms[source.room].elsewhere.get(source.session) or Elsewhere(source, self._cluster)
+            for session in there:
+                self._reach(session, frame, peer)
+
+    def forget(self, session: str) -> None:
+        """Drop what waits for a session, or comes from one, that is gone."""
+        for pair in [pair for pair in self._queues if session in pair]:
+            queue = self._queues.pop(pair)
+            queue.release()
+            source = queue.source
+            if queue.targeted and isinstance(source, Session) and source.id != session:
+                self._desk.tell_error(source, "target_not_found", "No such session", session)
 
     def _take_exactly(self, session: Session, data: bytes) -> None:
         """Take a message whose envelope is not all that there is to it."""
@@ -150,20 +169,18 @@ class Relay:
             self._desk.limit(session)
             return
         for other in others:
-            self._reach(other, kind, message, session.who, session.waiting.get(other.id))
+            self._reach(other, message, session)
         self._cluster.discover(session.who, message)
         self._counts.relayed += bool(others) or session.who.room in self._cluster.rooms
 
-    def _reach(
-        self, session: Session, kind: str, message: bytes, source: Participant, waiting: list[bytes] | None = None
-    ) -> None:
+    def _reach(self, session: Session, message: bytes, source: Peer) -> None:
         """Send a message that names no target to one session."""
-        if waiting is not None and len(waiting) < self._limits.pending:
-            waiting.append(message)
-        elif source.session in session.links and kind not in DISCOVERIES:
+        if source.who.session in session.links:
             session.deliver(message)
+        elif queue := self._queues.get((source.who.session, session.id)):
+            queue.add(message, targeted=False)  # or drop it: discoveries are repeated
         else:
-            self._permissions.ask(source, session.who, lambda allowed: session.deliver(message) if allowed else None)
+            self._consider(source, session, message, targeted=False)
 
     def _introduce(self, session: Session, target: Target, message: bytes) -> None:
         """Send a message to a session to which its sender is not linked, if there is one and it may be."""
@@ -173,40 +190,89 @@ class Relay:
         elif peer is session:
             session.deliver(message)
             self._counts.relayed += 1
-        elif (waiting := session.waiting.get(peer.who.session)) is not None:
-            if len(waiting) < self._limits.pending:
-                waiting.append(message)
-            else:
+        elif queue := self._queues.get((session.id, peer.who.session)):
+            if not queue.add(message, targeted=True):
                 self._desk.tell_error(session, "rate_limited", "Too many messages before it is allowed", target)
         elif peer.who.session in session.denied:
             self._desk.tell_error(session, "not_allowed", "Not allowed to connect", target)
         else:
-            session.waiting[peer.who.session] = [message]
-            self._permissions.ask(session.who, peer.who, lambda allowed: self._introduced(session, peer, allowed))
+            self._consider(session, peer, message, targeted=True)
 
-    def _introduced(self, session: Session, peer: Peer, allowed: bool) -> None:  # noqa: FBT001  # the answer of a hook
-        target = peer.who.session
-        waiting = session.waiting.pop(target)
-        if session.reason:
-            return  # it left meanwhile
-        if self._rooms[session.who.room].find(target) is not peer:
-            self._desk.tell_error(session, "target_not_found", "No such session", target)
-        elif allowed or target in session.links:  # by a message the other way
-            _link(session, peer)
-            self._counts.relayed += len(waiting)
-            for message in waiting:
-                peer.deliver(message, session.id)
-        else:
-            if len(session.denied) >= DENIED:
-                session.denied.clear()
-            session.denied.add(target)
-            for _ in waiting:
-                self._desk.tell_error(session, "not_allowed", "Not allowed to connect", target)
+    def _consider(self, source: Peer, target: Peer, message: bytes, *, targeted: bool) -> None:
+        """Ask whether a message may pass; it and all of its pair that follow wait for the answer, in order."""
+        queue = _Queue(source, target, self._limits.pending)
+        self._queues[queue.pair] = queue
+        queue.add(message, targeted=targeted)
+        self._permissions.ask(source, target, "relay", lambda allowed: self._settle(queue, allowed))
+        if self._queues.get(queue.pair) is queue:
+            queue.wait()
+
+    def _settle(self, queue: "_Queue", allowed: bool) -> None:  # noqa: FBT001  # the answer of a hook
+        if self._queues.get(queue.pair) is not queue:
+            return  # one of the two is gone, or they were linked by a message the other way
+        del self._queues[queue.pair]
+        queue.release()
+        source, target = queue.source, queue.target
+        if allowed:
+            if queue.targeted:
+                self._link(source, target)
+                self._counts.relayed += queue.targeted
+            for message in queue.messages:
+                target.deliver(message, source.who.session)
+        elif queue.targeted and isinstance(source, Session):
+            if len(source.denied) >= DENIED:
+                source.denied.clear()
+            source.denied.add(target.who.session)
+            for _ in range(queue.targeted):
+                self._desk.tell_error(source, "not_allowed", "Not allowed to connect", target.who.session)
+
+    def _link(self, one: Peer, other: Peer) -> None:
+        one.links[other.who.session] = other
+        other.links[one.who.session] = one
+        # What waits the other way is allowed by that, and must not be overtaken by what follows it.
+        if queue := self._queues.get((other.who.session, one.who.session)):
+            self._settle(queue, allowed=True)
 
 
-def _link(session: Session, peer: Peer) -> None:
-    session.links[peer.who.session] = peer
-    peer.links[session.id] = session
+class _Queue:
+    """Messages of a pair that wait for an answer."""
+
+    def __init__(self, source: Peer, target: Peer, limit: int) -> None:
+        self.source = source
+        self.target = target
+        self.pair = source.who.session, target.who.session
+        self.messages: list[bytes] = []
+        self.targeted = 0
+        self._limit = limit
+        self._size = 0
+        self._waits = False
+
+    def add(self, message: bytes, *, targeted: bool) -> bool:
+        """Append a message, if there is room."""
+        if len(self.messages) >= self._limit:
+            return False
+        self.messages.append(message)
+        self.targeted += targeted
+        self._size += len(message)
+        if self._waits:
+            self._hold(len(message))
+        return True
+
+    def wait(self) -> None:
+        """Take note that they wait, as there was no answer at once."""
+        self._waits = True
+        self._hold(self._size)
+
+    def release(self) -> None:
+        """Take note that they wait no more."""
+        if self._waits:
+            self._hold(-self._size)
+
+    def _hold(self, size: int) -> None:
+        for end in (self.source, self.target):
+            if isinstance(end, Session):
+                end.hold_waiting(size)
+                break
 
 
 def _is_utf8(data: bytes) -> bool:

@@ -1,37 +1,35 @@
 """The signaling server: sessions that pass each other messages, and the viewer over HTTP on the same port."""
 
 import asyncio
+import contextlib
 import errno
 import logging
-import socket
 import ssl
 from collections.abc import Callable, Collection, Mapping, Sequence
-from http import HTTPStatus
 from types import TracebackType
-from typing import Any, Protocol, Self, cast
+from typing import Self
 
-import aiofastnet
-from picows import WSUpgradeRequest
 from websockets.frames import CloseCode
 
 from synopticon_rtc.errors import PortInUse, SignalingError
 from synopticon_rtc.signaling.access import CanConnect, roles_meet
+from synopticon_rtc.signaling.addresses import is_loopback, write_address
 from synopticon_rtc.signaling.backplane import Backplane
 from synopticon_rtc.signaling.connection import Connection, Listener
-from synopticon_rtc.signaling.gate import Gate, Refused
-from synopticon_rtc.signaling.http import Proxies, Request, Response, is_loopback, refuse
-from synopticon_rtc.signaling.hub import Hub, write_address
+from synopticon_rtc.signaling.door import Call, Door
+from synopticon_rtc.signaling.gate import Gate
+from synopticon_rtc.signaling.http import Head, Proxies, Refused, Request, Response, check_upgrade
+from synopticon_rtc.signaling.hub import Hub
 from synopticon_rtc.signaling.ice import TurnServers
-from synopticon_rtc.signaling.limits import Limits
+from synopticon_rtc.signaling.limits import LINE_EVERY, Limits
 from synopticon_rtc.signaling.operations import Operations
+from synopticon_rtc.signaling.seldom import Seldom
 from synopticon_rtc.signaling.session import Session
 from synopticon_rtc.signaling.site import WEB, Site
-from synopticon_rtc.signaling.tokens import TokenKeys
+from synopticon_rtc.signaling.tokens import Claims, TokenKeys
 
 PATH = "/ws"
 WILDCARDS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # told from, not bound to
-WINDOW = 2**18  # bytes that a client may be ahead of the server; picows takes all that are there at once
-BACKLOG = 1024  # connections that come within one turn of the loop
 
 log = logging.getLogger(__name__)
 
@@ -100,8 +98,12 @@ class SignalingServer:
         self._site = Site(WEB)
         self._hub = Hub(self.limits, can_connect, ice_servers, backplane, on_session or (lambda _: None))
         self._operations = Operations(self._hub, public=metrics_public)
-        self._server: _Server
+        self._server = Door(
+            lambda call: Connection(self._answer, call, self.limits), self.limits, tls, self._proxies.__contains__
+        )
+        self._refused_lines = Seldom(LINE_EVERY)
         self._watch: asyncio.Task[None]
+        self._stack: contextlib.AsyncExitStack
 
     @property
     def sessions(self) -> Mapping[str, Session]:
@@ -136,31 +138,25 @@ class SignalingServer:
     async def __aenter__(self) -> Self:
         where = write_address(self.host, self.port)
         self._refuse_to_be_insecure(where)
-        await self._hub.cluster.__aenter__()
-        try:
-            server = await aiofastnet.create_server(
-                asyncio.get_running_loop(),
-                lambda: Connection(self._answer, self.limits),
-                self.host,
-                self.port,
-                ssl=self._tls,
-                backlog=BACKLOG,
-            )
-        except (OSError, OverflowError, UnicodeError) as error:
-            await self._hub.cluster.__aexit__(None, None, None)
-            if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-                raise PortInUse(f"{where} is in use: stop what listens there, or choose another port") from error
-            raise SignalingError(f"cannot listen on {where}: {error}; choose another host or port") from error
-        self._server = cast("_Server", server)
-        for listening in self._server.sockets:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, WINDOW)
-        self.port = self._server.sockets[0].getsockname()[1]
-        self._watch = asyncio.create_task(self._end_idle_sessions())
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(self._hub.cluster)
+            try:
+                self.port = await self._server.open(self.host, self.port)
+            except (OSError, OverflowError, UnicodeError) as error:
+                if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+                    raise PortInUse(f"{where} is in use: stop what listens there, or choose another port") from error
+                raise SignalingError(f"cannot listen on {where}: {error}; choose another host or port") from error
+            stack.push_async_callback(self._stop)
+            self._watch = asyncio.create_task(self._end_idle_sessions())
+            self._stack = stack.pop_all()
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        await self._stack.aclose()
+
+    async def _stop(self) -> None:
         self._watch.cancel()
         self._server.close()
         self._hub.end_all(CloseCode.GOING_AWAY, "")
@@ -168,11 +164,11 @@ class SignalingServer:
             async with asyncio.timeout(self.limits.close):
                 await self._server.wait_closed()
         except TimeoutError:
-            # Clients that do not answer the close, and browsers' spare connections that never asked for anything.
-            self._server.abort_clients()
+            pass  # clients that do not answer the close, and browsers' spare connections that never asked for anything
+        finally:
+            self._server.cut()
             await self._server.wait_closed()
-        await self._hub.close()
-        await self._hub.cluster.__aexit__(exc_type, exc, traceback)
+            await self._hub.close()
 
     async def serve_forever(self) -> None:
         """Serve until cancelled."""
@@ -200,49 +196,34 @@ class SignalingServer:
                 "set them up, listen on 127.0.0.1, or ask for an insecure server"
             )
 
-    def _answer(self, upgrade: WSUpgradeRequest, transport: asyncio.Transport) -> Listener | Response:
-        # None when the client was gone before it was asked for.
-        host, port = (transport.get_extra_info("peername") or ("unknown", 0))[:2]
-        request = self._proxies.read(upgrade, host, secure=self._tls is not None)
+    def _answer(self, head: Head, call: Call) -> Listener | Response:
+        request = self._proxies.read(head, call.host, secure=self._tls is not None)
+        if request.path != PATH:
+            return self._operations.respond(request) or self._site.respond(request)
+        claims = self._check(request)
+        # Only now, as pages cannot read why an upgrade is turned down, and ask for it without one.
+        check_upgrade(request)
+        listener = self._hub.admit(claims, request.address, call.port if request.address == call.host else None)
+        if isinstance(listener, Session):
+            call.admit()
+        return listener
+
+    def _check(self, request: Request) -> Claims:
         try:
-            if request.path == PATH:
-                return self._open(request, port if request.address == host else None)
+            return self._gate.admit(request, draining=self._hub.draining)
         except Refused as refused:
             self._hub.counts.refused[refused.code] += 1
-            fields = {"address": request.address, "code": refused.code}
-            log.info(
-                "request from %s refused: %s",
-                request.address,
-                refused.code,
-                extra={"event": "request_refused", "fields": fields},
-            )
-            return refuse(refused.status, refused.code, refused.message)
-        return self._operations.respond(request) or self._site.respond(request)
-
-    def _open(self, request: Request, port: int | None) -> Listener | Response:
-        if self._hub.draining:
-            raise Refused(
-                HTTPStatus.SERVICE_UNAVAILABLE, "draining", "The server is about to stop: try another, or later"
-            )
-        claims = self._gate.admit(request)
-        # Only now, as pages cannot read why an upgrade is turned down, and ask for it without one.
-        if request.headers.get("Upgrade", "").lower() != "websocket":
-            return refuse(
-                HTTPStatus.UPGRADE_REQUIRED, "upgrade_required", "A WebSocket opens here", {"Upgrade": "websocket"}
-            )
-        return self._hub.admit(claims, request.address, port)
+            if (more := self._refused_lines.take()) is not None:
+                fields = {"address": request.address, "code": refused.code} | ({"more": more} if more else {})
+                log.info(
+                    "request from %s refused: %s",
+                    request.address,
+                    refused.code,
+                    extra={"event": "request_refused", "fields": fields},
+                )
+            raise
 
     async def _end_idle_sessions(self) -> None:
         while True:
             await asyncio.sleep(min(self.limits.idle, self.limits.first) / 4)
             self._hub.end_idle()
-
-
-class _Server(Protocol):
-    """What aiofastnet's servers have, and asyncio's from Python 3.13 on."""
-
-    @property
-    def sockets(self) -> Sequence[Any]: ...
-    def close(self) -> None: ...
-    def abort_clients(self) -> None: ...
-    async def wait_closed(self) -> None: ...

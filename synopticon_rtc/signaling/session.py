@@ -4,6 +4,7 @@ import functools
 import time
 from typing import Protocol
 
+import msgspec
 from picows import WSTransport
 from websockets.frames import CloseCode
 
@@ -11,7 +12,8 @@ from synopticon_rtc.signaling import answers
 from synopticon_rtc.signaling.access import Participant
 from synopticon_rtc.signaling.connection import Listener
 from synopticon_rtc.signaling.envelope import stamp
-from synopticon_rtc.signaling.limits import Budget, Limits
+from synopticon_rtc.signaling.limits import TURN_MESSAGES, Budget, Limits
+from synopticon_rtc.signaling.memory import Memory
 from synopticon_rtc.signaling.turn import Turn
 
 
@@ -55,6 +57,10 @@ class Handler(Protocol):
     def take_ping(self, session: "Session", data: bytes) -> None:
         """It sent a ping."""
 
+    def take_frame(self, session: "Session") -> bool:
+        """It sent a frame that is no message; whether it may."""
+        ...
+
 
 class Session(Listener):
     """One client.
@@ -74,7 +80,6 @@ class Session(Listener):
         signature: What makes a message one of its own, in place of the closing brace.
         tells: What it asked to be told of.
         links: The sessions with which it exchanges targeted messages, by id.
-        waiting: Messages for sessions of which it is not known yet whether they may have them, by id.
         denied: The sessions that may have none.
         announced: The broadcasters that it was told of, by id, with their names.
         sought: When it began to look for a broadcaster, until it has answered one; 0 while it does not.
@@ -100,7 +105,6 @@ class Session(Listener):
         "signature",
         "sought",
         "tells",
-        "waiting",
         "who",
     )
 
@@ -113,10 +117,14 @@ class Session(Listener):
         handler: Handler,
         turn: Turn,
         limits: Limits,
+        memory: Memory,
     ) -> None:
-        super().__init__(limits)
+        super().__init__(limits, memory)
         self.id = who.session
-        self.who = self.granted = who
+        self.granted = who
+        # A token that lets its bearer do both does not say what the bearer does.
+        undecided = who.roles is not None and len(who.roles) > 1
+        self.who = msgspec.structs.replace(who, roles=None) if undecided else who
         self.address = address
         self.opened = self.heard = time.monotonic()
         self.messages = 0
@@ -126,7 +134,6 @@ class Session(Listener):
         self.signature = stamp(self.id)
         self.tells: frozenset[str] = frozenset()
         self.links: dict[str, Peer] = {}
-        self.waiting: dict[str, list[bytes]] = {}
         self.denied: set[str] = set()
         self.announced: dict[str, str] = {}
         self.sought = 0.0
@@ -145,16 +152,20 @@ class Session(Listener):
         out = self._out
         if not out:
             self._turn.add(self)
+        elif len(out) > 2 * TURN_MESSAGES:
+            self.flush()
         out.append(_header(len(message)))
         out.append(message)
 
     def flush(self) -> None:
         """Write all that was delivered in this turn, or let go whoever reads too slowly."""
-        if self.slow:
+        if self.slow and self.owed() > self._limits.buffered_bytes:
             self._out.clear()
             self.end(CloseCode.POLICY_VIOLATION, "Too slow")
-        else:
-            self._write()
+            return
+        self._write()
+        if self.slow:
+            self._memory.note(self)
 
     def lost(self, session: str, reason: str) -> None:
         """Take note that one of its links ended, and tell it if it wants to know."""
@@ -174,6 +185,10 @@ class Session(Listener):
         """Hand it on."""
         self._handler.take_ping(self, data)
 
+    def afford(self) -> bool:
+        """Whether it may send one more frame."""
+        return self._handler.take_frame(self)
+
     def pong(self, data: bytes) -> None:
         """Answer a ping when the turn ends."""
         if not self._out:
@@ -183,12 +198,11 @@ class Session(Listener):
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Begin."""
         super().on_ws_connected(transport)
-        transport.request.headers.clear()  # kept by picows as long as the connection is
         self._host.opened(self)
 
     def _write(self) -> None:
         transport = self._transport
-        if not (transport.is_close_frame_sent or transport.is_disconnected):
+        if self._out and not (transport.is_close_frame_sent or transport.is_disconnected):
             transport.underlying_transport.write(b"".join(self._out))
         self._out.clear()
 

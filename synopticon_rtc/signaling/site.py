@@ -41,6 +41,7 @@ class Site:
         content_type, body = file
         tag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
         headers = {"Cache-Control": "no-cache", "ETag": tag}
-        if tag in ", ".join(request.headers.getall("If-None-Match", [])):
+        known = ", ".join(request.headers.getall("If-None-Match", []))
+        if known == "*" or tag in known:
             return respond(HTTPStatus.NOT_MODIFIED, b"", headers)
         return respond(HTTPStatus.OK, body, headers, content_type)

@@ -133,6 +133,7 @@ export class Connection {
   #channel(channel) {
     channel.binaryType = "arraybuffer";
     if (channel.label === "control" && channel.protocol === "control/1") {
+      if (this.#control !== null) return;
       this.#control = channel;
       channel.onopen = () => this.#ping();
       channel.onmessage = ({ data }) => this.#controlled(data);

@@ -1,24 +1,33 @@
 // Which faces belong to the frame on screen.
 
 const KEPT = 2_000; // ms that a message may wait for its frame
+const MOST = 256; // messages that may
 const STALE = 250; // ms after which faces of another frame are worse than none
 const TRUST = 1_000; // ms after the last exact pair within which timestamps are known to agree
+const BACK = 500; // ms that timestamps go back only where a sender starts them anew
+const AHEAD = 10_000; // ms that they go ahead of time only there
 export const RTP_RATE = 90_000; // ticks of a video timestamp in a second (RFC 3551 section 5)
 
 /** a - b for RTP timestamps, which wrap at 2^32. */
 export const rtpDifference = (a, b) => (a - b) | 0;
 
+const ahead = (a, b) => (rtpDifference(a, b) * 1_000) / RTP_RATE; // ms
+const distance = (a, b) => Math.abs(ahead(a, b));
+
 export class Pairing {
   #messages = new Map(); // by RTP timestamp: { message, arrived }, in the order of arrival
   #newest = null; // { message, arrived }
+  #frame = null; // the last one: { rtpTimestamp, time }
   #agreed = -Infinity;
 
   /** Keep a faces message that arrived at `time` (ms). */
   add(message, time) {
-    this.#newest = { message, arrived: time };
-    if (message.rtpTimestamp !== null) this.#messages.set(message.rtpTimestamp, this.#newest);
+    const kept = { message, arrived: time };
+    const { rtpTimestamp } = message;
+    if (this.#isNewest(rtpTimestamp, time)) this.#newest = kept;
+    if (rtpTimestamp !== null && !this.#messages.has(rtpTimestamp)) this.#messages.set(rtpTimestamp, kept);
     for (const [timestamp, { arrived }] of this.#messages) {
-      if (time - arrived <= KEPT) break;
+      if (time - arrived <= KEPT && this.#messages.size <= MOST) break;
       this.#messages.delete(timestamp);
     }
   }
@@ -29,6 +38,7 @@ export class Pairing {
    * none that is stale.
    */
   pick(rtpTimestamp, time) {
+    if (rtpTimestamp !== undefined) this.#follow(rtpTimestamp, time);
     const own = this.#messages.get(rtpTimestamp);
     if (own !== undefined) {
       this.#agreed = time;
@@ -38,14 +48,43 @@ export class Pairing {
     return { message, exact: false };
   }
 
+  /** Whether faces are of a later frame than the newest, or of a new start: those are nearer to the last frame. */
+  #isNewest(rtpTimestamp, time) {
+    const newest = this.#newest?.message.rtpTimestamp ?? null;
+    if (rtpTimestamp === null || newest === null) return true;
+    const step = ahead(rtpTimestamp, newest);
+    if (this.#frame === null) return step > 0 || step < -BACK;
+    const nearer = distance(newest, this.#frame.rtpTimestamp) - distance(rtpTimestamp, this.#frame.rtpTimestamp);
+    if (Math.abs(nearer) <= BACK) return step > 0;
+    return nearer > 0 || time - this.#newest.arrived > BACK; // it is not only one that comes very late
+  }
+
+  /** Take note of a frame, and where its timestamps start anew forget what belongs to those of before. */
+  #follow(rtpTimestamp, time) {
+    if (this.#frame !== null) {
+      const step = ahead(rtpTimestamp, this.#frame.rtpTimestamp);
+      if (step < -BACK || step > time - this.#frame.time + AHEAD) this.#startAnew(rtpTimestamp, time);
+    }
+    this.#frame = { rtpTimestamp, time };
+  }
+
+  #startAnew(rtpTimestamp, time) {
+    const isOf = (timestamp, arrived) => time - arrived <= STALE && distance(timestamp, rtpTimestamp) <= STALE;
+    for (const [timestamp, { arrived }] of this.#messages) {
+      if (!isOf(timestamp, arrived)) this.#messages.delete(timestamp);
+    }
+    const newest = this.#newest?.message.rtpTimestamp ?? null;
+    if (newest !== null && !isOf(newest, this.#newest.arrived)) this.#newest = null;
+  }
+
   #nearest(rtpTimestamp) {
     let nearest = null;
-    let least = (STALE / 1_000) * RTP_RATE;
+    let least = STALE;
     for (const [timestamp, { message }] of this.#messages) {
-      const distance = Math.abs(rtpDifference(timestamp, rtpTimestamp));
-      if (distance <= least) {
+      const away = distance(timestamp, rtpTimestamp);
+      if (away <= least) {
         nearest = message;
-        least = distance;
+        least = away;
       }
     }
     return nearest;

@@ -154,7 +154,26 @@ export class Receiver {
     this.#on.log(`${displayName(offer)} answered, session ${source}`);
     this.connection?.close(); // it starts afresh
     clearTimeout(this.#timer);
-    this.connection = new Connection(offer, this.#iceServers, {
+    try {
+      this.connection = this.#connect(offer);
+    } catch (error) { // a browser has only so many connections
+      this.#on.log(`No connection can be made: ${error.message}`);
+      this.connection = null;
+      this.#decline(offer, "the browser can make no connection");
+      this.#seekLater();
+      this.#on.changed();
+      return;
+    }
+    for (const { sourceSession, candidate } of this.#early) {
+      if (sourceSession === source) this.connection.addCandidate(candidate);
+    }
+    this.#early = [];
+    this.#on.changed();
+  }
+
+  #connect(offer) {
+    const source = offer.sourceSession;
+    return new Connection(offer, this.#iceServers, {
       answer: ({ type, sdp }) => this.#signaling.relay("webrtc_answer", source, { sdp: { type, sdp }, accept: ACCEPT }),
       candidate: (candidate) => this.#signaling.relay("webrtc_ice", source, { candidate }),
       up: () => {
@@ -167,17 +186,12 @@ export class Receiver {
       faces: this.#on.faces,
       log: this.#on.log,
     });
-    for (const { sourceSession, candidate } of this.#early) {
-      if (sourceSession === source) this.connection.addCandidate(candidate);
-    }
-    this.#early = [];
-    this.#on.changed();
   }
 
   /** Spare a broadcaster that is not chosen the wait for an answer. */
-  #decline(offer) {
+  #decline(offer, reason = "another broadcaster was chosen") {
     if (!acceptsBye(offer)) return;
-    this.#signaling.relay("webrtc_ice", offer.sourceSession, { bye: "another broadcaster was chosen" });
+    this.#signaling.relay("webrtc_ice", offer.sourceSession, { bye: reason });
   }
 
   #ended(reason, left) {

@@ -16,6 +16,7 @@ export class Signaling {
   #retry; // timer of the next connection
   #keepalive; // timer of the messages that keep the session
   #overdue; // timer of the answer that must come: the welcome, then the echoes
+  #over = new AbortController(); // aborted when there is to be no session any more
   #refresh; // timer of the question for ICE servers with fresh credentials
 
   /** Our session's id; null while there is none. */
@@ -30,9 +31,8 @@ export class Signaling {
     this.#url = url;
     this.#on = on;
     this.#retry = setTimeout(() => this.#connect());
-    addEventListener("online", () => {
-      if (this.#socket === null) this.#connect();
-    });
+    const online = () => this.#socket === null && this.#connect();
+    addEventListener("online", online, { signal: this.#over.signal });
   }
 
   /** Send a message to one session, or to every other where `target` is null. Lost while there is no session. */
@@ -41,6 +41,7 @@ export class Signaling {
   }
 
   close() {
+    this.#over.abort();
     this.#forget();
     clearTimeout(this.#retry);
   }
@@ -51,6 +52,7 @@ export class Signaling {
 
   #connect() {
     clearTimeout(this.#retry);
+    if (this.#over.signal.aborted) return;
     try {
       this.#socket = new WebSocket(this.#url);
     } catch (error) {
@@ -69,7 +71,7 @@ export class Signaling {
     if (refusal === null) {
       this.#lose(reason);
     } else {
-      this.#forget();
+      this.close();
       this.#on.refused(refusal);
     }
   }

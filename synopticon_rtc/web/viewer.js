@@ -3,6 +3,7 @@
 import { MODES, Overlay } from "./overlay.js";
 import { Player } from "./player.js";
 import { Receiver } from "./receiver.js";
+import { missing } from "./support.js";
 
 const LOG_LINES = 200;
 const SHOW_INTERVAL = 500; // ms between updates of the figures
@@ -43,16 +44,22 @@ const player = new Player(video, overlay, {
   },
 });
 let shown = null; // the connection whose picture the player has
-const receiver = new Receiver(url, from, {
-  changed() {
-    if (receiver.connection !== shown) player.stop();
-    shown = receiver.connection;
-    show();
-  },
-  track: (track) => start(player.play(track)),
-  faces: (message) => player.take(message),
-  log,
-});
+const lacks = missing();
+const receiver = lacks === null ? receive() : { state: "unsupported", connection: null, session: null, close() {} };
+if (lacks !== null) log(`${lacks} is missing or switched off in this browser`);
+
+function receive() {
+  return new Receiver(url, from, {
+    changed() {
+      if (receiver.connection !== shown) player.stop();
+      shown = receiver.connection;
+      show();
+    },
+    track: (track) => start(player.play(track)),
+    faces: (message) => player.take(message),
+    log,
+  });
+}
 
 async function start(playing) {
   try {
@@ -85,6 +92,11 @@ function describe() {
       return ["Connection interrupted, trying again…", ""];
     case "unreachable":
       return ["The signaling server is not reachable, trying again…", server];
+    case "unsupported":
+      return [
+        "This browser cannot show live video",
+        `${lacks} is missing or switched off in it. Current versions of Chrome, Edge, Firefox and Safari will do.`,
+      ];
     case "refused":
       return ["The signaling server does not let you in", receiver.refusal];
     default:

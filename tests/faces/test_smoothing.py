@@ -197,6 +197,19 @@ def test_parameters_that_filter_nothing_are_refused(parameters: dict[str, float]
         OneEuro(**parameters)
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e38])
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_landmark_that_is_no_number_does_not_stay_in_the_smoothing(
+    still: Landmarks, value: float, before: int
+) -> None:
+    bad = still.copy()
+    bad[5, 1] = value
+    one_euro = OneEuro()
+    frames = run(one_euro, [*[still] * before, bad, still, still])
+    assert np.array_equal(frames[before], bad, equal_nan=True)
+    assert frames[-1] == pytest.approx(still)
+
+
 class Trembling:
     """A detector that finds two trembling faces, in alternating order and without ids."""
 

@@ -110,6 +110,18 @@ def test_no_two_faces_of_a_frame_share_an_id(frames: list[list[tuple[float, floa
         assert len(given_ids) == len(set(given_ids)) == len(faces)
 
 
+def test_ids_that_wrap_leave_out_those_in_use() -> None:
+    tracker = Tracker(patience=1.0)
+    tracker.track([face_at(0.2), face_at(0.2, 0.2)], 0)
+    tracker._next = IDS - 1  # as after 65533 more
+    assert ids(tracker.track([face_at(0.2), face_at(0.2, 0.2), face_at(0.8), face_at(0.8, 0.2)], FRAME)) == [
+        0,
+        1,
+        IDS - 1,
+        2,
+    ]
+
+
 class TwoFaces:
     """Finds the same two faces in each frame, in alternating order."""
 

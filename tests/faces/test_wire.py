@@ -1,11 +1,13 @@
 """The wire format: the vectors, what comes back of what was sent, and what is refused."""
 
+import contextlib
 import hashlib
 import json
 import math
 import re
 import shutil
 import subprocess
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -353,6 +355,44 @@ def test_what_is_too_long_is_refused_unread() -> None:
         decode_json(" " * (MAX_BYTES + 1))
 
 
+def as_long_as_may_be(before: str, piece: str, after: str) -> str:
+    return before + piece * ((MAX_BYTES - len(before) - len(after)) // len(piece)) + after
+
+
+@pytest.mark.parametrize(
+    ("before", "piece", "after"),
+    [
+        ('{"landmarks":[', "[],", "[]]}"),
+        ('{"landmarks":[[', '{"x":0,"y":0},', '{"x":0,"y":0}]]}'),
+        ('{"landmarks":[', "[" * 1000 + "]" * 1000 + ",", "[]]}"),
+        ('{"landmarks":[[', '{"x":{},"y":[]},', "{}]]}"),
+        ('{"landmarks":[],"timestamp":[', "1,", "1]}"),
+        ('{"landmarks":[],"timestamp":"', "x", '"}'),
+        ('{"landmarks":[],"rtpTimestamp":', "1", "}"),
+        ('{"landmarks":[[{"y":0,"x":', "1", "}]]}"),
+        ('{"landmarks":[[{"y":0,', '"w":0,', '"x":0}]]}'),
+    ],
+)
+def test_text_that_would_take_much_memory_takes_little(before: str, piece: str, after: str) -> None:
+    text = as_long_as_may_be(before, piece, after)
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(InvalidFaces):
+            decode_json(text)
+        assert tracemalloc.get_traced_memory()[1] < 3 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_is_wrong_beside_the_landmarks_is_not_missed() -> None:
+    for value in ("1e999", "-0.5", "[[{}]]", "null", "true", '"x"', "1" * 5000, "{}", "4294967296"):
+        message = decode_json(f'{{"landmarks":[],"rtpTimestamp":{value},"videoWidth":{value}}}')
+        assert (message.rtp_timestamp, message.width) == (None, 0)
+    for bad in (b'"\xff"', b'"\\ud800"'):
+        with contextlib.suppress(InvalidFaces):
+            assert decode_json(b'{"landmarks":[],"timestamp":' + bad + b"}").capture_time is None
+
+
 @given(st.binary(max_size=400))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     for text in (data, b"\xfa\x01" + data, b"\xfa\x01\x00\x01\x00\x05\x00\x04\x00\x40\x00" + data):
@@ -377,6 +417,15 @@ def test_any_damage_is_read_or_refused(data: st.DataObject) -> None:
         assert all(np.isfinite(face.landmarks).all() for face in read.faces)
 
 
+@given(st.binary(max_size=20), st.sampled_from(["timestamp", "videoWidth", "rtpTimestamp", "landmarks", "type"]))
+def test_any_value_is_read_or_refused(value: bytes, key: str) -> None:
+    for text in (value, b'"' + value + b'"', b"[" + value + b"]"):
+        try:
+            decode_json(b'{"landmarks":[],"' + key.encode() + b'":' + text + b"}")
+        except InvalidFaces:
+            continue
+
+
 @given(
     st.one_of(
         st.text(max_size=200),
@@ -386,7 +435,9 @@ def test_any_damage_is_read_or_refused(data: st.DataObject) -> None:
             lambda inner: (
                 st.lists(inner, max_size=4)
                 | st.dictionaries(
-                    st.sampled_from(["landmarks", "x", "y", "timestamp", "videoWidth"]), inner, max_size=4
+                    st.sampled_from(["landmarks", "x", "y", "timestamp", "videoWidth", "rtpTimestamp"]),
+                    inner,
+                    max_size=4,
                 )
             ),
         ).map(json.dumps),

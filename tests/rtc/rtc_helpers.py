@@ -13,6 +13,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
 
 from synopticon_rtc.rtc import Channel, EncodedVideoFrame, IceServer, PeerConnection, Received, VideoStream, VideoTrack
+from synopticon_rtc.rtc.bitstream import MAX_SIZE
 from synopticon_rtc.rtc.stream import Codec
 
 WIDTH, HEIGHT = 160, 96
@@ -102,6 +103,7 @@ class Peer:
         on_channel: Callable[[Channel], None] | None = None,
         on_encoded: Callable[[EncodedVideoFrame], None] | None = None,
         video: bool = True,
+        max_size: tuple[int, int] = MAX_SIZE,
     ) -> None:
         self.states: list[str] = []
         self.candidates: list[dict[str, Any] | None] = []
@@ -120,6 +122,7 @@ class Peer:
             on_channel=on_channel or self._on_channel,
             on_video=self._on_video if video else None,
             on_encoded=on_encoded,
+            max_size=max_size,
         )
 
     async def __aenter__(self) -> Self:

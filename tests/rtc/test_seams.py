@@ -18,6 +18,7 @@ from aioice import Candidate, ice, mdns, stun, turn
 from aiortc import rtcdtlstransport, rtcicetransport, rtcpeerconnection, rtcrtpreceiver, rtcrtpsender, rtcsctptransport
 from aiortc.codecs import h264, vpx
 from aiortc.rate import RemoteBitrateEstimator
+from aiortc.rtp import RtpPacket
 from OpenSSL import SSL
 
 from synopticon_rtc.rtc import seams
@@ -137,6 +138,51 @@ async def test_private_attributes_are_there(connection: aiortc.RTCPeerConnection
     assert isinstance(getattr(transceiver.receiver, hidden), RemoteBitrateEstimator)
     seams.unburden(transceiver.receiver)
     assert getattr(transceiver.receiver, hidden) is None
+
+
+async def test_what_a_peer_offers_is_told_by_its_transceiver(connection: aiortc.RTCPeerConnection) -> None:
+    offerer = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=[]))
+    for direction in ("inactive", "sendonly", "recvonly"):
+        offerer.addTransceiver("video", direction=direction)
+    await offerer.setLocalDescription(await offerer.createOffer())
+    await connection.setRemoteDescription(offerer.localDescription)
+    assert [seams.is_offered(transceiver) for transceiver in connection.getTransceivers()] == [False, True, False]
+    await offerer.close()
+
+
+async def test_a_source_is_forgotten_by_router_and_libsrtp(connection: aiortc.RTCPeerConnection) -> None:
+    (transceiver,) = connection.getTransceivers()
+    receiver, transport = transceiver.receiver, transceiver.receiver.transport
+    policy = pylibsrtp.Policy(key=bytes(30), ssrc_type=pylibsrtp.Policy.SSRC_ANY_INBOUND)
+    session = transport._rx_srtp = pylibsrtp.Session(policy)
+    sending = pylibsrtp.Session(pylibsrtp.Policy(key=bytes(30), ssrc_type=pylibsrtp.Policy.SSRC_ANY_OUTBOUND))
+    packet = sending.protect(RtpPacket(payload_type=96, ssrc=7, payload=b"x").serialize())
+    transport._rtp_router.ssrc_table[7] = receiver
+    session.unprotect(packet)
+    with pytest.raises(pylibsrtp.Error):  # a copy
+        session.unprotect(packet)
+    seams.forget_source(transport, receiver, 7)
+    seams.forget_source(transport, receiver, 7)
+    assert 7 not in transport._rtp_router.ssrc_table
+    session.unprotect(packet)  # of a source that is not known
+
+
+def test_aiortc_still_keeps_every_source_that_it_met() -> None:
+    """Once it bounds them, ``forget_source`` need not take them from its table."""
+    router = rtcdtlstransport.RtpRouter()
+    receiver: Any = object()
+    router.register_receiver(receiver, ssrcs=[], payload_types=[96])
+    for ssrc in range(1000):
+        router.route_rtp(RtpPacket(payload_type=96, ssrc=ssrc))
+    assert len(router.ssrc_table) == 1000
+
+
+def test_aiortc_still_estimates_for_every_source_that_it_met() -> None:
+    """Once it bounds them, ``VideoReceiver`` need not take them from there."""
+    estimator = RemoteBitrateEstimator()
+    for ssrc in range(300):
+        estimator.add(arrival_time_ms=ssrc, abs_send_time=ssrc * 262, payload_size=1000, ssrc=ssrc)
+    assert len(estimator.ssrcs) == 300
 
 
 async def test_private_attributes_of_ice_are_there() -> None:

@@ -3,15 +3,18 @@
 import asyncio
 import itertools
 import threading
+import time
 from typing import Any
 
 import av
 import pytest
+from h264_helpers import PPS, SPS, encode, kind
 from rtc_helpers import TICKS, Clip, watching
 
 from synopticon_rtc.rtc import Received, VideoTrack
 from synopticon_rtc.rtc.assembly import EncodedVideoFrame
-from synopticon_rtc.rtc.decoder import Decoder
+from synopticon_rtc.rtc.bitstream import MAX_SIZE
+from synopticon_rtc.rtc.decoder import BACKLOG_LIMIT, LONGEST_KEYFRAME, MOST_SILENT, Decoder
 
 
 def received(timestamp: int) -> Received:
@@ -77,22 +80,28 @@ async def test_frames_tell_when_they_arrived() -> None:
 class Sink:
     """What a decoder is connected to."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_size: tuple[int, int] = MAX_SIZE) -> None:
         self.frames: list[Received] = []
-        self.errors = 0
-        self.decoder = Decoder(on_frame=self._frame, on_error=self._error)
+        self.errors: list[bool] = []
+        self.silences = 0
+        self.decoder = Decoder(max_size=max_size, on_frame=self._frame, on_error=self._error, on_silent=self._silent)
         self._changed = asyncio.Event()
 
     def _frame(self, received: Received) -> None:
         self.frames.append(received)
         self._changed.set()
 
-    def _error(self) -> None:
-        self.errors += 1
+    def _error(self, lasting: bool) -> None:  # noqa: FBT001 - a callback
+        self.errors.append(lasting)
+        self._changed.set()
 
-    async def until(self, count: int) -> None:
+    def _silent(self) -> None:
+        self.silences += 1
+        self._changed.set()
+
+    async def until(self, count: int, *, errors: int = 0, silences: int = 0) -> None:
         async with asyncio.timeout(5):
-            while len(self.frames) < count:
+            while len(self.frames) < count or len(self.errors) < errors or self.silences < silences:
                 self._changed.clear()
                 await self._changed.wait()
 
@@ -107,34 +116,130 @@ async def test_a_frame_that_cannot_be_decoded_is_told_and_decoding_goes_on(codec
     assert sink.decoder.put(assembled(clip))
     await sink.until(1)
     sink.decoder.put(EncodedVideoFrame(codec, b"\0\0\0\1\x65garbage", 1, keyframe=True, arrived=0))
+    await sink.until(1, errors=1)
     clip._request()
     sink.decoder.put(assembled(clip))
     await sink.until(2)
-    assert sink.errors == 1
+    assert sink.errors == [True]
+    await sink.stop()
+
+
+async def test_an_error_before_a_keyframe_that_waits_already_is_not_lasting() -> None:
+    sink, clip = Sink(), Clip()
+    release = threading.Event()
+    decode = sink.decoder._decode
+
+    def slow(*arguments: Any) -> bool:
+        release.wait(10)
+        return decode(*arguments)
+
+    sink.decoder._decode = slow  # type: ignore[method-assign,assignment]
+    sink.decoder.put(EncodedVideoFrame("vp8", b"garbage", 1, keyframe=False, arrived=0))
+    sink.decoder.put(assembled(clip))
+    release.set()
+    await sink.until(1, errors=1)
+    assert sink.errors == [False]
+    await sink.stop()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("odd"), MemoryError(), ValueError("size")])
+async def test_whatever_the_codec_raises_decoding_goes_on(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    sink, clip = Sink(), Clip()
+    decode = sink.decoder._decode
+
+    def failing(*_: Any) -> bool:
+        sink.decoder._decode = decode  # type: ignore[method-assign]
+        raise error
+
+    sink.decoder._decode = failing  # type: ignore[method-assign,assignment]
+    sink.decoder.put(assembled(clip))
+    await sink.until(0, errors=1)
+    clip._request()
+    sink.decoder.put(assembled(clip))
+    await sink.until(1)
+    assert sink.errors == [True]
+    assert "decoding failed" in caplog.text
+    async with asyncio.timeout(5):
+        await sink.stop()
+
+
+@pytest.mark.parametrize("codec", ["vp8", "h264"])
+async def test_a_decoder_itself_refuses_frames_that_are_larger_than_allowed(codec: Any) -> None:
+    sink = Sink(max_size=(16, 16))
+    sink.decoder.put(assembled(Clip(codec)))
+    await sink.until(0, errors=1)
+    assert sink.frames == []
+    await sink.stop()
+
+
+async def test_a_stream_of_which_nothing_can_be_shown_is_told() -> None:
+    sink = Sink()
+    first, second, *others = encode(2 * MOST_SILENT, {0})
+    sets = [unit for unit in first if kind(unit) in {SPS, PPS}]
+    for number, units in enumerate([[*sets, *second], *others]):
+        data = b"".join(b"\0\0\0\1" + unit for unit in units)
+        sink.decoder.put(EncodedVideoFrame("h264", data, number, keyframe=False, arrived=0))
+    await sink.until(0, silences=1)
+    assert not sink.frames
+    await sink.stop()
+
+
+async def test_frames_may_change_their_size_at_every_keyframe() -> None:
+    sink = Sink()
+    sizes = [(320, 240), (16, 16), (640, 64), (2, 480)] * 3
+    for number, size in enumerate(sizes):
+        (units,) = encode(1, {0}, size)
+        data = b"".join(b"\0\0\0\1" + unit for unit in units)
+        sink.decoder.put(EncodedVideoFrame("h264", data, number, keyframe=True, arrived=0))
+    await sink.until(len(sizes))
+    assert [(frame.frame.width, frame.frame.height) for frame in sink.frames] == sizes
+    assert not sink.errors
+    await sink.stop()
+
+
+async def test_what_waits_for_a_keyframe_that_takes_long_is_not_thrown_away() -> None:
+    sink, clip = Sink(), Clip()
+    sink.decoder._keyframe_seconds = 1.0
+    entered, release = threading.Event(), threading.Event()
+    decode = sink.decoder._decode
+
+    def slow(*arguments: Any) -> bool:
+        entered.set()
+        release.wait(10)
+        return decode(*arguments)
+
+    sink.decoder._decode = slow  # type: ignore[method-assign,assignment]
+    sink.decoder.put(assembled(clip, 0.0))
+    await asyncio.to_thread(entered.wait)
+    sink.decoder._keyframe_since = time.monotonic() - 1
+    assert [sink.decoder.put(assembled(clip, at)) for at in (0.1, 0.5, 1.3)] == [True, True, True]
+    release.set()
+    await sink.until(4)
     await sink.stop()
 
 
 async def test_a_decoder_that_falls_behind_starts_again_at_a_keyframe() -> None:
     sink, clip = Sink(), Clip()
+    longest = BACKLOG_LIMIT + LONGEST_KEYFRAME + 0.1
     entered, release = threading.Event(), threading.Event()
     decode = sink.decoder._decode
 
-    def slow(*arguments: Any) -> None:
+    def slow(*arguments: Any) -> bool:
         entered.set()
         release.wait(10)
-        decode(*arguments)
+        return decode(*arguments)
 
     sink.decoder._decode = slow  # type: ignore[method-assign,assignment]
     assert sink.decoder.put(assembled(clip, 0.0))
     await asyncio.to_thread(entered.wait)
     assert [sink.decoder.put(assembled(clip, at)) for at in (0.1, 0.2, 0.3)] == [True, True, True]
-    assert not sink.decoder.put(assembled(clip, 0.5))
+    assert not sink.decoder.put(assembled(clip, 0.1 + longest))
     assert not sink.decoder._queue
     clip._request()
-    assert sink.decoder.put(assembled(clip, 0.6))
-    assert sink.decoder.put(assembled(clip, 0.7))
+    assert sink.decoder.put(assembled(clip, 10.6))
+    assert sink.decoder.put(assembled(clip, 10.7))
     clip._request()
-    assert [sink.decoder.put(assembled(clip, at)) for at in (0.8, 0.9, 1.0)] == [True, True, True]
+    assert [sink.decoder.put(assembled(clip, at)) for at in (10.8, 10.9, 10.7 + longest)] == [True, True, True]
     release.set()
     await sink.until(4)
     await sink.stop()

@@ -11,6 +11,7 @@ from bare_client import Client, joined
 from synopticon_rtc.signaling.access import Participant, Role, roles_meet
 from synopticon_rtc.signaling.limits import Limits
 from synopticon_rtc.signaling.server import SignalingServer
+from synopticon_rtc.signaling.tokens import Claims, TokenKeys, make_token
 
 
 def participant(room: str, *roles: Role) -> Participant:
@@ -286,3 +287,181 @@ async def test_a_hook_that_never_answers_holds_up_no_end() -> None:
         await one.send(ice(other))
         await hook.wait()
     assert hook.answers[one.session, other.session].cancelled()
+
+
+async def test_messages_of_a_pair_keep_their_order_however_they_were_allowed() -> None:
+    hook = Hook()
+    async with SignalingServer(port=0, can_connect=hook) as server, joined(server, 2) as [one, other]:
+        await takes_role(one, "broadcast")
+        await takes_role(other, "receive")
+        await one.send(ice(other, 1))
+        slow = await hook.wait()
+        await one.send(ice(other, 2))
+        await other.send(ice(one, 0))
+        hook.answers[await hook.wait()].set_result(True)
+        assert (await one.receive())["n"] == 0
+        await one.send(ice(other, 3))
+        assert [(await other.receive())["n"] for _ in range(3)] == [1, 2, 3]
+        hook.answers[slow].set_result(False)
+        await one.send(ice(other, 4))
+        assert (await other.receive())["n"] == 4
+
+
+async def test_discoveries_wait_in_order_behind_one_question_a_pair() -> None:
+    hook = Hook()
+    async with SignalingServer(port=0, can_connect=hook) as server, joined(server, 2) as [seeker, one]:
+        for number in range(3):
+            await seeker.send({"type": "request_offer", "n": number})
+        await seeker.send(ice(one, 3))
+        assert await seeker.next_is_pong()
+        assert hook.asked == [(seeker.session, one.session)]
+        hook.answers[hook.asked[0]].set_result(True)
+        assert [(await one.receive())["n"] for _ in range(4)] == [0, 1, 2, 3]
+
+
+async def test_discoveries_that_wait_are_bounded_and_end_with_their_sender() -> None:
+    asked: list[asyncio.Task[None] | None] = []
+
+    async def hook(_source: Participant, _target: Participant) -> bool:
+        asked.append(asyncio.current_task())
+        await asyncio.Event().wait()
+        return True
+
+    limits = Limits(pending=10)
+    async with SignalingServer(port=0, can_connect=hook, limits=limits) as server, joined(server) as [one]:
+        async with joined(server) as [seeker]:
+            for _ in range(500):
+                await seeker.send({"type": "request_offer", "pad": "x" * 1000})
+            assert await seeker.next_is_pong()
+            assert len(asked) == 1
+            assert 10_000 < server.sessions[seeker.session].waits < 12_000
+        assert await one.next_is_pong()
+        async with asyncio.timeout(5):
+            while not all(task and task.done() for task in asked):  # noqa: ASYNC110  # an end that nothing tells of
+                await asyncio.sleep(0.005)
+        assert server._hub._permissions._asked == {}
+        assert server._hub._relay._queues == {}
+        assert server._hub.memory.total == 0
+
+
+async def test_who_configures_again_and_again_asks_no_more_than_one_question_a_pair() -> None:
+    hook = Hook()
+    async with SignalingServer(port=0, can_connect=hook) as server, joined(server, 2) as [watcher, one]:
+        await takes_role(one, "broadcast")
+        for _ in range(20):
+            await watcher.configure(tell=["broadcasters"])
+            assert (await watcher.receive())["broadcasters"] == []
+        assert hook.asked == [(watcher.session, one.session)]
+        hook.answers[hook.asked[0]].set_result(True)
+        assert (await watcher.receive())["type"] == "broadcaster_available"
+        assert await watcher.next_is_pong()
+
+
+@pytest.mark.parametrize("who", [0, 1], ids=["source", "target"])
+async def test_an_answer_that_is_older_than_a_role_is_asked_for_again(who: int) -> None:
+    answers: list[tuple[bool, asyncio.Future[None]]] = []
+
+    async def hook(source: Participant, target: Participant) -> bool:
+        answers.append((roles_meet(source, target), asyncio.get_running_loop().create_future()))
+        answer, given = answers[-1]
+        await given
+        return answer
+
+    async with SignalingServer(port=0, can_connect=hook) as server, joined(server, 2) as clients:
+        one, other = clients
+        await one.configure(role="receive", tell=["errors"])
+        await other.configure(role="receive")
+        await one.send(ice(other, 1))
+        assert await one.next_is_pong()
+        await takes_role(clients[who], "broadcast")
+        answers[0][1].set_result(None)
+        assert await one.next_is_pong()
+        assert [answer for answer, _ in answers] == [False, True]
+        answers[1][1].set_result(None)
+        assert (await other.receive())["n"] == 1
+
+
+async def test_a_hook_that_is_cancelled_from_within_means_no() -> None:
+    async def hook(_source: Participant, _target: Participant) -> bool:
+        raise asyncio.CancelledError
+
+    async with SignalingServer(port=0, can_connect=hook) as server, joined(server, 2) as [one, other]:
+        await one.configure(tell=["errors"])
+        await one.send(ice(other))
+        assert (await one.receive())["errorCode"] == "not_allowed"
+
+
+async def test_a_future_that_a_hook_keeps_is_not_ours_to_cancel() -> None:
+    shared: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    server = SignalingServer(port=0, can_connect=lambda _source, _target: shared)
+    async with server, joined(server, 2) as [one, other]:
+        async with joined(server) as [gone]:
+            await gone.send(ice(one))
+            await one.send(ice(other, 1))
+            assert await gone.next_is_pong()
+            assert await one.next_is_pong()
+        async with asyncio.timeout(5):
+            while gone.session in server.sessions:  # noqa: ASYNC110  # an end that nothing tells of
+                await asyncio.sleep(0.005)
+        shared.set_result(True)
+        assert (await other.receive())["n"] == 1
+
+
+async def test_a_target_that_leaves_is_told_to_who_waits_for_it() -> None:
+    hook = Hook()
+    async with SignalingServer(port=0, can_connect=hook) as server, joined(server) as [one]:
+        await one.configure(tell=["errors"])
+        async with joined(server) as [gone]:
+            await one.send(ice(gone))
+            await hook.wait()
+        error = await one.receive()
+        assert (error["errorCode"], error["targetSession"]) == ("target_not_found", gone.session)
+
+
+# Roles that are given back, and those that a token only allows
+
+
+async def test_a_role_that_is_given_back_ends_a_broadcaster_and_is_sought_no_more(server: SignalingServer) -> None:
+    async with joined(server, 3) as [watcher, one, seeker]:
+        await watcher.configure(role="receive", tell=["broadcasters"])
+        assert (await watcher.receive())["broadcasters"] == []
+        await takes_role(one, "broadcast")
+        assert (await watcher.receive())["type"] == "broadcaster_available"
+        await one.configure(role=[])
+        assert await watcher.receive() == {"type": "broadcaster_gone", "session": one.session}
+        await seeker.send({"type": "request_offer"})
+        assert await one.next_is_pong()
+        await takes_role(one, "broadcast")
+        assert (await watcher.receive())["type"] == "broadcaster_available"
+
+
+async def test_a_token_that_allows_both_announces_nobody_until_it_says_what_it_does() -> None:
+    key = b"x" * 32
+    both = make_token(key, Claims("a", roles=frozenset(["broadcast", "receive"])))
+    async with (
+        SignalingServer(port=0, tokens=TokenKeys(secret=key)) as server,
+        joined(server, 4, query=f"?token={both}") as [watcher, receiver, broadcaster, page],
+    ):
+        await watcher.configure(role="receive", tell=["broadcasters"])
+        assert (await watcher.receive())["broadcasters"] == []
+        await takes_role(receiver, "receive")
+        await takes_role(broadcaster, "broadcast")
+        assert (await watcher.receive())["session"] == broadcaster.session
+        await watcher.send({"type": "request_offer"})
+        assert (await broadcaster.receive())["type"] == (await page.receive())["type"] == "request_offer"
+        assert await receiver.next_is_pong()
+
+
+async def test_a_watcher_whose_own_role_changes_is_told_who_is_news_to_it_now(server: SignalingServer) -> None:
+    async with joined(server, 3) as [watcher, one, both]:
+        await takes_role(one, "broadcast")
+        await takes_role(both, "broadcast", "receive")
+        await watcher.configure(role="receive", tell=["broadcasters"])
+        known = {entry["session"] for entry in (await watcher.receive())["broadcasters"]}
+        assert known == {one.session, both.session}
+        await takes_role(watcher, "broadcast")
+        assert await watcher.receive() == {"type": "broadcaster_gone", "session": one.session}
+        await takes_role(both, "broadcast")
+        assert await watcher.receive() == {"type": "broadcaster_gone", "session": both.session}
+        await takes_role(watcher, "receive")
+        assert {(await watcher.receive())["session"] for _ in range(2)} == known

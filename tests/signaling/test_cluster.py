@@ -415,6 +415,28 @@ def test_a_message_that_is_not_understood_is_told_and_changes_nothing(
     assert (a.frames, a.known) == ([], {})
 
 
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"type":"beat","server":"x\\r\\nPUB synopticon.servers 0\\r\\n","version":1}',
+        b'{"type":"beat","server":"0123456\\n","version":1}',
+        b'{"type":"beat","server":"01234567.a","version":1}',
+        b'{"type":"opened","server":"01234567","version":1,"who":{"session":"a\\r\\nb"}}',
+        b'{"type":"table","server":"01234567","version":1,"part":0,"parts":1,"sessions":[{"session":"a b"}]}',
+        b'{"type":"table","server":"01234567","version":1,"part":0,"parts":1,"sessions":[{"session":"a.>"}]}',
+    ],
+)
+def test_ids_that_would_change_a_subject_are_not_understood(
+    wire: Wire, caplog: pytest.LogCaptureFixture, payload: bytes
+) -> None:
+    a = wire.start()
+    wire.published.clear()
+    a.cluster.receive(SERVERS, payload)
+    assert "not understood" in caplog.text
+    a.cluster.tick()
+    assert (a.known, wire.published) == ({}, [SERVERS])
+
+
 async def test_a_server_that_is_alone_is_always_connected_and_hears_nothing(wire: Wire) -> None:
     listener = Node(wire)
     async with Cluster(listener) as cluster:

@@ -91,6 +91,48 @@ async def test_other_rooms_and_addresses_have_limits_of_their_own() -> None:
             assert await client.next_is_pong()
 
 
+def from_(address: str) -> dict[str, Any]:
+    """Options of a client that comes through a proxy."""
+    return {"additional_headers": {"X-Forwarded-For": address}}
+
+
+async def refused(server: SignalingServer, **options: Any) -> tuple[int | None, str | None]:
+    async with connect(server.url, **options) as websocket:
+        return await Client(websocket, {"sessionId": ""}).closed()
+
+
+async def test_sessions_of_one_ipv6_network_are_counted_together() -> None:
+    async with SignalingServer(port=0, limits=Limits(address_sessions=2), proxies=["127.0.0.1"]) as server:
+        full = (1013, "Too many sessions from this address")
+        async with joined(server, **from_("2001:db8::1")), joined(server, **from_("[2001:db8::2]:99")):
+            assert await refused(server, **from_("2001:db8::ffff:3")) == full
+            async with joined(server, **from_("2001:db8:0:1::1")) as [client]:
+                assert await client.next_is_pong()
+
+
+async def test_one_address_has_its_share_and_leaves_the_rest_to_others() -> None:
+    async with (
+        SignalingServer(port=0, limits=Limits(sessions=6), proxies=["127.0.0.1"]) as server,
+        joined(server, 3, **from_("192.0.2.1")),
+    ):
+        assert await refused(server, **from_("192.0.2.1")) == (1013, "Too many sessions from this address")
+        async with joined(server, 3, **from_("192.0.2.2")) as clients:
+            assert [await client.next_is_pong() for client in clients] == 3 * [True]
+            assert await refused(server, **from_("192.0.2.3")) == (1013, "Server overloaded")
+
+
+async def test_this_machine_may_have_all_sessions_until_others_come() -> None:
+    async with (
+        SignalingServer(port=0, limits=Limits(sessions=4), proxies=["127.0.0.1"]) as server,
+        joined(server, 4) as local,
+    ):
+        assert await refused(server) == (1013, "Server overloaded")
+        async with joined(server, 2, **from_("192.0.2.1")) as others:
+            assert [await client.next_is_pong() for client in [*local[:2], *others]] == 4 * [True]
+            assert [await client.closed() for client in local[2:]] == 2 * [(1013, "Server overloaded")]
+            assert await refused(server, **from_("192.0.2.2")) == (1013, "Server overloaded")
+
+
 async def test_messages_over_the_rate_are_dropped_and_ten_of_them_close() -> None:
     async with SignalingServer(port=0, limits=Limits(messages=1, burst=20)) as server, joined(server, 2) as clients:
         client, other = clients
@@ -165,6 +207,15 @@ async def test_a_message_in_fragments_counts_as_a_whole() -> None:
 
 def frame(first_byte: int, payload: bytes = b"{}") -> bytes:
     return bytes((first_byte, 0x80 | len(payload), 0, 0, 0, 0)) + payload  # a mask of zeros changes nothing
+
+
+@pytest.mark.parametrize("kind", [0x8A, 0x00], ids=["pongs", "parts"])
+async def test_frames_that_are_no_messages_count_as_messages(kind: int) -> None:
+    limits = Limits(messages=1, burst=20, errors=3)
+    async with SignalingServer(port=0, limits=limits) as server, joined(server, 2) as [client, other]:
+        client.websocket.transport.write(frame(0x01) * (kind == 0x00) + 30 * frame(kind))
+        assert await client.closed() == (1008, "Too many messages")
+        assert await other.next_is_pong()
 
 
 @pytest.mark.parametrize(

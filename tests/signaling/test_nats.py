@@ -273,6 +273,12 @@ def test_an_address_that_is_none_is_shown_without_its_password() -> None:
         NatsBackplane("nats://synopticon:s/ec@ret@localhost:99999")
 
 
+@pytest.mark.parametrize("subject", ["a b", "a\r\nPUB b 0\r\n", "a\n", "", "\u2028"])
+def test_a_subject_that_is_no_word_is_an_error(subject: str) -> None:
+    with pytest.raises(ValueError, match="is no subject"):
+        NatsBackplane("nats://127.0.0.1:4222").publish(subject, b"")
+
+
 def test_no_address_is_an_error() -> None:
     with pytest.raises(InvalidURL, match=r"give nats://HOST:PORT"):
         NatsBackplane([])

@@ -5,7 +5,9 @@ import { ClockOffset } from "./web/clock.js";
 import { captureTime, Delays, readReport } from "./web/delays.js";
 import { containedBox } from "./web/geometry.js";
 import { Pairing, rtpDifference } from "./web/pairing.js";
+import { Receiver } from "./web/receiver.js";
 import { Signaling } from "./web/signaling.js";
+import { missing } from "./web/support.js";
 
 const message = (rtpTimestamp) => ({ rtpTimestamp, captureTime: null, faces: [] });
 const frame = (number) => (number * 3_000) >>> 0; // RTP timestamps at 30 frames a second
@@ -141,6 +143,91 @@ test("a frame that waited two seconds finds its faces no more, and memory stays 
   assert.equal(pairing.pick(frame(9_945), 333_333).exact, true);
 });
 
+test("without timestamps in the browser a late copy does not take the place of newer faces", () => {
+  const pairing = new Pairing();
+  const newest = message(frame(2));
+  pairing.add(newest, 0);
+  for (const late of [message(frame(1)), message(frame(2))]) pairing.add(late, 5);
+  assert.equal(pairing.pick(undefined, 10).message, newest);
+  assert.equal(pairing.pick(undefined, 251).message, null);
+});
+
+test("a copy changes nothing", () => {
+  const { pairing, first } = agreed();
+  pairing.add(message(frame(0)), 20);
+  assert.equal(pairing.pick(frame(0), 30).message, first);
+});
+
+for (const jump of [-90_000_000, -90_000, 2 ** 30, 2 ** 31 - 1]) {
+  for (const delay of [-10, 10]) {
+    test(`timestamps that start anew are followed: ${jump} ticks, faces ${delay} ms after their frames`, () => {
+      const pairing = new Pairing();
+      const events = [];
+      for (let number = 0; number < 120; number++) {
+        const timestamp = (2 ** 31 + number * 3_000 + (number < 60 ? 0 : jump + 1)) >>> 0;
+        events.push({ time: (number * 1_000) / 30, number, timestamp });
+        const own = { ...message(timestamp), number };
+        events.push({ time: (number * 1_000) / 30 + delay, own });
+      }
+      let seen;
+      const exact = new Set();
+      for (const { time, number, timestamp, own } of events.sort((a, b) => a.time - b.time)) {
+        if (own) pairing.add(own, time);
+        else seen = { number, timestamp };
+        if (!seen) continue;
+        const picked = pairing.pick(seen.timestamp, time);
+        if (picked.exact) exact.add(seen.number);
+        if (picked.exact) assert.equal(picked.message.number, seen.number);
+        // What is borrowed is of a frame nearby, and none of before the start.
+        if (seen.number > 60 && picked.message) assert.ok(picked.message.number >= 60);
+      }
+      assert.equal(exact.size, 120);
+    });
+  }
+}
+
+test("faces of before a new start that come late are not shown", () => {
+  const { pairing } = agreed();
+  pairing.add(message(frame(100)), 3_330);
+  assert.equal(pairing.pick(frame(100), 3_333).exact, true);
+  pairing.pick(frame(0), 3_366);
+  pairing.add(message(frame(99)), 3_370);
+  assert.equal(pairing.pick(frame(0), 3_370).message, null);
+});
+
+test("a flood of messages takes bounded memory", () => {
+  const pairing = new Pairing();
+  for (let number = 0; number < 10_000; number++) pairing.add(message(number * 3_000), 0);
+  const found = Array.from({ length: 10_000 }, (_, number) => pairing.pick(number * 3_000, 1).exact);
+  assert.equal(found.lastIndexOf(false), 10_000 - 257);
+});
+
+test("whatever comes late, twice or never, a frame gets none but its own faces as its own", () => {
+  let seed = 7;
+  const chance = () => (seed = (seed * 16_807) % 2_147_483_647) / 2_147_483_647; // Park and Miller's
+  for (let round = 0; round < 50; round++) {
+    const pairing = new Pairing();
+    const events = [];
+    let base = Math.floor(chance() * 2 ** 32);
+    for (let number = 0; number < 100; number++) {
+      if (chance() < 0.03) base = Math.floor(chance() * 2 ** 32);
+      const timestamp = (base + number * 3_000) >>> 0;
+      const time = (number * 1_000) / 30;
+      const own = { ...message(timestamp), number };
+      events.push({ time, number, timestamp });
+      for (let copy = 0; copy < Math.floor(chance() * 3); copy++) events.push({ time: time + chance() * 200, own });
+    }
+    for (const { time, number, timestamp, own } of events.sort((a, b) => a.time - b.time)) {
+      if (own) {
+        pairing.add(own, time);
+        continue;
+      }
+      const { message: picked, exact } = pairing.pick(timestamp, time);
+      if (exact) assert.equal(picked.number, number);
+    }
+  }
+});
+
 test("the clock offset is that of the exchange which took least", () => {
   const clock = new ClockOffset();
   assert.equal(clock.value, null);
@@ -179,6 +266,8 @@ test("a picture that is not there yet takes no room", () => {
   assert.deepEqual(containedBox({ width: 0, height: 0 }, { width: 1280, height: 720 }, 1), nothing);
 });
 
+const listeners = {};
+
 /** A signaling session over sockets that this test plays the server of. */
 function signaling(t) {
   t.mock.timers.enable();
@@ -204,7 +293,7 @@ function signaling(t) {
     }
   }
   globalThis.WebSocket = Socket;
-  globalThis.addEventListener = () => {};
+  globalThis.addEventListener = (name, listener, { signal }) => (listeners[name] ??= []).push({ listener, signal });
   const on = { opened: mock.fn(), iceServers: mock.fn(), received: mock.fn(), lost: mock.fn(), refused: mock.fn() };
   const session = new Signaling("ws://server/ws", on);
   t.mock.timers.tick(0);
@@ -245,6 +334,28 @@ test("a server that does not let a page in is asked why, and not tried again", a
   pass(60_000);
   assert.equal(sockets.length, 1);
   assert.equal(on.lost.mock.callCount(), 0);
+});
+
+test("a session that was refused or closed does not come back with the network", async (t) => {
+  for (const end of ["refused", "closed"]) {
+    const { session, sockets, pass } = signaling(t);
+    const online = listeners.online.at(-1);
+    t.mock.method(globalThis, "fetch", async () => ({ status: 403, json: async () => ({ message: "No" }) }));
+    if (end === "refused") await sockets[0].onclose({ code: 1006, reason: "" });
+    else session.close();
+    online.listener();
+    pass(60_000);
+    assert.equal(sockets.length, 1, end);
+    assert.ok(online.signal.aborted, "and its listener is gone");
+    t.mock.timers.reset();
+  }
+});
+
+test("a session that is lost comes back at once with the network", async (t) => {
+  const { sockets } = signaling(t);
+  await sockets[0].onclose({ code: 1006, reason: "" });
+  listeners.online.at(-1).listener();
+  assert.equal(sockets.length, 2);
 });
 
 test("a session sends a ping and a message to itself every ten seconds", (t) => {
@@ -307,6 +418,70 @@ test("what is sent while there is no session is lost without an error", (t) => {
   const { session, sockets } = signaling(t);
   session.relay("request_offer", null, {});
   assert.deepEqual(sockets[0].sent, []);
+});
+
+test("a broadcaster with which the browser can make no connection is let go, and looked for again", (t) => {
+  t.mock.timers.enable();
+  const sockets = [];
+  globalThis.WebSocket = class {
+    sent = [];
+    constructor() {
+      sockets.push(this);
+    }
+    send(text) {
+      this.sent.push(JSON.parse(text));
+    }
+    close() {}
+  };
+  globalThis.addEventListener = () => {};
+  globalThis.RTCPeerConnection = class {
+    constructor() {
+      throw new Error("Cannot create so many PeerConnections");
+    }
+  };
+  const said = [];
+  const on = { changed() {}, track() {}, faces() {}, log: (text) => said.push(text) };
+  const receiver = new Receiver("ws://server/ws", null, on);
+  t.mock.timers.tick(0);
+  const [socket] = sockets;
+  const receive = (content) => socket.onmessage({ data: JSON.stringify(content) });
+  receive({ type: "connected", sessionId: "ws_1" });
+  const sdp = { type: "offer", sdp: "v=0" };
+  receive({ type: "webrtc_offer", sourceSession: "ws_2", sdp, accept: { control: ["control/1"] } });
+  assert.match(said.at(-1), /No connection can be made: Cannot create so many/);
+  assert.equal(receiver.state, "seeking");
+  assert.deepEqual(socket.sent.at(-1).bye, "the browser can make no connection");
+  const asked = socket.sent.length;
+  t.mock.timers.tick(2_000);
+  assert.ok(socket.sent.length > asked);
+  delete globalThis.RTCPeerConnection;
+});
+
+test("what a browser lacks is told", () => {
+  const { WebSocket, RTCPeerConnection, RTCDataChannel } = globalThis;
+  class Peer {
+    createDataChannel() {}
+    close() {}
+  }
+  class Forbidden extends Peer {
+    constructor() {
+      super();
+      throw new Error("forbidden");
+    }
+  }
+  const without = { WebSocket: class {}, RTCPeerConnection: Peer, RTCDataChannel: class {} };
+  const lacking = (changed) => {
+    Object.assign(globalThis, without, changed);
+    return missing();
+  };
+  assert.equal(lacking({}), null);
+  assert.equal(lacking({ RTCPeerConnection: undefined }), "WebRTC");
+  assert.equal(lacking({ RTCPeerConnection: null }), "WebRTC");
+  assert.equal(lacking({ RTCPeerConnection: Forbidden }), "WebRTC");
+  assert.equal(lacking({ RTCPeerConnection: class {} }), "The data channel of WebRTC");
+  assert.equal(lacking({ RTCDataChannel: undefined }), "The data channel of WebRTC");
+  assert.equal(lacking({ WebSocket: undefined }), "WebSocket");
+  Object.assign(globalThis, { WebSocket, RTCPeerConnection, RTCDataChannel });
 });
 
 const REPORT = { type: "report", rtpTimestamp: 2 ** 32 - 9_000, captured: 5_000, capture: 1, encoding: 6, detection: 9 };

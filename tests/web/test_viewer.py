@@ -250,6 +250,39 @@ async def test_a_browser_that_tells_less_shows_the_newest_faces(server: Signalin
         assert await value(page, "fps") > 5
 
 
+@pytest.mark.parametrize(
+    ("before", "lacks"),
+    [
+        ("delete window.RTCPeerConnection", "WebRTC"),
+        ("window.RTCPeerConnection = null", "WebRTC"),
+        ("window.RTCPeerConnection = class { constructor() { throw new Error('forbidden'); } }", "WebRTC"),
+        ("delete window.RTCDataChannel", "data channel"),
+        ("delete RTCPeerConnection.prototype.createDataChannel", "data channel"),
+        ("delete window.WebSocket", "WebSocket"),
+    ],
+)
+async def test_a_browser_that_cannot_receive_is_told_so_and_asks_nobody(
+    server: SignalingServer, before: str, lacks: str
+) -> None:
+    async with (
+        Broadcaster(server.url, TestPattern(SIZE, 30)) as broadcaster,
+        opened(server.viewer, before=before) as page,
+    ):
+        await reached(page, "synopticon.state === 'unsupported'")
+        sessions = len(server.sessions)
+        await asyncio.sleep(1)  # longer than it takes to ask
+        assert await page.inner_text("#headline") == "This browser cannot show live video"
+        hint = await page.inner_text("#hint")
+        assert lacks in hint
+        assert "Firefox" in hint
+        assert await page.is_visible("#hint")
+        assert await value(page, "session") is None
+        assert (sessions, len(server.sessions), broadcaster.peers) == (1, 1, ())
+        for key in "cpmorl":  # everything on the page still works
+            await page.keyboard.press(key)
+        assert lacks in await page.inner_text("#lines")
+
+
 async def test_it_plays_on_without_the_server(face_model: Path) -> None:
     async with contextlib.AsyncExitStack() as stack:
         async with SignalingServer(port=0) as server:

@@ -1,0 +1,225 @@
+"""The life of a receiver: entered once, left cleanly, and what its broadcaster sends beside frames and faces."""
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import av
+import pytest
+
+from synopticon_rtc import Broadcaster, EncodedVideoFrame, Face, Moment, Receiver, SignalingServer, TestPattern
+from synopticon_rtc import control as control_channel
+from synopticon_rtc.playout import Playout
+from synopticon_rtc.rtc import Channel, PeerConnection
+
+SIZE = (320, 240)
+LONG = 60.0  # seconds: whoever waits so long is found out
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[SignalingServer]:
+    async with SignalingServer(port=0) as server:
+        yield server
+
+
+class Stuck:
+    """Never finds out whether there is a face."""
+
+    async def detect(self, frame: av.VideoFrame) -> Sequence[Face]:  # noqa: ARG002 - whichever it is
+        await asyncio.Event().wait()
+        return ()
+
+
+class Talkative(Broadcaster):
+    """Opens a channel of its own beside those of every broadcaster."""
+
+    label, protocol = "chat", ""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.channels: list[Channel] = []
+
+    def _open_peer(self, action: Any) -> PeerConnection:
+        connection = super()._open_peer(action)
+        self.channels.append(connection.add_channel(self.label, protocol=self.protocol))
+        return connection
+
+
+class TwiceControlled(Talkative):
+    label, protocol = control_channel.LABEL, control_channel.PROTOCOL
+
+
+async def until(condition: Callable[[], object], seconds: float = 20) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - what is looked at tells nobody
+            await asyncio.sleep(0.01)
+
+
+# Entering and leaving
+
+
+async def test_it_can_be_entered_only_once(server: SignalingServer) -> None:
+    receiver = Receiver(server.url)
+    async with receiver:
+        with pytest.raises(RuntimeError, match="can be entered only once"):
+            await receiver.__aenter__()
+    with pytest.raises(RuntimeError, match="can be entered only once"):
+        await receiver.__aenter__()
+    assert [moment async for moment in receiver] == []
+
+
+async def test_who_forgets_to_enter_it_is_told(server: SignalingServer) -> None:
+    receiver = Receiver(server.url)
+    with pytest.raises(RuntimeError, match="async with"):
+        async for _ in receiver:
+            pass
+    with pytest.raises(RuntimeError, match="async with"):
+        await anext(receiver)
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_it_leaves_nothing_behind_when_it_is_cancelled_while_it_leaves(
+    server: SignalingServer, turns: int
+) -> None:
+    async with Broadcaster(server.url, TestPattern(SIZE, 30)) as broadcaster:
+        receiver = Receiver(server.url)
+
+        async def use() -> None:
+            async with receiver:
+                await asyncio.sleep(LONG)
+
+        async def drain(iteration: Any) -> None:
+            async for _ in iteration:
+                pass
+
+        using = asyncio.create_task(use())
+        await until(lambda: receiver._entered)
+        iterations = [asyncio.create_task(drain(receiver)), asyncio.create_task(drain(receiver.events))]
+        await until(lambda: broadcaster.peers)
+        using.cancel()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        using.cancel()
+        await asyncio.wait([using])
+        assert using.cancelled()
+        async with asyncio.timeout(5):
+            await asyncio.gather(*iterations)
+        assert (receiver.signaling._task, receiver.signaling.claimed) == (None, set())
+        assert (receiver._tasks, receiver._negotiator._peers, receiver._negotiator._closing) == (set(), {}, set())
+        await until(lambda: not broadcaster.peers)
+
+
+# The end of a connection
+
+
+async def test_frames_that_wait_for_faces_are_given_out_when_their_broadcaster_leaves(server: SignalingServer) -> None:
+    moments: list[Moment[EncodedVideoFrame]] = []
+
+    async def take(receiver: Receiver[EncodedVideoFrame]) -> None:
+        async for moment in receiver:
+            moments.append(moment)  # noqa: PERF401 - they are looked at meanwhile
+
+    async with Receiver(server.url, decode=False, faces_wait=LONG) as receiver:
+        taking = asyncio.create_task(take(receiver))
+        async with Broadcaster(server.url, TestPattern(SIZE, 30), faces=Stuck()):
+            await until(lambda: receiver.stats.frames >= 10)
+            first = len(moments)
+            (feed,) = receiver._feeds.values()
+        await until(lambda: not receiver._feeds)
+        count = receiver.stats.frames
+        await until(lambda: len(moments) == count)
+        assert first < 10
+        assert moments[0].frame.keyframe
+        stamps = [moment.frame.rtp_timestamp for moment in moments]
+        assert all((later - earlier) % 2**32 < 2**31 for earlier, later in itertools.pairwise(stamps))
+        # A connection may still give out what it has while it closes.
+        receiver._encoded(feed, moments[-1].frame)
+        receiver._faces(feed, '{"landmarks": []}')
+        receiver._add_channel(0, feed, Channel.__new__(Channel))
+        await asyncio.sleep(0.1)
+        assert (len(moments), receiver.stats.frames, feed.timer is None or feed.timer.cancelled()) == (
+            count,
+            count,
+            True,
+        )
+    await taking
+
+
+async def test_what_is_held_back_for_its_rhythm_is_given_out_at_the_end(server: SignalingServer) -> None:
+    async with Receiver(server.url, decode=False, jitter_ms=LONG * 1000) as receiver:
+        async with Broadcaster(server.url, TestPattern(SIZE, 30)):
+            await until(lambda: receiver.stats.frames >= 5)
+        await until(lambda: not receiver._feeds)
+        async with asyncio.timeout(5):
+            for _ in range(receiver.stats.frames):
+                await anext(receiver)
+
+
+async def test_a_moment_without_a_time_does_not_overtake_those_that_are_held_back() -> None:
+    receiver = Receiver("ws://127.0.0.1:1/ws", video=False)
+    receiver._loop = asyncio.get_running_loop()
+    moments = [Moment(None, (), True, None, timestamp) for timestamp in (0, 3000, None)]
+    assert list(receiver._hold_back(Playout(LONG), moments)) == moments
+
+
+# What else a broadcaster sends
+
+
+async def test_a_channel_that_is_not_for_faces_delays_no_frame(server: SignalingServer) -> None:
+    async with (
+        Talkative(server.url, TestPattern(SIZE, 30)) as broadcaster,
+        Receiver(server.url, faces_wait=LONG) as receiver,
+        asyncio.timeout(20),
+    ):
+        for _ in range(5):
+            await anext(receiver)
+        await until(lambda: broadcaster.channels[0].send("hello"))
+        await until(lambda: receiver.stats.invalid_faces == 1)
+        for _ in range(5):
+            await anext(receiver)
+
+
+async def test_messages_that_are_no_faces_are_counted_and_disturb_nothing(server: SignalingServer) -> None:
+    nonsense = [
+        "",
+        "[" * 50_000,
+        '{"landmarks":' + "[" * 50_000,
+        '{"landmarks": 7}',
+        '{"landmarks": [[]]}',
+        '{"landmarks": [[{"x": 1e999, "y": 0}]]}',
+        '{"landmarks": [' + "[]," * 20_000 + "[]]}",
+        b"",
+        b"\xfa\x01\x00\x20" + b"\xff" * 50_000,
+        b"\xff" * 1000,
+    ]
+    async with (
+        Talkative(server.url, TestPattern(SIZE, 30)) as broadcaster,
+        Receiver(server.url) as receiver,
+        asyncio.timeout(20),
+    ):
+        await anext(receiver)
+        for count, message in enumerate(nonsense, 1):
+            await until(lambda message=message: broadcaster.channels[0].send(message))  # type: ignore[misc]
+            await until(lambda count=count: receiver.stats.invalid_faces == count)  # type: ignore[misc]
+        moment = await anext(receiver)
+        assert (moment.faces, receiver.stats.faces_messages) == ((), 0)
+
+
+async def test_only_one_control_channel_is_listened_to(server: SignalingServer) -> None:
+    async with (
+        TwiceControlled(server.url, TestPattern(SIZE, 30)),
+        Receiver(server.url) as receiver,
+        asyncio.timeout(20),
+    ):
+        async for moment in receiver:
+            if receiver.age(moment) is not None:
+                break
+        ages = []
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                async for moment in receiver:
+                    ages.append(receiver.age(moment))  # noqa: PERF401 - it is interrupted
+    assert ages
+    assert None not in ages
