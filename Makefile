@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test slow conformance bench lint types clean
+.PHONY: demo test fuzz slow conformance bench lint types clean
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -14,7 +14,10 @@ demo: .venv/ready ## a face mesh in the browser: no camera needed
 	$(BIN)/python -m synopticon_rtc.broadcast --source portrait --name demo
 
 test: .venv/ready ## the tests, those with a browser where one is installed
-	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and not fuzz" -n auto --maxprocesses 4 --dist loadfile
+
+fuzz: .venv/ready ## bent inputs for everything that reads what others send: a minute, or SECONDS=3600
+	$(BIN)/python -m pytest -m fuzz -s tests/fuzz --timeout 0 --fuzz-seconds $(or $(SECONDS),60)
 
 slow: .venv/ready ## soak and load
 	$(BIN)/python -m pytest -m slow

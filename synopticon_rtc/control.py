@@ -85,6 +85,7 @@ class Control:
         self._due = self._loop.time()
         self._timer = self._loop.call_at(self._due, self._tick)
         channel.on_message = self._received
+        channel.on_close = self.close  # whoever opens another one has another Control
 
     @property
     def offset(self) -> float | None:

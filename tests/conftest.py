@@ -1,12 +1,14 @@
-"""What more than one part's tests need: the face model, and a photograph of a face."""
+"""What more than one part's tests need: the face model, a photograph of a face, and time to fuzz."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import hypothesis
 import numpy as np
 import numpy.typing as npt
 import pytest
+from fuzzing import Fuzzer, seed_of_the_day
 
 from synopticon_rtc.errors import ModelError
 from synopticon_rtc.faces.model import find_model
@@ -28,6 +30,18 @@ def portrait() -> npt.NDArray[np.uint8]:
     """Eileen Collins's face, from a photograph by NASA: uint8 (320, 320, 3), RGB."""
     data = pytest.importorskip("skimage.data")
     return np.ascontiguousarray(data.astronaut()[:320, 64:384])
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fuzz-seconds", type=float, default=60.0, help="time for all targets of tests/fuzz together")
+
+
+@pytest.fixture
+def fuzz(request: pytest.FixtureRequest) -> Callable[[str], Fuzzer]:
+    """Make the fuzzer of a target, which has its share of the time for all of them."""
+    targets = [item for item in request.session.items if item.get_closest_marker("fuzz")]
+    seconds = float(request.config.getoption("--fuzz-seconds") or 0)
+    return lambda name: Fuzzer(name, seconds / max(1, len(targets)), seed_of_the_day())
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -25,10 +25,13 @@ class Channel:
         """Called when the channel opens."""
         self.on_message: Callable[[bytes | str], None] | None = None
         """Called with each message."""
+        self.on_close: Callable[[], None] | None = None
+        """Called when it is closed, by either end or with the connection."""
         self._channel = channel
         self._max_buffered = max_buffered
         channel.on("open", self._opened)
         channel.on("message", self._received)
+        channel.on("close", self._closed)
 
     @property
     def label(self) -> str:
@@ -67,6 +70,9 @@ class Channel:
 
     def _opened(self) -> None:
         call(self.on_open)
+
+    def _closed(self) -> None:
+        call(self.on_close)
 
     def _received(self, message: bytes | str) -> None:
         call(self.on_message, message)

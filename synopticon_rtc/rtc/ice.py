@@ -17,10 +17,12 @@ from aioice.ice import (
     get_host_addresses,
     get_or_create_mdns_protocol,
 )
-from aioice.mdns import is_mdns_hostname
+from aioice.mdns import MDnsProtocol, is_mdns_hostname
 
 from synopticon_rtc.rtc import seams
+from synopticon_rtc.rtc.sdp import is_reachable
 from synopticon_rtc.rtc.servers import IceServer, reflexive_candidate, relayed_protocol
+from synopticon_rtc.rtc.sorting import HostProtocol, SortingProtocol
 
 logger = logging.getLogger(__name__)
 
@@ -38,9 +40,18 @@ ANSWER_INTERVAL = 0.15
 """Where there is reason to think that the peer is gone, so many checks go out, so many seconds apart."""
 MAX_REMOTE_CANDIDATES = 64
 SERVER_TIMEOUT = 5.0
-MOST_AT_ONCE = 512
-"""Datagrams taken in one turn of the event loop."""
-LARGEST_DATAGRAM = 65_536
+MAX_PROVEN = 128
+"""Addresses from which a peer may send, in the life of a connection."""
+MAX_NAMES = 16
+"""Candidates with a name that are looked up for a peer; each is a question to everybody on the local network."""
+LARGEST_MDNS = 1500
+MAX_PAIRS = 100
+"""Pairs that are checked (RFC 8445 section 6.1.2.5)."""
+MAX_SWITCHES = 8
+"""How often the peer may have us change roles; each time checks begin anew."""
+MAX_WAITING = 1024
+"""Datagrams that wait while nobody reads them: twice what is taken in one turn of the event loop."""
+MAX_WAITING_BYTES = 2**20
 LOOPBACK = ("127.0.0.1", "::1")
 
 
@@ -55,25 +66,14 @@ class DatagramTransport(Protocol):
         ...
 
 
-class HostProtocol(StunProtocol):
-    """A socket of which all that has come is read at once.
-
-    asyncio reads one datagram in a turn of the event loop. Where an application holds the loop up again and again, that
-    is less than comes, and the video would be ever later.
-    """
+class MdnsResolver(MDnsProtocol):
+    """aioice's, which anybody on the network may send to: it listens while it asks, and survives what comes."""
 
     def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
-        """Take a datagram, and those that wait behind it."""
-        super().datagram_received(data, addr)
-        sock = seams.socket_of(self.transport)
-        if sock is None:
-            return
-        for _ in range(MOST_AT_ONCE):
-            try:
-                data, addr = sock.recvfrom(LARGEST_DATAGRAM)
-            except OSError:  # there are no more
-                return
-            super().datagram_received(data, addr)
+        """Take an answer."""
+        if self.queries and len(data) <= LARGEST_MDNS:
+            with contextlib.suppress(Exception):  # dnspython's errors are many, and aioice expects one kind of them
+                super().datagram_received(data, addr)
 
 
 class IceConnection(Connection):
@@ -100,6 +100,8 @@ class IceConnection(Connection):
             local_password=local_password,
             transport_policy=TransportPolicy.RELAY if relay_only else TransportPolicy.ALL,
         )
+        self.username_mark = f"{local_username}:".encode()
+        """What every check of the peer has in it (RFC 8445 section 7.2.2)."""
         self._servers = servers
         self._relay_only = relay_only
         self._on_lost = on_lost
@@ -109,6 +111,13 @@ class IceConnection(Connection):
         self._end: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._heard = False
+        self._proven: set[tuple[str, int]] = set()
+        self._waiting = 0
+        self._switches = 0
+        self._names: set[str] = set()
+        self._mine: frozenset[str] | None = None
+        self._elsewhere = False
+        self._loopbacks: set[str] = set()
         self._routed: CandidatePair | None = None
         self._route: tuple[DatagramTransport, tuple[str, int]] | None = None
         self.rtt: float | None = None
@@ -158,6 +167,11 @@ class IceConnection(Connection):
         self._on_candidate = on_candidate
         if self._gathering is None:
             self._start_gathering(asyncio.Event())
+        elif self._gathering.done():  # with relay_only, all may have answered before there was anybody to tell
+            self._spawn(self._tell_end())
+
+    async def _tell_end(self) -> None:
+        self._publish(None)
 
     def _start_gathering(self, first: asyncio.Event) -> None:
         self._gathering = self._spawn(self._ask_servers(first))
@@ -201,7 +215,7 @@ class IceConnection(Connection):
             self._publish(candidate)
 
     async def _relay(self, server: IceServer, first: asyncio.Event) -> None:
-        protocol = await relayed_protocol(server, lambda: StunProtocol(self), hide_address=self._relay_only)
+        protocol = await relayed_protocol(server, lambda: SortingProtocol(self), hide_address=self._relay_only)
         self._protocols.append(protocol)
         self._add_local_candidate(protocol.local_candidate)
         first.set()
@@ -242,17 +256,20 @@ class IceConnection(Connection):
         None, the end of candidates, changes nothing: checks go on until the time is up (RFC 8863), as the peer's own
         may still show us an address of it.
         """
-        known = len(self._remote_candidates) + len(self._tasks)
-        if remote_candidate is None or self._closing or known >= MAX_REMOTE_CANDIDATES:
+        if remote_candidate is None or self._closing:
             return
         if not is_mdns_hostname(remote_candidate.host):
             await super().add_remote_candidate(remote_candidate)
-        elif not self._relay_only:
+            return
+        known = remote_candidate.host in self._names or len(self._names) >= MAX_NAMES
+        if not known and not self._relay_only:
+            self._names.add(remote_candidate.host)
             self._spawn(self._look_up(remote_candidate))
 
     async def _look_up(self, candidate: Candidate) -> None:
         try:
             protocol = await get_or_create_mdns_protocol(self)
+            protocol.__class__ = MdnsResolver  # aioice makes it itself, and takes no other
             address = await protocol.resolve(candidate.host)
             if address is not None:
                 self._add_remote_candidate(copy.copy(candidate), address)
@@ -260,16 +277,68 @@ class IceConnection(Connection):
             logger.debug("%s cannot be looked up: %s", candidate.host, error)
 
     def _add_remote_candidate(self, remote_candidate: Candidate, network_host: str) -> None:
+        if len(self._remote_candidates) >= MAX_REMOTE_CANDIDATES or not self._is_there(remote_candidate, network_host):
+            return
         super()._add_remote_candidate(remote_candidate, network_host)
         self._wake.set()
         # Not every system sends to its loopback address from another one.
-        if network_host in LOOPBACK and not self._relay_only:
-            mine = {protocol.local_candidate.host for protocol in self._protocols}
-            if network_host not in mine:
+        if network_host in LOOPBACK and not self._relay_only and network_host not in self._loopbacks:
+            self._loopbacks.add(network_host)
+            if network_host not in self._own_hosts():
                 self._spawn(self._bind_loopback(network_host))
+
+    def _is_there(self, candidate: Candidate, host: str) -> bool:
+        """Whether a peer can be where its candidate says.
+
+        At a loopback address it cannot if it has another machine's address: that loopback is not ours. A relay has one
+        of its own.
+        """
+        if not is_reachable(host):
+            return False
+        address = ipaddress.ip_address(host)
+        if address.is_loopback:
+            return self._relay_only or not self._elsewhere or host in self._own_hosts()
+        if candidate.type == "host" and not address.is_link_local and host not in self._own_hosts():
+            self._elsewhere = True
+            self._forget_loopback()
+        return True
+
+    def _own_hosts(self) -> frozenset[str]:
+        if self._mine is None:
+            self._mine = frozenset(host_addresses())
+        return self._mine
+
+    def _forget_loopback(self) -> None:
+        """Take back what was believed of a peer that turns out to be on another machine; what answered stays."""
+        if self._relay_only or not self._own_hosts().isdisjoint(LOOPBACK):
+            return
+        for pair in [pair for pair in self._check_list if self._is_unproven_loopback(pair.remote_candidate)]:
+            if pair.task is not None:
+                pair.task.cancel()
+            self._check_list.remove(pair)
+        self._remote_candidates = [c for c in self._remote_candidates if not self._is_unproven_loopback(c)]
+
+    def _is_unproven_loopback(self, candidate: Candidate) -> bool:
+        address = seams.network_address(candidate)
+        return ipaddress.ip_address(address[0]).is_loopback and address not in self._proven
+
+    def sort_check_list(self) -> None:
+        """Sort the pairs by priority, and leave out those that are too many (RFC 8445 section 6.1.2.5)."""
+        super().sort_check_list()
+        untried = (CandidatePair.State.FROZEN, CandidatePair.State.WAITING)
+        for pair in self._check_list[MAX_PAIRS:]:
+            if pair.task is None and pair.state in untried:
+                self._check_list.remove(pair)
+
+    def may_switch_role(self) -> bool:
+        """Whether the peer may have us change roles once more; two that both insist would go on for ever."""
+        self._switches += 1
+        return self._switches <= MAX_SWITCHES
 
     def check_complete(self, pair: CandidatePair) -> None:
         """Note the outcome of a check."""
+        if pair.state is CandidatePair.State.SUCCEEDED:
+            self._proven.add(pair.remote_addr)
         super().check_complete(pair)
         self._wake.set()
 
@@ -318,15 +387,44 @@ class IceConnection(Connection):
 
     # Watching
 
-    def data_received(self, data: bytes, component: int) -> None:
-        """Queue a datagram that is not STUN."""
+    def take(self, data: bytes, addr: tuple[str, int]) -> None:
+        """Keep a datagram until it is read.
+
+        Only from where the peer has proven itself by a check of its own or an answer to one of ours. Where too much
+        waits the newest is dropped, as a network does, so that a flood cannot push out what came before it.
+        """
+        if addr not in self._proven:
+            return
         self._heard = True
-        super().data_received(data, component)
+        if self._queue.qsize() < MAX_WAITING and self._waiting + len(data) <= MAX_WAITING_BYTES:
+            self._waiting += len(data)
+            self._queue.put_nowait((data, 1))
+
+    async def recvfrom(self) -> tuple[bytes, int]:
+        """Receive the next datagram, and its component."""
+        data, component = await super().recvfrom()
+        self._waiting -= len(data)
+        return data, component
 
     def request_received(self, message: stun.Message, addr: tuple[str, int], protocol: StunProtocol) -> None:
-        """Answer a check of the peer."""
+        """Answer a check of the peer; what is not signed with our password is nobody's, and gets no answer."""
+        if not self._is_check(message):
+            return
+        if addr not in self._proven:
+            if len(self._proven) >= MAX_PROVEN:
+                return
+            self._proven.add(addr)
         self._heard = True
         super().request_received(message, addr, protocol)
+
+    def _is_check(self, message: stun.Message) -> bool:
+        attributes = message.attributes
+        return (
+            message.message_method == stun.Method.BINDING
+            and "PRIORITY" in attributes
+            and self._valid_username(attributes.get("USERNAME", ""))
+            and message.check_message_integrity(self.local_password.encode())
+        )
 
     async def query_consent(self) -> None:
         """Check every second that the peer is there and still wants to be sent to (RFC 7675)."""
@@ -397,6 +495,8 @@ class IceConnection(Connection):
             await asyncio.wait(self._tasks)
         for protocol in self._protocols:
             protocol.transport.close()  # all at once: super() waits for one after the other
+        while not self._queue.empty():  # who reads finds the end, and not first what nobody has read
+            self._queue.get_nowait()
         await super().close()
         self._wake.set()
 

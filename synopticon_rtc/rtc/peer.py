@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from aiortc import (
 from synopticon_rtc.errors import ConnectionLost, InvalidSDP, NoCandidates
 from synopticon_rtc.rtc import sdp, seams
 from synopticon_rtc.rtc.assembly import EncodedVideoFrame
+from synopticon_rtc.rtc.association import Association
 from synopticon_rtc.rtc.bitstream import MAX_SIZE
 from synopticon_rtc.rtc.callback import call
 from synopticon_rtc.rtc.channel import MAX_BUFFERED, Channel
@@ -31,6 +33,9 @@ from synopticon_rtc.rtc.sender import FanoutSender
 from synopticon_rtc.rtc.servers import IceServer
 from synopticon_rtc.rtc.stream import Codec, VideoStream
 from synopticon_rtc.rtc.track import VideoTrack
+from synopticon_rtc.rtc.transport import Transport
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +178,7 @@ class PeerConnection:
         channel = self._connection.createDataChannel(
             label, protocol=protocol, ordered=ordered, maxRetransmits=max_retransmits
         )
-        self._adopt(channel.transport.transport)
+        self._adopt_channels()
         return Channel(channel, max_buffered=max_buffered)
 
     async def offer(self) -> str:
@@ -225,8 +230,7 @@ class PeerConnection:
             ice = self._adopt(transceiver.receiver.transport)
             if wanted:
                 self._receive(transceiver, ice)
-        if self._connection.sctp is not None:
-            self._adopt(self._connection.sctp.transport)
+        self._adopt_channels()
         await self._add_candidates(remote)
         try:
             text = await self._describe()
@@ -344,7 +348,19 @@ class PeerConnection:
                 on_lost=lambda: self._set_state("failed"),
             )
             seams.put_ice_connection(transport.transport, self._ice)
+            Transport.adopt(transport)
         return self._ice
+
+    def _adopt_channels(self) -> None:
+        """Put our association in place of aiortc's, if there is one."""
+        association = self._connection.sctp
+        if association is not None and not isinstance(association, Association):
+            self._adopt(association.transport)
+            Association.adopt(association, self._give_up)
+
+    def _give_up(self, reason: str) -> None:
+        logger.warning("a peer is given up: %s", reason)
+        self._set_state("failed")
 
     async def _apply(self, remote: sdp.Remote, kind: str) -> None:
         self._assert_open()

@@ -14,11 +14,24 @@ from aiortc.sdp import MediaDescription, SessionDescription, grouplines
 
 from synopticon_rtc.errors import InvalidSDP, NoCommonCodec
 
-MAX_LENGTH = 200_000
-MAX_SECTIONS = 64
+MAX_LENGTH = 65_536
+MAX_LINE = 2048
+MAX_SECTIONS = 32
+MAX_TAKEN = 8
+"""Sections that are taken; those after them are refused."""
+MAX_SESSION_LINES = 64
+"""Lines before the first section, as each section is read with them."""
+MAX_WORK = 32_768
+"""Formats times what is said about formats: aiortc looks each up among all. A video section of Chromium has 7,000."""
+MAX_CANDIDATES = 64
+MAX_CANDIDATE = 512
 _BUNDLE = "a=group:BUNDLE"
+_SHARED = ("a=fingerprint:", "a=ice-", "a=setup:")
+"""Lines before the first section that hold for all of them."""
+_ICE = re.compile(r"[!-~]{1,256}")
 _CANDIDATE = ("a=candidate:", "a=remote-candidates:", "a=end-of-candidates")
-_MEDIA = re.compile(r"m=([^ ]+) ([0-9]+)(?:/[0-9]+)? ([^ ]+) (.+)")
+_THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")
+_MEDIA = re.compile(r"m=([^ ]+) ([0-9]{1,5})(?:/[0-9]+)? ([^ ]+) (.+)")
 
 
 @dataclass(slots=True)
@@ -72,10 +85,12 @@ def read_offer(text: str) -> Remote:
         NoCommonCodec: It has video, but none that can be received.
     """
     session, sections = _split(text)
-    data = False
+    data, taken = False, 0
     for section in sections:
-        section.taken = not section.rejected and _can_take(session, section) and not (data and section.is_data)
+        possible = taken < MAX_TAKEN and not section.rejected and not (data and section.is_data)
+        section.taken = possible and _can_take(session, section)
         data = data or (section.taken and section.is_data)
+        taken += section.taken
     if not any(section.taken for section in sections):
         if any(section.kind == "video" and not section.rejected for section in sections):
             raise NoCommonCodec("this peer offers none of our codecs: it must offer VP8 or H.264")
@@ -130,6 +145,8 @@ def read_candidate(text: str) -> Candidate | None:
     Raises:
         InvalidSDP: It is no candidate.
     """
+    if len(text) > MAX_CANDIDATE:
+        raise InvalidSDP(f"not an ICE candidate: {text[:80]!r}... ({len(text)} characters)")
     words = text.strip().removeprefix("a=").removeprefix("candidate:").split()
     try:
         candidate = Candidate.from_sdp(" ".join(words))
@@ -143,17 +160,37 @@ def read_candidate(text: str) -> Candidate | None:
         return None
     if is_mdns_hostname(candidate.host):
         return candidate
+    return candidate if is_reachable(candidate.host) else None
+
+
+def is_reachable(host: str) -> bool:
+    """Whether text is an address that one peer can have, and no name, however it is written.
+
+    Not ``0.0.0.0/8``, which systems take for loopback, groups, reserved ranges and broadcast, IPv4 written as IPv6, and
+    addresses with a zone, whose name would have to be looked up.
+    """
     try:
-        address = ipaddress.ip_address(candidate.host)
+        address = ipaddress.ip_address(host)
     except ValueError:
-        return None
-    return None if address.is_unspecified or address.is_multicast else candidate
+        return False
+    if address.is_multicast or address.is_unspecified:
+        return False
+    if isinstance(address, ipaddress.IPv4Address):
+        return not address.is_reserved and address not in _THIS_NETWORK
+    return address.ipv4_mapped is None and address.scope_id is None
 
 
 def _split(text: str) -> tuple[list[str], list[Section]]:
     if len(text) > MAX_LENGTH:
         raise InvalidSDP(f"the session description is too long: {len(text)} characters")
     session, groups = grouplines(text)
+    if len(groups) > MAX_SECTIONS:
+        raise InvalidSDP(f"the session description has too many media sections: {len(groups)}")
+    if len(session) > MAX_SESSION_LINES:
+        raise InvalidSDP(f"the session description has too many lines before its first section: {len(session)}")
+    if any(len(line) > MAX_LINE for lines in (session, *groups) for line in lines):
+        raise InvalidSDP(f"the session description has a line of more than {MAX_LINE} characters")
+    _check_work(groups)
     sections: list[Section] = []
     for lines in groups:
         match = _MEDIA.fullmatch(lines[0].strip())
@@ -164,9 +201,20 @@ def _split(text: str) -> tuple[list[str], list[Section]]:
         sections.append(Section(lines, kind, int(port), profile, formats, mid))
     if not sections:
         raise InvalidSDP("the session description has no media section")
-    if len(sections) > MAX_SECTIONS:
-        raise InvalidSDP(f"the session description has too many media sections: {len(sections)}")
     return session, sections
+
+
+def _check_work(groups: list[list[str]]) -> None:
+    """Refuse what aiortc would take long to read."""
+    work = 0
+    for lines in groups:
+        formats = sum(line.startswith("a=rtpmap:") for line in lines)
+        about = sum(line.startswith(("a=fmtp:", "a=rtcp-fb:")) for line in lines)
+        sources = sum(line.startswith("a=ssrc:") for line in lines)
+        for_all = sum(line.startswith("a=rtcp-fb:*") for line in lines)
+        work += formats * (about + 4 * for_all) + sources * sources
+    if work > MAX_WORK:
+        raise InvalidSDP("the session description says too much about formats and sources")
 
 
 def _join(session: list[str], sections: Iterable[list[str]]) -> str:
@@ -177,21 +225,45 @@ def _can_take(session: list[str], section: Section) -> bool:
     if section.is_data and (section.formats == "webrtc-datachannel" or section.profile == "DTLS/SCTP"):
         _parse(session, section)
         return True
-    codecs = CODECS.get(section.kind)
-    return codecs is not None and bool(find_common_codecs(codecs, _parse(session, section).rtp.codecs))
+    return section.kind in CODECS and _parse(session, section)[1]
 
 
-def _parse(session: list[str], section: Section) -> MediaDescription:
-    """Have aiortc read a section, and check what it would trip over once connecting."""
+def _parse(session: list[str], section: Section) -> tuple[MediaDescription, bool]:
+    """Have aiortc read a section, and check what it would trip over once connecting.
+
+    Returns:
+        What it read, and whether it has a codec of ours.
+    """
+    shared = [line for line in session if line.startswith(_SHARED)]
+    lines = [line for line in section.lines if not line.startswith(_CANDIDATE)]
     try:
-        (media,) = SessionDescription.parse(_join(session, [section.lines])).media
+        (media,) = SessionDescription.parse(_join(shared, [lines])).media
+        common = bool(find_common_codecs(CODECS.get(section.kind, []), media.rtp.codecs))
     except Exception as error:
         raise InvalidSDP(f"the session description cannot be read: {error!r}") from error
     if not media.dtls or not any(f.algorithm.lower() in X509_DIGEST_ALGORITHMS for f in media.dtls.fingerprints):
         raise InvalidSDP("the session description has no certificate fingerprint that can be checked")
     if section.is_data and section.profile != "DTLS/SCTP" and not 0 < (media.sctp_port or 0) < 2**16:
         raise InvalidSDP("the session description has no SCTP port")
-    return media
+    names = (media.ice.usernameFragment, media.ice.password) if media.ice else ()
+    if not names or not all(_ICE.fullmatch(name or "") for name in names):
+        raise InvalidSDP("the session description has no ICE user name and password")
+    _check_numbers(media)
+    return media, common
+
+
+def _check_numbers(media: MediaDescription) -> None:
+    """Refuse numbers for which there is no room in the packets that they go into."""
+    formats = [codec.payloadType or 0 for codec in media.rtp.codecs]
+    extensions = [extension.id for extension in media.rtp.headerExtensions]
+    sources = [source.ssrc for source in media.ssrc]
+    sources += [int(item) for group in media.ssrc_group for item in group.items]
+    if not all(0 <= number < 2**7 for number in formats):
+        raise InvalidSDP("the session description has an RTP payload type that is none")
+    if not all(0 < number < 2**8 for number in extensions):
+        raise InvalidSDP("the session description has an RTP header extension whose number is none")
+    if not all(0 <= number < 2**32 for number in sources):
+        raise InvalidSDP("the session description has an RTP source that is none")
 
 
 def _remote(session: list[str], sections: list[Section]) -> Remote:
@@ -200,7 +272,7 @@ def _remote(session: list[str], sections: list[Section]) -> Remote:
     if len(mids) < len(taken):
         raise InvalidSDP("the session description has media sections of the same name")
     primary = _primary(session, taken)
-    candidates = [line[2:] for line in primary.lines if line.startswith("a=candidate:")]
+    candidates = [line[2:] for line in primary.lines if line.startswith("a=candidate:")][:MAX_CANDIDATES]
     if "a=end-of-candidates" in (*session, *primary.lines):
         candidates.append("")
 

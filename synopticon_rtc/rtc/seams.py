@@ -1,8 +1,9 @@
 """Where this package reaches behind aiortc's public interface.
 
-``IceConnection``, ``FanoutSender`` and ``VideoReceiver`` override methods of the aioice and aiortc classes they derive
-from; every private name of an object that is not their own is reached through a function here, and nowhere else.
-``tests/rtc/test_seams.py`` fails when a release of aiortc or aioice changes any of it.
+``IceConnection``, ``SortingProtocol``, ``Transport``, ``Association``, ``FanoutSender`` and ``VideoReceiver`` override
+methods of the aioice and aiortc classes they derive from; every private name of an object that is not their own is
+reached through a function here, and nowhere else. ``tests/rtc/test_seams.py`` fails when a release of aiortc or aioice
+changes any of it.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pylibsrtp
-from aioice import Connection
+from aioice import Candidate, Connection
 from aiortc import (
     RTCConfiguration,
     RTCDtlsTransport,
@@ -30,6 +31,9 @@ from pylibsrtp._binding import ffi, lib
 # ruff: noqa: SLF001 - reaching behind is what this module is for
 
 logger = logging.getLogger(__name__)
+
+ESTABLISH_TIMEOUT = 30.0
+"""Seconds in which ICE and DTLS have to be through: a peer that passes checks and then says nothing goes."""
 
 
 class OwnedPeerConnection(RTCPeerConnection):
@@ -52,7 +56,11 @@ class OwnedPeerConnection(RTCPeerConnection):
         task.add_done_callback(self.connecting.discard)
         connect: Awaitable[None] = super()._RTCPeerConnection__connect()  # type: ignore[misc]
         try:
-            await connect
+            async with asyncio.timeout(ESTABLISH_TIMEOUT):
+                await connect
+        except TimeoutError:
+            logger.info("a peer did not finish connecting within %g s", ESTABLISH_TIMEOUT)
+            self._on_broken()
         except ConnectionError:
             logger.debug("closed while connecting")
         except Exception:
@@ -83,6 +91,11 @@ def put_ice_connection(transport: RTCIceTransport, connection: Connection) -> No
     transport._connection = connection
     transport._recv = connection.recv
     transport._send = connection.send
+
+
+def network_address(candidate: Candidate) -> tuple[str, int]:
+    """Return the address and port at which a remote candidate is reached, where its host may be a name."""
+    return candidate._network_host, candidate.port
 
 
 def socket_of(transport: asyncio.BaseTransport) -> socket.socket | None:

@@ -6,6 +6,7 @@ import functools
 import ipaddress
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,8 +21,9 @@ from synopticon_rtc.errors import InvalidIceServer
 
 RELEASE_TIMEOUT = 0.5
 """Seconds that a TURN server is given to confirm that an allocation is released."""
+_TURN_HEADER = 4
+_CHANNEL_DATA = 0x40
 _Result = TypeVar("_Result")
-_Client = TypeVar("_Client", turn.TurnClientTcpProtocol, turn.TurnClientUdpProtocol)
 _KINDS = {("stun", "udp"), ("turn", "udp"), ("turn", "tcp"), ("turns", "tcp")}
 
 
@@ -114,6 +116,39 @@ async def reflexive_candidate(protocol: StunProtocol, server: IceServer) -> Cand
     )
 
 
+class UdpClient(turn.TurnClientUdpProtocol):
+    """A TURN client over UDP, which drops what cannot be read."""
+
+    def datagram_received(self, data: bytes | str, addr: tuple[str, int]) -> None:
+        """Take a datagram from the server, or from somebody who writes its address."""
+        with contextlib.suppress(struct.error):  # aioice lets it out where a STUN attribute is cut short
+            super().datagram_received(data, addr)
+
+
+class TcpClient(turn.TurnClientTcpProtocol):
+    """A TURN client over TCP or TLS, whose cost grows with what comes, however small the pieces."""
+
+    _rest = b""
+
+    def data_received(self, data: bytes) -> None:
+        """Cut the stream into messages (RFC 8656 section 12.4), and take each."""
+        data = self._rest + data
+        address = self.transport.get_extra_info("peername")
+        at = 0
+        while len(data) - at >= _TURN_HEADER:
+            length = -(-int.from_bytes(data[at + 2 : at + 4], "big") // 4) * 4
+            end = at + length + (_TURN_HEADER if data[at] & 0xC0 == _CHANNEL_DATA else stun.HEADER_LENGTH)
+            if end > len(data):
+                break
+            with contextlib.suppress(struct.error):  # as over UDP
+                self.datagram_received(data[at:end], address)
+            at = end
+        self._rest = data[at:]
+
+
+_Client = TypeVar("_Client", TcpClient, UdpClient)
+
+
 class RelayTransport(turn.TurnTransport):
     """A TURN allocation that looks like a datagram transport, and closes in bounded time."""
 
@@ -153,7 +188,7 @@ async def relayed_protocol(
     loop = asyncio.get_running_loop()
     host, port = await resolve(server.host, server.port)
     transport: asyncio.BaseTransport
-    client: turn.TurnClientProtocol
+    client: TcpClient | UdpClient
 
     def make_client(kind: type[_Client]) -> _Client:
         return kind(
@@ -166,7 +201,7 @@ async def relayed_protocol(
 
     if server.tcp:
         transport, client = await loop.create_connection(
-            lambda: make_client(turn.TurnClientTcpProtocol),
+            lambda: make_client(TcpClient),
             host,
             port,
             ssl=await in_thread(ssl.create_default_context) if server.tls else None,
@@ -174,7 +209,7 @@ async def relayed_protocol(
         )
     else:
         transport, client = await loop.create_datagram_endpoint(
-            lambda: make_client(turn.TurnClientUdpProtocol), remote_addr=(host, port)
+            lambda: make_client(UdpClient), remote_addr=(host, port)
         )
     relay = RelayTransport(client)
     protocol = make_protocol()

@@ -1,7 +1,9 @@
 """Session descriptions and candidates from anybody."""
 
 import asyncio
+import contextlib
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -294,3 +296,99 @@ def test_any_text_is_a_candidate_or_a_clear_error(text: str) -> None:
     except InvalidSDP:
         return
     assert candidate is None or 0 < candidate.port < 65_536
+
+
+# What costs
+
+
+def offer_of(sections: int, session: str = "", media: str = "", formats: int = 1) -> str:
+    """An offer as long as it is wanted."""
+    head, _, video, _ = sections_of(CHROMIUM_OFFER)
+    fingerprint = "".join(
+        line + "\r\n" for line in video.splitlines() if line.startswith(("a=fingerprint", "a=ice", "a=setup"))
+    )
+    types = " ".join(str(n) for n in range(formats))
+    maps = "".join(f"a=rtpmap:{n} VP8/90000\r\n" for n in range(formats))
+    return (
+        head
+        + session
+        + "".join(
+            f"m=video 9 UDP/TLS/RTP/SAVPF {types}\r\nc=IN IP4 0.0.0.0\r\n"
+            f"a=rtcp-mux\r\na=sendrecv\r\na=mid:{n}\r\n{fingerprint}{maps}{media}"
+            for n in range(sections)
+        )
+    )
+
+
+LONG = {
+    "long before its sections": offer_of(60, "".join(f"a=x{n}:{'y' * 30}\r\n" for n in range(1500))),
+    "many sections": offer_of(60),
+    "sections as many as may be": offer_of(32),
+    "much before, in as many sections as may be": offer_of(
+        30, "".join(f"a=fingerprint:{'x' * 900} y\r\n" for _ in range(40))
+    ),
+    "feedback for all formats": offer_of(1, "", "".join(f"a=rtcp-fb:* x{n}\r\n" for n in range(3000)), 60),
+    "much about many formats": offer_of(1, "", "".join(f"a=fmtp:59 x={n}\r\n" for n in range(3000)), 60),
+    "many sources": offer_of(1, "", "".join(f"a=ssrc:{n} cname:x\r\n" for n in range(3000))),
+    "many extensions": offer_of(1, "", "".join(f"a=extmap:{n % 255 + 1} urn:x\r\n" for n in range(3000))),
+    "many candidates": offer_of(1, "", f"a={HOST}\r\n" * 900),
+    "a long line": offer_of(1, "", f"a=x:{'y' * 60_000}\r\n"),
+    "long in all": offer_of(1, "", "a=x\r\n" * 100_000),
+    "lines of nothing": "v=0\r\n" + "\r\n" * 30_000,
+}
+
+
+@pytest.mark.parametrize("offer", LONG.values(), ids=LONG)
+def test_no_description_is_long_to_read(offer: str) -> None:
+    def took() -> float:
+        began = time.thread_time()
+        with contextlib.suppress(SynopticonError):
+            sdp.read_offer(offer)
+        return time.thread_time() - began
+
+    assert min(took() for _ in range(5)) < 0.02
+
+
+def test_only_so_many_sections_are_taken() -> None:
+    remote = sdp.read_offer(offer_of(20))
+    assert sum(section.taken for section in remote.sections) == sdp.MAX_TAKEN
+
+
+MALFORMED = {
+    "format parameter without a value": (
+        "a=rtpmap:0 VP8/90000",
+        "a=rtpmap:0 H264/90000\r\na=fmtp:0 packetization-mode",
+    ),
+    "format parameter that is no number": (
+        "a=rtpmap:0 VP8/90000",
+        "a=rtpmap:0 H264/90000\r\na=fmtp:0 packetization-mode=x",
+    ),
+    "profile of three digits": ("a=rtpmap:0 VP8/90000", "a=rtpmap:0 H264/90000\r\na=fmtp:0 profile-level-id=42e"),
+    "port of 5,000 digits": ("m=video 9", f"m=video {'9' * 5000}"),
+    "payload type beyond a byte": ("a=rtpmap:0 VP8", "a=rtpmap:300 VP8"),
+    "payload type below 0": ("a=rtpmap:0 VP8", "a=rtpmap:-1 VP8"),
+    "extension 0": ("a=mid:0", "a=mid:0\r\na=extmap:0 urn:x"),
+    "extension beyond a byte": ("a=mid:0", "a=mid:0\r\na=extmap:256 urn:x"),
+    "source beyond 32 bit": ("a=mid:0", "a=mid:0\r\na=ssrc:4294967296 cname:x"),
+    "source group beyond 32 bit": ("a=mid:0", "a=mid:0\r\na=ssrc-group:FID 1 4294967296"),
+    "user name of 60,000 characters": ("a=ice-ufrag:", f"a=ice-ufrag:{'x' * 1500}"),
+    "user name in another script": ("a=ice-ufrag:", "a=ice-ufrag:\u00e9"),
+    "no user name": ("a=ice-ufrag:", "a=x:"),
+}
+
+
+@pytest.mark.parametrize(("old", "new"), MALFORMED.values(), ids=MALFORMED)
+async def test_what_aiortc_would_trip_over_is_refused_in_words(old: str, new: str) -> None:
+    offer = offer_of(1)
+    assert old in offer
+    async with Peer() as peer:
+        with pytest.raises(SynopticonError):
+            await peer.connection.answer(offer.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    "candidate", [f"{HOST} x {'y' * 1000}", HOST.replace("5000", "9" * 5000), HOST.replace("1 udp", "x udp")]
+)
+def test_a_candidate_that_is_too_long_or_none_is_refused(candidate: str) -> None:
+    with pytest.raises(InvalidSDP, match="not an ICE candidate"):
+        sdp.read_candidate(candidate)

@@ -14,13 +14,15 @@ from typing import Any
 import aiortc
 import pylibsrtp
 import pytest
-from aioice import ice, turn
-from aiortc import rtcdtlstransport, rtcicetransport, rtcpeerconnection, rtcrtpreceiver, rtcrtpsender
+from aioice import Candidate, ice, mdns, stun, turn
+from aiortc import rtcdtlstransport, rtcicetransport, rtcpeerconnection, rtcrtpreceiver, rtcrtpsender, rtcsctptransport
 from aiortc.codecs import h264, vpx
 from aiortc.rate import RemoteBitrateEstimator
 from aiortc.rtp import RtpPacket
+from OpenSSL import SSL
 
 from synopticon_rtc.rtc import seams
+from synopticon_rtc.rtc.association import WINDOW
 
 DIGESTS: dict[Callable[..., Any], str] = {
     ice.Connection.add_remote_candidate: "d3a0826c92fa",
@@ -34,16 +36,22 @@ DIGESTS: dict[Callable[..., Any], str] = {
     ice.Connection.check_start_task: "eb605c47cf89",
     ice.Connection.close: "25dcfac536f5",
     ice.Connection.connect: "da51be461901",
-    ice.Connection.data_received: "5631b17fab71",
     ice.Connection.gather_candidates: "d33db28d4d1e",
     ice.Connection.get_component_candidates: "118597a9fcb7",
     ice.Connection.query_consent: "fe49173a650a",
+    ice.Connection.recvfrom: "676acc01e4a9",
     ice.Connection.request_received: "dcdc9a3862c1",
+    ice.Connection.sort_check_list: "b3e36a4e1981",
+    ice.Connection.switch_role: "b791e5e2cbae",
     ice.StunProtocol.datagram_received: "ff4c8b910d45",
     ice.StunProtocol.request: "97991c38f65e",
     ice.get_or_create_mdns_protocol: "513c6f26d11c",
     ice.relayed_candidate: "271e25be8724",
     ice.server_reflexive_candidate: "76dd55584717",
+    mdns.MDnsProtocol.datagram_received: "8d986a01fafa",
+    stun.parse_message: "3a0a63ed663f",
+    turn.TurnClientMixin.datagram_received: "2359a3a99377",
+    turn.TurnStreamMixin.data_received: "d18cdbd5886d",
     turn.TurnClientMixin.delete: "8ec62766df8e",
     turn.TurnTransport._close: "238c18999aaf",
     turn.TurnTransport._connect: "a00dbdb6ca88",
@@ -54,6 +62,11 @@ DIGESTS: dict[Callable[..., Any], str] = {
     rtcicetransport.RTCIceTransport._monitor: "f74bb1193339",
     rtcicetransport.RTCIceTransport.start: "54279d028c0e",
     rtcicetransport.RTCIceTransport.stop: "21ec0a44c16c",
+    rtcdtlstransport.RTCDtlsTransport._handle_rtcp_data: "5469e786d77b",
+    rtcdtlstransport.RTCDtlsTransport._handle_rtp_data: "5def9061cc3d",
+    rtcdtlstransport.RTCDtlsTransport._recv_next: "998076720c05",
+    rtcdtlstransport.RtpRouter.route_rtcp: "199bd7e279f1",
+    rtcdtlstransport.RtpRouter.route_rtp: "e4bcc08d1814",
     rtcdtlstransport.RTCDtlsTransport._register_rtp_receiver: "d35a385b0afb",
     rtcdtlstransport.RTCDtlsTransport._register_rtp_sender: "3a963aff6f98",
     rtcdtlstransport.RTCDtlsTransport._send_rtp: "763b02bceb0b",
@@ -72,6 +85,20 @@ DIGESTS: dict[Callable[..., Any], str] = {
     rtcrtpsender.RTCRtpSender._run_rtp: "ff597a1d554c",
     rtcrtpsender.RTCRtpSender.send: "3969482b77a2",
     rtcrtpsender.RTCRtpSender.stop: "38c1e92baf8e",
+    rtcsctptransport.InboundStream: "b63993b481ec",
+    rtcsctptransport.RTCSctpTransport._data_channel_receive: "3df88b4b9c66",
+    rtcsctptransport.RTCSctpTransport._get_inbound_stream: "7bb5d6a0225a",
+    rtcsctptransport.RTCSctpTransport._handle_data: "8661b724e207",
+    rtcsctptransport.RTCSctpTransport._mark_received: "2ac68b6a3934",
+    rtcsctptransport.RTCSctpTransport._receive: "802b1265df7b",
+    rtcsctptransport.RTCSctpTransport._receive_chunk: "830bae988365",
+    rtcsctptransport.RTCSctpTransport._receive_data_chunk: "790c2bb8cd0f",
+    rtcsctptransport.RTCSctpTransport._receive_forward_tsn_chunk: "a7b72a09e9c4",
+    rtcsctptransport.RTCSctpTransport._receive_sack_chunk: "4b35ccf1372c",
+    rtcsctptransport.RTCSctpTransport._send_sack: "ac92513522fa",
+    rtcsctptransport.RTCSctpTransport._set_state: "72015aed4aa4",
+    rtcsctptransport.decode_params: "2ee53946e23f",
+    rtcsctptransport.parse_packet: "b88a5f1d01e1",
     h264.H264Encoder.pack: "0203f2c57788",
     vpx.Vp8Encoder.pack: "7f5276527a79",
 }
@@ -172,7 +199,9 @@ async def test_private_attributes_of_ice_are_there() -> None:
     assert connection._nominated == {}
     assert connection._protocols == []
     assert connection._query_consent_task is None
+    assert connection._queue.empty()
     assert connection._remote_candidates == []
+    assert seams.network_address(Candidate("1", 1, "udp", 1, "192.0.2.1", 9, "host")) == ("192.0.2.1", 9)
     assert ice.CandidatePair.State.FROZEN
     assert ice.CandidatePair.State.WAITING
     assert ice.ICE_COMPLETED
@@ -199,3 +228,28 @@ async def test_the_socket_of_a_transport_is_there() -> None:
     with pytest.raises(BlockingIOError):
         sock.recvfrom(1)
     transport.close()
+
+
+async def test_private_attributes_of_an_association_are_there() -> None:
+    connection = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=[]))
+    connection.createDataChannel("faces")
+    association = connection.sctp
+    assert association is not None
+    assert association.state == "new"
+    assert association._advertised_rwnd == WINDOW
+    assert association._data_channels == {}
+    assert association._inbound_streams == {}
+    assert association._last_received_tsn is None
+    assert association._sack_duplicates == []
+    assert association._sack_misordered == set()
+    assert association._sack_needed is False
+    assert association._local_tsn == (association._last_sacked_tsn + 1) % 2**32
+    assert association.transport._rtp_router.ssrc_table == {}
+    assert association.transport._rtp_header_extensions_map is not None
+    await connection.close()
+
+
+def test_openssl_speaks_no_dtls_1_3() -> None:
+    """When this fails, the header of its records is another: see `is_flight` in `sorting`."""
+    assert not hasattr(SSL, "DTLS1_3_VERSION")
+    assert "DTLS1_3" not in " ".join(dir(SSL))

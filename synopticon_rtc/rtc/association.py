@@ -1,0 +1,258 @@
+"""The SCTP association under data channels, in front of which stands what aiortc takes for granted of a peer."""
+
+import logging
+from collections.abc import Callable
+from struct import unpack_from
+
+from aiortc import RTCSctpTransport
+from aiortc.rtcsctptransport import (
+    DATA_CHANNEL_ACK,
+    DATA_CHANNEL_OPEN,
+    LOCAL_MAX_MESSAGE_SIZE,
+    WEBRTC_DCEP,
+    WEBRTC_STRING,
+    BaseInitChunk,
+    Chunk,
+    CookieEchoChunk,
+    DataChunk,
+    ForwardTsnChunk,
+    SackChunk,
+)
+
+from synopticon_rtc.rtc import chunks
+from synopticon_rtc.rtc.reassembly import InboundStream
+from synopticon_rtc.rtc.surprise import Surprise
+
+logger = logging.getLogger(__name__)
+
+WINDOW = 2**20
+"""Bytes that may wait to be put together or in order, as the peer is told."""
+MAX_AHEAD = 2048
+"""How far ahead of what has come without a gap a chunk may be; one beyond counts as lost on the way."""
+MAX_CHUNKS = 2 * MAX_AHEAD
+"""Chunks and messages that may wait in all streams together."""
+MAX_MESSAGE = LOCAL_MAX_MESSAGE_SIZE
+"""Bytes of a message, as the peer is told."""
+MAX_CHANNELS = 32
+"""Data channels of a connection, whoever opened them."""
+MAX_STREAMS = 2 * MAX_CHANNELS
+"""Streams of which anything is known."""
+MAX_STREAM = 65_534
+"""The highest stream that a channel can have (RFC 8832 section 6)."""
+MAX_NAME = 256
+"""Bytes of a channel's label, and of its subprotocol."""
+MAX_GAPS = 250
+"""Gaps told in one acknowledgement, so that it fits into a packet; the others are told when these have closed."""
+_TSNS = 2**32
+_OPEN_LENGTH = 12
+
+
+class Association(RTCSctpTransport):
+    """aiortc's association, for peers that may send anything.
+
+    What honest peers do not send is dropped. One whose messages never end, or never get in order, is given up.
+    """
+
+    on_abuse: Callable[[str], None]
+    surprise: Surprise
+
+    @classmethod
+    def adopt(cls, transport: RTCSctpTransport, on_abuse: Callable[[str], None]) -> None:
+        """Make an association of aiortc one of these, before it starts.
+
+        Args:
+            transport: What aiortc has made.
+            on_abuse: Called with the reason when the peer is given up.
+        """
+        transport.__class__ = cls
+        assert isinstance(transport, cls)  # noqa: S101 - it is now
+        transport.on_abuse = on_abuse
+        transport.surprise = Surprise()
+
+    # Packets and chunks
+
+    async def _handle_data(self, data: bytes) -> None:
+        if self.state == "closed" or not chunks.is_sound(data):
+            return
+        try:
+            await super()._handle_data(data)
+        except ConnectionError:
+            raise
+        except Exception:  # noqa: BLE001 - it is told
+            self.surprise.tell("an SCTP packet could not be handled")
+
+    async def _receive_chunk(self, chunk: Chunk) -> None:
+        begins = isinstance(chunk, BaseInitChunk)
+        if self._last_received_tsn is None and not begins:
+            return  # before anything was agreed
+        if begins and self._association_state is self.State.ESTABLISHED:
+            return  # a late copy: aiortc would count from the beginning again
+        if isinstance(chunk, CookieEchoChunk) and self.state == "closed":
+            return
+        await super()._receive_chunk(chunk)
+
+    async def _receive_data_chunk(self, chunk: DataChunk) -> None:
+        self._sack_needed = True
+        assert self._last_received_tsn is not None  # noqa: S101 - or no chunk comes here
+        ahead = (chunk.tsn - self._last_received_tsn) % _TSNS
+        if MAX_AHEAD < ahead <= _TSNS // 2:
+            return
+        if ahead > 1 and self._advertised_rwnd < len(chunk.user_data):
+            return  # what closes the gap must still get in, and this comes again
+        if self._mark_received(chunk.tsn):
+            return
+        stream = self._inbound_stream(chunk.stream_id)
+        if stream is None:
+            return
+        stream.add_chunk(chunk)
+        for message in stream.pop_messages():
+            await self._receive(*message)
+        waiting = self._account() if stream.count or self._advertised_rwnd != WINDOW else 0
+        if stream.longest > MAX_MESSAGE:
+            await self._give_up(f"it sends a message of more than {MAX_MESSAGE} bytes")
+        elif self._advertised_rwnd < -MAX_MESSAGE or waiting > MAX_CHUNKS:
+            await self._give_up("its messages come to no end")
+        else:
+            await self._reset_deferred_streams()
+
+    def _mark_received(self, tsn: int) -> bool:
+        """Note a chunk, at a constant cost on average; True for one that has come before."""
+        last = self._last_received_tsn
+        assert last is not None  # noqa: S101 - or no chunk comes here
+        if (last - tsn) % _TSNS < _TSNS // 2 or tsn in self._sack_misordered:
+            if len(self._sack_duplicates) < MAX_GAPS // 4:
+                self._sack_duplicates.append(tsn)
+            return True
+        if tsn == (last + 1) % _TSNS and not self._sack_misordered:
+            self._last_received_tsn = tsn
+        else:
+            self._sack_misordered.add(tsn)
+            self._close_gaps()
+        return False
+
+    def _close_gaps(self) -> None:
+        last = self._last_received_tsn
+        assert last is not None  # noqa: S101 - or no chunk comes here
+        while (following := (last + 1) % _TSNS) in self._sack_misordered:
+            self._sack_misordered.remove(following)
+            last = following
+        self._last_received_tsn = last
+
+    async def _receive_forward_tsn_chunk(self, chunk: ForwardTsnChunk) -> None:
+        self._sack_needed = True
+        last = self._last_received_tsn
+        assert last is not None  # noqa: S101 - or no chunk comes here
+        if (last - chunk.cumulative_tsn) % _TSNS < _TSNS // 2:
+            return
+        self._last_received_tsn = last = chunk.cumulative_tsn
+        self._sack_misordered = {tsn for tsn in self._sack_misordered if 0 < (tsn - last) % _TSNS < _TSNS // 2}
+        self._close_gaps()
+        for stream_id, sequence_number in chunk.streams:
+            stream = self._inbound_stream(stream_id)
+            if stream is not None:
+                stream.skip(sequence_number)
+                for message in stream.pop_messages():
+                    await self._receive(*message)
+        for stream in self._streams.values():
+            stream.prune_chunks(last)
+        self._account()
+        await self._reset_deferred_streams()
+
+    async def _receive_sack_chunk(self, chunk: SackChunk) -> None:
+        """Take an acknowledgement, if it is of what was sent: aiortc walks through the numbers that it names."""
+        sent = (self._local_tsn - 1 - self._last_sacked_tsn) % _TSNS
+        acknowledged = (chunk.cumulative_tsn - self._last_sacked_tsn) % _TSNS
+        if acknowledged > sent:
+            return
+        end = 0
+        for first, last in chunk.gaps:
+            if not end < first <= last:
+                return
+            end = last
+        if end <= sent - acknowledged:
+            await super()._receive_sack_chunk(chunk)
+
+    async def _send_sack(self) -> None:
+        last = self._last_received_tsn
+        assert last is not None  # noqa: S101 - there is nothing to acknowledge before
+        gaps: list[tuple[int, int]] = []
+        for ahead in sorted((tsn - last) % _TSNS for tsn in self._sack_misordered):
+            if gaps and gaps[-1][1] == ahead - 1:
+                gaps[-1] = gaps[-1][0], ahead
+            elif len(gaps) < MAX_GAPS:
+                gaps.append((ahead, ahead))
+            else:
+                break
+        sack = SackChunk()
+        sack.cumulative_tsn = last
+        sack.advertised_rwnd = max(0, self._advertised_rwnd)
+        sack.duplicates = self._sack_duplicates[:]
+        sack.gaps = gaps
+        await self._send_chunk(sack)
+        self._sack_duplicates.clear()
+        self._sack_needed = False
+
+    # Streams
+
+    @property
+    def _streams(self) -> dict[int, InboundStream]:
+        return self._inbound_streams  # type: ignore[return-value] # pyright: ignore[reportReturnType] - ours, all of them
+
+    def _inbound_stream(self, stream_id: int) -> InboundStream | None:
+        """Return a stream, a new one if there is room for it."""
+        stream = self._streams.get(stream_id)
+        if stream is None and stream_id <= MAX_STREAM and len(self._streams) < MAX_STREAMS:
+            stream = self._streams[stream_id] = InboundStream()
+        return stream
+
+    def _account(self) -> int:
+        """Take stock of what waits, and return how many pieces these are."""
+        streams = self._streams.values()
+        self._advertised_rwnd = WINDOW - sum(stream.size for stream in streams)
+        return sum(stream.count for stream in streams)
+
+    async def _give_up(self, reason: str) -> None:
+        self.on_abuse(reason)
+        await self._abort()
+        self._set_state(self.State.CLOSED)
+
+    def _set_state(self, state: RTCSctpTransport.State) -> None:
+        super()._set_state(state)
+        if state is self.State.CLOSED:
+            self._inbound_streams.clear()
+            self._sack_misordered.clear()
+
+    # Messages
+
+    async def _receive(self, stream_id: int, pp_id: int, data: bytes) -> None:
+        channel = self._data_channels.get(stream_id)
+        if pp_id == WEBRTC_DCEP:
+            opens = data[0] == DATA_CHANNEL_OPEN and channel is None and self._may_open(stream_id, data)
+            if opens or (data[0] == DATA_CHANNEL_ACK and channel is not None):
+                await super()._receive(stream_id, pp_id, data)
+        elif pp_id == WEBRTC_STRING and channel is not None:
+            try:
+                text = data.decode()
+            except UnicodeDecodeError:
+                logger.debug("a message that is no UTF-8 is dropped")
+            else:
+                channel.emit("message", text)
+        else:
+            await super()._receive(stream_id, pp_id, data)
+
+    def _may_open(self, stream_id: int, data: bytes) -> bool:
+        """Whether a peer may open a channel: one of a kind where it names the kind, and not too many."""
+        if len(data) < _OPEN_LENGTH or len(self._data_channels) >= MAX_CHANNELS:
+            return False
+        label_length, protocol_length = unpack_from("!HH", data, 8)
+        end = _OPEN_LENGTH + label_length
+        if max(label_length, protocol_length) > MAX_NAME or len(data) < end + protocol_length:
+            return False
+        try:
+            label, protocol = data[_OPEN_LENGTH:end].decode(), data[end : end + protocol_length].decode()
+        except UnicodeDecodeError:
+            return False
+        return not protocol or not any(
+            (other.label, other.protocol) == (label, protocol) and other_id % 2 == stream_id % 2
+            for other_id, other in self._data_channels.items()
+        )

@@ -1,0 +1,130 @@
+"""What comes to a socket, sorted by its first byte (RFC 7983) before anything looks further into it."""
+
+import logging
+import struct
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from aioice import stun
+from aioice.ice import StunProtocol
+
+from synopticon_rtc.rtc import seams
+
+logger = logging.getLogger(__name__)
+
+MOST_AT_ONCE = 512
+"""Datagrams taken in one turn of the event loop."""
+LARGEST_DATAGRAM = 65_536
+LARGEST_STUN = 1500
+"""Bytes of a STUN message, which must not be fragmented (RFC 8489 section 6.1)."""
+LARGEST_RTP = 1500
+"""Bytes of an RTP or RTCP packet: pylibsrtp has no more room, and its error would end the connection."""
+LARGEST_RECORD = 1600
+"""Bytes of a DTLS record with data: aiortc reads at most 1,500 of its content."""
+_RECORD_HEADER = 13
+_APPLICATION_DATA = 23
+_STUN = range(4)
+_DTLS = range(20, 64)
+_RTP = range(128, 192)
+_KINDS = bytes(1 if first in _RTP else 2 if first in _DTLS else 3 if first in _STUN else 0 for first in range(256))
+_IS_RTP, _IS_DTLS, _IS_STUN = 1, 2, 3
+_COOKIE = struct.pack("!I", stun.COOKIE)
+_ROLE_CONFLICT = 487
+_ANSWERS = 1
+"""The bit in the first byte that responses and errors have, and requests and indications have not."""
+
+
+class Taker(Protocol):
+    """What an ICE connection does with what is sorted."""
+
+    username_mark: bytes
+    may_switch_role: Callable[[], bool]
+    take: Callable[[bytes, tuple[str, int]], None]
+    request_received: Callable[[stun.Message, tuple[str, int], StunProtocol], None]
+
+
+def read_stun(data: bytes) -> stun.Message | None:
+    """Read a STUN message (RFC 8489 section 5); None for what is malformed in any way."""
+    if len(data) > LARGEST_STUN or data[4:8] != _COOKIE:
+        return None
+    try:
+        return stun.parse_message(data)
+    except (ValueError, struct.error):  # aioice lets the latter out where an attribute is cut short
+        return None
+
+
+def is_flight(data: bytes) -> bool:
+    """Whether a datagram consists of whole DTLS records (RFC 6347 section 4.1), of which at most one carries data.
+
+    Of several aiortc reads one, and the others would be kept for ever.
+    """
+    at = carried = 0
+    while at + _RECORD_HEADER <= len(data):
+        length = int.from_bytes(data[at + 11 : at + _RECORD_HEADER], "big")
+        if data[at] == _APPLICATION_DATA:
+            carried += 1
+            if length > LARGEST_RECORD:
+                return False
+        at += _RECORD_HEADER + length
+    return at == len(data) and carried <= 1
+
+
+class SortingProtocol(StunProtocol):
+    """A way that datagrams come: STUN is read here, DTLS and RTP go on, and everything else goes nowhere."""
+
+    receiver: Taker  # type: ignore[assignment] # pyright: ignore[reportIncompatibleVariableOverride] - ours alone
+
+    def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
+        """Take a datagram."""
+        assert isinstance(data, bytes)  # noqa: S101 - asyncio's type knows only this much
+        self.sort(data, addr)
+
+    def sort(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        """Pass a datagram on to where it belongs."""
+        if not data:  # aiortc would look at its first byte
+            return
+        kind = _KINDS[data[0]]
+        if kind == _IS_RTP:
+            if len(data) <= LARGEST_RTP:
+                self.receiver.take(data, addr[:2])
+        elif kind == _IS_DTLS:
+            if is_flight(data):
+                self.receiver.take(data, addr[:2])
+        elif kind == _IS_STUN and self._is_ours(data) and (message := read_stun(data)) is not None:
+            self._read(message, addr[:2])
+
+    def _is_ours(self, data: bytes) -> bool:
+        """Whether it answers us, or names us as whom it asks: all that a stranger sends ends here, at little cost."""
+        if data[0] & _ANSWERS:
+            return data[8:20] in self.transactions
+        return self.receiver.username_mark in data
+
+    def _read(self, message: stun.Message, addr: tuple[str, int]) -> None:
+        if message.message_class == stun.Class.REQUEST:
+            self.receiver.request_received(message, addr, self)
+        elif message.message_class != stun.Class.INDICATION:
+            transaction = self.transactions.get(message.transaction_id)
+            if transaction is None or (message.error_code == _ROLE_CONFLICT and not self.receiver.may_switch_role()):
+                return
+            transaction.response_received(message, addr)
+
+
+class HostProtocol(SortingProtocol):
+    """A socket of which all that has come is read at once.
+
+    asyncio reads one datagram in a turn of the event loop. Where an application holds the loop up again and again, that
+    is less than comes, and the video would be ever later.
+    """
+
+    def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
+        """Take a datagram, and those that wait behind it."""
+        super().datagram_received(data, addr)
+        sock = seams.socket_of(self.transport)
+        if sock is None:
+            return
+        for _ in range(MOST_AT_ONCE):
+            try:
+                data, addr = sock.recvfrom(LARGEST_DATAGRAM)
+            except OSError:  # there are no more
+                return
+            self.sort(data, addr)

@@ -1,0 +1,87 @@
+"""The DTLS transport under everything, which survives whatever a peer puts into RTP and RTCP."""
+
+import contextlib
+import struct
+
+import pylibsrtp
+from aiortc import RTCDtlsTransport
+from aiortc.rtp import RtcpPacket, RtpPacket
+
+from synopticon_rtc.rtc.surprise import Surprise
+
+MAX_SSRCS = 64
+"""Synchronisation sources of a peer that are remembered; libsrtp walks through all that it knows for each packet."""
+RTCP_SENDER = 8
+"""Bytes of an RTCP packet up to the end of its sender's source."""
+
+
+class Transport(RTCDtlsTransport):
+    """aiortc's transport, for peers that may send anything: a packet that cannot be read is lost, and nothing else."""
+
+    surprise: Surprise
+    sources: dict[int, None]
+    """The synchronisation sources of the peer, the oldest first."""
+
+    @classmethod
+    def adopt(cls, transport: RTCDtlsTransport) -> None:
+        """Make a transport of aiortc one of these, before it starts."""
+        transport.__class__ = cls
+        assert isinstance(transport, cls)  # noqa: S101 - it is now
+        transport.surprise = Surprise()
+        transport.sources = {}
+
+    async def _recv_next(self) -> None:
+        try:
+            await super()._recv_next()
+        except ConnectionError:
+            raise
+        except Exception:
+            if not self.encrypted:  # the handshake ends by it
+                raise
+            self.surprise.tell("a datagram could not be handled")
+
+    async def _handle_rtp_data(self, data: bytes, arrival_time_ms: int) -> None:
+        try:
+            packet = RtpPacket.parse(data, self._rtp_header_extensions_map)
+        except (ValueError, struct.error):  # the latter is that of a header extension of another length
+            return
+        if packet.ssrc not in self.sources:
+            self._remember(packet.ssrc)
+        receiver = self._rtp_router.route_rtp(packet)
+        if receiver is None:
+            return
+        try:
+            await receiver._handle_rtp_packet(packet, arrival_time_ms=arrival_time_ms)  # noqa: SLF001 - as aiortc does
+        except ConnectionError:
+            raise
+        except Exception:  # noqa: BLE001 - it is told
+            self.surprise.tell("an RTP packet could not be handled")
+
+    def _remember(self, ssrc: int) -> None:
+        """Remember a source that has proven itself, and forget the oldest of too many, here and in libsrtp."""
+        self.sources[ssrc] = None
+        if len(self.sources) > MAX_SSRCS:
+            oldest = next(iter(self.sources))
+            del self.sources[oldest]
+            self._rtp_router.ssrc_table.pop(oldest, None)
+            with contextlib.suppress(pylibsrtp.Error):  # it was never one of libsrtp's
+                self._rx_srtp.remove_stream(oldest)
+
+    async def _handle_rtcp_data(self, data: bytes) -> None:
+        if len(data) >= RTCP_SENDER and (ssrc := int.from_bytes(data[4:RTCP_SENDER], "big")) not in self.sources:
+            self._remember(ssrc)
+        try:
+            recipients = [
+                (recipient, packet)
+                for packet in RtcpPacket.parse(data)
+                for recipient in self._rtp_router.route_rtcp(packet)
+            ]
+        except (ValueError, struct.error):  # the latter is that of a REMB that names more than it has
+            return
+        try:
+            for recipient, packet in recipients:
+                await recipient._handle_rtcp_packet(packet)  # noqa: SLF001 - as aiortc does
+        except ConnectionError:
+            raise
+        except Exception:  # noqa: BLE001 - it is told
+            self.surprise.tell("an RTCP packet could not be handled")
