@@ -55,6 +55,7 @@ class Association(RTCSctpTransport):
 
     on_abuse: Callable[[str], None]
     surprise: Surprise
+    has_stopped: bool
 
     @classmethod
     def adopt(cls, transport: RTCSctpTransport, on_abuse: Callable[[str], None]) -> None:
@@ -68,6 +69,7 @@ class Association(RTCSctpTransport):
         assert isinstance(transport, cls)  # noqa: S101 - it is now
         transport.on_abuse = on_abuse
         transport.surprise = Surprise()
+        transport.has_stopped = False
 
     # Packets and chunks
 
@@ -215,6 +217,16 @@ class Association(RTCSctpTransport):
         self.on_abuse(reason)
         await self._abort()
         self._set_state(self.State.CLOSED)
+
+    async def stop(self) -> None:
+        """Say goodbye, and send nothing more."""
+        await super().stop()
+        self.has_stopped = True
+
+    async def _send_chunk(self, chunk: Chunk) -> None:
+        # A timer may run out in the very turn of the event loop in which the connection closes.
+        if self.transport.state == "connected" and not self.has_stopped:
+            await super()._send_chunk(chunk)
 
     def _set_state(self, state: RTCSctpTransport.State) -> None:
         super()._set_state(state)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import random
 import resource
@@ -36,7 +37,7 @@ from rtc_attacks import (
     seeded,
     still_talk,
 )
-from rtc_helpers import Peer
+from rtc_helpers import Peer, join
 
 from synopticon_rtc.rtc import association, chunks
 from synopticon_rtc.rtc.reassembly import InboundStream
@@ -369,3 +370,26 @@ def test_a_message_in_many_pieces_is_put_together_in_linear_time() -> None:
         return time.thread_time() - began
 
     assert min(work(40_000) for _ in range(3)) < 8 * min(work(10_000) for _ in range(3))
+
+
+# At the end
+
+
+@pytest.mark.parametrize("timer", ["_t1_expired", "_t2_expired", "_t3_expired"])
+async def test_a_timer_that_runs_out_as_the_connection_closes_says_nothing(
+    timer: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Peer() as sender, Peer() as receiver:
+        channel = sender.connection.add_channel("a")
+        await join(sender, receiver)
+        await sender.until(lambda: channel.is_open)
+        sctp = sctp_of(sender)
+        channel.send("not acknowledged yet")
+        await asyncio.sleep(0)
+        sctp._t1_chunk = sctp._t2_chunk = rtcsctptransport.CookieAckChunk()
+        getattr(sctp, timer)()
+        await sctp.stop()
+        await sctp.transport.stop()
+        await asyncio.sleep(0.05)
+        gc.collect()  # what nobody took the error of is told when it is collected
+    assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
