@@ -5,8 +5,12 @@ from collections import deque
 
 WINDOW = 1.0
 """Seconds over which the rate that is sent is measured."""
-MOST_FRAMES = 240
-"""Frames of which it is known how large they were: more than a second of them."""
+RESOLUTION = WINDOW / 256
+"""Seconds within which what is sent is noted as one."""
+RTT_WINDOW = 10.0
+"""Seconds for which the shortest round trip counts; a queue of ours is drained by then, whatever it takes."""
+FUTILE = 2
+"""Steps down that do not shorten the round trip, after which the path is taken to be that long."""
 LOSS = 0.1
 """Share of packets lost above which a link is taken for congested (draft-ietf-rmcat-gcc-02 section 6)."""
 HEAVY_LOSS = 0.25
@@ -15,6 +19,8 @@ QUEUEING = 0.2
 """Seconds of round trip above the shortest: a queue is filling up."""
 QUEUEING_AT_A_TRY = 0.06
 """The same while more is tried: then it need not fill up before it is known whose doing that is."""
+STEADY = 0.1
+"""The share of a queue by which it grows or shrinks at least from one step down to the next, where it is one."""
 BACK_OFF = 0.9
 """What is sent of what got through, so that queues drain."""
 LOWEST = 50_000.0
@@ -37,16 +43,64 @@ FEWEST_REPEATS = 24_000
 
 
 class _Window:
-    """Octets of the last second; noting them is all that is done for every frame."""
+    """What was sent in the last second, as sums that are kept up: to note and to ask cost the same at any rate.
+
+    What is sent within a few milliseconds is one entry, so that there are never more than some hundred.
+    """
 
     def __init__(self) -> None:
-        self._sent: deque[tuple[float, int]] = deque(maxlen=MOST_FRAMES)
+        self._entries: deque[list[float]] = deque()  # since when, how often, how many octets
+        self._octets = 0.0
+        self._count = 0.0
 
     def add(self, now: float, octets: int) -> None:
-        self._sent.append((now, octets))
+        self._forget(now)
+        self._octets += octets
+        self._count += 1
+        if self._entries and now - self._entries[-1][0] < RESOLUTION:
+            entry = self._entries[-1]
+            entry[1] += 1
+            entry[2] += octets
+        else:
+            self._entries.append([now, 1, octets])
 
-    def recent(self, now: float) -> list[int]:
-        return [octets for at, octets in self._sent if at >= now - WINDOW]
+    def octets(self, now: float) -> float:
+        self._forget(now)
+        return self._octets
+
+    def count(self, now: float) -> float:
+        self._forget(now)
+        return self._count
+
+    def _forget(self, now: float) -> None:
+        entries = self._entries
+        while entries and entries[0][0] < now - WINDOW:
+            _, count, octets = entries.popleft()
+            self._count -= count
+            self._octets -= octets
+
+
+class _RoundTrips:
+    """Those of the last seconds, of which the shortest counts."""
+
+    def __init__(self) -> None:
+        self._seconds: deque[tuple[float, float]] = deque()  # one entry for each that had one: since when, and how long
+
+    def add(self, now: float, rtt: float) -> None:
+        seconds = self._seconds
+        while seconds and seconds[0][0] < now - RTT_WINDOW:
+            seconds.popleft()
+        if seconds and now - seconds[-1][0] < 1:
+            since, shortest = seconds[-1]
+            seconds[-1] = since, min(shortest, rtt)
+        else:
+            seconds.append((now, rtt))
+
+    def shortest(self) -> float:
+        return min((rtt for _, rtt in self._seconds), default=math.inf)
+
+    def forget(self) -> None:
+        self._seconds.clear()
 
 
 class RateControl:
@@ -72,7 +126,9 @@ class RateControl:
         self._stepped = -math.inf
         self._hold = HOLD
         self._grown: float | None = None
-        self._shortest = math.inf
+        self._round_trips = _RoundTrips()
+        self._rtt_before: float | None = None  # the last step down, where that was for a queue
+        self._futile = 0
         self._bad_reports = 0
         self._limit = math.inf
         self._highest = 0.0  # of the limits since the last step
@@ -95,20 +151,19 @@ class RateControl:
 
     def may_repeat(self, now: float) -> bool:
         """Whether the link can bear that more is sent again."""
-        most = max(FEWEST_REPEATS, REPEATS * sum(self._media.recent(now)))
-        return sum(self._repeats.recent(now)) < most
+        return self._repeats.octets(now) < max(FEWEST_REPEATS, REPEATS * self._media.octets(now))
 
     def media_rate(self, now: float) -> float:
         """What was sent of media in the last second, bit/s."""
-        return sum(self._media.recent(now)) * 8 / self._span(now)
+        return self._media.octets(now) * 8 / self._span(now)
 
     def frame_rate(self, now: float) -> float:
         """How often media were sent in the last second, 1/s."""
-        return len(self._media.recent(now)) / self._span(now)
+        return self._media.count(now) / self._span(now)
 
     def _rate(self, now: float) -> float:
         windows = self._media, self._repeats, self._padding
-        return sum(sum(window.recent(now)) for window in windows) * 8 / self._span(now)
+        return sum(window.octets(now) for window in windows) * 8 / self._span(now)
 
     def _span(self, now: float) -> float:
         return min(WINDOW, max(0.1, now - self._begun)) if self._begun is not None else WINDOW
@@ -119,16 +174,43 @@ class RateControl:
         tried = self._grown is not None
         queueing = False
         if rtt is not None:
-            self._shortest = min(self._shortest, rtt)
+            self._round_trips.add(now, rtt)
             queueing = rtt > self._shortest + (QUEUEING_AT_A_TRY if tried else QUEUEING)
         if now - self._stepped < SETTLING:
             return
-        if loss <= LOSS and not queueing:
+        if loss <= LOSS and (rtt is None or not queueing):
             self._bad_reports = 0
+            self._rtt_before = None
             return
         self._bad_reports += 1
-        if tried or loss > HEAVY_LOSS or self._bad_reports > 1:
-            self._shrink(now, self._rate(now) * (1 - loss) * BACK_OFF)
+        if not (tried or loss > HEAVY_LOSS or self._bad_reports > 1):
+            return
+        if loss > LOSS or rtt is None:
+            self._rtt_before = None
+        elif self._in_vain(rtt):
+            self._round_trips.forget()
+            self._round_trips.add(now, rtt)
+            self._bad_reports = 0
+            return
+        self._shrink(now, self._rate(now) * (1 - loss) * BACK_OFF)
+
+    @property
+    def _shortest(self) -> float:
+        return self._round_trips.shortest()
+
+    def rerouted(self) -> None:
+        """Forget what was known of the path: it is another one."""
+        self._round_trips.forget()
+        self._rtt_before = None
+
+    def _in_vain(self, rtt: float) -> bool:
+        """Whether steps down have not changed the round trip: then it is no queue of ours that makes it long."""
+        before, self._rtt_before = self._rtt_before, rtt
+        if before is None or abs(rtt - before) > STEADY * (before - self._shortest):
+            self._futile = 0
+            return False
+        self._futile += 1
+        return self._futile >= FUTILE
 
     def limited(self, now: float, limit: float) -> None:
         """Take the receiver's own estimate (REMB), bit/s.

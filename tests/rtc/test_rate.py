@@ -3,10 +3,20 @@
 import itertools
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synopticon_rtc.rtc.rate import BACK_OFF, HOLD, LONGEST_HOLD, LOWEST, REPEATS, REPORTED, RateControl
+from synopticon_rtc.rtc.rate import (
+    BACK_OFF,
+    FEWEST_REPEATS,
+    HOLD,
+    LONGEST_HOLD,
+    LOWEST,
+    REPEATS,
+    REPORTED,
+    RateControl,
+)
 
 
 class Link:
@@ -208,3 +218,96 @@ def test_an_estimate_is_always_of_use(steps: list[tuple[str, float]]) -> None:
         assert link.rate.estimate >= LOWEST
         assert 0 <= link.rate.padding <= link.rate.estimate
         assert link.rate.padding == 0 or math.isfinite(link.rate.estimate)
+
+
+@pytest.mark.parametrize("bitrate", [300_000, 1_500_000, 6_000_000, 50_000_000])
+def test_what_was_sent_is_counted_at_any_rate_in_bounded_memory(bitrate: int) -> None:
+    rate = RateControl()
+    now = 100.0
+    media = repeats = 0
+    for frame in range(90):
+        now = 100 + frame / 30
+        rate.sent(now, bitrate // 240)
+        media += bitrate // 240 if frame >= 60 else 0
+        for _ in range(4 * bitrate // 240 // 1200):
+            if rate.may_repeat(now):
+                rate.repeated(now, 1200)
+                repeats += 1200 if frame >= 60 else 0
+            rate.padded(now, 1200)
+    assert rate.media_rate(now) == pytest.approx(bitrate, rel=0.05)
+    assert rate.frame_rate(now) == pytest.approx(30, abs=1.1)
+    assert repeats <= max(FEWEST_REPEATS, REPEATS * media) + 2 * 1200
+    expected = bitrate + 8 * (repeats + 1200 * 30 * (4 * bitrate // 240 // 1200))
+    assert rate._rate(now) == pytest.approx(expected, rel=0.06)
+    for window in (rate._media, rate._repeats, rate._padding):
+        assert len(window._entries) <= 258
+
+
+def test_a_window_is_as_short_after_a_flood() -> None:
+    rate = RateControl()
+    for packet in range(200_000):
+        rate.repeated(100 + packet / 50_000, 100)
+    assert len(rate._repeats._entries) <= 258
+    assert rate._repeats.octets(110.0) == 0
+
+
+@pytest.mark.parametrize(("before", "after"), [(0.02, 0.25), (0.01, 0.09), (0.05, 1.0)])
+def test_a_path_that_becomes_longer_for_good_is_found_to_bear_as_much(before: float, after: float) -> None:
+    link = Link()
+    for _ in range(10):
+        link.send(1)
+        link.report(rtt=before)
+    link.report(loss=0.3, rtt=after)
+    for _ in range(30):
+        for _ in range(4):
+            link.send(0.25)
+            link.rate.grow(link.now, enough=1_800_000)
+        link.report(rtt=after)
+    assert math.isinf(link.rate.estimate)
+
+
+def test_one_round_trip_that_was_too_short_limits_nothing_for_long() -> None:
+    link = Link()
+    for second in range(40):
+        for _ in range(4):
+            link.send(0.25)
+            link.rate.grow(link.now, enough=1_800_000)
+        link.report(rtt=0.0 if second == 10 else 0.25)
+    assert math.isinf(link.rate.estimate)
+
+
+def test_a_longer_path_is_not_backed_off_from_again_and_again() -> None:
+    link = Link()
+    link.send(5)
+    link.report(rtt=0.02)
+    lowest = math.inf
+    for _ in range(9):
+        link.send(1)
+        link.report(rtt=0.4)
+        lowest = min(lowest, link.rate.estimate)
+    assert lowest >= 1_500_000 * BACK_OFF**2 * 0.95
+
+
+def test_a_queue_that_backing_off_drains_is_backed_off_from() -> None:
+    link = Link()
+    link.send(5)
+    link.report(rtt=0.02)
+    estimates = []
+    for rtt in (0.3, 0.4, 0.6, 0.7, 1.0, 1.2, 1.6, 1.9):  # it grows: the link bears far less
+        link.send(1)
+        link.bitrate = round(min(link.bitrate, link.rate.estimate))
+        link.report(rtt=rtt)
+        estimates.append(link.rate.estimate)
+    assert estimates == sorted(estimates, reverse=True)
+    assert estimates[-1] < 1_500_000 * BACK_OFF**2
+
+
+def test_another_route_has_a_round_trip_of_its_own() -> None:
+    link = Link()
+    link.send(5)
+    link.report(rtt=0.02)
+    link.rate.rerouted()
+    for _ in range(5):
+        link.send(1)
+        link.report(rtt=0.4)
+    assert math.isinf(link.rate.estimate)
