@@ -16,7 +16,8 @@ SLICE = 0.001
 class Pacer:
     """Runs turns: at once while there is time, else one after the other.
 
-    A turn is a callable that sends one burst, and returns whether there is more to send.
+    A turn is a callable that sends one burst, and returns whether there is more to send. Each runs, whether or not
+    :meth:`run` is called: nobody waits for a stream that goes on without them, or does not.
     """
 
     def __init__(self) -> None:
@@ -26,8 +27,10 @@ class Pacer:
         self._tick: asyncio.Handle | None = None
 
     def add(self, turn: Callable[[], bool]) -> None:
-        """Have a turn run when it is due; :meth:`run` starts it now."""
+        """Have a turn run soon; :meth:`run` starts it now."""
         self._due.append(turn)
+        if self._next is None:
+            self._next = asyncio.get_running_loop().call_soon(self.run)
 
     def run(self) -> None:
         """Run the turns that are due, for as long as the event loop can wait."""
@@ -36,16 +39,18 @@ class Pacer:
             self._next = None
         due, later = self._due, self._later
         until = time.perf_counter() + SLICE
-        while due:
-            turn = due.popleft()
-            if turn():
-                later.append(turn)
-            if time.perf_counter() > until:
-                break
-        if due:
-            self._next = asyncio.get_running_loop().call_soon(self.run)
-        if later and self._tick is None:
-            self._tick = asyncio.get_running_loop().call_later(INTERVAL, self._resume)
+        try:
+            while due:
+                turn = due.popleft()
+                if turn():
+                    later.append(turn)
+                if time.perf_counter() > until:
+                    break
+        finally:  # a turn that fails is none of the others' business
+            if due and self._next is None:
+                self._next = asyncio.get_running_loop().call_soon(self.run)
+            if later and self._tick is None:
+                self._tick = asyncio.get_running_loop().call_later(INTERVAL, self._resume)
 
     def _resume(self) -> None:
         self._tick = None

@@ -22,6 +22,10 @@ Codec = Literal["vp8", "h264"]
 
 GROUP_AGE = 1.0
 """Seconds since the last keyframe within which a joining peer is sent it at once, with all frames since."""
+GROUP_FRAMES = 48
+"""Most frames that it is sent so, fewer than may wait for a peer."""
+GROUP_OCTETS = 1_000_000
+"""Most octets of them; a joining peer takes them in as many sixths of a second."""
 CLOCK_RATE = 90_000
 """Ticks of a video RTP timestamp in a second (RFC 3551)."""
 NTP_EPOCH = 2_208_988_800
@@ -41,12 +45,18 @@ class EncodedFrame:
     timestamp: int
     keyframe: bool
     ntp_time: int
-    """When it was sent: seconds since 1900 in 32.32 bits (RFC 5905 section 6)."""
+    """When it was sent, as :func:`ntp_time` tells."""
+
+
+_BEGUN = NTP_EPOCH + time.time() - time.monotonic()
 
 
 def ntp_time() -> int:
-    """Return the time in seconds since 1900, in 32.32 bits; aiortc's own way takes ten times as long."""
-    return int((time.time() + NTP_EPOCH) * 2**32)
+    """Return the time in seconds since 1900, in 32.32 bits (RFC 5905 section 6).
+
+    Peers measure with it and do not read the clock from it, so it goes on evenly where the system's clock is set.
+    """
+    return int((_BEGUN + time.monotonic()) * 2**32)
 
 
 class Viewer(Protocol):
@@ -67,6 +77,7 @@ class VideoStream:
         on_viewers: Called with the number of peers whenever it changes, so that an encoder nobody watches can sleep.
         timestamp_origin: The RTP timestamp of presentation time 0; random by default (RFC 3550 section 5.1).
         burst: Packets that a peer is sent at once, no more than BURST.
+        pacer: Gives the peers their turns; streams between which peers are moved share one.
     """
 
     def __init__(
@@ -77,6 +88,7 @@ class VideoStream:
         on_viewers: Callable[[int], None] | None = None,
         timestamp_origin: int | None = None,
         burst: int = BURST,
+        pacer: Pacer | None = None,
     ) -> None:
         self.codec: Codec = codec
         self.on_keyframe_request = on_keyframe_request
@@ -84,10 +96,11 @@ class VideoStream:
         self._origin = secrets.randbits(32) if timestamp_origin is None else timestamp_origin
         self._burst = burst
         self._packetiser = H264Encoder() if codec == "h264" else Vp8Encoder()
-        self.pacer = Pacer()
+        self.pacer = pacer or Pacer()
         self.sealer = Sealer()
         self._viewers: list[Viewer] = []
-        self._group: list[EncodedFrame] = []
+        self._group: list[EncodedFrame] = []  # the last keyframe and all since, empty where that is too much
+        self._group_octets = 0
 
     @property
     def viewers(self) -> int:
@@ -116,17 +129,14 @@ class VideoStream:
         octets = sum(map(len, payloads))
         timestamp = self.rtp_timestamp(packet.pts)
         bursts = [payloads[at : at + self._burst] for at in range(0, len(payloads), self._burst)]
-        frame = EncodedFrame(payloads, bursts, octets, timestamp, packet.is_keyframe, ntp_time())
-        if frame.keyframe:
-            self._group = [frame]
-        elif self._group_is_recent():
-            self._group.append(frame)
-        else:
-            self._group.clear()
+        self._publish(EncodedFrame(payloads, bursts, octets, timestamp, packet.is_keyframe, ntp_time()))
+        return timestamp
+
+    def _publish(self, frame: EncodedFrame) -> None:
+        self._keep(frame)
         for viewer in self._viewers.copy():
             self._send(viewer, frame)
         self.pacer.run()
-        return timestamp
 
     def _send(self, viewer: Viewer, frame: EncodedFrame) -> None:
         try:
@@ -134,6 +144,18 @@ class VideoStream:
         except Exception:
             logger.exception("a peer is sent no more video")
             self.remove(viewer)
+
+    def _keep(self, frame: EncodedFrame) -> None:
+        """Keep what a joining peer needs."""
+        if frame.keyframe:
+            self._group = [frame]
+            self._group_octets = frame.octets
+            return
+        self._group_octets += frame.octets
+        if self._group_is_recent() and len(self._group) < GROUP_FRAMES and self._group_octets <= GROUP_OCTETS:
+            self._group.append(frame)
+        else:
+            self._group.clear()
 
     def _group_is_recent(self) -> bool:
         """Whether there is a keyframe, not older than GROUP_AGE."""

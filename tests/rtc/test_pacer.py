@@ -63,3 +63,31 @@ async def test_the_event_loop_has_its_turn_between_those_of_many_peers() -> None
         others += 1
     assert others >= 3
     assert [name for name, _ in log] == [str(number) for number in range(30)]
+
+
+async def test_a_turn_is_taken_though_nobody_asks_for_it() -> None:
+    log: list[tuple[str, float]] = []
+    pacer = Pacer()
+    pacer.add(turn(log, "a", 2))
+    assert not log
+    async with asyncio.timeout(10):
+        while len(log) < 2:  # noqa: ASYNC110 - turns tell nothing
+            await asyncio.sleep(INTERVAL)
+
+
+async def test_a_turn_that_fails_keeps_no_other_from_its_own() -> None:
+    log: list[tuple[str, float]] = []
+
+    def fail() -> bool:
+        raise RuntimeError("broken")
+
+    pacer = Pacer()
+    pacer.add(turn(log, "a", 2))
+    pacer.add(fail)
+    pacer.add(turn(log, "b", 1))
+    with pytest.raises(RuntimeError, match="broken"):
+        pacer.run()
+    async with asyncio.timeout(10):
+        while len(log) < 3:  # noqa: ASYNC110 - turns tell nothing
+            await asyncio.sleep(INTERVAL)
+    assert sorted(name for name, _ in log) == ["a", "a", "b"]

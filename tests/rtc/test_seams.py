@@ -187,6 +187,21 @@ def test_aiortc_still_estimates_for_every_source_that_it_met() -> None:
     assert len(estimator.ssrcs) == 300
 
 
+async def test_feedback_beyond_what_is_allowed_is_not_looked_at(connection: aiortc.RTCPeerConnection) -> None:
+    (transceiver,) = connection.getTransceivers()
+    dtls = transceiver.receiver.transport
+    seen: list[bytes] = []
+
+    async def handle(data: bytes) -> None:
+        seen.append(data)
+
+    dtls._handle_rtcp_data = handle  # type: ignore[method-assign]
+    seams.limit_rtcp(dtls, lambda octets: octets <= 4)
+    await dtls._handle_rtcp_data(b"four")
+    await dtls._handle_rtcp_data(b"fives")
+    assert seen == [b"four"]
+
+
 async def test_private_attributes_of_ice_are_there() -> None:
     connection = ice.Connection(ice_controlling=True)
     assert connection._check_list == []

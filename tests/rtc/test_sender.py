@@ -25,8 +25,9 @@ from aiortc.rtp import (
 from aiortc.stats import RTCOutboundRtpStreamStats
 from rtc_helpers import TICKS, Clip, Peer, is_rtp, watching
 
+from synopticon_rtc.rtc.history import HISTORY_FRAMES
 from synopticon_rtc.rtc.rate import FEWEST_REPEATS, REPEATS
-from synopticon_rtc.rtc.sender import HISTORY_FRAMES, KEYFRAME_INTERVAL, KEYFRAMES_AT_ONCE, PACE
+from synopticon_rtc.rtc.sender import KEYFRAME_INTERVAL, KEYFRAMES_AT_ONCE, PACE
 from synopticon_rtc.rtc.stream import Codec
 
 MTU = 1200
