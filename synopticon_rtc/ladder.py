@@ -9,7 +9,7 @@ from av.stream import Stream
 
 from synopticon_rtc.media import Codec, Picture, SharedEncoder
 from synopticon_rtc.rtc import FanoutSender, VideoStream
-from synopticon_rtc.rtc.pacer import BURST
+from synopticon_rtc.rtc.pacer import BURST, Pacer, packets_a_turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,7 @@ class Ladder:
         self._origin = origin
         self._on_packet = on_packet
         self._layers: dict[int, Layer] = {}
+        self._pacer = Pacer()
         self._rungs = 1
         self._count = 0
 
@@ -154,6 +155,8 @@ class Ladder:
         for index, layer in self._layers.items():
             if demands[index].fastest:
                 self._set_bitrate(layer, self._bearable(index, demands[index].fastest), self._nominal(index), now)
+            smallest = index == self._rungs - 1
+            layer.halved = smallest and layer.encoder.bitrate < HALVED * self._nominal(index)
 
     async def aclose(self) -> None:
         """Stop all encoders."""
@@ -182,7 +185,6 @@ class Ladder:
         if abs(bitrate - current) > NOTABLE * current or bitrate == nominal:
             layer.encoder.set_bitrate(bitrate)
             layer.changed = now
-            layer.halved = layer.scale == RUNGS[-1].scale and bitrate < HALVED * nominal
 
     def _layer(self, index: int) -> Layer:
         if index not in self._layers:
@@ -198,7 +200,8 @@ class Ladder:
                 self._codec,
                 timestamp_origin=self._origin,
                 on_keyframe_request=encoder.request_keyframe,
-                burst=BURST // rung.scale**2,
+                burst=max(BURST // rung.scale**2, packets_a_turn(2 * self._nominal(index))),
+                pacer=self._pacer,
             )
             self._layers[index] = Layer(encoder, stream, rung.scale)
         return self._layers[index]

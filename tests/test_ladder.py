@@ -14,6 +14,7 @@ from rtc_helpers import Peer, join
 
 from synopticon_rtc.ladder import CHANGE_INTERVAL, FLOOR, RUNGS, Ladder
 from synopticon_rtc.media import Codec, Converter, Picture
+from synopticon_rtc.rtc.pacer import INTERVAL, PACKET
 from synopticon_rtc.rtc.rate import HOLD
 
 WIDTH, HEIGHT = 640, 480
@@ -23,7 +24,8 @@ BITRATE = 1_000_000
 class Show:
     """A ladder that is fed, with the peers that watch it, and a clock of its own for the links."""
 
-    def __init__(self, codec: Codec = "vp8") -> None:
+    def __init__(self, codec: Codec = "vp8", height: int = HEIGHT) -> None:
+        self.height = height
         self.sizes: list[int] = []
         self.ladder = Ladder(codec, bitrate=BITRATE, fps=30, origin=1000, on_packet=self.sizes.append)
         self.senders: list[Peer] = []
@@ -49,7 +51,8 @@ class Show:
 
     async def play(self, frames: int) -> None:
         for _ in range(frames):
-            frame = av.VideoFrame.from_ndarray(np.roll(self._noise, 4 * self._count, axis=1), format="yuv420p")
+            planes = np.roll(self._noise[: self.height * 3 // 2], 4 * self._count, axis=1)
+            frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
             frame.pts, frame.time_base = self._count * 3000, Fraction(1, 90_000)
             self._count += 1
             self.ladder.encode(Picture(frame, self._converter))
@@ -68,8 +71,8 @@ class Show:
 
 
 @contextlib.asynccontextmanager
-async def show(codec: Codec = "vp8") -> AsyncIterator[Show]:
-    it = Show(codec)
+async def show(codec: Codec = "vp8", height: int = HEIGHT) -> AsyncIterator[Show]:
+    it = Show(codec, height)
     try:
         yield it
     finally:
@@ -171,16 +174,44 @@ async def test_what_nobody_watches_is_not_encoded() -> None:
         assert it.ladder.frames == frames
 
 
-async def test_the_smallest_layer_halves_its_frame_rate_when_it_must() -> None:
-    async with show() as it, it.watched() as (slow, _):
+@pytest.mark.parametrize(("height", "index"), [(480, 2), (360, 1), (200, 0)])
+async def test_the_smallest_layer_that_there_is_halves_its_frame_rate_when_it_must(height: int, index: int) -> None:
+    async with show(height=height) as it, it.watched() as (slow, _):
         await it.play(3)
         it.congest(slow, BITRATE * 0.05)
         it.adapt(CHANGE_INTERVAL)
         await it.play(10)
         it.congest(slow, BITRATE * 0.06)
         it.adapt(CHANGE_INTERVAL)
-        smallest = it.ladder._layers[2]
+        smallest = it.ladder._layers[index]
+        assert it.ladder.layer_of(slow.connection.senders[0]) is smallest
         assert smallest.halved
         before = smallest.encoder.frames
         await it.play(10)
         assert smallest.encoder.frames - before == 5
+        it.congest(slow, BITRATE * RUNGS[index].share)
+        it.adapt(CHANGE_INTERVAL)
+        assert not smallest.halved
+
+
+async def test_a_layer_that_is_the_smallest_no_longer_has_its_frame_rate_back() -> None:
+    async with show(height=200) as it, it.watched() as (slow, _):
+        await it.play(3)
+        it.congest(slow, BITRATE * 0.06)
+        it.adapt(CHANGE_INTERVAL)
+        assert it.ladder._layers[0].halved
+        it.height = 480
+        await it.play(1)
+        it.adapt(0.25)
+        assert not it.ladder._layers[0].halved
+
+
+async def test_all_layers_share_the_turns_to_send_and_are_sent_as_fast_as_they_are_encoded() -> None:
+    ladder = Ladder("vp8", bitrate=20_000_000, fps=30, origin=0, on_packet=lambda _: None)
+    try:
+        streams = [ladder._layer(index).stream for index in range(len(RUNGS))]
+        assert len({stream.pacer for stream in streams}) == 1
+        for stream, rung in zip(streams, RUNGS, strict=True):
+            assert stream._burst * PACKET * 8 / INTERVAL > 1.5 * 20_000_000 * rung.share
+    finally:
+        await ladder.aclose()

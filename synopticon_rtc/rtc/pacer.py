@@ -1,6 +1,7 @@
 """Peers take turns to be sent their bursts, so that neither they nor the event loop are flooded."""
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -9,8 +10,15 @@ BURST = 16
 """Packets that a peer is sent at once; a keyframe is more, and goes out in several turns."""
 INTERVAL = 0.003
 """Seconds between two bursts to a peer: about 50 Mbit/s at most."""
+PACKET = 1200
+"""Octets of a packet, about."""
 SLICE = 0.001
 """Seconds of sending after which the event loop has its turn."""
+
+
+def packets_a_turn(bitrate: float) -> int:
+    """Return how many packets a peer must be sent at once to be sent this many bit/s, no more than BURST."""
+    return min(BURST, math.ceil(bitrate * INTERVAL / (8 * PACKET)))
 
 
 class Pacer:
