@@ -18,6 +18,7 @@ async def main() -> None:
         print(f"broadcasting at {URL}")
         async for event in broadcaster.events:
             print(f"{event.session} {event.state}: {event.reason}")
+        await broadcaster.wait_closed()  # says why, where it was an error
 
 
 asyncio.run(main())

@@ -5,11 +5,11 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import math
 import random
 import time
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Self
 
 import av
@@ -18,13 +18,14 @@ import msgspec
 from synopticon_rtc import control
 from synopticon_rtc.cadence import Cadence
 from synopticon_rtc.control import Control, Report
-from synopticon_rtc.errors import SignalingError, SourceError, SynopticonError
+from synopticon_rtc.errors import DetectorError, SignalingError, SourceError, SynopticonError
 from synopticon_rtc.events import Events, PeerEvent
 from synopticon_rtc.faces import Detector, Face, Tracker
 from synopticon_rtc.faces.wire import FacesMessage, encode, encode_json
-from synopticon_rtc.ladder import Ladder, Layer
+from synopticon_rtc.ladder import BITRATES, Ladder, Layer
 from synopticon_rtc.latest import Latest
 from synopticon_rtc.media import Codec, Converter, FrameSource, Picture
+from synopticon_rtc.media.encoder import FRAME_RATES, check_codec, check_range
 from synopticon_rtc.negotiator import Negotiator
 from synopticon_rtc.pairing import Moment
 from synopticon_rtc.recent import Recent
@@ -41,9 +42,21 @@ FACES_BUFFERED = 2048  # bytes: a handful of messages of one face
 COPY_AFTER = 0.01  # seconds until faces are sent once more where the link loses packets: what is lost is not asked for
 LOSSY = 10.0  # seconds for which it is taken to lose packets after it lost one
 CLOCK_RATE = 90_000  # of RTP video (RFC 7741, RFC 6184)
-TIME_BASE = Fraction(1, CLOCK_RATE)
 ADAPT_INTERVAL = 0.25  # seconds
 JSON_INTERVAL = 1 / 12  # seconds: what the pages that read JSON were made for
+
+
+@dataclass(frozen=True, slots=True)
+class _Captured:
+    """A frame of the source, which is only read, and when it was captured: by RTP, and in seconds since 1970."""
+
+    frame: av.VideoFrame
+    rtp_timestamp: int
+    time: float
+
+    def message(self, faces: tuple[Face, ...], *, detected: bool) -> FacesMessage:
+        frame = self.frame
+        return FacesMessage(faces, frame.width, frame.height, self.rtp_timestamp, self.time, detected)
 
 
 @dataclass(slots=True, eq=False)
@@ -116,8 +129,8 @@ class PeerStats(Stats):
 class Broadcaster:
     """Sends one source of video, and the faces in it, to every receiver that asks.
 
-    Use it as an async context manager; it serves until it is left, or until the source ends. Faces are looked for while
-    a receiver wants them, or while somebody subscribes to :attr:`faces` or iterates over it.
+    Use it as an async context manager, once; it serves until it is left, or until the source ends. Faces are looked for
+    while a receiver wants them, or while somebody subscribes to :attr:`faces` or iterates over it.
 
     Args:
         signaling: The address of a Synopticon signaling server, or a client that is shared with others.
@@ -125,7 +138,7 @@ class Broadcaster:
         faces: What finds faces in them, None to send video alone.
         name: A name for people, by which receivers can ask for this broadcaster.
         codecs: The codecs to offer, the preferred one first. VP8 is always offered, since every browser takes it.
-        bitrate: Of the video, bit/s.
+        bitrate: Of the video, bit/s, at least 10,000.
         fps: The frame rate for which the encoder plans its bit rate.
         faces_fps: In how many frames a second faces are looked for at most; None for as many as the detector manages.
             The video keeps its own rate, and the frames that were left out are told from those without a face.
@@ -134,12 +147,14 @@ class Broadcaster:
         relay_only: Connect through TURN servers alone, so that peers do not learn each other's addresses.
 
     Attributes:
-        events: What happens to receivers.
+        events: What happens to receivers. Iterations over them end when the broadcaster does; :meth:`wait_closed` then
+            tells why.
         faces: The moments in which faces were looked for, for this application. The frames are as the source gave them,
-            and only to be read. An iteration that is slower gets the newest each time.
+            and only to be read. An iteration that is slower gets the newest each time, and ends as those of events do.
 
     Raises:
-        ValueError: ``faces_fps`` is not positive.
+        ValueError: There is no codec, or an unknown one, or ``bitrate``, ``fps`` or ``faces_fps`` is out of range.
+        TypeError: Something else is among the ICE servers.
     """
 
     def __init__(
@@ -156,14 +171,15 @@ class Broadcaster:
         ice_servers: Sequence[IceServer] = (),
         relay_only: bool = False,
     ) -> None:
+        _check(codecs, bitrate, fps, faces_fps, ice_servers)
         self.signaling = SignalingClient(signaling) if isinstance(signaling, str) else signaling
         self.name = name
         self.events: Events[PeerEvent] = Events()
         self.faces: Events[Moment] = Events(kept=1)
         self._source = source
         self._detector = faces
-        self._codecs: Sequence[Codec] = codecs
-        self._bitrate = bitrate
+        self._codecs: Sequence[Codec] = tuple(codecs)
+        self._bitrate = int(bitrate)
         self._fps = fps
         self._ice_servers = ice_servers
         self._relay_only = relay_only
@@ -184,7 +200,9 @@ class Broadcaster:
         self._signaling_lost: SignalingError | None = None
         self._origin = random.getrandbits(32)  # of RTP timestamps, the same for all receivers
         self._ladders: dict[Codec, Ladder] = {}
-        self._newest: Latest[tuple[av.VideoFrame, float]] = Latest()
+        self._newest: Latest[_Captured] = Latest()
+        self._entered = False
+        self._leaving = False
         self._cadence = Cadence(fps, faces_fps)
         self._detection = Recent()
         self._captured: tuple[int, float] | None = None  # RTP timestamp and capture time of the newest frame
@@ -196,7 +214,11 @@ class Broadcaster:
         Raises:
             SourceError: The source gives no frame.
             ModelError: The face model cannot be had.
+            RuntimeError: It was entered before.
         """
+        if self._entered:
+            raise RuntimeError("a Broadcaster can be entered only once: make another")
+        self._entered = True
         self._loop = asyncio.get_running_loop()
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._started = asyncio.Event()
@@ -205,13 +227,14 @@ class Broadcaster:
             if isinstance(self._detector, contextlib.AbstractAsyncContextManager):
                 await stack.enter_async_context(self._detector)
             stack.push_async_callback(self._close_ladders)
-            self._run(stack, self._capture())
+            self._run(stack, self._capture(), SourceError("the source was cancelled from within"))
             await self._started.wait()
             if self._closed.done():
                 await self._closed
             if self._detector is not None:
-                self._run(stack, self._detect(self._detector))
-            self._run(stack, self._adapt())
+                cancelled = DetectorError("the detector was cancelled from within")
+                self._run(stack, self._detect(self._detector), cancelled)
+            self._run(stack, self._adapt(), SynopticonError("the layers are adapted no more"))
             await stack.enter_async_context(self._negotiator)
             self._exit = stack.pop_all()
         return self
@@ -272,55 +295,46 @@ class Broadcaster:
             async for frame in frames:
                 captured = time.time()
                 last = max(last + 1, round((self._loop.time() - begun) * CLOCK_RATE))
-                frame.pts, frame.time_base = last, TIME_BASE
-                self._unsent = picture = Picture(frame, converter)
+                self._unsent = picture = Picture(frame, converter, last)
                 stats = self._stats
                 stats.frames += 1
                 stats.width, stats.height = frame.width, frame.height
                 for codec, ladder in self._ladders.items():
                     if ladder.encode(picture, joining=codec in self._joining.values()):
                         self._unsent = None
-                self._captured = self._timestamp(frame), captured
-                self._look_for_faces(frame, captured)
+                timestamp = (self._origin + last) % 2**32
+                self._captured = timestamp, captured
+                self._look_for_faces(_Captured(frame, timestamp, captured))
                 self._started.set()
         finally:
             if isinstance(frames, AsyncGenerator):
                 await frames.aclose()
 
-    def _look_for_faces(self, frame: av.VideoFrame, captured: float) -> None:
+    def _look_for_faces(self, captured: _Captured) -> None:
         """Give a frame to the detector, or tell at once that it will not get it."""
         picked = self._cadence.pick(time.monotonic())
         if self._detector is None or not (self._watchers or self.faces.heard):
             return
-        skipped = self._newest.put((frame, captured)) if picked else [(frame, captured)]
+        skipped = self._newest.put(captured) if picked else [captured]
         for each in skipped:
-            self._send_faces(self._message((), *each, detected=False))
+            self._send_faces(each.message((), detected=False))
 
     async def _detect(self, detector: Detector) -> None:
         tracker = Tracker()
         while True:
-            frame, captured = await self._newest.get()
+            captured = await self._newest.get()
             self._cadence.begin(time.monotonic())
-            faces = tracker.track(await detector.detect(frame), self._loop.time())
+            faces = tracker.track(await detector.detect(captured.frame), self._loop.time())
             now = time.monotonic()
             self._cadence.end(now)
-            self._detection.add(now, time.time() - captured)
+            self._detection.add(now, time.time() - captured.time)
             stats = self._stats
             stats.detected += 1
             stats.faces = len(faces)
             stats.frames_with_faces += bool(faces)
             stats.faces_messages += bool(self._watchers)
-            message = self._message(faces, frame, captured)
-            self._send_faces(message)
-            self.faces.emit(Moment(frame, faces, True, captured, message.rtp_timestamp, 0.0))
-
-    def _message(
-        self, faces: tuple[Face, ...], frame: av.VideoFrame, captured: float, *, detected: bool = True
-    ) -> FacesMessage:
-        return FacesMessage(faces, frame.width, frame.height, self._timestamp(frame), captured, detected)
-
-    def _timestamp(self, frame: av.VideoFrame) -> int:
-        return (self._origin + (frame.pts or 0)) % 2**32
+            self._send_faces(captured.message(faces, detected=True))
+            self.faces.emit(Moment(captured.frame, faces, True, captured.time, captured.rtp_timestamp, 0.0))
 
     def _send_faces(self, message: FacesMessage) -> None:
         binary: bytes | None = None
@@ -370,6 +384,14 @@ class Broadcaster:
     # Peers
 
     def _open_peer(self, action: CreateOffer | CreateAnswer) -> PeerConnection:
+        try:
+            return self._equip(action)
+        except Exception:
+            self._close_peer(action.link)  # whatever was begun for it
+            raise
+
+    def _equip(self, action: CreateOffer | CreateAnswer) -> PeerConnection:
+        """Make a peer connection with all that goes over it."""
         link = action.link
         asked = action.asked
         if asked.refuses("video") and self._detector is None and not asked.accepts("control", control.PROTOCOL):
@@ -449,27 +471,37 @@ class Broadcaster:
             self._lose_signaling(self._signaling_lost)
 
     def _lose_signaling(self, error: SignalingError) -> None:
-        """Nobody can join any more: end with the last receiver."""
+        """Nobody can join any more but those who have answered: end with the last receiver."""
         self._signaling_lost = error
-        if not self._connected:
+        if all(link.phase not in ("connecting", "connected") for link in self._negotiator.handshake.links.values()):
             self._fail(error)
 
     # Ending
 
-    def _run(self, stack: contextlib.AsyncExitStack, work: Coroutine[None, None, None]) -> None:
-        """Run a part until the stack unwinds; if it ends before, so does the broadcaster."""
+    def _run(
+        self, stack: contextlib.AsyncExitStack, work: Coroutine[None, None, None], cancelled: SynopticonError
+    ) -> None:
+        """Run a part until the stack unwinds; if it ends before, so does the broadcaster.
+
+        Args:
+            stack: Ends it.
+            work: The part.
+            cancelled: What it means if the part is cancelled by anybody else.
+        """
         task = asyncio.create_task(work)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(functools.partial(self._ended, cancelled))
         stack.push_async_callback(self._stop, task)
 
-    @staticmethod
-    async def _stop(task: asyncio.Task[None]) -> None:
+    async def _stop(self, task: asyncio.Task[None]) -> None:
+        self._leaving = True
         task.cancel()
         await asyncio.wait([task])
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
+    def _ended(self, cancelled: SynopticonError, task: asyncio.Task[None]) -> None:
+        error = cancelled if task.cancelled() else task.exception()
+        if task.cancelled() and self._leaving:
+            self._finish()
+        elif error is not None:
             self._fail(error)
         elif not self._started.is_set():
             self._fail(SourceError("the source ended before its first frame"))
@@ -481,9 +513,27 @@ class Broadcaster:
             self._closed.set_exception(error)
             self._closed.exception()  # told to whoever waits; no warning where nobody does
         self._started.set()
+        self._finish()
 
     def _finish(self) -> None:
         if not self._closed.done():
             self._closed.set_result(None)
         self.events.close()
         self.faces.close()
+
+
+def _check(
+    codecs: Sequence[Codec], bitrate: float, fps: float, faces_fps: float | None, ice_servers: Sequence[IceServer]
+) -> None:
+    """Refuse options with which every receiver would fail."""
+    if isinstance(codecs, str) or not codecs:
+        raise ValueError(f"codecs must name at least one, like ('vp8', 'h264'), not {codecs!r}")
+    for codec in codecs:
+        check_codec(codec)
+    check_range("bitrate", bitrate, *BITRATES, "bit/s")
+    check_range("fps", fps, *FRAME_RATES, "frames a second")
+    if faces_fps is not None and not 0 < faces_fps < math.inf:
+        raise ValueError(f"faces_fps must be above 0, or None for no limit, not {faces_fps}")
+    for server in ice_servers:
+        if not isinstance(server, IceServer):
+            raise TypeError(f"an ICE server must be an IceServer, like IceServer('stun:host'), not {server!r}")

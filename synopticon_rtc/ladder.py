@@ -21,6 +21,8 @@ class Rung:
 
 
 RUNGS = (Rung(1, 1.0), Rung(2, 0.35), Rung(4, 0.125))
+BITRATES = 10_000, 1_000_000_000
+"""Of the top layer: the lowest and the highest with which all layers can be encoded, bit/s."""
 SMALLEST = 120
 """Pixels of the shorter side below which there is no further layer."""
 LOWEST = 50_000

@@ -80,7 +80,7 @@ class Negotiator:
     Args:
         client: Where messages come from and go to.
         handshake: What decides.
-        open_peer: Makes the peer connection that an action asks for.
+        open_peer: Makes the peer connection that an action asks for; where it fails, nothing is to be closed.
         close_peer: Told that the peer connection of a link is closing.
         notify: Told of every change of state.
         failed: Told that signaling is gone for good.
@@ -199,6 +199,9 @@ class Negotiator:
                         self._open(action)
                     except SynopticonError as error:
                         self.lost(link, str(error))
+                    except Exception:  # whatever it is, it ends this link alone
+                        logger.exception("peer %s", action.session)
+                        self.lost(link, "an error of ours, see the log")
                 case ApplyAnswer(link) | AddCandidate(link) | Check(link):
                     if peer := self._peers.get(link):  # else it could not be opened
                         peer.steps.put_nowait(functools.partial(self._step, peer, action))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 import av
 import av.error
@@ -18,16 +18,30 @@ from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
 from synopticon_rtc.errors import SourceError
-from synopticon_rtc.media.picture import Converter, Picture, even
+from synopticon_rtc.media.picture import TIME_BASE, Converter, Picture, copied, even
 
 Codec = Literal["vp8", "h264"]
 
 _ENCODERS: dict[Codec, Literal["libvpx", "libx264"]] = {"vp8": "libvpx", "h264": "libx264"}
-_TIME_BASE = Fraction(1, 90_000)
-_KEYFRAME_WINDOW = 27_000  # 300 ms of _TIME_BASE
+_KEYFRAME_WINDOW = 27_000  # 300 ms of TIME_BASE
 _LONGEST_KEYFRAME_INTERVAL = 3000  # frames; all but these are asked for
 # The other half of the cores detects faces, and two threads on two busy cores are slower than one.
 _THREADS = max(1, min(4, (os.cpu_count() or 1) // 2))
+BITRATES = 1000, 1_000_000_000
+"""The lowest and the highest bit rate that both encoders can be opened with, bit/s."""
+FRAME_RATES = 0.01, 1000.0
+
+
+def check_codec(codec: str) -> None:
+    """Raise ValueError for a codec that there is not."""
+    if codec not in get_args(Codec):
+        raise ValueError(f"no such codec: {codec!r}; there are {', '.join(_ENCODERS)}")
+
+
+def check_range(name: str, value: float, least: float, most: float, unit: str) -> None:
+    """Raise ValueError for an option that is out of its range, or not a number."""
+    if not least <= value <= most:
+        raise ValueError(f"{name} must be positive, from {least:,} to {most:,} {unit}, not {value}")
 
 
 class SharedEncoder:
@@ -44,7 +58,7 @@ class SharedEncoder:
         on_packet: Called with each encoded frame; ``pts`` is that of the frame, in 1/90000 s.
 
     Raises:
-        ValueError: An unknown codec, or a bitrate, fps or scale that is not positive.
+        ValueError: An unknown codec, or a bitrate, fps or scale that no encoder can be opened with.
     """
 
     def __init__(
@@ -56,10 +70,11 @@ class SharedEncoder:
         scale: int = 1,
         on_packet: Callable[["av.Packet[Stream]"], None],
     ) -> None:
-        if codec not in _ENCODERS:
-            raise ValueError(f"no such codec: {codec!r}; there are {', '.join(_ENCODERS)}")
-        if bitrate <= 0 or fps <= 0 or scale <= 0:
-            raise ValueError(f"bitrate, fps and scale must be positive, not {bitrate}, {fps} and {scale}")
+        check_codec(codec)
+        check_range("bitrate", bitrate, *BITRATES, "bit/s")
+        check_range("fps", fps, *FRAME_RATES, "frames a second")
+        if scale <= 0:
+            raise ValueError(f"scale must be above 0, not {scale}")
         self.codec: Codec = codec
         self.frames = 0
         """Frames encoded."""
@@ -112,6 +127,8 @@ class SharedEncoder:
         Raises:
             SourceError: The encoder failed at an earlier frame and has stopped.
         """
+        if self._task.cancelled() and not self._closing:
+            raise SourceError(f"the {self.codec} encoder was cancelled")
         if self._task.done():
             self._task.result()
             raise RuntimeError("the encoder is closed")
@@ -129,8 +146,7 @@ class SharedEncoder:
         H.264 follows without a keyframe up to the rate at which it was opened. Beyond that, and in VP8 always, the
         encoder is opened anew, which costs a keyframe and therefore waits as a requested one does.
         """
-        if bitrate <= 0:
-            raise ValueError(f"bitrate must be positive, not {bitrate}")
+        check_range("bitrate", bitrate, *BITRATES, "bit/s")
         self._bitrate = bitrate
 
     async def aclose(self) -> None:
@@ -199,7 +215,7 @@ class SharedEncoder:
         if (shared.width, shared.height) != (width, height):
             own = self._reformatter.reformat(shared, width, height, threads=1)
         elif keyframe:
-            own = av.VideoFrame.from_ndarray(shared.to_ndarray(), format="yuv420p")
+            own = copied(shared)
             own.pts, own.time_base = shared.pts, shared.time_base
         else:
             return shared
@@ -234,7 +250,7 @@ def opened(
     """Open FFmpeg's encoder as this package sets it up, but for what is ``changed`` of its options."""
     context = av.CodecContext.create(_ENCODERS[codec], "w")
     context.width, context.height, context.pix_fmt = width, height, "yuv420p"
-    context.time_base, context.framerate = _TIME_BASE, fps
+    context.time_base, context.framerate = TIME_BASE, fps
     context.bit_rate = bitrate
     context.gop_size = _LONGEST_KEYFRAME_INTERVAL
     context.thread_count = threads

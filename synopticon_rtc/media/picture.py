@@ -2,31 +2,36 @@
 
 import threading
 import time
+from fractions import Fraction
 
 import av
 from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+
+TIME_BASE = Fraction(1, 90_000)
 
 
 class Picture:
     """A frame of a source, which several encoders may take, each in its own thread.
 
     Args:
-        frame: Any size and pixel format; an odd side loses one pixel. It is only read.
+        frame: Any size and pixel format; an odd side loses one pixel. It is only read, and may be the one of an earlier
+            picture.
         converter: Of the source, used by all its pictures.
+        pts: Its presentation time in 1/90000 s; that of the frame by default.
+
+    Attributes:
+        pts: Its presentation time.
     """
 
-    def __init__(self, frame: av.VideoFrame, converter: "Converter") -> None:
+    def __init__(self, frame: av.VideoFrame, converter: "Converter", pts: int | None = None) -> None:
         self.frame = frame
+        self.pts = frame.pts if pts is None else pts
+        self._time_base = frame.time_base if pts is None else TIME_BASE
         self.made = time.perf_counter()
         """When it was captured, or came to the encoder."""
         self._converter = converter
         self._planar: av.VideoFrame | None = None
-
-    @property
-    def pts(self) -> int | None:
-        """Its presentation time, in the frame's time base."""
-        return self.frame.pts
 
     def planar(self) -> av.VideoFrame:
         """Return it as encoders and receivers take it for granted: 4:2:0, BT.601, limited range; not to be written to.
@@ -36,6 +41,7 @@ class Picture:
         with self._converter.lock:
             if self._planar is None:
                 self._planar = self._converter.planar(self.frame)
+                self._planar.pts, self._planar.time_base = self.pts, self._time_base
             return self._planar
 
 
@@ -51,14 +57,15 @@ class Converter:
         self._reformatter = VideoReformatter()
 
     def planar(self, frame: av.VideoFrame) -> av.VideoFrame:
-        """Return ``frame`` itself if it is as encoders take it, else a new one that is."""
+        """Return a new frame that is as encoders take it; its time is not set."""
         width, height = even(frame.width), even(frame.height)
-        fits = (
+        if (
             (frame.width, frame.height, frame.format.name) == (width, height, "yuv420p")
             and frame.colorspace != Colorspace.ITU709
             and frame.color_range != ColorRange.JPEG
-        )
-        if not fits:
+        ):
+            own = copied(frame)
+        else:
             own = self._reformatter.reformat(
                 frame,
                 width,
@@ -68,13 +75,21 @@ class Converter:
                 dst_color_range=ColorRange.MPEG,
                 threads=1,
             )
-        elif frame.pict_type == PictureType.NONE:
-            return frame
-        else:
-            own = av.VideoFrame.from_ndarray(frame.to_ndarray(), format="yuv420p")
-            own.pts, own.time_base = frame.pts, frame.time_base
+            if own is frame:  # there was nothing to convert
+                own = copied(frame)
         own.pict_type = PictureType.NONE
         return own
+
+
+def copied(frame: av.VideoFrame) -> av.VideoFrame:
+    """Return a frame of one's own with the same picture, which is in 4:2:0; nothing else of it is copied."""
+    own = av.VideoFrame(frame.width, frame.height, "yuv420p")
+    planes = list(zip(own.planes, frame.planes, strict=True))
+    if any(mine.buffer_size != theirs.buffer_size for mine, theirs in planes):  # lines of another length
+        return av.VideoFrame.from_ndarray(frame.to_ndarray(), format="yuv420p")
+    for mine, theirs in planes:
+        mine.update(theirs)
+    return own
 
 
 def even(side: int) -> int:

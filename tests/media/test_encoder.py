@@ -17,7 +17,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
 
 from synopticon_rtc.errors import SourceError
-from synopticon_rtc.media import Codec, Portrait, SharedEncoder, TestPattern
+from synopticon_rtc.media import Codec, Converter, Picture, Portrait, SharedEncoder, TestPattern
 from synopticon_rtc.media.encoder import opened
 
 TIME_BASE = Fraction(1, 90_000)
@@ -341,3 +341,31 @@ async def test_a_bitrate_of_nothing_is_refused() -> None:
     async with bench("vp8") as under_test:
         with pytest.raises(ValueError, match="must be positive"):
             under_test.encoder.set_bitrate(0)
+
+
+@both
+@pytest.mark.parametrize("kind", ["fits", "odd lines", "keyframe"])
+async def test_a_frame_that_is_encoded_is_left_as_it_was(codec: Codec, kind: str) -> None:
+    size = (322, 182) if kind == "odd lines" else (320, 180)
+    frame = pattern(1, size)[0]
+    frame.pict_type = PictureType.P
+    picture = Picture(frame, Converter(), 9000)
+    before = (frame.pts, frame.time_base, frame.pict_type, frame.to_ndarray().tobytes())
+    async with bench(codec) as under_test:
+        if kind == "keyframe":
+            under_test.encoder.request_keyframe()
+        under_test.encoder.encode(picture)
+        packet = await asyncio.wait_for(under_test.queue.get(), 10)
+        under_test.encoder.encode(Picture(frame, Converter(), 12_000))  # the same again, later
+        later = await asyncio.wait_for(under_test.queue.get(), 10)
+    assert (packet.pts, later.pts) == (9000, 12_000)
+    assert (frame.pts, frame.time_base, frame.pict_type, frame.to_ndarray().tobytes()) == before
+    assert picture.planar() is not frame
+
+
+async def test_an_encoder_whose_task_was_cancelled_says_so() -> None:
+    async with bench("vp8") as under_test:
+        under_test.encoder._task.cancel()
+        await asyncio.wait([under_test.encoder._task])
+        with pytest.raises(SourceError, match="vp8 encoder was cancelled"):
+            under_test.encoder.encode(pattern(1)[0])
