@@ -98,17 +98,20 @@ async def main(
             host, port = serve or DEFAULT_ADDRESS
             server = await stack.enter_async_context(SignalingServer(host, port, insecure=insecure))
             url, viewer = server.url, server.viewer + (room and f"?{urlencode({'room': room})}")
-        broadcaster = Broadcaster(
-            signaling_client(url, room, token_file),
-            frames,
-            faces=FaceLandmarker(max_faces=faces, model=model) if faces else None,
-            name=name,
-            codecs=("h264", "vp8") if codec == "h264" else ("vp8", "h264"),
-            bitrate=bitrate,
-            fps=fps,
-            faces_fps=faces_fps,
-            ice_servers=ice_servers,
-        )
+        try:
+            broadcaster = Broadcaster(
+                signaling_client(url, room, token_file),
+                frames,
+                faces=FaceLandmarker(max_faces=faces, model=model) if faces else None,
+                name=name,
+                codecs=("h264", "vp8") if codec == "h264" else ("vp8", "h264"),
+                bitrate=bitrate,
+                fps=fps,
+                faces_fps=faces_fps,
+                ice_servers=ice_servers,
+            )
+        except ValueError as error:
+            raise click.UsageError(f"{error}.") from error
         report = _Report(broadcaster, output, source=source, viewer=viewer)
         stack.callback(report.summarize)
         await stack.enter_async_context(broadcaster)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
+import pylibsrtp
 import pytest
 from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
 from aiortc.codecs.vpx import VpxPayloadDescriptor
@@ -23,12 +24,12 @@ from aiortc.rtp import (
     is_rtcp,
 )
 from aiortc.stats import RTCOutboundRtpStreamStats
-from rtc_helpers import TICKS, Clip, Peer, is_rtp, watching
+from rtc_helpers import TICKS, Clip, Peer, describe, is_rtp, watching
 
 from synopticon_rtc.rtc.history import HISTORY_FRAMES
 from synopticon_rtc.rtc.rate import FEWEST_REPEATS, REPEATS
 from synopticon_rtc.rtc.sender import KEYFRAME_INTERVAL, KEYFRAMES_AT_ONCE, PACE
-from synopticon_rtc.rtc.stream import Codec
+from synopticon_rtc.rtc.stream import Codec, VideoStream
 
 MTU = 1200
 """Octets that a packet's payload takes at most."""
@@ -391,3 +392,46 @@ async def test_a_slow_peer_is_sent_what_waits_no_faster_than_its_link_bears() ->
         await receiver.until(lambda: len(receiver.frames) == 10)
         last = fanout._history[-1][1].octets
         assert time.monotonic() - begun >= (fanout.octets - before - last) * 8 / (PACE * 200_000)
+
+
+async def test_another_route_is_another_path() -> None:
+    clip = Clip()
+    async with watching(clip) as (sender, receiver):
+        (fanout,) = sender.connection.senders
+        await clip.play(3)
+        forgotten: list[bool] = []
+        fanout.rate.rerouted = lambda: forgotten.append(True)  # type: ignore[method-assign]
+        assert fanout._ice.route is not None
+        fanout._route = (fanout._ice.route[0], ("127.0.0.1", 1))  # as if it had been another until now
+        await clip.play(3)
+        assert forgotten == [True]
+        await receiver.until(lambda: len(receiver.frames) == 6)
+
+
+async def test_a_peer_that_there_is_no_stream_for_is_given_up() -> None:
+    def select(codec: Codec) -> VideoStream:
+        raise RuntimeError(f"no encoder for {codec}")
+
+    async with Peer() as sender, Peer() as receiver:
+        sender.connection.add_video(select, ["vp8"])
+        await describe(sender, receiver)
+        await sender.until_state("failed")
+
+
+async def test_a_report_that_cannot_be_encrypted_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = Clip()
+    async with watching(clip) as (sender, receiver):
+        (fanout,) = sender.connection.senders
+        monkeypatch.setattr("synopticon_rtc.rtc.sender.REPORT_INTERVAL", 0.05)
+
+        class Broken:
+            def protect_rtcp(self, data: bytes) -> bytes:
+                raise pylibsrtp.Error(data)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("synopticon_rtc.rtc.sender.seams.outgoing_srtp", lambda _: Broken())
+            fanout._send_report()
+        assert fanout._reports is not None
+        assert not fanout._reports.done()
+        await clip.play(3)
+        await receiver.until(lambda: len(receiver.frames) == 3)
