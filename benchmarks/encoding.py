@@ -70,7 +70,7 @@ PRESET = {"subq": "1", "aq-mode": "variance", "partitions": "i4x4"}
 SETUPS: dict[str, tuple[Codec, Callable[[], Encode]]] = {
     "VP8, ours": ("vp8", lambda: ours("vp8")),
     "VP8, aiortc": ("vp8", lambda: aiortc("vp8")),
-    "VP8, profile 0": ("vp8", lambda: ours("vp8", profile="0")),
+    "VP8, profile 2": ("vp8", lambda: ours("vp8", profile="2")),
     "VP8, cpu-used -6": ("vp8", lambda: ours("vp8", **{"cpu-used": "-6"})),
     "VP8, cpu-used -10": ("vp8", lambda: ours("vp8", **{"cpu-used": "-10"})),
     "VP8, cpu-used -16": ("vp8", lambda: ours("vp8", **{"cpu-used": "-16"})),

@@ -242,9 +242,11 @@ async def test_a_frame_that_comes_again_is_not_touched_and_its_faces_have_their_
     assert len(set(seen)) == len(seen)  # each encoded with a time of its own
     origin = moments[0]
     for moment in moments[1:]:
-        ticks = (moment.rtp_timestamp - origin.rtp_timestamp) % 2**32
+        assert moment.rtp_timestamp is not None
+        assert origin.rtp_timestamp is not None
         assert moment.captured is not None
         assert origin.captured is not None
+        ticks = (moment.rtp_timestamp - origin.rtp_timestamp) % 2**32
         assert ticks / 90_000 == pytest.approx(moment.captured - origin.captured, abs=0.02)
     assert (frame.pts, frame.time_base, frame.pict_type, frame.to_ndarray().tobytes()) == before
 

@@ -265,9 +265,8 @@ def _options(codec: Codec, bitrate: int) -> dict[str, str]:
     """Return the options for FFmpeg's encoder; ``benchmarks/encoding.py`` holds them against others."""
     if codec == "vp8":
         return {
-            "profile": "2",  # bilinear motion (RFC 6386, 9.1): up to an eighth faster, and up to 0.6 dB better
             "deadline": "realtime",
-            "cpu-used": "-14",  # up to half faster than -6, for at most 0.8 dB; beyond it quality falls off
+            "cpu-used": "-14",  # up to two fifths less time than -6, for at most 0.8 dB; beyond it quality falls off
             "noise-sensitivity": "0",
             "static-thresh": "0",
             "error-resilient": "default",

@@ -88,7 +88,7 @@ def copied(frame: av.VideoFrame) -> av.VideoFrame:
     if any(mine.buffer_size != theirs.buffer_size for mine, theirs in planes):  # lines of another length
         return av.VideoFrame.from_ndarray(frame.to_ndarray(), format="yuv420p")
     for mine, theirs in planes:
-        mine.update(theirs)
+        mine.update(theirs)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - any buffer will do
     return own
 
 

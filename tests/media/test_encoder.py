@@ -343,6 +343,13 @@ async def test_a_bitrate_of_nothing_is_refused() -> None:
             under_test.encoder.set_bitrate(0)
 
 
+async def test_vp8_is_of_the_profile_that_all_hardware_decodes() -> None:
+    async with bench("vp8") as under_test:
+        packets = await under_test.encode(pattern(5))
+    # The version of the bitstream: three bits of the frame tag (RFC 6386 section 9.1).
+    assert {bytes(packet)[0] >> 1 & 7 for packet in packets} == {0}
+
+
 @both
 @pytest.mark.parametrize("kind", ["fits", "odd lines", "keyframe"])
 async def test_a_frame_that_is_encoded_is_left_as_it_was(codec: Codec, kind: str) -> None:
