@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synopticon_rtc.rtc.history import HISTORY_FRAMES, HISTORY_OCTETS, HISTORY_PACKETS, History
@@ -45,6 +45,7 @@ def test_each_packet_is_found_whatever_its_number(first: int) -> None:
     assert sent.find(sent.end) is None
 
 
+@settings(deadline=None)
 @given(
     first=st.integers(0, 65_535),
     frames=st.lists(st.one_of(st.integers(1, 40), st.integers(1000, HISTORY_PACKETS + 10)), min_size=1, max_size=12),

@@ -1,0 +1,165 @@
+"""Senders without peers, fed by layers without encoders, in time that jumps to whatever is due next."""
+
+import asyncio
+import random
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import pytest
+
+from synopticon_rtc.rtc.pacer import Pacer
+from synopticon_rtc.rtc.sender import FanoutSender
+from synopticon_rtc.rtc.stream import CLOCK_RATE, EncodedFrame, VideoStream
+
+FPS = 30
+TICKS = CLOCK_RATE // FPS
+KEYFRAME_GAP = 9
+"""Frames from one keyframe of an encoder to the next, at least."""
+
+
+class TurnedLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock jumps to whatever is due next."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1000.0
+        select = self._selector.select  # type: ignore[attr-defined]
+
+        def turn(timeout: float | None) -> Any:
+            self.now += timeout or 0.0
+            return select(0)
+
+        self._selector.select = turn  # type: ignore[attr-defined]
+
+    def time(self) -> float:
+        return self.now
+
+
+@dataclass(eq=False)
+class Layer:
+    """An encoder and its stream.
+
+    Attributes:
+        late: Frames by which it is later than the source.
+    """
+
+    late: int
+    pacer: Pacer
+    wanted: bool = False
+    keyframed: int = -KEYFRAME_GAP
+    keyframes: int = 0
+    encoded: int = 0
+    under_way: list[tuple[int, EncodedFrame]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.stream = VideoStream("vp8", on_keyframe_request=self.want, pacer=self.pacer)
+
+    def want(self) -> None:
+        self.wanted = True
+
+    def encode(self, number: int, *, skip: bool) -> None:
+        """Encode a picture, or skip it, and hand out what is ready."""
+        if self.stream.viewers and not skip:
+            keyframe = self.encoded == 0 or (self.wanted and number - self.keyframed >= KEYFRAME_GAP)
+            if keyframe:
+                self.wanted, self.keyframed = False, number
+                self.keyframes += 1
+            payloads = [self.encoded.to_bytes(4, "big")] * (40 if keyframe else 3)
+            bursts = [payloads[at : at + 16] for at in range(0, len(payloads), 16)]
+            ntp = int(asyncio.get_running_loop().time() * 2**32)
+            frame = EncodedFrame(payloads, bursts, 1000 * len(payloads), number * TICKS % 2**32, keyframe, ntp)
+            self.under_way.append((number, frame))
+            self.encoded += 1
+        while self.under_way and self.under_way[0][0] <= number - self.late:
+            self.stream._publish(self.under_way.pop(0)[1])
+
+
+class Wire(FanoutSender):
+    """A sender without a peer, which notes what it would have sent."""
+
+    def __init__(self) -> None:
+        self._set_up(ice=None, select=None)  # type: ignore[arg-type] # neither is used here
+        self._ssrc = 1
+        self.refuses = False
+        self.sent: list[tuple[VideoStream, EncodedFrame]] = []
+
+    def _send_packets(self, frame: EncodedFrame, position: int, ntp_time: int) -> bool:  # noqa: ARG002 - as it is called
+        assert self.stream is not None
+        if self.refuses:
+            return False
+        if position == 0:
+            self._history.add(self._sequence_number, frame)
+        self._sequence_number += len(frame.bursts[position])
+        if position == len(frame.bursts) - 1:
+            self.sent.append((self.stream, frame))
+        return True
+
+    def _resend(self, frame: EncodedFrame, index: int, sequence_number: int) -> int:  # noqa: ARG002 - as it is called
+        return len(frame.payloads[index])
+
+    def check(self) -> None:
+        """See that nothing went backwards, came twice, or built on what was not sent."""
+        before: tuple[VideoStream, int] | None = None
+        newest = None
+        for stream, frame in self.sent:
+            number = int.from_bytes(frame.payloads[0], "big")
+            if not frame.keyframe:
+                assert before == (stream, number - 1), "a frame builds on one that was not sent"
+            if newest is not None:
+                assert 0 < (frame.timestamp - newest) % 2**32 < 2**31, "a frame went out behind a newer one"
+            before, newest = (stream, number), frame.timestamp
+
+
+W = TypeVar("W", bound=Wire)
+
+
+class Show:
+    """A source in layers, and peers that watch it."""
+
+    def __init__(self, late: list[int], begin: int = 0) -> None:
+        pacer = Pacer()
+        self.layers = [Layer(each, pacer) for each in late]
+        self.peers: list[Wire] = []
+        self.number = begin
+
+    def join(self, peer: W) -> W:
+        peer.stream = self.layers[0].stream
+        self.peers.append(peer)
+        peer.stream.add(peer)
+        return peer
+
+    def leave(self, peer: Wire) -> None:
+        self.peers.remove(peer)
+        peer._leave()
+        peer.check()
+
+    async def play(self, seconds: float, skips: random.Random | None = None) -> None:
+        for _ in range(round(seconds * FPS)):
+            for layer in self.layers:
+                layer.encode(self.number, skip=skips is not None and skips.random() < 0.3)
+            self.number += 1
+            await asyncio.sleep(1 / FPS)
+
+
+def turn(work: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(loop_factory=TurnedLoop) as runner:
+        runner.run(work)
+
+
+def turn_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let senders and streams read the clock of the loop that is turned."""
+    real = time.monotonic
+
+    class Clock:
+        @staticmethod
+        def monotonic() -> float:
+            try:
+                return asyncio.get_running_loop().time()
+            except RuntimeError:
+                return real()
+
+    for module in "sender", "stream":
+        monkeypatch.setattr(f"synopticon_rtc.rtc.{module}.time", Clock)
+    monkeypatch.setattr("synopticon_rtc.rtc.stream._BEGUN", 0.0)
