@@ -36,6 +36,8 @@ NOTABLE = 0.15
 """The share by which a layer's bit rate must be off to be changed: VP8 pays with a keyframe."""
 CHANGE_INTERVAL = 2.0
 """Seconds between two changes of a layer's bit rate."""
+SPEED = 2.0
+"""How much faster than it is encoded a layer must be sent at least."""
 HALVED = 0.6
 """The share of its bit rate below which the smallest layer is encoded at half the frame rate."""
 
@@ -198,11 +200,13 @@ class Ladder:
                 scale=rung.scale,
                 on_packet=lambda packet: self._encoded(stream, packet),
             )
+            packets = packets_a_turn(SPEED * self._nominal(index))
             stream = VideoStream(
                 self._codec,
                 timestamp_origin=self._origin,
                 on_keyframe_request=encoder.request_keyframe,
-                burst=max(BURST // rung.scale**2, packets_a_turn(2 * self._nominal(index))),
+                burst=min(BURST, max(BURST // rung.scale**2, packets)),
+                turn=max(BURST, packets),
                 pacer=self._pacer,
             )
             self._layers[index] = Layer(encoder, stream, rung.scale)

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from rtc_helpers import Peer, join
 
-from synopticon_rtc.ladder import CHANGE_INTERVAL, FLOOR, RUNGS, Ladder
+from synopticon_rtc.ladder import CHANGE_INTERVAL, FLOOR, RUNGS, SPEED, Ladder
 from synopticon_rtc.media import Codec, Converter, Picture
-from synopticon_rtc.rtc.pacer import INTERVAL, PACKET
+from synopticon_rtc.rtc.pacer import BURST, INTERVAL, PACKET
 from synopticon_rtc.rtc.rate import HOLD
 
 WIDTH, HEIGHT = 640, 480
@@ -206,12 +206,14 @@ async def test_a_layer_that_is_the_smallest_no_longer_has_its_frame_rate_back() 
         assert not it.ladder._layers[0].halved
 
 
-async def test_all_layers_share_the_turns_to_send_and_are_sent_as_fast_as_they_are_encoded() -> None:
-    ladder = Ladder("vp8", bitrate=20_000_000, fps=30, origin=0, on_packet=lambda _: None)
+@pytest.mark.parametrize("bitrate", [BITRATE, 20_000_000, 50_000_000])
+async def test_all_layers_share_the_turns_to_send_and_are_sent_faster_than_they_are_encoded(bitrate: int) -> None:
+    ladder = Ladder("vp8", bitrate=bitrate, fps=30, origin=0, on_packet=lambda _: None)
     try:
         streams = [ladder._layer(index).stream for index in range(len(RUNGS))]
         assert len({stream.pacer for stream in streams}) == 1
         for stream, rung in zip(streams, RUNGS, strict=True):
-            assert stream._burst * PACKET * 8 / INTERVAL > 1.5 * 20_000_000 * rung.share
+            assert stream.turn * PACKET * 8 / INTERVAL >= SPEED * bitrate * rung.share
+            assert stream._burst <= BURST <= stream.turn
     finally:
         await ladder.aclose()

@@ -5,8 +5,10 @@ from collections.abc import Callable
 from synopticon_rtc.rtc.stream import EncodedFrame, VideoStream
 
 HOLD = 0.125
-"""Seconds for which pictures are held at first; each time that a keyframe came later, it is twice that."""
+"""Seconds for which pictures are held at first; where a keyframe came later, twice that, or as long as it was late."""
 LONGEST_HOLD = 0.5
+MARGIN = 1.5
+"""How many times as long as a stream was late it is waited for."""
 ASK_AGAIN = 0.5
 """Seconds until a third keyframe is asked for where two came too late; doubled each time."""
 LONGEST_WAIT = 32.0
@@ -39,12 +41,17 @@ class Arrival:
         """Expect no keyframe that comes in time, until it is time to ask for another."""
         self.hopes = False
 
-    def try_again(self, now: float) -> None:
-        """Ask for another keyframe and wait longer for it, if it is time."""
+    def try_again(self, now: float, late: float) -> None:
+        """Ask for another keyframe and wait longer for it, if it is time.
+
+        Args:
+            now: The time, s.
+            late: How much later than the stream that is to be left this one is, s.
+        """
         if self.hopes or now < self._due:
             return
         self.hopes = True
-        self.hold = min(2 * self.hold, LONGEST_HOLD)
+        self.hold = min(max(2 * self.hold, MARGIN * late), LONGEST_HOLD)
         self._due = now + self._wait
         self._wait = min(2 * self._wait, LONGEST_WAIT)
         self.stream.request_keyframe()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 BURST = 16
 """Packets that a peer is sent at once; a keyframe is more, and goes out in several turns."""
 INTERVAL = 0.003
-"""Seconds between two bursts to a peer: about 50 Mbit/s at most."""
+"""Seconds between two turns of a peer: a burst in each is about 50 Mbit/s."""
 PACKET = 1200
 """Octets of a packet, about."""
 SLICE = 0.001
@@ -17,8 +17,8 @@ SLICE = 0.001
 
 
 def packets_a_turn(bitrate: float) -> int:
-    """Return how many packets a peer must be sent at once to be sent this many bit/s, no more than BURST."""
-    return min(BURST, math.ceil(bitrate * INTERVAL / (8 * PACKET)))
+    """Return how many packets a peer must be sent in a turn to be sent this many bit/s."""
+    return math.ceil(bitrate * INTERVAL / (8 * PACKET))
 
 
 class Pacer:

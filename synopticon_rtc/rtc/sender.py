@@ -216,18 +216,20 @@ class FanoutSender(RTCRtpSender):
         """
         if arrival is not self._arrival or self.stream is None:
             return  # it was abandoned in this very moment
-        if not frame.keyframe:
-            self._release(until=frame.timestamp)
-            arrival.try_again(time.monotonic())
-        elif self._newest is not None and not _after(frame.timestamp, self._newest):
-            self._hold_no_longer()  # it took longer than pictures are held
-            arrival.try_again(time.monotonic())
-        else:
+        if frame.keyframe and (self._newest is None or _after(frame.timestamp, self._newest)):
             self._forget_what_waits()
             self.stream.remove(self)
             arrival.stream.replace(arrival, self)
             self.stream, self._arrival = arrival.stream, None
             self._queue(frame)
+            return
+        if frame.keyframe:
+            self._hold_no_longer()  # it took longer than pictures are held
+        else:
+            self._release(until=frame.timestamp)
+        newest = frame.timestamp if self._newest is None else self._newest
+        late = (newest - frame.timestamp & 0xFFFFFFFF) / CLOCK_RATE if _after(newest, frame.timestamp) else 0.0
+        arrival.try_again(time.monotonic(), late)
 
     def _hold(self, frame: EncodedFrame, seconds: float) -> None:
         """Hold a picture until its like of the other stream is there, or for some time."""
@@ -365,7 +367,7 @@ class FanoutSender(RTCRtpSender):
     def _send_burst(self) -> None:
         if self._pause_until and time.monotonic() < self._pause_until:
             return
-        left = BURST
+        left = self.stream.turn if self.stream is not None else BURST
         fresh = len(self._backlog) == 1 and not self._position
         while self._backlog and left > 0:
             frame, position = self._backlog[0], self._position

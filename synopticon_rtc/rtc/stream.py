@@ -77,6 +77,7 @@ class VideoStream:
         on_viewers: Called with the number of peers whenever it changes, so that an encoder nobody watches can sleep.
         timestamp_origin: The RTP timestamp of presentation time 0; random by default (RFC 3550 section 5.1).
         burst: Packets that a peer is sent at once, no more than BURST.
+        turn: Packets that it is sent in a turn, in one burst or several, where nothing is known against it.
         pacer: Gives the peers their turns; streams between which peers are moved share one.
     """
 
@@ -88,6 +89,7 @@ class VideoStream:
         on_viewers: Callable[[int], None] | None = None,
         timestamp_origin: int | None = None,
         burst: int = BURST,
+        turn: int = BURST,
         pacer: Pacer | None = None,
     ) -> None:
         self.codec: Codec = codec
@@ -95,6 +97,7 @@ class VideoStream:
         self.on_viewers = on_viewers
         self._origin = secrets.randbits(32) if timestamp_origin is None else timestamp_origin
         self._burst = burst
+        self.turn = turn
         self._packetiser = H264Encoder() if codec == "h264" else Vp8Encoder()
         self.pacer = pacer or Pacer()
         self.sealer = Sealer()

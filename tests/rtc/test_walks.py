@@ -119,7 +119,7 @@ def test_a_peer_is_moved_where_nobody_else_is_left_behind(*, skips: bool) -> Non
     turn(walk())
 
 
-@pytest.mark.parametrize("late", [0, 3, 5, 8, 14])
+@pytest.mark.parametrize("late", [0, 3, 5, 8, 12])
 def test_a_layer_that_comes_late_is_reached(late: int) -> None:
     async def walk() -> None:
         show = Show([0, late])
