@@ -140,11 +140,10 @@ def unregister_sender(transport: RTCDtlsTransport, sender: RTCRtpSender) -> None
 
 def limit_rtcp(transport: RTCDtlsTransport, allow: Callable[[int], bool]) -> None:
     """Have RTCP packets that come ignored before anybody looks at them, unless they are allowed by their length."""
-    handle = transport._handle_rtcp_data
 
     async def limited(data: bytes) -> None:
         if allow(len(data)):
-            await handle(data)
+            await type(transport)._handle_rtcp_data(transport, data)
 
     transport._handle_rtcp_data = limited  # type: ignore[method-assign]
 

@@ -187,15 +187,17 @@ def test_aiortc_still_estimates_for_every_source_that_it_met() -> None:
     assert len(estimator.ssrcs) == 300
 
 
-async def test_feedback_beyond_what_is_allowed_is_not_looked_at(connection: aiortc.RTCPeerConnection) -> None:
+async def test_feedback_beyond_what_is_allowed_is_not_looked_at(
+    connection: aiortc.RTCPeerConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (transceiver,) = connection.getTransceivers()
     dtls = transceiver.receiver.transport
     seen: list[bytes] = []
 
-    async def handle(data: bytes) -> None:
+    async def handle(_: object, data: bytes) -> None:
         seen.append(data)
 
-    dtls._handle_rtcp_data = handle  # type: ignore[method-assign]
+    monkeypatch.setattr(type(dtls), "_handle_rtcp_data", handle)
     seams.limit_rtcp(dtls, lambda octets: octets <= 4)
     await dtls._handle_rtcp_data(b"four")
     await dtls._handle_rtcp_data(b"fives")
