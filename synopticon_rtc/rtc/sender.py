@@ -528,12 +528,13 @@ class FanoutSender(RTCRtpSender):
         if report is None:
             return
         self.loss = report.fraction_lost / 256
+        rtt = None  # where the peer has had no report of ours
         if report.lsr:
             # Round-trip time from the middle 32 bits of NTP times, in 1/65536 s (RFC 3550 section 6.4.1).
             elapsed = ((ntp_time() >> 16) - report.lsr - report.dlsr) & 0xFFFFFFFF
             if elapsed < 0x80000000:  # noqa: PLR2004 - else negative: the peer errs by a little
-                self.rtt = elapsed / 65536
-        self.rate.reported(time.monotonic(), self.loss, self.rtt)
+                rtt = self.rtt = elapsed / 65536
+        self.rate.reported(time.monotonic(), self.loss, rtt)
         self._report_stats.add(
             RTCRemoteInboundRtpStreamStats(
                 timestamp=clock.current_datetime(),

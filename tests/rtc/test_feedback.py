@@ -26,6 +26,7 @@ from rtc_helpers import Clip, watching
 from synopticon_rtc.rtc.history import History
 from synopticon_rtc.rtc.peer import RTCP_OCTETS, RTCP_PACKET
 from synopticon_rtc.rtc.sender import LOOKUPS, REPAIRS, FanoutSender
+from synopticon_rtc.rtc.stream import ntp_time
 
 
 def nack(sender: FanoutSender, lost: list[int]) -> RtcpRtpfbPacket:
@@ -132,3 +133,20 @@ async def test_feedback_is_heard_again_after_a_flood() -> None:
         before = clip.requests
         await transport._send_rtp(bytes(RtcpPsfbPacket(RTCP_PSFB_PLI, 1, fanout._ssrc)))
         await sender.until(lambda: clip.requests > before)
+
+
+@pytest.mark.parametrize(("lsr", "dlsr"), [(0, 0), (1, 0xFFFFFFFF)])
+async def test_a_report_that_tells_no_round_trip_is_not_one_of_the_last(lsr: int, dlsr: int) -> None:
+    clip = Clip()
+    async with watching(clip) as (sender, _):
+        (fanout,) = sender.connection.senders
+        fanout.rtt = 0.5
+        reports: list[Any] = []
+        fanout.rate.reported = counting(fanout.rate.reported, reports)  # type: ignore[method-assign]
+        before = (ntp_time() >> 16) - 1000 & 0xFFFFFFFF if lsr else 0
+        info = RtcpReceiverInfo(
+            ssrc=fanout._ssrc, fraction_lost=0, packets_lost=0, highest_sequence=0, jitter=0, lsr=before, dlsr=dlsr >> 8
+        )
+        await fanout._handle_rtcp_packet(RtcpRrPacket(ssrc=1, reports=[info]))
+        assert [rtt for _, _, rtt in reports] == [None]
+        assert fanout.rtt == 0.5
