@@ -98,9 +98,10 @@ async def main(
             host, port = serve or DEFAULT_ADDRESS
             server = await stack.enter_async_context(SignalingServer(host, port, insecure=insecure))
             url, viewer = server.url, server.viewer + (room and f"?{urlencode({'room': room})}")
+        signaling = signaling_client(url, room, token_file)
         try:
             broadcaster = Broadcaster(
-                signaling_client(url, room, token_file),
+                signaling,
                 frames,
                 faces=FaceLandmarker(max_faces=faces, model=model) if faces else None,
                 name=name,

@@ -75,7 +75,8 @@ async def test_a_turn_is_taken_though_nobody_asks_for_it() -> None:
             await asyncio.sleep(INTERVAL)
 
 
-async def test_a_turn_that_fails_keeps_no_other_from_its_own() -> None:
+async def test_a_turn_that_fails_keeps_no_other_from_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("synopticon_rtc.rtc.pacer.SLICE", 10)  # however busy the machine is
     log: list[tuple[str, float]] = []
 
     def fail() -> bool:
