@@ -195,13 +195,8 @@ class Negotiator:
                 case Send(message):
                     self._client.send(message)
                 case CreateOffer(link) | CreateAnswer(link):
-                    try:
-                        self._open(action)
-                    except SynopticonError as error:
-                        self.lost(link, str(error))
-                    except Exception:  # whatever it is, it ends this link alone
-                        logger.exception("peer %s", action.session)
-                        self.lost(link, "an error of ours, see the log")
+                    if reason := self._open(action):
+                        self.lost(link, reason)
                 case ApplyAnswer(link) | AddCandidate(link) | Check(link):
                     if peer := self._peers.get(link):  # else it could not be opened
                         peer.steps.put_nowait(functools.partial(self._step, peer, action))
@@ -223,11 +218,20 @@ class Negotiator:
         self._timer = None
         self._perform(self.handshake.tick(self._loop.time()))
 
-    def _open(self, action: CreateOffer | CreateAnswer) -> None:
-        peer = _Peer(action.session, self._open_peer(action))
+    def _open(self, action: CreateOffer | CreateAnswer) -> str:
+        """Open a peer connection; where that fails, return why: whatever it is, it ends this link alone."""
+        try:
+            connection = self._open_peer(action)
+        except SynopticonError as error:
+            return str(error)
+        except Exception:
+            logger.exception("peer %s", action.session)
+            return "an error of ours, see the log"
+        peer = _Peer(action.session, connection)
         self._peers[action.link] = peer
         peer.steps.put_nowait(functools.partial(self._describe, action, peer.connection))
         peer.task = asyncio.create_task(self._work(action.link, peer), name=f"peer {action.session}")
+        return ""
 
     async def _describe(self, action: CreateOffer | CreateAnswer, connection: PeerConnection) -> None:
         match action:
