@@ -170,8 +170,11 @@ class Negotiator:
         """The peer connection of a link changed its state."""
         if state == "connected":
             self._perform(self.handshake.connected(link))
-        elif state in ("failed", "closed"):
-            self.lost(link, f"the connection {'failed' if state == 'failed' else 'was closed by the other side'}")
+        elif state == "failed":
+            peer = self._peers.get(link)
+            self.lost(link, (peer and peer.connection.failure) or "the connection failed")
+        elif state == "closed":
+            self.lost(link, "the connection was closed by the other side")
 
     def lost(self, link: int, reason: str) -> None:
         """The peer connection of a link is of no use any more."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Sequence
 
 import av
@@ -18,6 +19,7 @@ from synopticon_rtc import (
     TestPattern,
 )
 from synopticon_rtc.errors import ConnectionLost, DetectorError, NobodyAnswered, SourceError
+from synopticon_rtc.rtc import PeerConnection
 
 SIZE = (640, 360)
 FPS = 30
@@ -222,6 +224,21 @@ async def test_a_receiver_finds_a_broadcaster_that_comes_later_and_one_that_come
             await take(receiver, 10)
     turns = [state for state in states if state in ("connected", "interrupted")]
     assert turns[:3] == ["connected", "interrupted", "connected"]
+
+
+async def test_why_a_dtls_handshake_failed_is_told(server: SignalingServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = PeerConnection.answer
+
+    async def answer_another(self: PeerConnection, offer: str) -> str:
+        return await answer(self, re.sub(r"(a=fingerprint:\S+ )..", r"\g<1>00", offer))
+
+    monkeypatch.setattr(PeerConnection, "answer", answer_another)
+    async with broadcasting(server.url), Receiver(server.url) as receiver:
+        async with asyncio.timeout(20):
+            async for event in receiver.events:
+                if "certificate" in event.reason:
+                    break
+    assert event.reason == "the peer's certificate is not the one that its session description names"
 
 
 async def test_a_connection_lost_for_good_ends_the_iteration(server: SignalingServer) -> None:

@@ -43,6 +43,8 @@ RTCP_OCTETS = 32_768
 RTCP_PACKET = 64
 """Octets that each packet counts for beyond its own, for what it costs to look at it."""
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Stats:
@@ -132,6 +134,7 @@ class PeerConnection:
         self._senders: list[FanoutSender] = []
         self._receivers: list[VideoReceiver] = []
         self._remote: sdp.Remote | None = None
+        self._section: tuple[str, int] = "", 0  # which section our candidates are told for
         self._early: list[tuple[str | None, str | None, int | None]] = []
         self._closing: asyncio.Task[None] | None = None
 
@@ -139,6 +142,11 @@ class PeerConnection:
     def state(self) -> str:
         """``new``, ``connecting``, ``connected``, ``failed`` (never came about, or was lost) or ``closed``."""
         return self._state
+
+    @property
+    def failure(self) -> str:
+        """Why the connection failed, in words; empty where nobody said."""
+        return self._connection.failure
 
     @property
     def senders(self) -> tuple[FanoutSender, ...]:
@@ -196,18 +204,28 @@ class PeerConnection:
         if self._ice is None:
             raise RuntimeError("there is nothing to offer: add video or a channel first")
         text = await self._describe()
-        self._trickle(sdp.primary_mid(text), 0)
+        self._section = sdp.primary_mid(text), 0
+        self._trickle()
         return text
 
     async def set_answer(self, answer: str) -> None:
-        """Take the peer's answer.
+        """Take the peer's answer; of what it refuses nothing is sent, while the rest goes on.
 
         Raises:
-            NoCommonCodec: The peer takes none of our codecs.
+            NoCommonCodec: The peer takes nothing, not the video either.
             InvalidSDP: The answer cannot be used.
         """
-        remote = sdp.read_answer(answer)
+        self._assert_open()
+        ours = self._connection.localDescription
+        if ours is None:
+            raise InvalidSDP("the answer cannot be used: nothing was offered")
+        remote = sdp.read_answer(answer, ours.sdp)
         await self._apply(remote, "answer")
+        for section in remote.refused:
+            logger.warning("a peer does not take %s: it gets the rest", section)
+            if section.is_data:
+                self._connection.leave_channels()
+        self._section = remote.mid, remote.line
         await self._add_candidates(remote)
 
     # The side that answers
@@ -215,8 +233,8 @@ class PeerConnection:
     async def answer(self, offer: str) -> str:
         """Take the peer's offer, and make the answer to it.
 
-        Data channels are open both ways. Audio, video that nobody wants, and every video but the first are taken but
-        not listened to.
+        Data channels are open both ways. The first video that the peer sends is received; further ones, audio, and
+        video that nobody wants, are taken but not listened to.
 
         Raises:
             NoCommonCodec: The peer offers none of our codecs.
@@ -226,12 +244,7 @@ class PeerConnection:
         remote = sdp.read_offer(offer)
         await self._apply(remote, "offer")
         for transceiver in self._connection.getTransceivers():
-            wanted = (
-                transceiver.kind == "video"
-                and (self._on_video or self._on_encoded) is not None
-                and not self._receivers
-                and seams.is_offered(transceiver)
-            )
+            wanted = transceiver.mid == remote.video and (self._on_video or self._on_encoded) is not None
             transceiver.direction = "recvonly" if wanted else "inactive"
             ice = self._adopt(transceiver.receiver.transport)
             if wanted:
@@ -242,7 +255,8 @@ class PeerConnection:
             text = await self._describe()
         except ValueError as error:  # what aiortc finds wrong as late as this
             raise InvalidSDP(f"the offer cannot be answered: {error}") from error
-        self._trickle(remote.mid, remote.line)
+        self._section = remote.mid, remote.line
+        self._trickle()
         return sdp.write_answer(text, remote)
 
     def _receive(self, transceiver: RTCRtpTransceiver, ice: IceConnection) -> None:
@@ -261,7 +275,7 @@ class PeerConnection:
 
         Args:
             candidate: As in ``RTCIceCandidate.candidate``; None or nothing when there are no more.
-            sdp_mid: The media section that it belongs to.
+            sdp_mid: The media section that it belongs to; None or nothing where the peer does not say.
             sdp_m_line_index: The index of that section.
 
         Raises:
@@ -272,10 +286,7 @@ class PeerConnection:
             if len(self._early) < MAX_REMOTE_CANDIDATES:
                 self._early.append((candidate, sdp_mid, sdp_m_line_index))
             return
-        # Only the transport of the first section is used; those of sections bundled with it come to nothing.
-        if (sdp_mid is not None and sdp_mid != self._remote.mid) or (
-            sdp_mid is None and sdp_m_line_index is not None and sdp_m_line_index != self._remote.line
-        ):
+        if not self._remote.carries(sdp_mid, sdp_m_line_index):
             return
         if parsed is not None or not candidate:
             await self._ice.add_remote_candidate(parsed)
@@ -392,13 +403,14 @@ class PeerConnection:
         text = self._connection.localDescription.sdp
         return sdp.announce_trickle(text) if self._servers else text
 
-    def _trickle(self, mid: str, line: int) -> None:
+    def _trickle(self) -> None:
         """Have candidates that take longer told, now that the description is out."""
         ice = self._ice
         assert ice is not None  # noqa: S101 - it has gathered what is described
 
         def publish(candidate: Candidate | None) -> None:
             if candidate is not None:
+                mid, line = self._section
                 told = {
                     "candidate": f"candidate:{candidate.to_sdp()}",
                     "sdpMid": mid,

@@ -23,12 +23,17 @@ MAX_SESSION_LINES = 64
 """Lines before the first section, as each section is read with them."""
 MAX_WORK = 32_768
 """Formats times what is said about formats: aiortc looks each up among all. A video section of Chromium has 7,000."""
+MAX_TRANSPORT = 16
+"""Lines that a section says of its transport, as the bundled ones are read with them."""
 MAX_CANDIDATES = 64
 MAX_CANDIDATE = 512
 _BUNDLE = "a=group:BUNDLE"
 _SHARED = ("a=fingerprint:", "a=ice-", "a=setup:")
 """Lines before the first section that hold for all of them."""
 _ICE = re.compile(r"[!-~]{1,256}")
+_DIRECTIONS = ("a=sendrecv", "a=sendonly", "a=recvonly", "a=inactive")
+_TRANSPORT = ("a=ice-", "a=fingerprint:", "a=setup:", "a=tls-id:")
+"""What RFC 8859 has a bundled section say of its transport: once for all of them."""
 _CANDIDATE = ("a=candidate:", "a=remote-candidates:", "a=end-of-candidates")
 _THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")
 _MEDIA = re.compile(r"m=([^ ]+) ([0-9]{1,5})(?:/[0-9]+)? ([^ ]+) (.+)")
@@ -45,10 +50,22 @@ class Section:
     formats: str
     mid: str
     taken: bool = True
+    apart: bool = False
+    """Whether its transport is another than the one that carries everything."""
+
+    @property
+    def transport(self) -> list[str]:
+        """What it says of its transport."""
+        return [line for line in self.lines if line.startswith(_TRANSPORT)][:MAX_TRANSPORT]
+
+    @property
+    def user(self) -> str | None:
+        """The ICE user name that it gives, by which transports are told apart."""
+        return next((line for line in self.lines if line.startswith("a=ice-ufrag:")), None)
 
     @property
     def rejected(self) -> bool:
-        """Whether whoever wrote it will not have it (RFC 8843 section 6: port 0 may also mean bundled)."""
+        """Whether whoever wrote it will not have it (RFC 9143 section 6: port 0 may also mean bundled)."""
         return self.port == 0 and "a=bundle-only" not in self.lines
 
     @property
@@ -56,10 +73,19 @@ class Section:
         """Whether it is for data channels."""
         return self.kind == "application"
 
+    def carried(self, transport: list[str], direction: str = "") -> list[str]:
+        """Return it with this transport, without candidates, and with this direction in place of its own."""
+        unwanted = (*_TRANSPORT, *_CANDIDATE, *(_DIRECTIONS if direction else ()))
+        lines = [line for line in self.lines if not line.startswith(unwanted)]
+        return [*lines, *transport, f"a={direction}"] if direction else [*lines, *transport]
+
     def refusal(self) -> list[str]:
-        """Return the section of an answer that refuses this one."""
+        """Return the section of an answer that refuses this one; it names the codecs, as some peers ask for them."""
         lines = [f"m={self.kind} 0 {self.profile} {self.formats}", "c=IN IP4 0.0.0.0", "a=inactive"]
-        return [*lines, f"a=mid:{self.mid}"] if self.mid else lines
+        return lines + [line for line in self.lines if line.startswith(("a=mid:", "a=rtpmap:", "a=fmtp:"))]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.mid!r}" if self.mid else self.kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,59 +93,123 @@ class Remote:
     """A peer's session description, ready for aiortc."""
 
     text: str
-    """Without candidates, and without the sections that are not taken."""
+    """Without candidates, and without what is not taken; an answer has stand-ins for that."""
     sections: list[Section]
-    mid: str
+    primary: Section
     """The section whose transport carries everything."""
-    line: int
-    """The index of that section."""
     candidates: list[str]
     """The candidates of that transport; an empty one ends them."""
+    bundled: bool
+    """Whether there is a BUNDLE group."""
+    video: str | None
+    """Of an offer: the section of the first video that the peer would send."""
+
+    @property
+    def mid(self) -> str:
+        """The name of the section whose transport carries everything."""
+        return self.primary.mid
+
+    @property
+    def line(self) -> int:
+        """The index of that section."""
+        return self.sections.index(self.primary)
+
+    @property
+    def refused(self) -> list[Section]:
+        """The sections that are not taken."""
+        return [section for section in self.sections if not section.taken]
+
+    def carries(self, mid: str | None, line: int | None) -> bool:
+        """Tell whether a candidate that names this section is one of the transport that carries everything.
+
+        Some peers name none, an empty one, or always the first. What counts for nothing is a name that no section has,
+        and a section known to have another transport.
+        """
+        if mid:
+            return any(section.mid == mid and not section.apart for section in self.sections)
+        return line is None or not 0 <= line < len(self.sections) or not self.sections[line].apart
 
 
 def read_offer(text: str) -> Remote:
     """Read an offer, and choose the sections to take: video, audio and one data channel section.
 
+    One transport carries everything, so what the peer does not bundle with the first video is not taken.
+
     Raises:
-        InvalidSDP: It cannot be used.
+        InvalidSDP: It cannot be used, or has the video and the data channels on different transports.
         NoCommonCodec: It has video, but none that can be received.
     """
     session, sections = _split(text)
-    data, taken = False, 0
+    _inherit(session, sections)
+    data: Section | None = None
+    taken: list[Section] = []
     for section in sections:
-        possible = taken < MAX_TAKEN and not section.rejected and not (data and section.is_data)
+        possible = len(taken) < MAX_TAKEN and not section.rejected and not (data and section.is_data)
         section.taken = possible and _can_take(session, section)
-        data = data or (section.taken and section.is_data)
-        taken += section.taken
-    if not any(section.taken for section in sections):
+        if section.taken:
+            taken.append(section)
+            data = section if section.is_data else data
+    if not taken:
         if any(section.kind == "video" and not section.rejected for section in sections):
             raise NoCommonCodec("this peer offers none of our codecs: it must offer VP8 or H.264")
         raise InvalidSDP("the offer has neither video nor a data channel")
-    return _remote(session, sections)
+    sent = (s for s in taken if s.kind == "video" and _direction(session, s) in {"sendonly", "sendrecv"})
+    video = next(sent, None)
+    main = video or data or taken[0]
+    group = _group(session, main)
+    if data is not None and data is not main and data.mid not in group:
+        raise _not_bundled("offer", [main, data])
+    for section in taken:
+        section.taken = section is main or section.mid in group
+    taken = [section for section in sections if section.taken]
+    primary = _primary(group, taken)
+    lines = [section.carried(primary.transport, _direction(session, section)) for section in taken]
+    return _remote(session, sections, primary, taken, lines, video.mid if video else None)
 
 
-def read_answer(text: str) -> Remote:
-    """Read an answer.
+def read_answer(text: str, offer: str) -> Remote:
+    """Read the answer to an offer of ours, whose sections are all bundled.
+
+    aiortc takes no answer with a section refused: in place of one stands our own, on which nothing is sent.
 
     Raises:
-        InvalidSDP: It cannot be used.
-        NoCommonCodec: It refuses the video.
+        InvalidSDP: It cannot be used, or gives sections transports of their own.
+        NoCommonCodec: It takes nothing, not the video either.
     """
     session, sections = _split(text)
+    offered = _split(offer)[1]
+    if [section.kind for section in sections] != [section.kind for section in offered]:
+        raise InvalidSDP("the media sections of the answer are not those of the offer")
+    _inherit(session, sections)
     for section in sections:
-        if section.rejected:
-            if section.kind == "video":
-                raise NoCommonCodec("this peer takes none of our codecs")
-            raise InvalidSDP(f"the answer refuses section {section.mid!r} ({section.kind})")
-        _parse(session, section)
-    return _remote(session, sections)
+        section.taken = not section.rejected and _can_take(session, section)
+    taken = [section for section in sections if section.taken]
+    if not taken:
+        if any(section.kind == "video" for section in sections):
+            raise NoCommonCodec("this peer takes none of our codecs")
+        raise InvalidSDP(f"the answer refuses {_listed(sections)}")
+    group = _group(session, taken[0])
+    if len(taken) > 1 and any(section.mid not in group for section in taken):
+        raise _not_bundled("answer", taken)
+    primary = _primary(group, taken)
+    lines = [
+        section.carried(primary.transport, _taking(session, section))
+        if section.taken
+        else ours.carried(primary.transport, "inactive")
+        for section, ours in zip(sections, offered, strict=True)
+    ]
+    return _remote(session, sections, primary, offered, lines, None)
 
 
 def write_answer(text: str, offer: Remote) -> str:
-    """Put a refusal into an answer for each section of the offer that was not taken."""
+    """Put a refusal into an answer for each section of the offer that was not taken, and bundle as the offer does."""
     session, sections = _split(text)
     answers = iter(sections)
     lines = [next(answers).lines if section.taken else section.refusal() for section in offer.sections]
+    session = [line for line in session if not line.startswith(_BUNDLE)]
+    if offer.bundled:  # the section whose transport is used comes first (RFC 9143 section 7.3.1)
+        mids = [section.mid for section in offer.sections if section.taken and section is not offer.primary]
+        session.append(" ".join([_BUNDLE, offer.mid, *mids]))
     return _join(session, lines)
 
 
@@ -133,7 +223,7 @@ def announce_trickle(text: str) -> str:
 def primary_mid(text: str) -> str:
     """Return the media section whose transport carries everything."""
     session, sections = _split(text)
-    return _primary(session, sections).mid
+    return _primary(_group(session, sections[0]), sections).mid
 
 
 def read_candidate(text: str) -> Candidate | None:
@@ -266,34 +356,72 @@ def _check_numbers(media: MediaDescription) -> None:
         raise InvalidSDP("the session description has an RTP source that is none")
 
 
-def _remote(session: list[str], sections: list[Section]) -> Remote:
-    taken = [section for section in sections if section.taken]
-    mids = {section.mid for section in taken}
-    if len(mids) < len(taken):
+def _inherit(session: list[str], sections: list[Section]) -> None:
+    """Give the sections that are bundled, and say nothing of their transport, what the first of the group says."""
+    left = {section.mid: section for section in sections}
+    for line in session:
+        if line.startswith(_BUNDLE):
+            group = [left.pop(mid) for mid in line.removeprefix(_BUNDLE).split() if mid in left]
+            for section in group[1:]:
+                if not section.rejected and section.user is None:
+                    section.lines = section.carried(group[0].transport)
+
+
+def _group(session: list[str], section: Section) -> list[str]:
+    """Return the names of the BUNDLE group (RFC 9143) that a section is in, if any."""
+    groups = (line.removeprefix(_BUNDLE).split() for line in session if line.startswith(_BUNDLE))
+    return next((group for group in groups if section.mid in group), [])
+
+
+def _primary(group: list[str], taken: list[Section]) -> Section:
+    """Return the section that tags the BUNDLE group (RFC 9143 section 7.2.1), or else the first."""
+    by_mid = {section.mid: section for section in taken}
+    return next((by_mid[mid] for mid in group if mid in by_mid), taken[0])
+
+
+def _direction(session: list[str], section: Section) -> str:
+    """Return the direction of a section, as whoever wrote it sees it (RFC 8866 section 6.7)."""
+    given = next((line for line in (*section.lines, *session) if line in _DIRECTIONS), "a=sendrecv")
+    return "" if section.is_data else given[2:]
+
+
+def _taking(session: list[str], section: Section) -> str:
+    """Return the direction of a section of an answer, from a peer that can only receive there, if anything."""
+    direction = _direction(session, section)
+    return {"sendrecv": "recvonly", "sendonly": "inactive"}.get(direction, direction)
+
+
+def _listed(sections: list[Section]) -> str:
+    return " and ".join(map(str, sections))
+
+
+def _not_bundled(kind: str, sections: list[Section]) -> InvalidSDP:
+    return InvalidSDP(
+        f"the {kind} has transports of their own for {_listed(sections)}, and everything must go over one: set the "
+        "peer's bundle policy to max-bundle"
+    )
+
+
+def _remote(
+    session: list[str],
+    sections: list[Section],
+    primary: Section,
+    described: list[Section],
+    lines: list[list[str]],
+    video: str | None,
+) -> Remote:
+    """Make a description for aiortc of the lines for the sections that it will know of."""
+    mids = list(dict.fromkeys(section.mid for section in described))
+    if len(mids) < len(described):
         raise InvalidSDP("the session description has media sections of the same name")
-    primary = _primary(session, taken)
     candidates = [line[2:] for line in primary.lines if line.startswith("a=candidate:")][:MAX_CANDIDATES]
     if "a=end-of-candidates" in (*session, *primary.lines):
         candidates.append("")
+    for section in sections:
+        section.apart = None not in (section.user, primary.user) and section.user != primary.user
 
-    session = [_bundle(line, mids) for line in session if not line.startswith(_CANDIDATE)]
-    lines = [[line for line in section.lines if not line.startswith(_CANDIDATE)] for section in taken]
-    return Remote(_join(session, lines), sections, primary.mid, sections.index(primary), candidates)
-
-
-def _primary(session: list[str], sections: list[Section]) -> Section:
-    """Return the section that tags the BUNDLE group (RFC 8843 section 7.1), or else the first."""
-    for line in session:
-        if line.startswith(_BUNDLE):
-            by_mid = {section.mid: section for section in sections}
-            for mid in line.removeprefix(_BUNDLE).split():
-                if mid in by_mid:
-                    return by_mid[mid]
-    return sections[0]
-
-
-def _bundle(line: str, mids: set[str]) -> str:
-    """Take sections that are not taken out of the BUNDLE group."""
-    if not line.startswith(_BUNDLE):
-        return line
-    return " ".join([_BUNDLE, *(mid for mid in line.removeprefix(_BUNDLE).split() if mid in mids)])
+    bundled = any(line.startswith(_BUNDLE) for line in session)
+    session = [line for line in session if not line.startswith((_BUNDLE, *_CANDIDATE))]
+    # aiortc stops the transport that is shared where the first section does not come first in the group.
+    session.append(" ".join([_BUNDLE, *mids]))
+    return Remote(_join(session, lines), sections, primary, candidates, bundled, video)

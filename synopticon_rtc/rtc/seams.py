@@ -10,21 +10,24 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pylibsrtp
 from aioice import Candidate, Connection
 from aiortc import (
+    RTCCertificate,
     RTCConfiguration,
     RTCDtlsTransport,
     RTCIceTransport,
     RTCPeerConnection,
     RTCRtpReceiver,
     RTCRtpSender,
-    RTCRtpTransceiver,
 )
+from aiortc.rtcdtlstransport import SRTPProtectionProfile
 from aiortc.rtcrtpparameters import RTCRtpReceiveParameters, RTCRtpSendParameters
+from OpenSSL import SSL
 from pylibsrtp import Session
 from pylibsrtp._binding import ffi, lib
 
@@ -34,6 +37,39 @@ logger = logging.getLogger(__name__)
 
 ESTABLISH_TIMEOUT = 30.0
 """Seconds in which ICE and DTLS have to be through: a peer that passes checks and then says nothing goes."""
+
+
+CIPHERS = (
+    b"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES128-SHA:ECDHE-ECDSA-AES256-SHA:"
+    b"ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-CHACHA20-POLY1305"
+)
+"""aiortc's, and those for peers whose certificate is an RSA one, as GStreamer's; ours stays an ECDSA one."""
+_FATAL = 2
+"""The level of an alert that ends a handshake (RFC 5246 section 7.2)."""
+
+
+class Certificate(RTCCertificate):
+    """aiortc's certificate, which also makes the OpenSSL context of its connection: one that tells of alerts."""
+
+    alert: str = ""
+    """What ended the DTLS handshake, in words."""
+
+    def _create_ssl_context(self, srtp_profiles: list[SRTPProtectionProfile]) -> SSL.Context:
+        context = super()._create_ssl_context(srtp_profiles)
+        context.set_cipher_list(CIPHERS)
+        context.set_info_callback(self._note)
+        return context
+
+    def _note(self, _: SSL.Connection, where: int, value: int) -> None:
+        level, number = divmod(value, 256)
+        if level != _FATAL or where not in {SSL.SSL_CB_READ_ALERT, SSL.SSL_CB_WRITE_ALERT}:
+            return
+        try:
+            name = ssl.AlertDescription(number).name.removeprefix("ALERT_DESCRIPTION_").replace("_", " ").lower()
+        except ValueError:
+            name = "of an unknown kind"
+        who = "the peer refused our" if where == SSL.SSL_CB_READ_ALERT else "we refused the peer's"
+        self.alert = f"{who} DTLS handshake: {name} (alert {number})"
 
 
 class OwnedPeerConnection(RTCPeerConnection):
@@ -46,8 +82,26 @@ class OwnedPeerConnection(RTCPeerConnection):
 
     def __init__(self, configuration: RTCConfiguration, *, on_broken: Callable[[], None]) -> None:
         super().__init__(configuration)
+        self._certificate = Certificate.generateCertificate()
+        self._RTCPeerConnection__certificates = [self._certificate]  # in place of aiortc's
         self.connecting: set[asyncio.Task[None]] = set()
         self._on_broken = on_broken
+
+    @property
+    def failure(self) -> str:
+        """What ended the DTLS handshake, in words; empty where it did not fail."""
+        failed = [transport for transport in self._RTCPeerConnection__dtlsTransports if transport.state == "failed"]  # type: ignore[attr-defined]
+        if not failed:
+            return ""
+        if not failed[0].encrypted:
+            return self._certificate.alert or "the DTLS handshake broke off"
+        if failed[0]._ssl.get_selected_srtp_profile():
+            return "the peer's certificate is not the one that its session description names"
+        return "the peer and we have no SRTP protection profile in common"
+
+    def leave_channels(self) -> None:
+        """Start no data channels, as the peer does not take them."""
+        self._RTCPeerConnection__remoteIce.pop(self.sctp, None)  # type: ignore[attr-defined]
 
     async def _RTCPeerConnection__connect(self) -> None:  # noqa: N802 - the name that aiortc calls
         task = asyncio.current_task()
@@ -121,11 +175,6 @@ def srtp_context(session: Session) -> object:
 def transport_id(transport: RTCDtlsTransport) -> str:
     """Return the id of a transport in statistics."""
     return transport._stats_id
-
-
-def is_offered(transceiver: RTCRtpTransceiver) -> bool:
-    """Whether the peer whose offer was taken wants to send."""
-    return transceiver._offerDirection in {"recvonly", "sendrecv"}
 
 
 def register_sender(transport: RTCDtlsTransport, sender: RTCRtpSender, parameters: RTCRtpSendParameters) -> None:

@@ -307,6 +307,7 @@ def offer_of(sections: int, session: str = "", media: str = "", formats: int = 1
     fingerprint = "".join(
         line + "\r\n" for line in video.splitlines() if line.startswith(("a=fingerprint", "a=ice", "a=setup"))
     )
+    head = head.replace("BUNDLE 0 1 2", "BUNDLE " + " ".join(str(n) for n in range(sections)))
     types = " ".join(str(n) for n in range(formats))
     maps = "".join(f"a=rtpmap:{n} VP8/90000\r\n" for n in range(formats))
     return (
