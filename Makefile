@@ -1,6 +1,7 @@
 # `make demo` and `make test` set up all they need in .venv; nothing is installed outside it.
 PYTHON ?= python3
 BIN := .venv/bin
+STACKS := tests/conformance/stacks
 
 .PHONY: demo test fuzz slow conformance bench lint types clean
 
@@ -22,7 +23,11 @@ fuzz: .venv/ready ## bent inputs for everything that reads what others send: a m
 slow: .venv/ready ## soak and load
 	$(BIN)/python -m pytest -m slow
 
-conformance: .venv/ready ## every published server and page against ours: a table
+$(STACKS)/node_modules/ready: $(STACKS)/package.json
+	npm install --prefix $(STACKS) --no-audit --no-fund --no-package-lock --ignore-scripts
+	touch $@
+
+conformance: .venv/ready $(STACKS)/node_modules/ready ## every published server and page, and other stacks, against ours: tables
 	$(BIN)/python tests/conformance
 
 bench: .venv/ready ## every measurement, against plain aiortc: three quarters of an hour
@@ -37,4 +42,4 @@ types: .venv/ready
 	$(BIN)/pyright
 
 clean:
-	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv $(STACKS)/node_modules build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -140,13 +140,13 @@ async def our_broadcaster(server: Server) -> AsyncIterator[Broadcaster]:
         yield broadcaster
 
 
-async def receives(receiver: Receiver, points: int | None) -> None:
+async def receives(receiver: Receiver, points: int | None, within: float = WITHIN) -> None:
     """Our receiver gets frames, and the very faces that were sent."""
     frames = faces = 0
     loop = asyncio.get_running_loop()
-    end = loop.time() + WITHIN
+    end = loop.time() + within
     async for moment in receiver:
-        assert loop.time() < end, f"{frames} frames and {faces} faces in {WITHIN:g} s"
+        assert loop.time() < end, f"{frames} frames and {faces} faces in {within:g} s"
         assert (moment.frame.width, moment.frame.height) == SIZE
         frames += 1
         for face in moment.faces:
