@@ -2,7 +2,7 @@
 
 from synopticon_rtc.broadcaster import Broadcaster, BroadcasterStats
 from synopticon_rtc.errors import SynopticonError
-from synopticon_rtc.events import PeerEvent, StateEvent
+from synopticon_rtc.events import PeerEvent, SourceEvent, StateEvent
 from synopticon_rtc.faces import Detector, Face, FaceLandmarker, draw_faces
 from synopticon_rtc.latency import Delays
 from synopticon_rtc.media import Camera, FrameSource, Portrait, TestPattern, VideoFile
@@ -29,6 +29,7 @@ __all__ = [
     "ReceiverStats",
     "SignalingClient",
     "SignalingServer",
+    "SourceEvent",
     "StateEvent",
     "SynopticonError",
     "TestPattern",

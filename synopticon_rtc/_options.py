@@ -32,6 +32,21 @@ class Size(click.ParamType[tuple[int, int]]):
         return width, height
 
 
+class KeyValue(click.ParamType[tuple[str, str]]):
+    """``rtsp_transport=tcp``: a name and a value."""
+
+    name = "NAME=VALUE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:  # noqa: ANN401 - click's signature
+        """Read it."""
+        if isinstance(value, tuple):  # click converts defaults twice
+            return value
+        key, equals, text = str(value).partition("=")
+        if not key or not equals:
+            self.fail(f"{value!r} is no option: give NAME=VALUE, like rtsp_transport=tcp.", param, ctx)
+        return key, text
+
+
 class Bitrate(click.ParamType[int]):
     """``1.5M``, ``800k`` or ``800000``: bit/s."""
 

@@ -16,6 +16,7 @@ from synopticon_rtc._memory import map_large_pieces
 from synopticon_rtc._options import (
     Address,
     Bitrate,
+    KeyValue,
     Size,
     duration_option,
     ice_server_option,
@@ -25,9 +26,11 @@ from synopticon_rtc._options import (
 )
 from synopticon_rtc._status import Rates, Status, milliseconds
 from synopticon_rtc.broadcaster import Broadcaster, BroadcasterStats
-from synopticon_rtc.events import PeerEvent
+from synopticon_rtc.errors import without_password
+from synopticon_rtc.events import PeerEvent, SourceEvent
 from synopticon_rtc.faces import FaceLandmarker
 from synopticon_rtc.media import Codec, parse_source
+from synopticon_rtc.media.parse import FPS, SIZE
 from synopticon_rtc.rtc import IceServer
 from synopticon_rtc.signaling import SignalingServer
 
@@ -47,10 +50,24 @@ SHOWN = 8  # receivers listed in the status
     "--source",
     default="0",
     show_default=True,
-    help="Camera (0, /dev/video0), video file or URL, portrait (a photograph that moves), or test (a test card).",
+    help="Camera (0, /dev/video0), video file or URL, - (standard input), portrait (a photograph that moves), or test "
+    "(a test card).",
 )
-@click.option("--size", type=Size(), default="1280x720", show_default=True, help="Size of the picture.")
-@click.option("--fps", type=click.FloatRange(1, 120), default=30, show_default=True, help="Frames a second.")
+@click.option(
+    "--size", type=Size(), help="Size of the picture, 1280x720 without it. A film is scaled down to fit, if at all."
+)
+@click.option(
+    "--fps", type=click.FloatRange(1, 120), help="Frames a second, 30 without it. Of a film, those beyond are left out."
+)
+@click.option("--no-loop", is_flag=True, help="End with the film instead of playing it again.")
+@click.option("--format", "input_format", help="FFmpeg's name of the format of the film, like mpegts.")
+@click.option(
+    "--option",
+    "options",
+    type=KeyValue(),
+    multiple=True,
+    help="An option of FFmpeg for the film, like rtsp_transport=tcp; may be repeated.",
+)
 @click.option("--faces", type=click.IntRange(0, 10), default=1, show_default=True, help="Faces to look for at most.")
 @click.option(
     "--faces-fps",
@@ -70,8 +87,11 @@ async def main(
     room: str,
     token_file: Path | None,
     source: str,
-    size: tuple[int, int],
-    fps: float,
+    size: tuple[int, int] | None,
+    fps: float | None,
+    no_loop: bool,  # noqa: FBT001 - click passes flags so
+    input_format: str | None,
+    options: tuple[tuple[str, str], ...],
     faces: int,
     faces_fps: float | None,
     model: str | None,
@@ -88,8 +108,8 @@ async def main(
     """
     if url and serve:
         raise click.UsageError("--url and --serve exclude each other: use a server, or be one.")
-    map_large_pieces(size)
-    frames = parse_source(source, size=size, fps=fps)
+    map_large_pieces(size or SIZE)
+    frames = parse_source(source, size=size, fps=fps, loop=not no_loop, format=input_format, options=dict(options))
     async with contextlib.AsyncExitStack() as stack:
         viewer = ""
         if url is None and serve is None:
@@ -107,7 +127,7 @@ async def main(
                 name=name,
                 codecs=("h264", "vp8") if codec == "h264" else ("vp8", "h264"),
                 bitrate=bitrate,
-                fps=fps,
+                fps=fps or FPS,
                 faces_fps=faces_fps,
                 ice_servers=ice_servers,
             )
@@ -141,10 +161,11 @@ class _Report:
         self._broadcaster = broadcaster
         self._output = output
         self._viewer = viewer
-        self._status = Status(f"synopticon · {broadcaster.name or source}", enabled=not output.json)
+        self._status = Status(f"synopticon · {broadcaster.name or without_password(source)}", enabled=not output.json)
         self._rates = Rates()
         self._begun = time.monotonic()
         broadcaster.events.subscribe(self._peer)
+        broadcaster.source_events.subscribe(self._source)
 
     async def follow(self) -> None:
         """Report until the broadcaster is closed."""
@@ -190,6 +211,11 @@ class _Report:
                 "receivers": "\n".join([str(len(peers)), *(f"{session}" for session in peers[:SHOWN])]),
             }
         )
+
+    def _source(self, event: SourceEvent) -> None:
+        self._output.event("source", state=event.state, reason=event.reason)
+        if not self._status.shown:
+            self._output.say(f"source {event.state}: {event.reason}")
 
     def _peer(self, event: PeerEvent) -> None:
         self._output.event("peer", session=event.session, state=event.state, reason=event.reason)

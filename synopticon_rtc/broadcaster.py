@@ -8,7 +8,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -19,12 +19,12 @@ from synopticon_rtc import control
 from synopticon_rtc.cadence import Cadence
 from synopticon_rtc.control import Control, Report
 from synopticon_rtc.errors import DetectorError, SignalingError, SourceError, SynopticonError
-from synopticon_rtc.events import Events, PeerEvent
+from synopticon_rtc.events import Events, PeerEvent, SourceEvent
 from synopticon_rtc.faces import Detector, Face, Tracker
 from synopticon_rtc.faces.wire import FacesMessage, encode, encode_json
 from synopticon_rtc.ladder import BITRATES, Ladder, Layer
 from synopticon_rtc.latest import Latest
-from synopticon_rtc.media import Codec, Converter, FrameSource, Picture
+from synopticon_rtc.media import Codec, Converter, Picture, Source, as_source, frames_of
 from synopticon_rtc.media.encoder import FRAME_RATES, check_codec, check_range
 from synopticon_rtc.negotiator import Negotiator
 from synopticon_rtc.pairing import Moment
@@ -43,6 +43,7 @@ COPY_AFTER = 0.01  # seconds until faces are sent once more where the link loses
 LOSSY = 10.0  # seconds for which it is taken to lose packets after it lost one
 CLOCK_RATE = 90_000  # of RTP video (RFC 7741, RFC 6184)
 ADAPT_INTERVAL = 0.25  # seconds
+SILENCE = 3.0  # seconds without a frame after which it is told
 JSON_INTERVAL = 1 / 12  # seconds: what the pages that read JSON were made for
 
 
@@ -134,7 +135,8 @@ class Broadcaster:
 
     Args:
         signaling: The address of a Synopticon signaling server, or a client that is shared with others.
-        source: Where frames come from.
+        source: Where frames come from: a :class:`FrameSource` such as ``Camera(0)``; a path or address, as the command
+            line takes it; the number of a camera; or an iterator of frames or images, asked in a thread.
         faces: What finds faces in them, None to send video alone.
         name: A name for people, by which receivers can ask for this broadcaster.
         codecs: The codecs to offer, the preferred one first. VP8 is always offered, since every browser takes it.
@@ -149,10 +151,12 @@ class Broadcaster:
     Attributes:
         events: What happens to receivers. Iterations over them end when the broadcaster does; :meth:`wait_closed` then
             tells why.
+        source_events: When the source falls silent, and when it is heard again.
         faces: The moments in which faces were looked for, for this application. The frames are as the source gave them,
             and only to be read. An iteration that is slower gets the newest each time, and ends as those of events do.
 
     Raises:
+        SourceError: The source is none, or names a file that is not there.
         ValueError: There is no codec, or an unknown one, or ``bitrate``, ``fps`` or ``faces_fps`` is out of range.
         TypeError: Something else is among the ICE servers.
     """
@@ -160,7 +164,7 @@ class Broadcaster:
     def __init__(
         self,
         signaling: str | SignalingClient,
-        source: FrameSource,
+        source: Source,
         *,
         faces: Detector | None = None,
         name: str = "",
@@ -175,8 +179,9 @@ class Broadcaster:
         self.signaling = SignalingClient(signaling) if isinstance(signaling, str) else signaling
         self.name = name
         self.events: Events[PeerEvent] = Events()
+        self.source_events: Events[SourceEvent] = Events()
         self.faces: Events[Moment] = Events(kept=1)
-        self._source = source
+        self._source = as_source(source)
         self._detector = faces
         self._codecs: Sequence[Codec] = tuple(codecs)
         self._bitrate = int(bitrate)
@@ -201,6 +206,8 @@ class Broadcaster:
         self._origin = random.getrandbits(32)  # of RTP timestamps, the same for all receivers
         self._ladders: dict[Codec, Ladder] = {}
         self._newest: Latest[_Captured] = Latest()
+        self._came = 0.0  # when the newest frame came
+        self._silent = False  # whether no frame has come for a while
         self._entered = False
         self._leaving = False
         self._cadence = Cadence(fps, faces_fps)
@@ -287,13 +294,13 @@ class Broadcaster:
     # Frames and faces
 
     async def _capture(self) -> None:
-        frames = aiter(self._source)
         last = -1
         begun = self._loop.time()
         converter = Converter()
-        try:
+        async with contextlib.aclosing(frames_of(self._source)) as frames:
             async for frame in frames:
                 captured = time.time()
+                self._note_frame()
                 last = max(last + 1, round((self._loop.time() - begun) * CLOCK_RATE))
                 self._unsent = picture = Picture(frame, converter, last)
                 stats = self._stats
@@ -306,9 +313,18 @@ class Broadcaster:
                 self._captured = timestamp, captured
                 self._look_for_faces(_Captured(frame, timestamp, captured))
                 self._started.set()
-        finally:
-            if isinstance(frames, AsyncGenerator):
-                await frames.aclose()
+
+    def _note_frame(self) -> None:
+        self._came = self._loop.time()
+        if self._silent:
+            self._silent = False
+            self.source_events.emit(SourceEvent("flowing", "frames come again"))
+
+    def _watch_source(self) -> None:
+        """Tell where frames come no more."""
+        if not self._silent and self._loop.time() - self._came > SILENCE:
+            self._silent = True
+            self.source_events.emit(SourceEvent("silent", f"no frame has come for {SILENCE:g} s"))
 
     def _look_for_faces(self, captured: _Captured) -> None:
         """Give a frame to the detector, or tell at once that it will not get it."""
@@ -373,6 +389,7 @@ class Broadcaster:
         """Give every receiver what its link bears."""
         while True:
             await asyncio.sleep(ADAPT_INTERVAL)
+            self._watch_source()
             senders = [sender for _, connection in self._connections.values() for sender in connection.senders]
             for ladder in self._ladders.values():
                 ladder.adapt(senders, time.monotonic())
@@ -519,6 +536,7 @@ class Broadcaster:
         if not self._closed.done():
             self._closed.set_result(None)
         self.events.close()
+        self.source_events.close()
         self.faces.close()
 
 

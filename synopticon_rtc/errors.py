@@ -18,8 +18,18 @@
     ├── InvalidFaces            a faces message that breaks its format
     └── MissingExtra            an optional dependency is not installed
 
-Each message says what is wrong, where, and what to do about it, in one line.
+Each message says what is wrong, where, and what to do about it, in one line. No message holds a password.
 """
+
+import re
+
+_CREDENTIALS = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*:(?://)?)[^/?#@\s]*(?:@[^/?#@\s]*)*@", re.IGNORECASE)
+_SECRET = re.compile(r"(?P<name>\b(?:password|passwd|pass|pwd|token|secret|key)=)[^&;\s]+", re.IGNORECASE)
+
+
+def without_password(text: str) -> str:
+    """Return a text that may hold an address, such as ``http://user:password@host/``, without user and password."""
+    return _SECRET.sub(r"\g<name>...", _CREDENTIALS.sub(r"\g<scheme>", text))
 
 
 class SynopticonError(Exception):

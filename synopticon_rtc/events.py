@@ -5,7 +5,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from synopticon_rtc.signaling.handshake import State
 
@@ -28,6 +28,19 @@ class PeerEvent:
 
     session: str
     state: State
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceEvent:
+    """A broadcaster's source fell silent, or is heard again; the log has the reason, where the source knows it.
+
+    Attributes:
+        state: ``silent`` or ``flowing``.
+        reason: In words for people.
+    """
+
+    state: Literal["silent", "flowing"]
     reason: str
 
 

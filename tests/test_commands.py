@@ -157,10 +157,11 @@ def test_options_come_from_the_environment_too(url: str) -> None:
 
 
 def test_broadcast_to_a_server_that_runs_already(url: str) -> None:
-    args = ["--url", url, "--source", "test", "--size", SIZE, "--faces", "0", "--name", "second", "--duration", "5"]
+    args = ["--url", url, "--source", "test", "--size", SIZE, "--faces", "0", "--name", "second"]
     with Process("broadcast", *args, "--json", "--codec", "h264") as broadcast:
         assert broadcast.next("ready")["viewer"] is None
         assert run("receive", "--url", url, "--from", "second", "--frames", "10")[0] == 0
+        broadcast.interrupt()
         code, events, err = broadcast.end()
     assert (code, err) == (0, "")
     assert any(event["event"] == "stats" and event["bitrate"] > 0 for event in events)

@@ -3,7 +3,8 @@
 from synopticon_rtc.media.camera import Camera
 from synopticon_rtc.media.encoder import Codec, SharedEncoder
 from synopticon_rtc.media.file import VideoFile
-from synopticon_rtc.media.parse import parse_source
+from synopticon_rtc.media.images import frames_of
+from synopticon_rtc.media.parse import Source, as_source, parse_source
 from synopticon_rtc.media.pattern import TestPattern
 from synopticon_rtc.media.picture import Converter, Picture
 from synopticon_rtc.media.portrait import Portrait
@@ -17,7 +18,10 @@ __all__ = [
     "Picture",
     "Portrait",
     "SharedEncoder",
+    "Source",
     "TestPattern",
     "VideoFile",
+    "as_source",
+    "frames_of",
     "parse_source",
 ]

@@ -1,5 +1,6 @@
 """Video from a camera."""
 
+import contextlib
 import logging
 import os
 import sys
@@ -82,7 +83,8 @@ class Camera:
                 "on Debian and Ubuntu: apt install libgl1 libglib2.0-0"
             ) from error
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what matters is told below
-        v4l2 = str(self.device).startswith("/dev/video")
+        # Also where udev gave it another name, as in /dev/v4l/by-id.
+        v4l2 = sys.platform == "linux" and str(self.device).startswith("/dev/")
         capture = cv2.VideoCapture(self.device, cv2.CAP_V4L2 if v4l2 else cv2.CAP_ANY)
         if v4l2:
             # Uncompressed, USB 2 carries 720p at 10 frames a second. To be asked for before the size.
@@ -110,4 +112,15 @@ class Camera:
             return f"there is no camera {self.device}; " + (f"there is {others}" if others else "plug one in")
         if not os.access(self.device, os.R_OK | os.W_OK):
             return f'camera {self.device} may not be used; join its group ("sudo usermod -aG video $USER"), log in anew'
+        if _is_raspberry_pi():
+            return (
+                f"camera {self.device} gives no frames: on a Raspberry Pi, the camera at its own port needs libcamera; "
+                "give the images of picamera2 as a source of your own, or use a USB camera"
+            )
         return f"camera {self.device} gives no frames; check that no other program uses it (fuser {self.device})"
+
+
+def _is_raspberry_pi() -> bool:
+    with contextlib.suppress(OSError):
+        return "Raspberry Pi" in Path("/proc/device-tree/model").read_text(encoding="utf-8", errors="replace")
+    return False

@@ -1,80 +1,174 @@
 """Video from a file or a URL."""
 
+import contextlib
+import logging
+import math
 import os
-import re
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
 import av
 import av.error
 from av.container import InputContainer
 from av.video.frame import PictureType
+from av.video.stream import VideoStream
 
-from synopticon_rtc.errors import SourceError
-from synopticon_rtc.media.pacing import taken
+from synopticon_rtc.errors import SourceError, without_password
+from synopticon_rtc.media.pacing import checked_fps, taken
+from synopticon_rtc.media.presentation import Presentation
 
+_STDIN = "pipe:0"
 _TIMEOUT = 10.0  # seconds that a server may be silent
-_LONGEST_STEP = 10.0  # seconds between two frames; more is a fault in the timestamps
+_LONGEST_STEP = 60.0  # seconds between two frames where the film does not say how long it is; more is a fault in it
 _DEFAULT_RATE = 30
+_MOST_THREADS = 4  # that decode a film
+_LATE = 0.1  # seconds after which a frame is late, and not shown
+_STALE = 0.5  # seconds after which a late frame is shown all the same, as there was no other
+_BEHIND = 1.0  # seconds late from which on it matters whether the decoder catches up,
+_PATIENCE = 1.0  # which is looked at as often, in seconds
+_ROUNDING = 1e-3  # seconds by which timestamps may be rounded
+_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds between attempts to reach a source again, the last one for good
+_SEGMENTED = {"hls", "dash"}  # live as well, but they come in lumps, so that only their timestamps tell the pace
+
+log = logging.getLogger(__name__)
 
 
 class VideoFile:
-    """A file or a URL in any format that FFmpeg reads, played in real time by its own timestamps.
+    """A file or a URL in any format that FFmpeg reads.
+
+    Films are played in real time by their own timestamps, and turned, scaled and coloured as they are meant to be seen.
+    What is late is left out. Of a live source, such as a network camera, each frame is given the moment it comes;
+    where one breaks off it is asked for again, until it is back.
 
     Args:
-        path_or_url: A path, or an address such as ``https://...`` or ``rtsp://...``.
-        loop: Whether to begin again at the end, without a gap.
+        path_or_url: A path, an address such as ``https://...`` or ``rtsp://...``, or ``-`` for standard input.
+        loop: Whether a film begins again at the end, without a gap; standard input cannot.
+        size: The width and height, in pixels, within which the picture is scaled down, its proportions kept.
+        fps: Frames a second at the most; those beyond are left out.
+        format: FFmpeg's name of the format, where it cannot be told from what is read.
+        options: FFmpeg's options for the format or protocol, such as ``{"rtsp_transport": "tcp"}``.
 
     Raises:
-        SourceError: There is no such file. While iterating: it is no video, has no video stream, cannot be reached, or
-            breaks off.
+        SourceError: There is no such file, or no such rate or size. While iterating: it is no video, has no video
+            stream, cannot be reached, or is a film that breaks off.
     """
 
-    def __init__(self, path_or_url: str | os.PathLike[str], *, loop: bool = True) -> None:
+    def __init__(
+        self,
+        path_or_url: str | os.PathLike[str],
+        *,
+        loop: bool = True,
+        size: tuple[int, int] | None = None,
+        fps: float | None = None,
+        format: str | None = None,  # noqa: A002 - PyAV's name
+        options: Mapping[str, str] | None = None,
+    ) -> None:
+        if size is not None and min(size) <= 0:
+            raise SourceError(f"no frame can be {size[0]}x{size[1]}; give a positive width and height")
         self.loop = loop
-        self._address = os.fspath(path_or_url)
-        self._name = re.sub(r"://[^/@]*@", "://", self._address)  # without user and password
-        if "://" not in self._address and not Path(self._address).exists():
-            raise SourceError(f"there is no file {self._name}; check the path")
+        self.size = size
+        self.fps = None if fps is None else checked_fps(fps)
+        self.format = format
+        self.options = dict(options or {})
+        self._address, self.name = _address(os.fspath(path_or_url))
 
     def __aiter__(self) -> AsyncIterator[av.VideoFrame]:
         return taken(self._play)
 
     def _play(self, put: Callable[[av.VideoFrame], None], stop: threading.Event) -> None:
-        start = time.monotonic()
-        due = 0.0  # seconds after the start
+        clock = _Clock(self.fps)
+        attempts = 0
+        while not stop.is_set():
+            played = clock.frames
+            try:
+                for frame in self._pictures(clock, stop):
+                    if attempts:
+                        log.info("%s is back", self.name)
+                        attempts = 0
+                    put(frame)
+            except SourceError as error:
+                if not (clock.frames and _is_remote(self._address)):
+                    raise
+                attempts += 1
+                level = logging.WARNING if clock.frames > played or attempts == 1 else logging.DEBUG
+                log.log(level, "%s; it is asked for again until it is back", error)
+                stop.wait(_PAUSES[min(attempts, len(_PAUSES)) - 1])
+            else:
+                if not self.loop or self._address == _STDIN:
+                    return
+                clock.repeat()
+
+    def _pictures(self, clock: "_Clock", stop: threading.Event) -> Iterator[av.VideoFrame]:
+        """Open it, and give each picture when it is due, up to the end of a film.
+
+        Raises:
+            SourceError: It cannot be opened, holds no picture, or broke off.
+        """
+        before = clock.frames
+        with self._open() as container:
+            stream = container.streams.video[0]
+            live = _is_live(container, self._address)
+            if not live:
+                stream.thread_type = "AUTO"  # threads by frames keep some back, which a live source must not
+                stream.codec_context.thread_count = min(_MOST_THREADS, os.cpu_count() or 1)
+                clock.go_on(container, stream, time.monotonic())
+            haste = _Haste(stream)
+            for frame in self._presented(container, stream, haste):
+                now = time.monotonic()
+                late = clock.take(frame, now, live=live)
+                haste.note(late, now)
+                if stop.wait(max(0.0, -late)):
+                    return
+                if clock.shows(late, max(now, now - late)):
+                    frame.pict_type = PictureType.NONE  # an encoder would take it for an order
+                    yield frame
+            if clock.frames == before:
+                raise SourceError(f"there is not one picture in {self.name}; try another file")
+            if live and self._address != _STDIN:
+                raise SourceError(f"{self.name} ends")
+
+    def _presented(self, container: InputContainer, stream: VideoStream, haste: "_Haste") -> Iterator[av.VideoFrame]:
+        """Give its pictures as they are meant to be seen."""
+        presentation = Presentation(self.size)
+        for frame in self._decoded(container, stream, haste):
+            yield from presentation.take(frame, stream.sample_aspect_ratio)
+        yield from presentation.flush()
+
+    def _decoded(self, container: InputContainer, stream: VideoStream, haste: "_Haste") -> Iterator[av.VideoFrame]:
+        """Decode what can be decoded; a damaged picture is missing, and the others are there."""
+        packets = container.demux(stream)
+        damaged = 0
         while True:
-            previous: float | None = None
-            with self._open() as container:
-                stream = container.streams.video[0]
-                interval = float(1 / (stream.average_rate or _DEFAULT_RATE))
-                try:
-                    for frame in container.decode(stream):
-                        if previous is not None:
-                            step = interval if frame.time is None else frame.time - previous
-                            due += step if 0 < step < _LONGEST_STEP else interval
-                        previous = frame.time if frame.time is not None else (previous or 0.0) + interval
-                        if stop.wait(max(0.0, start + due - time.monotonic())):
-                            return
-                        frame.pict_type = PictureType.NONE  # an encoder would take it for an order
-                        put(frame)
-                except av.error.FFmpegError as error:
-                    raise SourceError(f"{self._name} breaks off after {due:.1f} s: {error.strerror}") from error
-            if previous is None:
-                raise SourceError(f"there is not one picture in {self._name}; try another file")
-            due += interval
-            if not self.loop:
+            try:
+                packet = next(packets, None)
+            except (av.error.FFmpegError, OSError) as error:
+                trouble = f"{self.name} breaks off: {_reason(error)}"
+                if _is_remote(self._address):
+                    raise SourceError(trouble) from None
+                log.warning("%s; what came before is all there is of it", trouble)
                 return
+            if packet is None:
+                return
+            if haste.skips(packet):
+                continue
+            try:
+                yield from stream.decode(packet)
+            except (av.error.FFmpegError, OSError):
+                damaged += 1
+                if str(damaged).strip("0") == "1":  # 1, 10, 100...
+                    log.warning("a picture of %s is damaged and left out, %d so far", self.name, damaged)
 
     def _open(self) -> InputContainer:
+        # The errors of FFmpeg hold the whole address, so none is named as a cause.
         try:
-            container = av.open(self._address, timeout=_TIMEOUT)
-        except av.error.InvalidDataError as error:
-            raise SourceError(f"{self._name} is no video that FFmpeg can read; try another file") from error
-        except OSError as error:
-            raise SourceError(f"cannot open {self._name}: {error.strerror}; check the path or the address") from error
+            container = av.open(self._address, format=self.format, options=self.options, timeout=_TIMEOUT)
+        except av.error.InvalidDataError:
+            raise SourceError(f"{self.name} is no video that FFmpeg can read; try another file") from None
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            reason = _reason(error)
+            raise SourceError(f"cannot open {self.name}: {reason}; check the path or the address") from None
         trouble = None
         if container.format.name == "tty":  # FFmpeg draws any text
             trouble = "is no video that FFmpeg can read"
@@ -82,5 +176,124 @@ class VideoFile:
             trouble = "has no video stream"
         if trouble is not None:
             container.close()
-            raise SourceError(f"{self._name} {trouble}; try another file")
+            raise SourceError(f"{self.name} {trouble}; try another file")
         return container
+
+
+def _address(text: str) -> tuple[str, str]:
+    """Return what FFmpeg opens, and what people are shown.
+
+    Raises:
+        SourceError: There is no such file.
+    """
+    if text == "-":
+        return _STDIN, "standard input"
+    if Path(text).exists():
+        return f"file:{text}", text  # FFmpeg takes what stands before a colon for a protocol
+    if "://" not in text:
+        raise SourceError(f"there is no file {text}; check the path")
+    return text, without_password(text)
+
+
+def _is_remote(address: str) -> bool:
+    return "://" in address
+
+
+def _is_live(container: InputContainer, address: str) -> bool:
+    """Whether its pictures come when they are made, so that waiting for their time would only make them late."""
+    if container.duration is not None or container.format.name in _SEGMENTED:
+        return False
+    return not Path(address.removeprefix("file:")).is_file()
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or type(error).__name__
+
+
+class _Clock:
+    """When the pictures of a film are due: as far from its begin as their timestamps say, through every repetition."""
+
+    def __init__(self, fps: float | None) -> None:
+        self.frames = 0
+        self._interval = 0.0 if fps is None else 1 / fps  # that is kept at least
+        self._next = 0.0  # position from which on a picture is not one too many
+        self._start = 0.0  # when the film began, by the monotonic clock
+        self._position = 0.0  # seconds of film up to the newest picture, over all repetitions
+        self._repetition = 0.0  # seconds of film before this repetition
+        self._previous: float | None = None  # timestamp of the newest picture, seconds
+        self._step = 1 / _DEFAULT_RATE  # seconds from one picture to the next, where its timestamps do not tell
+        self._duration = 0.0
+        self._shown = 0.0  # when a picture was last shown
+
+    def go_on(self, container: InputContainer, stream: VideoStream, now: float) -> None:
+        """Begin a film, or go on with it where it was lost."""
+        self._step = float(1 / (stream.average_rate or _DEFAULT_RATE))
+        self._duration = (container.duration or 0) / av.time_base
+        if self._position > self._repetition:
+            self._previous = None
+            self._start = now - self._position
+            with contextlib.suppress(av.error.FFmpegError, OSError):  # it begins anew
+                container.seek(round((self._position - self._repetition) * av.time_base))
+
+    def repeat(self) -> None:
+        """Let the film begin again after its last picture."""
+        self._position += self._step
+        self._repetition = self._position
+        self._previous = None
+
+    def take(self, frame: av.VideoFrame, now: float, *, live: bool) -> float:
+        """Take the next picture, and return for how many seconds it has been due; less than 0 where it is early."""
+        if not self.frames:
+            self._start = now
+        elif live:
+            self._position = now - self._start
+        elif self._previous is not None:
+            longest = max(_LONGEST_STEP, self._duration - (self._position - self._repetition))
+            step = self._step if frame.time is None else frame.time - self._previous
+            self._position += step if 0 < step <= longest else self._step
+        self._previous = frame.time if frame.time is not None else (self._previous or 0.0) + self._step
+        self.frames += 1
+        return now - self._start - self._position
+
+    def shows(self, late: float, now: float) -> bool:
+        """Whether the picture that was taken is shown: not where it is one too many, or too late."""
+        if self._position < self._next - _ROUNDING or (late > _LATE and now - self._shown < _STALE):
+            return False
+        self._next = max(self._next, self._position - self._interval) + self._interval
+        self._shown = now
+        return True
+
+
+class _Haste:
+    """Spares a decoder that is too slow what need not be shown."""
+
+    def __init__(self, stream: VideoStream) -> None:
+        self._stream = stream
+        self._late = 0.0
+        self._looked = (-math.inf, 0.0)  # when, and how late it was
+        self._leaping = False  # to a picture that is not late, and needs none of those before it
+        self._target: float | None = None  # its timestamp at the least, seconds
+
+    def note(self, late: float, now: float) -> None:
+        """Take note of how late the newest picture is, in seconds."""
+        self._late = late
+        if late > _LATE:
+            self._stream.codec_context.skip_frame = "NONREF"
+        elif late <= 0:
+            self._stream.codec_context.skip_frame = "DEFAULT"
+        looked, was = self._looked
+        if now - looked >= _PATIENCE:
+            self._leaping = self._leaping or (late > _BEHIND and late > was - _PATIENCE / 2)
+            self._looked = now, late
+
+    def skips(self, packet: "av.Packet[VideoStream]") -> bool:
+        """Whether a packet is left out."""
+        if not self._leaping or packet.pts is None or packet.time_base is None:
+            return False
+        at = float(packet.pts * packet.time_base)
+        if self._target is None:
+            self._target = at + self._late
+        if not packet.is_keyframe or at < self._target:
+            return True
+        self._leaping, self._target = False, None
+        return False

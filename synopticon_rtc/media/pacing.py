@@ -49,17 +49,19 @@ async def drawn(draw: Callable[[int], av.VideoFrame], fps: float) -> AsyncGenera
 
 
 async def taken(
-    produce: Callable[[Callable[[av.VideoFrame], None], threading.Event], None],
+    produce: Callable[[Callable[[av.VideoFrame], None], threading.Event], None], *, each: bool = False
 ) -> AsyncGenerator[av.VideoFrame, None]:
     """Give the frames that ``produce(put, stop)`` puts, from a thread, the newest each time.
 
-    ``produce`` returns once ``stop`` is set, and what it raises is raised here. At the end it is waited for, so that a
-    device is free again, but not for long: a read may hang in a driver or on the network.
+    With ``each``, none is left out: ``put`` returns when the next one is wanted. ``produce`` returns once ``stop`` is
+    set, and what it raises is raised here. At the end it is waited for, so that a device is free again, but not for
+    long: a read may hang in a driver or on the network.
     """
     loop = asyncio.get_running_loop()
     stop = threading.Event()
     news = asyncio.Event()
     newest: deque[av.VideoFrame] = deque(maxlen=1)
+    wanted = threading.Event()
     error: BaseException | None = None
     running = True
 
@@ -68,8 +70,11 @@ async def taken(
             loop.call_soon_threadsafe(news.set)
 
     def put(frame: av.VideoFrame) -> None:
+        wanted.clear()
         newest.append(frame)
         tell()
+        if each:
+            wanted.wait()
 
     def run() -> None:
         nonlocal error, running
@@ -87,10 +92,12 @@ async def taken(
             news.clear()
             if newest:
                 yield newest.popleft()
+                wanted.set()
         if error is not None:
             raise error
     finally:
         stop.set()
+        wanted.set()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE):
                 while running:

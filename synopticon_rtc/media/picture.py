@@ -9,6 +9,7 @@ from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 TIME_BASE = Fraction(1, 90_000)
+_SD = {2, 5, 6}  # ITU-T H.273: BT.601 by its two names, and what does not say
 
 
 class Picture:
@@ -61,7 +62,7 @@ class Converter:
         width, height = even(frame.width), even(frame.height)
         if (
             (frame.width, frame.height, frame.format.name) == (width, height, "yuv420p")
-            and frame.colorspace != Colorspace.ITU709
+            and frame.colorspace in _SD
             and frame.color_range != ColorRange.JPEG
         ):
             own = copied(frame)
