@@ -2,12 +2,14 @@
 
 import ipaddress
 
+from synopticon_rtc.signaling.messages import one_line
+
 TEXT = 100  # characters that are kept of what is no address
 NETWORK_BITS = 64  # of IPv6 are a network, of whose 2**64 addresses whoever has one has all (RFC 6177, RFC 8981)
 
 
 def read_address(text: str) -> str:
-    """Read an address as a proxy may write it, perhaps with brackets and a port; what is none is returned as it is."""
+    """Read an address as a proxy may write it, perhaps with brackets and a port; what is none becomes a short line."""
     text = text.strip().strip('"')
     candidates = [text, text[1 : text.find("]")] if text.startswith("[") else text.rpartition(":")[0]]
     for candidate in candidates:
@@ -17,7 +19,7 @@ def read_address(text: str) -> str:
             continue
         mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
         return str(mapped or address)
-    return text[:TEXT]
+    return one_line(text[:TEXT])
 
 
 def write_address(host: str, port: int) -> str:

@@ -18,6 +18,7 @@ from synopticon_rtc.signaling.door import Call
 from synopticon_rtc.signaling.http import Head, Refused, Response, read_head, refuse
 from synopticon_rtc.signaling.limits import HEAD_BYTES, HELD_FREE, READ_BUFFER, Limits
 from synopticon_rtc.signaling.memory import Memory
+from synopticon_rtc.signaling.messages import one_line
 
 if TYPE_CHECKING:
     from picows.picows import WSCloseHandshake
@@ -230,12 +231,17 @@ class Listener(WSListener):
     def hold_read(self, size: int) -> None:
         """Take note of what there is room for of messages that are not whole (bytes)."""
         self._read = size
-        self._memory.note(self)
+        self.hold()
 
     def hold_waiting(self, size: int) -> None:
         """Take note of so many bytes more, or less, that wait for an answer of others."""
         self.waits += size
-        if size > 0 and not self.reason:
+        if size > 0:
+            self.hold()
+
+    def hold(self) -> None:
+        """Take note that more may be held for it; what is over holds nothing, whoever still has to do with it."""
+        if not self.reason:
             self._memory.note(self)
 
     def owed(self) -> int:
@@ -283,7 +289,7 @@ class Listener(WSListener):
         if close is None:
             self.reason = str(Close(CloseCode.ABNORMAL_CLOSURE, ""))
         else:
-            self.reason = str(Close(_number(close.code) or CloseCode.NO_STATUS_RCVD, close.reason or ""))
+            self.reason = one_line(str(Close(_number(close.code) or CloseCode.NO_STATUS_RCVD, close.reason or "")))
 
     def pause_writing(self) -> None:
         """Take note that it reads slowly."""
@@ -325,7 +331,7 @@ class Listener(WSListener):
         if len(self._parts) > self._limits.message_bytes:
             self.end(CloseCode.MESSAGE_TOO_BIG, "Message too big")
         elif not frame.fin:
-            self._memory.note(self)
+            self.hold()
         else:
             data, self._parts = bytes(self._parts), None
             if self._parts_kind is TEXT:

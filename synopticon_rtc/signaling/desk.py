@@ -12,8 +12,9 @@ from synopticon_rtc.signaling.access import ROLES, Role
 from synopticon_rtc.signaling.counts import Counts
 from synopticon_rtc.signaling.envelope import Fields, Target
 from synopticon_rtc.signaling.ice import TurnServers
-from synopticon_rtc.signaling.limits import Limits
+from synopticon_rtc.signaling.limits import LINE_EVERY, Limits
 from synopticon_rtc.signaling.presence import Presence
+from synopticon_rtc.signaling.seldom import Seldom
 from synopticon_rtc.signaling.session import Session
 
 SERVER_VERSION = "2.0.0"
@@ -60,6 +61,7 @@ class Desk:
         self._ice_servers = ice_servers
         self._limits = limits
         self._counts = counts
+        self._lines = Seldom(LINE_EVERY)
 
     def welcome(self, session: Session) -> None:
         """Tell a session its id."""
@@ -92,8 +94,8 @@ class Desk:
     def refuse(self, session: Session, error: str) -> None:
         """Answer a message that is none; a session that sends too many is closed."""
         self._counts.messages["invalid"] += 1
-        if session.errors == 0:
-            log.warning("message of session %s dropped: %r (told once)", session.id, error)
+        if session.errors == 0 and (more := self._lines.take()) is not None:
+            log.warning("message of session %s dropped: %r (told once; %d more since)", session.id, error, more)
         if self._count_error(session, CloseCode.INTERNAL_ERROR, "Too many errors"):
             session.deliver(answers.error(session.id, error, "MESSAGE_HANDLING_ERROR"))
 

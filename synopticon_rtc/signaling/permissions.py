@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from synopticon_rtc.signaling.access import CanConnect, Participant
+from synopticon_rtc.signaling.limits import LINE_EVERY
+from synopticon_rtc.signaling.seldom import Seldom
 from synopticon_rtc.signaling.session import Peer
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,7 @@ class Permissions:
     def __init__(self, can_connect: CanConnect) -> None:
         self._can_connect = can_connect
         self._asked: dict[Pair, _Question] = {}
+        self._lines = Seldom(LINE_EVERY)
         self._theirs: weakref.WeakSet[asyncio.Future[bool]] = weakref.WeakSet()  # futures of hooks, to the end
 
     def ask(self, source: Peer, target: Peer, why: str, then: Then) -> None:
@@ -57,8 +60,8 @@ class Permissions:
             return
         try:
             answer = self._can_connect(source.who, target.who)
-        except Exception:
-            log.exception("can_connect failed, which means no")
+        except Exception as error:  # noqa: BLE001 - it is told
+            self._tell(error)
             answer = False
         if inspect.isawaitable(answer):
             self._wait(source, target, {why: then}, answer)
@@ -83,6 +86,10 @@ class Permissions:
         if answers:
             await asyncio.wait(answers)
 
+    def _tell(self, failure: BaseException) -> None:
+        if (more := self._lines.take()) is not None:
+            log.error("can_connect failed, which means no (%d more since)", more, exc_info=failure)
+
     def _wait(self, source: Peer, target: Peer, then: dict[str, Then], answer: Awaitable[bool]) -> None:
         future = asyncio.ensure_future(answer)
         ours = future is not answer
@@ -97,7 +104,7 @@ class Permissions:
         # Cancelled by us, it is not waited for any more; by itself, it means no.
         failure = None if answer.cancelled() else answer.exception()
         if failure is not None:
-            log.error("can_connect failed, which means no", exc_info=failure)
+            self._tell(failure)
         if self._asked.get(question.pair) is not question:
             return
         del self._asked[question.pair]

@@ -165,7 +165,7 @@ class Session(Listener):
             return
         self._write()
         if self.slow:
-            self._memory.note(self)
+            self.hold()
 
     def lost(self, session: str, reason: str) -> None:
         """Take note that one of its links ended, and tell it if it wants to know."""

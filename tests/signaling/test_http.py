@@ -17,6 +17,7 @@ from synopticon_rtc.signaling.server import SignalingServer
 
 UPGRADE = "Host: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
 KEY = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+VERSION = "Sec-WebSocket-Version: 13\r\n"
 
 
 @pytest.fixture
@@ -72,6 +73,14 @@ async def test_what_is_not_modified_has_no_length(server: SignalingServer) -> No
         ("GET /healthz HTTP/1.7\r\nHost: x\r\n\r\n", 200),
         ("\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", 200),
         ("GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400),
+        ("GET /healthz HTTP/1.1\r\n\r\n", 400),
+        ("GET /healthz HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
+        ("GET /healthz HTTP/1.1\r\nHost:\r\n\r\n", 200),
+        ("GET http://x/healthz?a=b HTTP/1.1\r\nHost: y\r\n\r\n", 200),
+        ("GET HTTPS://x HTTP/1.1\r\nHost: x\r\n\r\n", 200),
+        ("GET http://x/ws HTTP/1.1\r\nHost: x\r\n\r\n", 426),
+        ("GET http://evil.com/metrics HTTP/1.1\r\nHost: localhost\r\n\r\n", 403),
+        ("GET http://localhost/metrics HTTP/1.1\r\nHost: evil.com\r\n\r\n", 200),
         ("GET / HTTP/1.1\r\nHost : x\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nHost: x\r\n folded\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nHost: x\r\nX: a\0b\r\n\r\n", 400),
@@ -87,6 +96,9 @@ async def test_what_is_not_modified_has_no_length(server: SignalingServer) -> No
         (f"GET /ws HTTP/1.1\r\n{UPGRADE}Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ?\r\n\r\n", 400),
         (f"GET /ws HTTP/1.1\r\n{UPGRADE}{KEY}Sec-WebSocket-Version: 12\r\n\r\n", 426),
         (f"GET /ws HTTP/1.1\r\n{UPGRADE}{KEY}Sec-WebSocket-Version: 13\r\nContent-Length: 9\r\n\r\n", 400),
+        (f"GET /ws HTTP/1.1\r\n{UPGRADE}{KEY}{KEY}Sec-WebSocket-Version: 13\r\n\r\n", 400),
+        (f"GET /ws HTTP/1.1\r\n{UPGRADE}{KEY}{VERSION}Content-Length: 0\r\nContent-Length: 9\r\n\r\n", 400),
+        (f"GET /ws HTTP/1.1\r\n{UPGRADE}{KEY}{VERSION}Transfer-Encoding: chunked\r\n\r\n", 400),
         (f"GET /ws HTTP/1.0\r\n{UPGRADE}{KEY}Sec-WebSocket-Version: 13\r\n\r\n", 426),
         (f"HEAD /ws HTTP/1.1\r\n{UPGRADE}{KEY}Sec-WebSocket-Version: 13\r\n\r\n", 426),
     ],
@@ -99,6 +111,14 @@ async def test_each_request_has_its_status(server: SignalingServer, request_: st
     if status >= 400 and not request_.startswith("HEAD"):
         assert json.loads(body).keys() == {"error", "message"}
     assert server.total_sessions == 0
+
+
+async def test_an_upgrade_may_be_one_of_several_that_a_client_names(server: SignalingServer) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    upgrade = "Upgrade: h2c, WebSocket\r\nConnection: keep-alive, upgrade\r\n"
+    writer.write(f"GET /ws HTTP/1.1\r\nHost: x\r\n{upgrade}{KEY}{VERSION}\r\n".encode())
+    assert (await reader.readline()).split()[1] == b"101"
+    writer.close()
 
 
 async def test_a_version_that_is_not_spoken_is_told_which_is(server: SignalingServer) -> None:
@@ -162,7 +182,7 @@ def test_any_bytes_are_a_request_or_are_refused(data: bytes) -> None:
         ("evil.com:8081", 403),
         ("127.0.0.1.evil.com", 403),
         ("localhost.evil.com", 403),
-        ("evil@127.0.0.1", 403),
+        ("evil@127.0.0.1", 400),
         ("192.0.2.1", 403),
         ("", 200),
     ],

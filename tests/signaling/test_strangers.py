@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import logging
 import resource
 import ssl
 import struct
@@ -113,6 +114,18 @@ async def test_a_frame_that_is_too_large_is_not_taken_in() -> None:
             await asyncio.sleep(0)
         assert (await client.closed())[0] == 1009
         assert server._hub.memory.total < 2**21
+
+
+async def test_nothing_is_held_for_who_goes_while_something_is_on_its_way_to_it() -> None:
+    async with SignalingServer(port=0) as server, joined(server) as [client]:
+        session = server.sessions[client.session]
+        session.hold_read(2**20)
+        session.slow = True
+        session._transport.underlying_transport.abort()
+        session.deliver(b"{}")  # written at the end of the turn, when the connection is gone
+        await until_open(server, 0)
+        await asyncio.sleep(0)
+        assert server._hub.memory.total == 0
 
 
 class Holder:
@@ -351,6 +364,44 @@ def test_of_many_alike_lines_one_is_written_and_the_others_are_counted() -> None
     assert [seldom.take() for _ in range(2)] == [2, None]
     now = 5.0
     assert seldom.take() == 1
+
+
+async def test_who_sends_what_is_no_message_in_ever_new_sessions_writes_a_line_a_second(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with SignalingServer(port=0) as server:
+        started = time.monotonic()
+        for _ in range(20):
+            async with joined(server) as [client]:
+                await client.send("no message")
+                assert (await client.receive())["type"] == "error"
+        lines = [record for record in caplog.records if "dropped" in record.message]
+        assert 1 <= len(lines) <= 1 + (time.monotonic() - started)
+
+
+async def test_what_a_client_says_when_it_goes_is_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    ended: list[str] = []
+    async with SignalingServer(port=0, on_session=lambda session: ended.append(session.reason)) as server:
+        async with joined(server) as [client]:
+            await client.websocket.close(1000, "bye\n2026 CRITICAL \x1b[31m\x9b")
+        await until_open(server, 0)
+    assert ended[-1] == "1000 (OK) bye 2026 CRITICAL  [31m"
+    assert all(record.message.isprintable() for record in caplog.records)
+
+
+async def test_a_hook_that_always_fails_writes_a_trace_a_second(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(*_: object) -> bool:
+        raise RuntimeError("no database")
+
+    async with SignalingServer(port=0, can_connect=fail) as server, joined(server, 2) as [one, other]:
+        started = time.monotonic()
+        for _ in range(50):
+            await one.send({"type": "request_offer"})
+        assert await one.next_is_pong()
+        assert await other.next_is_pong()
+        lines = [record for record in caplog.records if "can_connect failed" in record.message]
+        assert 1 <= len(lines) <= 1 + (time.monotonic() - started)
 
 
 async def test_who_is_refused_again_and_again_writes_a_line_a_second(caplog: pytest.LogCaptureFixture) -> None:
