@@ -18,11 +18,15 @@ def map_large_pieces(size: tuple[int, int]) -> None:
     Args:
         size: Of the pictures, pixels.
     """
+    width, height = size
+    map_pieces(min(max(_PER_PIXEL * width * height, _LEAST), _MOST))
+
+
+def map_pieces(large: int) -> None:
+    """Have pieces of so many bytes and more go back to the system as soon as they are free, where glibc allocates."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # it is another allocator, or Windows
         return
-    width, height = size
-    large = min(max(_PER_PIXEL * width * height, _LEAST), _MOST)
     mallopt(_MMAP_THRESHOLD, large)
-    mallopt(_TRIM_THRESHOLD, 4 * large)  # at the end of a heap: a few pictures of each kind, else each costs its pages
+    mallopt(_TRIM_THRESHOLD, 4 * large)  # at the end of a heap: a few pieces of each kind, else each costs its pages

@@ -15,6 +15,7 @@ from typing import Any, get_args
 import click
 
 from synopticon_rtc._cli import Command, Output, terminating
+from synopticon_rtc._memory import map_pieces
 from synopticon_rtc.errors import SignalingError
 from synopticon_rtc.signaling.access import Role
 from synopticon_rtc.signaling.addresses import write_address
@@ -31,6 +32,7 @@ TURN_SECRET = "SYNOPTICON_TURN_SECRET"  # noqa: S105  # as above
 BACKPLANE = "SYNOPTICON_BACKPLANE"  # addresses with a password need not show among the processes
 MODULE = "synopticon_rtc.signaling"
 PROCESS_1 = Path("/proc/1/cmdline")
+LARGE_PIECE = 2**17  # bytes; what messages of strangers took would else leave gaps of half of what a server has
 PATIENCE = 2.0  # seconds for the answer of a healthy server
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 LIMITS = {
@@ -123,6 +125,7 @@ async def main(
     with the same options is alive.
     """
     raise_file_limit()
+    map_pieces(LARGE_PIECE)
 
     def on_session(session: Session) -> None:
         closed = {"reason": session.reason, "seconds": round(session.age, 3)} if session.reason else {}

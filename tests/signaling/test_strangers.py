@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ctypes
 import itertools
 import json
 import logging
@@ -126,6 +127,27 @@ async def test_nothing_is_held_for_who_goes_while_something_is_on_its_way_to_it(
         await until_open(server, 0)
         await asyncio.sleep(0)
         assert server._hub.memory.total == 0
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="glibc from 2.33 on")
+async def test_what_was_held_for_strangers_goes_back_to_the_system() -> None:
+    async with server_process(files=1024) as (url, process, _):
+        await welcomed(url)
+        before = process.memory_info().rss
+        for attack in (fragments, unfinished, deaf):
+            clients = [
+                Client(one := await connect(url, proxy=None), object_of(str(await one.recv()))) for _ in range(60)
+            ]
+            for client in clients:
+                client.websocket.transport.write(attack(client))
+            async with asyncio.timeout(PATIENCE):
+                while process.memory_info().rss < before + 2**24:  # noqa: ASYNC110 - another process
+                    await asyncio.sleep(0.05)
+            for client in clients:
+                client.websocket.transport.abort()
+        async with asyncio.timeout(PATIENCE):
+            while process.memory_info().rss > 1.1 * before:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.05)
 
 
 class Holder:
