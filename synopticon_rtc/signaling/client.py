@@ -46,6 +46,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 4.0  # seconds of silence once the server foun
 LONGEST_TTL = 1e9  # seconds; who says more means for ever
 REFRESH_AT = 0.75  # of the time for which credentials hold, fresh ones are asked for
 RENEW_WITHIN = 60.0  # seconds in which a token that is too old, or too new for the server's clock, is asked for again
+COMPLAINTS = 100  # different ones of messages that are none, which are told
 UNTIMELY = ("token_expired", "token_immature")
 UNAUTHORIZED, FORBIDDEN, TOO_MANY_REQUESTS = 401, 403, 429  # HTTP (RFC 9110, RFC 6585)
 
@@ -199,12 +200,12 @@ class SignalingClient:
         except SignalingError as error:
             self._give_up(error)
         except Exception as error:  # noqa: BLE001 - told to every listener
-            self._give_up(SignalingError(f"{self.url} is no signaling server: {error}"))
+            self._give_up(SignalingError(f"{self.url} is no signaling server: {one_line(str(error))}"))
 
     def _give_up(self, error: SignalingError) -> None:
         self._failure = error
         self.session = None
-        self.reason = str(error)
+        self.reason = one_line(str(error))
         self._settled.set()
         for listener in list(self._listeners):
             with self._surviving("the end of signaling"):
@@ -234,7 +235,7 @@ class SignalingClient:
                     await self._converse(connection)
                 except (ConnectionClosed, TimeoutError) as error:
                     if self.session is None:
-                        self._try_again(str(error) or "no welcome")
+                        self._try_again(one_line(str(error)) or "no welcome")
                     else:
                         self._interrupted(error)
                     if time.monotonic() - begun > SLOWEST_RETRY:  # not thrown out as soon as it was welcome
@@ -245,7 +246,7 @@ class SignalingClient:
 
     def _not_there(self, error: Exception) -> None:
         """Note why a connection attempt failed; raise it where another one will fail as well."""
-        final, reason = process_exception(error) is not None, str(error) or type(error).__name__
+        final, reason = process_exception(error) is not None, one_line(str(error)) or type(error).__name__
         if isinstance(error, InvalidStatus):
             status = error.response.status_code
             refusal = read_refusal(error.response)
@@ -279,7 +280,7 @@ class SignalingClient:
     def _interrupted(self, error: Exception) -> None:
         self.session = None
         self._settled.clear()
-        self.reason = str(error) or "no sign of life"
+        self.reason = one_line(str(error)) or "no sign of life"
         self._outgoing = asyncio.Queue()
         logger.warning("signaling interrupted (%s), reconnecting to %s", self.reason, self.url)
 
@@ -398,8 +399,8 @@ class SignalingClient:
             return decode(data)
         except InvalidMessage as error:
             complaint = one_line(str(error.__cause__ or error))
-            level = logging.DEBUG if complaint in self._complained else logging.WARNING
-            if len(self._complained) < 100:  # noqa: PLR2004 - enough to tell, bounded
+            new = complaint not in self._complained and len(self._complained) < COMPLAINTS
+            if new:
                 self._complained.add(complaint)
-            logger.log(level, "%s", error)
+            logger.log(logging.WARNING if new else logging.DEBUG, "%s", error)
             return None

@@ -18,7 +18,7 @@ from websockets.http11 import Request, Response
 from synopticon_rtc.errors import InvalidURL, SignalingError
 from synopticon_rtc.signaling import client as client_module
 from synopticon_rtc.signaling import entry
-from synopticon_rtc.signaling.client import SignalingClient
+from synopticon_rtc.signaling.client import COMPLAINTS, SignalingClient
 from synopticon_rtc.signaling.messages import (
     AnyMessage,
     Error,
@@ -205,6 +205,24 @@ async def test_a_hostile_message_is_dropped_and_logged_once(caplog: pytest.LogCa
             assert isinstance(await within(recorder), RequestOffer)
     warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(warnings) == 5
+
+
+async def test_what_a_server_says_writes_so_many_lines_and_each_is_one(caplog: pytest.LogCaptureFixture) -> None:
+    async def hostile(connection: ServerConnection) -> None:
+        await connection.send('{"type":"connected","sessionId":"ws_1"}')
+        for number in range(3 * COMPLAINTS):
+            await connection.send(json.dumps({"type": f"news {number}"}))
+        await connection.close(1008, "go\nERROR \x1b[31m away")
+
+    async with serve(hostile, "127.0.0.1", 0) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        async with SignalingClient(f"ws://127.0.0.1:{port}/ws") as client, asyncio.timeout(5):
+            while "away" not in client.reason:  # noqa: ASYNC110 - a client tells of it in its log alone
+                await asyncio.sleep(0.005)
+            assert client.reason.isprintable()
+    lines = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert COMPLAINTS < len(lines) < COMPLAINTS + 10
+    assert all(line.isprintable() for line in lines)
 
 
 async def test_a_shared_client_closes_with_its_last_user(server: SignalingServer) -> None:
