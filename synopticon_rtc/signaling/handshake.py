@@ -43,7 +43,9 @@ GIVE_UP_AFTER = 5.0  # seconds without an answer after which an offer is given u
 CONNECT_WITHIN = 15.0  # seconds from the answer to a connection, relays and slow networks included
 CROSSED_WITHIN = 1.0  # the same, where an answer of ours may have met another offer than its own, or was lost
 PATIENCE = 60.0  # the same from the first offer, where it is made again and again: the peer is slow, but there
-SEEK_INTERVALS = (2.0, 4.0)  # seconds between discoveries, each of which a busy page has to answer; the last goes on
+# Seconds between discoveries, each of which a busy page has to answer. The last goes on once somebody has answered; until
+# then perhaps nobody is there, and who comes should be found soon.
+SEEK_INTERVALS = (2.0, 4.0)
 SLOW_SEEK = 5.0  # the same, where the server tells of broadcasters, and only pages come without being told of
 PACES = (0.5, 1.0, 2.0)  # the same at least, where what answers fails at once; the last goes on
 BATCH_WITHIN = 0.01  # seconds in which candidates are collected to be sent together
@@ -688,7 +690,7 @@ class ReceiverHandshake(Handshake):
         return [Notify("seeking", "", reason), *self._seek(now)]
 
     def _seek(self, now: float) -> list[Action]:
-        interval = SEEK_INTERVALS[min(self._seeks, len(SEEK_INTERVALS) - 1)]
+        interval = SEEK_INTERVALS[min(self._seeks, len(SEEK_INTERVALS) - 1) if self.heard else 0]
         if self._present is not None and not self._wanted():
             interval = SLOW_SEEK
         self._seek_at = now + interval

@@ -435,11 +435,14 @@ class TestReceiver:
         assert {message.target_session for message in self.seeking(receiver("ws_b"))} == {"ws_b"}
         assert {message.target_session for message in self.seeking(receiver("cam"))} == {None}
 
-    def test_repeats_discovery_until_there_is_a_link(self) -> None:
-        handshake = receiver()
+    @pytest.mark.parametrize("heard", [False, True])
+    def test_repeats_discovery_until_there_is_a_link_less_often_where_others_answer(self, *, heard: bool) -> None:
+        handshake = receiver("ws_b")
         self.seeking(handshake)
+        if heard:
+            assert handshake.received(offer("ws_other"), 0) == []
         now = 0.0
-        for interval in (*SEEK_INTERVALS, SEEK_INTERVALS[-1]):
+        for interval in (*SEEK_INTERVALS, SEEK_INTERVALS[-1]) if heard else 3 * SEEK_INTERVALS[:1]:
             assert handshake.next_tick() == now + interval
             now += interval
             assert len(sent(handshake.tick(now))) == 2
