@@ -43,8 +43,8 @@ GIVE_UP_AFTER = 5.0  # seconds without an answer after which an offer is given u
 CONNECT_WITHIN = 15.0  # seconds from the answer to a connection, relays and slow networks included
 CROSSED_WITHIN = 1.0  # the same, where an answer of ours may have met another offer than its own, or was lost
 PATIENCE = 60.0  # the same from the first offer, where it is made again and again: the peer is slow, but there
-# Seconds between discoveries, each of which a busy page has to answer. The last goes on once somebody has answered; until
-# then perhaps nobody is there, and who comes should be found soon.
+# Seconds between discoveries, each of which a busy page has to answer. The last goes on once somebody has answered:
+# until then there may be nobody, and who comes should be found soon.
 SEEK_INTERVALS = (2.0, 4.0)
 SLOW_SEEK = 5.0  # the same, where the server tells of broadcasters, and only pages come without being told of
 PACES = (0.5, 1.0, 2.0)  # the same at least, where what answers fails at once; the last goes on
@@ -52,8 +52,9 @@ BATCH_WITHIN = 0.01  # seconds in which candidates are collected to be sent toge
 EARLY_SESSIONS = 16  # strangers whose candidates are kept until their offer comes
 EARLY_CANDIDATES = 32  # candidates kept for each of them
 LINK_CANDIDATES = 128  # candidates that are taken of a peer
+OFFER_INTERVAL, OFFERS = 1.0, 4  # seconds between offers to one receiver on average, and how many it may have at once
 JOINING = 128  # links not connected yet that a broadcaster has at a time
-KNOWN = 1024  # broadcasters of which a receiver keeps count
+KNOWN = 1024  # peers of the other role that are kept count of
 ASKED_ALONE = 16  # broadcasters that are asked one by one; more are asked all at once
 
 
@@ -375,6 +376,7 @@ class BroadcasterHandshake(Handshake):
     def __init__(self, *, name: str, accept: dict[str, list[str]], timestamp: Callable[[], int]) -> None:
         super().__init__(name=name, accept=accept, timestamp=timestamp)
         self._was_full = False
+        self._offered: dict[str, float] = {}  # by session, when it may again have all offers at once
 
     def received(self, message: AnyMessage, now: float) -> list[Action]:
         """Take a message from the server; none back means that it was not for us."""
@@ -415,9 +417,12 @@ class BroadcasterHandshake(Handshake):
         if link is not None:
             if link.phase in ("describing", "described"):
                 return []  # one offer a handshake: a page that gets two throws
-            actions += self._end(link, "the receiver asked anew", bye=False)
         elif self._full():
             return []
+        if not self._may_have_another(message.source_session, now):
+            return []
+        if link is not None:
+            actions += self._end(link, "the receiver asked anew", bye=False)
         link = self._open(message)
         link.deadline = now + GIVE_UP_AFTER
         return [
@@ -429,6 +434,17 @@ class BroadcasterHandshake(Handshake):
     def _ours(self) -> set[str | None]:
         """The sessions by which we are known: peers that were there before signaling came back know an earlier one."""
         return {self.session, *(link.ours for link in self.links.values())}
+
+    def _may_have_another(self, session: str, now: float) -> bool:
+        """Whether a receiver has not asked too often; who has asks again, as all do that get no answer."""
+        settled = max(now, self._offered.get(session, now)) + OFFER_INTERVAL
+        if settled > now + OFFERS * OFFER_INTERVAL:
+            return False
+        self._offered.pop(session, None)
+        self._offered[session] = settled
+        if len(self._offered) > KNOWN:
+            del self._offered[next(iter(self._offered))]  # whoever was offered something longest ago
+        return True
 
     def _full(self) -> bool:
         """Whether so many are joining that the next has to ask again; each costs sockets before it proved anything."""

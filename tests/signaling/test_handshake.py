@@ -17,6 +17,8 @@ from synopticon_rtc.signaling.handshake import (
     JOINING,
     KNOWN,
     LINK_CANDIDATES,
+    OFFER_INTERVAL,
+    OFFERS,
     PACES,
     PATIENCE,
     REPEAT_AFTER,
@@ -319,6 +321,26 @@ class TestBroadcaster:
         for link in list(handshake.links):
             handshake.connected(link)
         assert only(CreateOffer, handshake.received(seek("ws_late"), 1))
+
+    def test_who_asks_anew_all_the_time_gets_an_offer_a_second_and_others_get_theirs(self) -> None:
+        handshake = broadcaster()
+        offers = 0
+        for number in range(1000):
+            now = number / 100
+            for create in only(CreateOffer, handshake.received(seek("ws_greedy"), now)):
+                offers += 1
+                handshake.described(create.link, "v=0", now)
+                handshake.received(ice("ws_greedy", None, bye="again"), now)
+            if number % 100 == 0:
+                assert only(CreateOffer, handshake.received(seek(f"ws_{number}"), now))
+        assert OFFERS + 9 / OFFER_INTERVAL - 1 <= offers <= OFFERS + 10 / OFFER_INTERVAL
+
+    def test_keeps_count_of_so_many_that_asked(self) -> None:
+        handshake = broadcaster()
+        for number in range(2 * KNOWN):
+            handshake.received(seek(f"ws_{number}"), number)
+            handshake.tick(number)
+        assert len(handshake._offered) == KNOWN
 
     def test_takes_so_many_candidates_of_a_peer(self) -> None:
         handshake = broadcaster()
