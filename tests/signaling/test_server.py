@@ -323,7 +323,7 @@ async def test_a_session_that_left_without_a_word_is_noticed() -> None:
     async with SignalingServer(port=0, limits=Limits(idle=0.2, close=0.1)) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         key = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
-        writer.write(f"GET /ws HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{key}\r\n".encode())
+        writer.write(f"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{key}\r\n".encode())
         await reader.readuntil(b'"connected"')
         await until_open(server, 1)
         await until_open(server, 0)
@@ -701,7 +701,6 @@ async def test_a_file_of_the_viewer_is_served_with_its_type(
         "/parts/",
         "/wsx",
         "/favicon.ico",
-        "http://127.0.0.1/index.html",
         "*",
     ],
 )
