@@ -104,6 +104,7 @@ class Ladder:
         self._pacer = Pacer()
         self._rungs = 1
         self._count = 0
+        self._counted = 0  # when the layers were last adapted
 
     @property
     def top(self) -> VideoStream:
@@ -148,8 +149,11 @@ class Ladder:
         places = {
             sender: indices[sender.next_stream] for sender in senders if sender.next_stream in indices
         }  # what else there is has not begun, or is in another codec
+        has_frames, self._counted = self._count > self._counted, self._count
         for sender in places:
             sender.rate.grow(now, enough=self._bitrate * FLOOR)
+            if has_frames:
+                sender.watch(now)
         demands = _demands(places)
         for sender, place in places.items():
             places[sender] = self._best(sender, place, demands)

@@ -118,6 +118,7 @@ class FanoutSender(RTCRtpSender):
         self._lookups = Budget(*LOOKUPS)
         self._watchdog = Watchdog()
         self._told = False  # that the peer gets nothing, since it got something
+        self._supply = Watchdog()
         self._arrival: Arrival | None = None
         self._held: deque[EncodedFrame] = deque()
         self._hold_ends: asyncio.TimerHandle | None = None
@@ -275,29 +276,57 @@ class FanoutSender(RTCRtpSender):
             self._hold_ends = None
         if self.stream is not None:
             self.stream.remove(self)
+            self.stream = None
 
     # Sending
 
     def send_frame(self, frame: EncodedFrame) -> None:
         """Send one frame, unless the peer still waits for a keyframe."""
+        self._supply.delivered()
+        try:
+            self._take(frame)
+        except Exception:
+            self._drop()  # what follows builds on this one
+            raise
+
+    def _take(self, frame: EncodedFrame) -> None:
         now = time.monotonic()
         if self._watchdog.due(now) and now > self._pause_until:
+            self._warn("a peer was not sent its last %d frames: %s", self._watchdog.missed, self._condition())
             self._begin_anew()
         if self._arrival is not None and self._arrival.hopes and not self._waiting:
             self._hold(frame, self._arrival.hold)
         else:
             self._queue(frame)
 
+    def watch(self, now: float) -> None:
+        """Note that the source has frames, now and then: where the stream brings none for a second, something is wrong.
+
+        Args:
+            now: The time, s, of :func:`time.monotonic`.
+        """
+        if self.stream is None or not self._supply.due(now):
+            return
+        is_viewer = self.stream.has(self)
+        reason = "none is encoded" if is_viewer else "its stream does not know it"
+        self._warn("a peer gets no frames, though the source has some: %s", reason)
+        if not is_viewer:
+            self._begin_anew()
+            self.stream.add_at_keyframe(self)
+
     def _begin_anew(self) -> None:
         """Let go of all that the peer may be waiting for but the next keyframe: it was sent none of its frames."""
-        if not self._told:
-            self._told = True
-            logger.warning("a peer was not sent its last %d frames: %s", self._watchdog.missed, self._condition())
         self._drop()
         self._abandon_switch()
         self._newest = None
         self._has_turn = False
         self._ask_for_keyframe()
+
+    def _warn(self, message: str, *arguments: object) -> None:
+        """Say that the peer gets nothing, once until it gets something."""
+        if not self._told:
+            self._told = True
+            logger.warning(message, *arguments)
 
     def _condition(self) -> str:
         """Say for the log what the peer waits for."""

@@ -1,6 +1,5 @@
 """One encoded video stream, sent to any number of peers."""
 
-import logging
 import secrets
 import time
 from collections.abc import Callable
@@ -15,8 +14,7 @@ from av.stream import Stream
 from synopticon_rtc.rtc.callback import call
 from synopticon_rtc.rtc.pacer import BURST, Pacer
 from synopticon_rtc.rtc.sealer import Sealer
-
-logger = logging.getLogger(__name__)
+from synopticon_rtc.rtc.surprise import Surprise
 
 Codec = Literal["vp8", "h264"]
 
@@ -104,6 +102,7 @@ class VideoStream:
         self._viewers: list[Viewer] = []
         self._group: list[EncodedFrame] = []  # the last keyframe and all since, empty where that is too much
         self._group_octets = 0
+        self._surprise = Surprise()
 
     @property
     def viewers(self) -> int:
@@ -144,9 +143,8 @@ class VideoStream:
     def _send(self, viewer: Viewer, frame: EncodedFrame) -> None:
         try:
             viewer.send_frame(frame)
-        except Exception:
-            logger.exception("a peer is sent no more video")
-            self.remove(viewer)
+        except Exception:  # noqa: BLE001 - it is told; the next frame may go better
+            self._surprise.tell("a frame is not sent to a peer")
 
     def _keep(self, frame: EncodedFrame) -> None:
         """Keep what a joining peer needs."""
@@ -184,6 +182,10 @@ class VideoStream:
         self._viewers.append(viewer)
         self.request_keyframe()
         self._count()
+
+    def has(self, viewer: Viewer) -> bool:
+        """Whether a peer is sent the stream."""
+        return viewer in self._viewers
 
     def replace(self, viewer: Viewer, other: Viewer) -> None:
         """Send the stream to another peer in the place of one."""

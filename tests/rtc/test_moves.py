@@ -206,6 +206,79 @@ def test_a_peer_that_is_sent_nothing_is_noticed_told_of_once_and_set_going(caplo
     assert "no keyframe" in told[1]
 
 
+@pytest.mark.parametrize("seconds", [0.04, 0.5, 5.0])
+@pytest.mark.parametrize("moving", [False, True])
+def test_an_error_of_a_peer_does_not_end_its_video(seconds: float, *, moving: bool) -> None:
+    async def walk() -> None:
+        show = Show([0, 3])
+        peer, other = show.join(Wire()), show.join(Wire())
+        await show.play(1)
+        if moving:
+            peer.switch(show.layers[1].stream)
+
+        def fail(frame: EncodedFrame) -> None:
+            raise LookupError(frame)
+
+        setattr(peer, "_hold" if moving else "_queue", fail)
+        await show.play(seconds)
+        delattr(peer, "_hold" if moving else "_queue")
+        await show.play(3)
+        before = len(peer.sent)
+        await show.play(1)
+        assert len(peer.sent) == before + FPS
+        peer.check()
+        other.check()
+        assert len(other.sent) == show.number
+
+    turn(walk())
+
+
+async def look(peer: Wire) -> None:
+    """See to a peer as the ladder does."""
+    while True:
+        await asyncio.sleep(0.25)
+        peer.watch(asyncio.get_running_loop().time())
+
+
+def test_a_peer_that_its_stream_does_not_know_is_told_of_and_joins_again(caplog: pytest.LogCaptureFixture) -> None:
+    async def walk() -> None:
+        show = Show([0])
+        peer = show.join(Wire())
+        show.join(Wire())
+        looking = asyncio.create_task(look(peer))
+        await show.play(3)
+        show.layers[0].stream.remove(peer)  # as if by a fault of ours
+        await show.play(2)
+        before = len(peer.sent)
+        await show.play(1)
+        assert len(peer.sent) == before + FPS
+        assert show.layers[0].stream.viewers == 2
+        peer.check()
+        looking.cancel()
+
+    turn(walk())
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert told == ["a peer gets no frames, though the source has some: its stream does not know it"]
+
+
+def test_a_peer_whose_frames_are_not_encoded_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def walk() -> None:
+        show = Show([0])
+        peer = show.join(Wire())
+        looking = asyncio.create_task(look(peer))
+        await show.play(3)
+        await asyncio.sleep(5)
+        await show.play(3)
+        assert len(peer.sent) == show.number
+        peer._leave()
+        await asyncio.sleep(5)  # it is due nothing any more
+        looking.cancel()
+
+    turn(walk())
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert told == ["a peer gets no frames, though the source has some: none is encoded"]
+
+
 def test_an_error_at_one_frame_costs_the_peer_no_more_than_the_way_to_the_next_keyframe(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

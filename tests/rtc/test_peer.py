@@ -185,7 +185,7 @@ async def test_one_peer_that_fails_does_not_stop_the_others(caplog: pytest.LogCa
         await clip.play(5)
         await receiver.until(lambda: len(receiver.frames) == 5)
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
-        "a peer is sent no more video"
+        "a frame is not sent to a peer"
     ]
 
 
