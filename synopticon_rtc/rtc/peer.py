@@ -25,7 +25,6 @@ from synopticon_rtc.rtc import sdp, seams
 from synopticon_rtc.rtc.assembly import EncodedVideoFrame
 from synopticon_rtc.rtc.association import Association
 from synopticon_rtc.rtc.bitstream import MAX_SIZE
-from synopticon_rtc.rtc.budget import Budget
 from synopticon_rtc.rtc.callback import call
 from synopticon_rtc.rtc.channel import MAX_BUFFERED, Channel
 from synopticon_rtc.rtc.ice import MAX_REMOTE_CANDIDATES, IceConnection
@@ -35,13 +34,6 @@ from synopticon_rtc.rtc.servers import IceServer
 from synopticon_rtc.rtc.stream import Codec, VideoStream
 from synopticon_rtc.rtc.track import VideoTrack
 from synopticon_rtc.rtc.transport import Transport
-
-logger = logging.getLogger(__name__)
-
-RTCP_OCTETS = 32_768
-"""Octets of RTCP that a peer may send in a second, several times what one needs that loses a tenth of 50 Mbit/s."""
-RTCP_PACKET = 64
-"""Octets that each packet counts for beyond its own, for what it costs to look at it."""
 
 logger = logging.getLogger(__name__)
 
@@ -366,8 +358,6 @@ class PeerConnection:
             )
             seams.put_ice_connection(transport.transport, self._ice)
             Transport.adopt(transport)
-            budget = Budget(RTCP_OCTETS, RTCP_OCTETS)
-            seams.limit_rtcp(transport, lambda octets: budget.take(time.monotonic(), octets + RTCP_PACKET))
         return self._ice
 
     def _adopt_channels(self) -> None:

@@ -36,6 +36,7 @@ from synopticon_rtc.rtc.decoder import Decoder
 from synopticon_rtc.rtc.ice import IceConnection
 from synopticon_rtc.rtc.losses import Losses
 from synopticon_rtc.rtc.stream import CLOCK_RATE, Codec
+from synopticon_rtc.rtc.surprise import Surprise
 from synopticon_rtc.rtc.track import VideoTrack
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,8 @@ FAREWELL = 1.0
 new one (RFC 3550 section 8.2)."""
 MOST_STREAMS = 8
 """SSRCs that are counted and reported on. A video has two, with what is sent again; a report has room for 31."""
+BITRATE_WINDOW = 1000
+"""Milliseconds over which the incoming bit rate is measured: aiortc walks through those of a silence one by one."""
 MOST_NACKED = 256
 """Packets asked for in one message, which is then no longer than 1,036 bytes."""
 BACKWARD, FORWARD = CLOCK_RATE, 10 * CLOCK_RATE
@@ -122,6 +125,7 @@ class VideoReceiver(RTCRtpReceiver):
         self._streams: dict[int, StreamStatistics] = {}
         self._last_reports: dict[int, tuple[int, float]] = {}
         self._bitrate = RemoteBitrateEstimator()
+        self._estimated = 0  # by what came until then, ms
         self._losses = Losses()
         self._buffer = FrameBuffer()
         self._codec: Codec = "vp8"
@@ -142,6 +146,7 @@ class VideoReceiver(RTCRtpReceiver):
         self._farewell: asyncio.TimerHandle | None = None
         self._ended = False
         self._reports: asyncio.Task[None] | None = None
+        self._surprise = Surprise()
 
     # Overrides of what aiortc calls
 
@@ -420,6 +425,9 @@ class VideoReceiver(RTCRtpReceiver):
         stream.add(packet)
         if packet.extensions.abs_send_time is None:
             return
+        if arrival_time_ms - self._estimated > BITRATE_WINDOW:
+            self._bitrate.incoming_bitrate.reset()
+        self._estimated = arrival_time_ms
         estimate = self._bitrate.add(
             abs_send_time=packet.extensions.abs_send_time,
             arrival_time_ms=arrival_time_ms,
@@ -443,8 +451,8 @@ class VideoReceiver(RTCRtpReceiver):
                 continue
             try:
                 self._send(RtcpRrPacket(ssrc=self._own_ssrc, reports=[self._report(ssrc) for ssrc in self._streams]))
-            except Exception:  # the next may go better, and closing waits for this task
-                logger.exception("a report could not be sent")
+            except Exception:  # noqa: BLE001 - it is told; the next may go better, and closing waits for this task
+                self._surprise.tell("a report could not be sent")
 
     def _report(self, ssrc: int) -> RtcpReceiverInfo:
         stream = self._streams[ssrc]

@@ -187,16 +187,6 @@ def unregister_sender(transport: RTCDtlsTransport, sender: RTCRtpSender) -> None
     transport._unregister_rtp_sender(sender)
 
 
-def limit_rtcp(transport: RTCDtlsTransport, allow: Callable[[int], bool]) -> None:
-    """Have RTCP packets that come ignored before anybody looks at them, unless they are allowed by their length."""
-
-    async def limited(data: bytes) -> None:
-        if allow(len(data)):
-            await type(transport)._handle_rtcp_data(transport, data)
-
-    transport._handle_rtcp_data = limited  # type: ignore[method-assign]
-
-
 def register_receiver(
     transport: RTCDtlsTransport, receiver: RTCRtpReceiver, parameters: RTCRtpReceiveParameters
 ) -> None:

@@ -2,15 +2,21 @@
 
 import contextlib
 import struct
+import time
 
 import pylibsrtp
 from aiortc import RTCDtlsTransport
 from aiortc.rtp import RtcpPacket, RtpPacket
 
+from synopticon_rtc.rtc.budget import Budget
 from synopticon_rtc.rtc.surprise import Surprise
 
 MAX_SSRCS = 64
 """Synchronisation sources of a peer that are remembered; libsrtp walks through all that it knows for each packet."""
+RTCP_OCTETS = 32_768
+"""Octets of RTCP that a peer may send in a second, several times what one needs that loses a tenth of 50 Mbit/s."""
+RTCP_PACKET = 64
+"""Octets that each packet counts for beyond its own, for what it costs to look at it."""
 RTCP_SENDER = 8
 """Bytes of an RTCP packet up to the end of its sender's source."""
 
@@ -21,6 +27,8 @@ class Transport(RTCDtlsTransport):
     surprise: Surprise
     sources: dict[int, None]
     """The synchronisation sources of the peer, the oldest first."""
+    feedback: Budget
+    """What RTCP of the peer is looked at."""
 
     @classmethod
     def adopt(cls, transport: RTCDtlsTransport) -> None:
@@ -29,6 +37,7 @@ class Transport(RTCDtlsTransport):
         assert isinstance(transport, cls)  # noqa: S101 - it is now
         transport.surprise = Surprise()
         transport.sources = {}
+        transport.feedback = Budget(RTCP_OCTETS, RTCP_OCTETS)
 
     async def _recv_next(self) -> None:
         try:
@@ -68,6 +77,8 @@ class Transport(RTCDtlsTransport):
                 self._rx_srtp.remove_stream(oldest)
 
     async def _handle_rtcp_data(self, data: bytes) -> None:
+        if not self.feedback.take(time.monotonic(), len(data) + RTCP_PACKET):
+            return
         if len(data) >= RTCP_SENDER and (ssrc := int.from_bytes(data[4:RTCP_SENDER], "big")) not in self.sources:
             self._remember(ssrc)
         try:

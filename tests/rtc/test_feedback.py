@@ -24,9 +24,9 @@ from aiortc.rtp import (
 from rtc_helpers import Clip, watching
 
 from synopticon_rtc.rtc.history import History
-from synopticon_rtc.rtc.peer import RTCP_OCTETS, RTCP_PACKET
 from synopticon_rtc.rtc.sender import LOOKUPS, REPAIRS, FanoutSender
 from synopticon_rtc.rtc.stream import ntp_time
+from synopticon_rtc.rtc.transport import RTCP_OCTETS, RTCP_PACKET
 
 
 def nack(sender: FanoutSender, lost: list[int]) -> RtcpRtpfbPacket:

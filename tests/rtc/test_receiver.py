@@ -6,6 +6,7 @@ import fractions
 import functools
 import itertools
 import random
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -476,6 +477,18 @@ async def test_from_however_many_sources_a_peer_sends_few_are_kept_and_reported_
     assert "Traceback" not in caplog.text
 
 
+async def test_a_silence_costs_nothing_however_long_it_was() -> None:
+    async with wired() as (wire, receiver, frames):
+        video = receiver_of(receiver)
+        for arrived in 0, 5_000_000, 5_000_010, 10_000_000, 50, 15_000_000:  # ms; clocks are set, too
+            packet = wire.packet(KEYFRAME)
+            packet.extensions.abs_send_time = 1000
+            began = time.thread_time()
+            await video._handle_rtp_packet(packet, arrival_time_ms=arrived)
+            assert time.thread_time() - began < 0.05
+        assert len(frames) == 6
+
+
 async def test_a_report_that_fails_is_logged_and_neither_ends_reporting_nor_hinders_closing(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -486,6 +499,8 @@ async def test_a_report_that_fails_is_logged_and_neither_ends_reporting_nor_hind
         await receiver.until(lambda: len(frames) == 1)
         video._streams[5] = None  # type: ignore[assignment]
         await receiver.until(lambda: "a report could not be sent" in caplog.text)
+        await asyncio.sleep(0.1)
+        assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
         assert video._reports is not None
         assert not video._reports.done()
         async with asyncio.timeout(5):
