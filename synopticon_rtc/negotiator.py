@@ -70,6 +70,7 @@ class _Peer:
     connection: PeerConnection
     steps: asyncio.Queue[Callable[[], Awaitable[None]]] = field(default_factory=asyncio.Queue)
     task: asyncio.Task[None] | None = None
+    told: bool = False  # that a candidate of its cannot be used: it may have any number of them
 
 
 class Negotiator:
@@ -262,7 +263,8 @@ class Negotiator:
                 text, mid, index = candidate.candidate, candidate.sdp_mid, candidate.sdp_m_line_index
                 await peer.connection.add_candidate(text, mid, index)
         except SynopticonError as error:
-            logger.warning("peer %s: %s", peer.session, error)
+            logger.log(logging.DEBUG if peer.told else logging.WARNING, "peer %s: %s", peer.session, error)
+            peer.told = True
 
     async def _work(self, link: int, peer: _Peer) -> None:
         try:

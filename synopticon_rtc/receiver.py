@@ -84,6 +84,7 @@ class _Feed:
         self.timer: asyncio.TimerHandle | None = None
         self.task: asyncio.Task[None] | None = None
         self.closed = False
+        self.told = False  # that faces come too late
 
     @property
     def too_large(self) -> int:
@@ -356,10 +357,9 @@ class Receiver(Generic[F]):
 
     def _open_peer(self, action: CreateOffer | CreateAnswer) -> PeerConnection:
         link = action.link
-        self.signaling.claimed.add(action.session)
         pairing: Pairing[Any] = Pairing(self._sync, self._faces_wait) if self._video else Unpaired()
         playout: Playout[Moment[Any]] | None = Playout(self._jitter) if self._jitter else None
-        feed = self._feeds[link] = _Feed(action.session, pairing, playout, Latency(video=self._video))
+        feed = _Feed(action.session, pairing, playout, Latency(video=self._video))
         feed.connection = PeerConnection(
             ice_servers=self._ice_servers or self._negotiator.ice_servers(),
             relay_only=self._relay_only,
@@ -370,6 +370,8 @@ class Receiver(Generic[F]):
             on_encoded=functools.partial(self._encoded, feed) if self._video and not self._decode else None,
             max_size=self._max_size,
         )
+        self._feeds[link] = feed  # and now that nothing can go wrong any more, the broadcaster is ours
+        self.signaling.claimed.add(action.session)
         return feed.connection
 
     def _close_peer(self, link: int) -> None:
@@ -429,9 +431,9 @@ class Receiver(Generic[F]):
         if not self._video:
             self._stats.width, self._stats.height = message.width, message.height
             self._note_first()
-        in_vain = feed.pairing.in_vain
         self._give(feed, feed.pairing.message(message, self._loop.time()))
-        if feed.pairing.in_vain > in_vain:
+        if feed.pairing.in_vain and not feed.told:
+            feed.told = True
             logger.warning(
                 "faces come more than %g s after their frames, which are given out without them: "
                 "a larger faces_wait gets them, or sync='latest'",

@@ -140,6 +140,26 @@ async def test_candidates_of_a_link_that_cannot_be_opened_are_dropped(
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
+async def test_candidates_that_are_none_are_told_of_once(
+    server: SignalingServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "synopticon_rtc.negotiator")
+    user = User()
+    async with negotiating(server.url, broadcasting(), user) as negotiator, joined(server) as [client]:
+        await seek(client)
+        offer = await client.receive()
+        while offer["type"] != "webrtc_offer":
+            offer = await client.receive()
+        junk = {"type": "webrtc_ice", "candidate": HOST | {"candidate": "candidate:what?"}}
+        for _ in range(20):
+            await client.send(junk | {"targetSession": negotiator.handshake.session})
+        async with asyncio.timeout(10):
+            while caplog.text.count("what?") < 20:  # noqa: ASYNC110 - the log tells nobody
+                await asyncio.sleep(0.01)
+    told = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(told) == 1
+
+
 async def test_time_goes_on_after_an_error_of_ours(server: SignalingServer, caplog: pytest.LogCaptureFixture) -> None:
     class Failing(User):
         def notify(self, change: Notify) -> None:

@@ -60,6 +60,25 @@ async def until(condition: Callable[[], object], seconds: float = 20) -> None:
 # Entering and leaving
 
 
+async def test_a_connection_that_cannot_be_made_leaves_no_claim(
+    server: SignalingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = asyncio.Event()
+
+    def fail_once(**options: Any) -> PeerConnection:
+        if not failed.is_set():
+            failed.set()
+            raise LookupError("no entropy left for a certificate")
+        return PeerConnection(**options)
+
+    monkeypatch.setattr("synopticon_rtc.receiver.PeerConnection", fail_once)
+    async with Broadcaster(server.url, TestPattern(SIZE)), Receiver(server.url, timeout=LONG) as receiver:
+        await failed.wait()
+        assert receiver.signaling.claimed == set()
+        assert receiver._feeds == {}
+        await anext(receiver)  # it asked again
+
+
 async def test_it_can_be_entered_only_once(server: SignalingServer) -> None:
     receiver = Receiver(server.url)
     async with receiver:

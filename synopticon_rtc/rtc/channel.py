@@ -29,6 +29,7 @@ class Channel:
         """Called when it is closed, by either end or with the connection."""
         self._channel = channel
         self._max_buffered = max_buffered
+        self._told = False  # that a message is too large: there may be one a frame
         channel.on("open", self._opened)
         channel.on("message", self._received)
         channel.on("close", self._closed)
@@ -60,7 +61,10 @@ class Channel:
         try:
             self._channel.send(message)
         except ValueError as error:
-            logger.warning("a message on %r is dropped: %s", self.label, error)
+            logger.log(
+                logging.DEBUG if self._told else logging.WARNING, "a message on %r is dropped: %s", self.label, error
+            )
+            self._told = True
             return False
         return True
 

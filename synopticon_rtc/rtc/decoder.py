@@ -16,6 +16,7 @@ from av.video.codeccontext import VideoCodecContext
 
 from synopticon_rtc.rtc.assembly import EncodedVideoFrame
 from synopticon_rtc.rtc.stream import CLOCK_RATE, Codec
+from synopticon_rtc.rtc.surprise import Surprise
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ class Decoder:
         self._changed = threading.Condition()
         self._closing = False
         self._closed = asyncio.Event()
+        self._surprise = Surprise()
         self._thread = threading.Thread(target=self._run, name="video-decoder", daemon=True)
         self._thread.start()
 
@@ -127,8 +129,8 @@ class Decoder:
                 except av.error.FFmpegError as error:
                     logger.debug("a frame cannot be decoded: %s", error)
                     self._call(self._fail, count)
-                except Exception:  # whatever it is, the video goes on with the next keyframe
-                    logger.exception("decoding failed")
+                except Exception:  # noqa: BLE001 - it is told, and the video goes on with the next keyframe
+                    self._surprise.tell("decoding failed")
                     codec = None
                     self._call(self._fail, count)
                 self._keyframe_since = None
