@@ -30,6 +30,7 @@ from synopticon_rtc.negotiator import Negotiator
 from synopticon_rtc.pairing import Moment
 from synopticon_rtc.recent import Recent
 from synopticon_rtc.rtc import Channel, IceServer, PeerConnection, Stats
+from synopticon_rtc.rtc.budget import Budget
 from synopticon_rtc.signaling.client import SignalingClient
 from synopticon_rtc.signaling.handshake import BroadcasterHandshake, CreateAnswer, CreateOffer, Notify
 from synopticon_rtc.signaling.messages import Candidate
@@ -44,6 +45,7 @@ LOSSY = 10.0  # seconds for which it is taken to lose packets after it lost one
 CLOCK_RATE = 90_000  # of RTP video (RFC 7741, RFC 6184)
 ADAPT_INTERVAL = 0.25  # seconds
 SILENCE = 3.0  # seconds without a frame after which it is told
+PREPARED = 1 / 2, 2  # keyframes made for who has but asked for an offer, a second and at once, while others watch
 JSON_INTERVAL = 1 / 12  # seconds: what the pages that read JSON were made for
 
 
@@ -205,6 +207,7 @@ class Broadcaster:
         self._signaling_lost: SignalingError | None = None
         self._origin = random.getrandbits(32)  # of RTP timestamps, the same for all receivers
         self._ladders: dict[Codec, Ladder] = {}
+        self._prepared = Budget(*PREPARED)
         self._newest: Latest[_Captured] = Latest()
         self._came = 0.0  # when the newest frame came
         self._silent = False  # whether no frame has come for a while
@@ -458,10 +461,14 @@ class Broadcaster:
         )
 
     def _prepare(self, link: int) -> None:
-        """Have a keyframe ready when the peer is: its handshake takes as long as the encoding."""
+        """Have a keyframe ready when the peer is: its handshake takes as long as the encoding.
+
+        While others watch, who pay for it, those who ask again and again get theirs once they are connected.
+        """
         codec = self._joining[link] = self._codecs[0]
         ladder = self._ladder(codec)
-        ladder.top.request_keyframe()
+        if not ladder.top.viewers or self._prepared.take(self._loop.time()):
+            ladder.top.request_keyframe()
         if self._unsent is not None:
             ladder.encode(self._unsent, joining=True)
             self._unsent = None

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from synopticon_rtc import Broadcaster, Face, Moment, Receiver, SignalingServer, TestPattern
+from synopticon_rtc.broadcaster import PREPARED
 from synopticon_rtc.errors import DetectorError, SignalingError, SourceError
 from synopticon_rtc.events import PeerEvent
 from synopticon_rtc.media import SharedEncoder
 from synopticon_rtc.rtc import IceServer, PeerConnection
+from synopticon_rtc.rtc.budget import Budget
 from synopticon_rtc.rtc.ice import IceConnection
 
 SIZE = (320, 240)
@@ -285,3 +287,24 @@ async def test_an_error_at_one_receiver_ends_its_link_alone(
             assert not broadcaster._joining
         await anext(moments)
         await second  # it asks again, and there is nothing wrong any more
+
+
+async def test_asking_for_offers_again_and_again_costs_others_few_keyframes(
+    server: SignalingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def ask(broadcaster: Broadcaster) -> int:
+        broadcaster._ladder("vp8").top.on_keyframe_request = lambda: asked.append(1)
+        monkeypatch.setattr(broadcaster, "_prepared", Budget(0.0, PREPARED[1]))  # however long it takes
+        asked.clear()
+        for link in range(1000, 1020):
+            broadcaster._prepare(link)
+            broadcaster._close_peer(link)
+        return len(asked)
+
+    async with Broadcaster(server.url, Source()) as broadcaster:
+        assert ask(broadcaster) == 20  # where nobody watches, nobody pays for it
+    async with Broadcaster(server.url, Source()) as broadcaster, Receiver(server.url) as receiver:
+        await anext(receiver)
+        assert ask(broadcaster) == PREPARED[1]
