@@ -54,10 +54,8 @@ TIMER_GRAIN = 0.005
 """Seconds between two looks at what is missing, at the least: there may be thousands of packets."""
 UNKNOWN_RTT = 0.1
 SILENCE = 0.2
-"""Seconds without a packet after which a source that was left may be returned to; before, it is what was under way."""
-FAREWELL = 1.0
-"""Seconds from a goodbye to the end of the track: a sender whose SSRC is another's says goodbye too, and goes on with a
-new one (RFC 3550 section 8.2)."""
+"""Seconds without a packet after which a source that was left may be returned to, and from a goodbye to a packet that
+takes it back; before, it is what was under way."""
 MOST_STREAMS = 8
 """SSRCs that are counted and reported on. A video has two, with what is sent again; a report has room for 31."""
 BITRATE_WINDOW = 1000
@@ -143,7 +141,7 @@ class VideoReceiver(RTCRtpReceiver):
         self._shown_at = 0.0
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        self._farewell: asyncio.TimerHandle | None = None
+        self._parted: float | None = None  # when the source said goodbye
         self._ended = False
         self._reports: asyncio.Task[None] | None = None
         self._surprise = Surprise()
@@ -187,9 +185,8 @@ class VideoReceiver(RTCRtpReceiver):
 
     def _handle_disconnect(self) -> None:
         self._ended = True
-        for timer in self._timer, self._farewell:
-            if timer is not None:
-                timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         if self._decoder is not None:
             self._decoder.stop()
         if isinstance(self._sink, VideoTrack):
@@ -202,8 +199,9 @@ class VideoReceiver(RTCRtpReceiver):
                     middle = packet.sender_info.ntp_timestamp >> 16 & 0xFFFFFFFF
                     self._last_reports[packet.ssrc] = (middle, time.monotonic())
             case RtcpByePacket():
-                if self._media_ssrc in packet.sources and self._farewell is None:
-                    self._farewell = self._loop.call_later(FAREWELL, self._handle_disconnect)
+                # It may come back, with this SSRC or another: browsers say goodbye when a track is taken away, too.
+                if self._media_ssrc in packet.sources:
+                    self._parted = self._loop.time()
 
     async def _handle_rtp_packet(self, packet: RtpPacket, arrival_time_ms: int) -> None:
         codec = self._known_codecs.get(packet.payload_type)
@@ -222,6 +220,9 @@ class VideoReceiver(RTCRtpReceiver):
             packet, codec = unwrap_rtx(packet, original.payloadType, self._media_ssrc), original
         else:
             self._heard = now
+            if self._parted is not None and now > self._parted + SILENCE:
+                self._parted = None
+                self._mend()
         name = cast("Codec", codec.name.lower())  # the only ones that are negotiated
         if name != self._codec:
             if repair:
@@ -253,9 +254,7 @@ class VideoReceiver(RTCRtpReceiver):
             self._start_anew(self._codec)
         self._media_ssrc = ssrc
         self._switched = now
-        if self._farewell is not None:
-            self._farewell.cancel()
-            self._farewell = None
+        self._parted = None
         return True
 
     def _start_anew(self, codec: Codec) -> None:
@@ -354,7 +353,7 @@ class VideoReceiver(RTCRtpReceiver):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._ended or self._farewell is not None:
+        if self._ended or self._parted is not None:
             return
         now, rtt = self._loop.time(), self._ice.rtt or UNKNOWN_RTT
         lost = self._losses.update(self._buffer.is_missing, now)

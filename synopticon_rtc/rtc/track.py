@@ -9,8 +9,8 @@ from synopticon_rtc.rtc.decoder import Received
 class VideoTrack:
     """The decoded frames of one video track, for one consumer: ``async for received in track``.
 
-    The newest frame wins: one that nobody took is replaced by the next. The iteration ends when the peer stops sending
-    for good or the connection ends.
+    The newest frame wins: one that nobody took is replaced by the next. The iteration ends with the
+    connection: a peer that stops sending may begin again.
     """
 
     def __init__(self, mid: str) -> None:
