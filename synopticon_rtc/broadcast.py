@@ -25,6 +25,7 @@ from synopticon_rtc._options import (
     token_file_option,
 )
 from synopticon_rtc._status import Rates, Status, milliseconds
+from synopticon_rtc._text import NAME, visible
 from synopticon_rtc.broadcaster import Broadcaster, BroadcasterStats
 from synopticon_rtc.errors import without_password
 from synopticon_rtc.events import PeerEvent, SourceEvent
@@ -174,7 +175,8 @@ class _Report:
         self._begun = time.monotonic()
         self._output.event("ready", url=signaling.url, session=session, viewer=self._viewer or None)
         if not self._status.shown:
-            self._output.say("\n".join(f"{label:<10} {text}" for label, text in self._addresses().items()))
+            for label, text in self._addresses().items():
+                self._output.say(f"{label:<10} {text}")
         closed = asyncio.create_task(self._broadcaster.wait_closed())
         try:
             with self._status.show():
@@ -208,7 +210,7 @@ class _Report:
             | {
                 "video": f"{stats.width}x{stats.height}   {stats.fps:.1f} fps   {bitrate / 1e6:.2f} Mbit/s",
                 "faces": f"{stats.faces}   looked for {stats.faces_fps:.1f} times a second{found}",
-                "receivers": "\n".join([str(len(peers)), *(f"{session}" for session in peers[:SHOWN])]),
+                "receivers": "\n".join([str(len(peers)), *(visible(session, NAME) for session in peers[:SHOWN])]),
             }
         )
 

@@ -24,6 +24,7 @@ from synopticon_rtc._options import (
     token_file_option,
 )
 from synopticon_rtc._status import Rates, Status, milliseconds
+from synopticon_rtc._text import NAME, visible
 from synopticon_rtc._window import Window
 from synopticon_rtc.errors import SynopticonError
 from synopticon_rtc.events import StateEvent
@@ -235,7 +236,7 @@ class _Report:
             self._status.update(
                 {
                     "state": f"{WORDS[self._state.state]} ({self._state.reason})",
-                    "from": self._state.name or self._state.session or "-",
+                    "from": visible(self._state.name or self._state.session or "-", NAME),
                     "video": f"{stats.width}x{stats.height}   {fps:.1f} fps",
                     "faces": f"{stats.faces}   {rates['faces_messages']:.1f} messages a second",
                     "delay": f"{delay:.0f} ms{_split(delays)}" if delay is not None else "-",

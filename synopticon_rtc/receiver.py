@@ -13,6 +13,7 @@ import av
 import msgspec
 
 from synopticon_rtc import control
+from synopticon_rtc._text import NAME, WORDS, visible
 from synopticon_rtc.control import Control
 from synopticon_rtc.errors import ConnectionLost, InvalidFaces, NobodyAnswered, SignalingError
 from synopticon_rtc.events import Events, StateEvent
@@ -344,13 +345,18 @@ class Receiver(Generic[F]):
             )
         if link is not None:
             what = "video" if self._video else "faces"
-            return NobodyAnswered(f"{link.name or link.session} answered, but no {what} came {within}")
-        heard = ", ".join(f"{name or 'unnamed'} ({session})" for session, name in self._handshake.heard.items())
+            return NobodyAnswered(f"{visible(link.name or link.session, NAME)} answered, but no {what} came {within}")
+        heard = ", ".join(
+            f"{visible(name, NAME) or 'unnamed'} ({visible(session, NAME)})"
+            for session, name in self._handshake.heard.items()
+        )
         if self._broadcaster is not None and heard:
             return NobodyAnswered(f"no broadcaster {self._broadcaster!r} answered {within}; there are: {heard}")
         whom = f"no broadcaster {self._broadcaster!r}" if self._broadcaster else "no broadcaster"
         if self._handshake.refusal:
-            return NobodyAnswered(f"{whom} answered {within}: {self.signaling.url} says: {self._handshake.refusal}")
+            return NobodyAnswered(
+                f"{whom} answered {within}: {self.signaling.url} says: {visible(self._handshake.refusal, WORDS)}"
+            )
         return NobodyAnswered(f"{whom} answered {within} at {self.signaling.url}: is one running there?")
 
     # Peer connections

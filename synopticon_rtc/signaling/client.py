@@ -13,6 +13,7 @@ from websockets.client import process_exception
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import CloseCode
 
+from synopticon_rtc._text import NAME, WORDS, visible
 from synopticon_rtc.errors import InvalidMessage, SignalingError
 from synopticon_rtc.signaling.entry import Refusal, Token, authorization, read_address, read_refusal
 from synopticon_rtc.signaling.messages import (
@@ -272,6 +273,7 @@ class SignalingClient:
         return refusal is not None and refusal.error in UNTIMELY and now < self._refused_first + RENEW_WITHIN
 
     def _try_again(self, reason: str) -> None:
+        reason = visible(reason, WORDS)
         level = logging.INFO if self._missed else logging.WARNING
         logger.log(level, "signaling server %s is not there (%s), trying again", self.url, reason)
         self.reason = reason
@@ -280,7 +282,7 @@ class SignalingClient:
     def _interrupted(self, error: Exception) -> None:
         self.session = None
         self._settled.clear()
-        self.reason = one_line(str(error)) or "no sign of life"
+        self.reason = visible(str(error), WORDS) or "no sign of life"
         self._outgoing = asyncio.Queue()
         logger.warning("signaling interrupted (%s), reconnecting to %s", self.reason, self.url)
 
@@ -295,7 +297,7 @@ class SignalingClient:
         self.session = session
         self._missed = False
         self._settled.set()
-        logger.info("signaling: session %s at %s", session, self.url)
+        logger.info("signaling: session %s at %s", visible(session, NAME), self.url)
         self._configure()
         for listener in list(self._listeners):
             with self._surviving("a new session"):
