@@ -15,7 +15,7 @@ from typing import Self
 import av
 import msgspec
 
-from synopticon_rtc import control
+from synopticon_rtc import _clock, control
 from synopticon_rtc.cadence import Cadence
 from synopticon_rtc.control import Control, Report
 from synopticon_rtc.errors import DetectorError, SignalingError, SourceError, SynopticonError
@@ -302,7 +302,7 @@ class Broadcaster:
         converter = Converter()
         async with contextlib.aclosing(frames_of(self._source)) as frames:
             async for frame in frames:
-                captured = time.time()
+                captured = _clock.now()
                 self._note_frame()
                 last = max(last + 1, round((self._loop.time() - begun) * CLOCK_RATE))
                 self._unsent = picture = Picture(frame, converter, last)
@@ -346,7 +346,7 @@ class Broadcaster:
             faces = tracker.track(await detector.detect(captured.frame), self._loop.time())
             now = time.monotonic()
             self._cadence.end(now)
-            self._detection.add(now, time.time() - captured.time)
+            self._detection.add(now, _clock.now() - captured.time)
             stats = self._stats
             stats.detected += 1
             stats.faces = len(faces)

@@ -12,7 +12,7 @@ from typing import Any, Generic, Literal, Self, TypedDict, Unpack, overload
 import av
 import msgspec
 
-from synopticon_rtc import control
+from synopticon_rtc import _clock, control
 from synopticon_rtc._text import NAME, WORDS, visible
 from synopticon_rtc.control import Control
 from synopticon_rtc.errors import ConnectionLost, InvalidFaces, NobodyAnswered, SignalingError
@@ -93,7 +93,7 @@ class _Feed:
 
     def age(self, moment: Moment[Any]) -> float | None:
         offset = self.control.offset if self.control else None
-        return None if moment.captured is None or offset is None else time.time() + offset - moment.captured
+        return None if moment.captured is None or offset is None else _clock.now() + offset - moment.captured
 
     def close(self) -> None:
         self.closed = True  # the connection says goodbye meanwhile, and more may come in

@@ -162,4 +162,4 @@ def turn_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for module in "sender", "stream":
         monkeypatch.setattr(f"synopticon_rtc.rtc.{module}.time", Clock)
-    monkeypatch.setattr("synopticon_rtc.rtc.stream._BEGUN", 0.0)
+    monkeypatch.setattr("synopticon_rtc._clock._BEGUN", 0.0)
