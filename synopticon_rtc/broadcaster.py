@@ -16,6 +16,7 @@ import av
 import msgspec
 
 from synopticon_rtc import _clock, control
+from synopticon_rtc._life import entered_before, not_open
 from synopticon_rtc.cadence import Cadence
 from synopticon_rtc.control import Control, Report
 from synopticon_rtc.errors import DetectorError, SignalingError, SourceError, SynopticonError
@@ -132,8 +133,9 @@ class PeerStats(Stats):
 class Broadcaster:
     """Sends one source of video, and the faces in it, to every receiver that asks.
 
-    Use it as an async context manager, once; it serves until it is left, or until the source ends. Faces are looked for
-    while a receiver wants them, or while somebody subscribes to :attr:`faces` or iterates over it.
+    Use it as an async context manager, or await :meth:`start` and in the end :meth:`aclose`, once; it serves until it
+    is left, or until the source ends. Faces are looked for while a receiver wants them, or while somebody subscribes to
+    :attr:`faces` or iterates over it.
 
     Args:
         signaling: The address of a Synopticon signaling server, or a client that is shared with others.
@@ -213,13 +215,14 @@ class Broadcaster:
         self._silent = False  # whether no frame has come for a while
         self._entered = False
         self._leaving = False
+        self._exit = contextlib.AsyncExitStack()
         self._cadence = Cadence(fps, faces_fps)
         self._detection = Recent()
         self._captured: tuple[int, float] | None = None  # RTP timestamp and capture time of the newest frame
         self._stats = BroadcasterStats()
 
-    async def __aenter__(self) -> Self:
-        """Start capturing and answering; returns when the first frame is there.
+    async def start(self) -> Self:
+        """Start capturing and answering; returns when the first frame is there. :meth:`aclose` ends it.
 
         Raises:
             SourceError: The source gives no frame.
@@ -227,7 +230,7 @@ class Broadcaster:
             RuntimeError: It was entered before.
         """
         if self._entered:
-            raise RuntimeError("a Broadcaster can be entered only once: make another")
+            raise entered_before(self)
         self._entered = True
         self._loop = asyncio.get_running_loop()
         self._closed: asyncio.Future[None] = self._loop.create_future()
@@ -249,8 +252,17 @@ class Broadcaster:
             self._exit = stack.pop_all()
         return self
 
-    async def __aexit__(self, *exception: object) -> None:
+    async def aclose(self) -> None:
+        """Say goodbye to the receivers and end; a second call does nothing."""
         await self._exit.aclose()
+
+    async def __aenter__(self) -> Self:
+        """Do as :meth:`start`."""
+        return await self.start()
+
+    async def __aexit__(self, *exception: object) -> None:
+        """Do as :meth:`aclose`."""
+        await self.aclose()
 
     @property
     def stats(self) -> BroadcasterStats:
@@ -291,7 +303,10 @@ class Broadcaster:
             SourceError: The source gives no more frames.
             DetectorError: Faces cannot be looked for any more.
             SignalingError: The signaling server refuses for good, and no receiver is connected any more.
+            RuntimeError: It was not started.
         """
+        if not self._entered:
+            raise not_open(self)
         await asyncio.shield(self._closed)
 
     # Frames and faces

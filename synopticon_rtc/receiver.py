@@ -13,6 +13,7 @@ import av
 import msgspec
 
 from synopticon_rtc import _clock, control
+from synopticon_rtc._life import entered_before, not_open
 from synopticon_rtc._text import NAME, WORDS, visible
 from synopticon_rtc.control import Control
 from synopticon_rtc.errors import ConnectionLost, InvalidFaces, NobodyAnswered, SignalingError
@@ -125,9 +126,9 @@ class _Options(TypedDict, total=False):
 class Receiver(Generic[F]):
     """Receives the frames and faces of one broadcaster: an async iteration of :class:`~synopticon_rtc.Moment`.
 
-    Use it as an async context manager, once. A broadcaster that goes is looked for again, so the iteration does not end
-    before the receiver is left; ``events`` tells of every change. A consumer that is slower than the video gets the
-    newest moment each time.
+    Use it as an async context manager, or await :meth:`start` and in the end :meth:`aclose`, once. A broadcaster that
+    goes is looked for again, so the iteration does not end before the receiver is left; ``events`` tells of every
+    change. A consumer that is slower than the video gets the newest moment each time.
 
     Args:
         signaling: The address of a Synopticon signaling server, or a client that is shared with others.
@@ -241,26 +242,32 @@ class Receiver(Generic[F]):
             Unbroken(ENCODED_WAIT, _stands_alone) if video and not decode else Latest(BURST)
         )
         self._tasks: set[asyncio.Task[None]] = set()
+        self._leaving: asyncio.Task[None] | None = None
         self._failure: SignalingError | None = None
         self._first_sought: float | None = None
         self._latency = Latency(video=video)
         self._stats = ReceiverStats()
 
-    async def __aenter__(self) -> Self:
-        """Start looking for the broadcaster; does not wait for it.
+    async def start(self) -> Self:
+        """Start looking for the broadcaster; does not wait for it. :meth:`aclose` ends that.
 
         Raises:
             RuntimeError: It was entered before.
         """
         if self._entered:
-            raise RuntimeError("a Receiver can be entered only once: make another one")
+            raise entered_before(self)
         self._loop = asyncio.get_running_loop()
         await self._negotiator.__aenter__()
         return self
 
-    async def __aexit__(self, *exception: object) -> None:
-        """Say goodbye and close. Cancelled meanwhile, it does all of that before it raises."""
-        leaving = asyncio.create_task(self._leave(*exception), name="leaving")
+    async def aclose(self) -> None:
+        """Say goodbye and close; a second call waits for the first.
+
+        Cancelled meanwhile, it does all of that before it raises.
+        """
+        if not self._entered:
+            return
+        leaving = self._leaving = self._leaving or asyncio.create_task(self._leave(), name="leaving")
         cancelled: asyncio.CancelledError | None = None
         while not leaving.done():
             try:
@@ -271,9 +278,17 @@ class Receiver(Generic[F]):
         if cancelled is not None:
             raise cancelled
 
-    async def _leave(self, *exception: object) -> None:
+    async def __aenter__(self) -> Self:
+        """Do as :meth:`start`."""
+        return await self.start()
+
+    async def __aexit__(self, *exception: object) -> None:
+        """Do as :meth:`aclose`."""
+        await self.aclose()
+
+    async def _leave(self) -> None:
         try:
-            await self._negotiator.__aexit__(*exception)
+            await self._negotiator.__aexit__(None, None, None)
             if self._tasks:
                 await asyncio.wait(self._tasks)
         finally:
@@ -281,19 +296,22 @@ class Receiver(Generic[F]):
             self.events.close()
 
     def __aiter__(self) -> Self:
+        """Begin to iterate. Raises :class:`RuntimeError` if the receiver was not started, or was left."""
+        if not self._entered or self._leaving is not None:
+            raise not_open(self)
         return self
 
     async def __anext__(self) -> Moment[F]:
         """Wait for the next moment.
 
         Raises:
-            RuntimeError: The receiver was not entered.
+            RuntimeError: The receiver was not started.
             NobodyAnswered: No first moment came within ``timeout``.
             ConnectionLost: No further moment came within ``timeout``.
             SignalingError: The signaling server refuses for good.
         """
         if not self._entered:
-            raise RuntimeError("this Receiver was not entered: iterate inside `async with Receiver(...) as receiver:`")
+            raise not_open(self)
         try:
             async with asyncio.timeout(self._timeout):
                 moment = await self._moments.get()

@@ -22,6 +22,7 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from synopticon_rtc._life import not_open
 from synopticon_rtc.errors import DetectorError, ModelError
 from synopticon_rtc.faces.face import Face
 
@@ -64,7 +65,10 @@ class FaceLandmarker:
         """Find and load the model. Raises :class:`~synopticon_rtc.errors.ModelError` if there is none to be had."""
         path = await asyncio.to_thread(_find_model, self._model)
         if self._open is not None:
-            raise DetectorError("this FaceLandmarker is open already: make another")
+            raise RuntimeError(
+                "this FaceLandmarker is open already: make another one for each `async with`; "
+                "a Broadcaster enters the one that it is given"
+            )
         thread, landmarker = self._open = ThreadPoolExecutor(1, "face-landmarker"), _Landmarker()
         try:
             await asyncio.get_running_loop().run_in_executor(thread, landmarker.open, path, self._options)
@@ -93,10 +97,11 @@ class FaceLandmarker:
         """Return the faces in ``frame``, none to ``max_faces``.
 
         Raises:
-            DetectorError: It is not open, or MediaPipe failed on the frame.
+            DetectorError: MediaPipe failed on the frame.
+            RuntimeError: It is not open.
         """
         if self._open is None:
-            raise DetectorError("this FaceLandmarker is not open: use it inside `async with FaceLandmarker() as ...`")
+            raise not_open(self)
         thread, landmarker = self._open
         return await asyncio.get_running_loop().run_in_executor(thread, landmarker.detect, frame)
 

@@ -13,6 +13,7 @@ from websockets.client import process_exception
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import CloseCode
 
+from synopticon_rtc._life import not_open
 from synopticon_rtc._text import NAME, WORDS, visible
 from synopticon_rtc.errors import InvalidMessage, SignalingError
 from synopticon_rtc.signaling.entry import Refusal, Token, authorization, read_address, read_refusal
@@ -120,8 +121,8 @@ class SignalingClient:
         self._token = token or inside
         self._listeners: list[Listener] = []
         self._users = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
-        self._settled = asyncio.Event()
         self._complained: set[str] = set()
         self._forget()
 
@@ -139,6 +140,19 @@ class SignalingClient:
         self._pause = FIRST_PAUSE
 
     async def __aenter__(self) -> Self:
+        """Connect, if nobody is in it yet.
+
+        Raises:
+            RuntimeError: It is in use in another event loop.
+        """
+        loop = asyncio.get_running_loop()
+        if self._users and self._loop is not loop:
+            if self._loop is not None and not self._loop.is_closed():
+                raise RuntimeError("this SignalingClient is in use in another event loop: make one for each")
+            self._users, self._task, self._listeners = 0, None, []  # that loop ended, and all in it
+            self._forget()
+        if not self._users:
+            self._loop, self._settled = loop, asyncio.Event()
         self._users += 1
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name=f"signaling {self.url}")
@@ -180,7 +194,10 @@ class SignalingClient:
 
         Raises:
             SignalingError: The server refuses for good, or everybody has left the client.
+            RuntimeError: Nobody has entered the client.
         """
+        if not self._users:
+            raise not_open(self)
         while self.session is None:
             if self._failure is not None:
                 raise self._failure
