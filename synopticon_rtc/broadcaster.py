@@ -19,9 +19,10 @@ from synopticon_rtc import _clock, control
 from synopticon_rtc._life import entered_before, not_open
 from synopticon_rtc.cadence import Cadence
 from synopticon_rtc.control import Control, Report
+from synopticon_rtc.detection import Detection
 from synopticon_rtc.errors import DetectorError, SignalingError, SourceError, SynopticonError
-from synopticon_rtc.events import Events, PeerEvent, SourceEvent
-from synopticon_rtc.faces import Detector, Face, Tracker
+from synopticon_rtc.events import DetectorEvent, Events, PeerEvent, SourceEvent
+from synopticon_rtc.faces import Detector, Face
 from synopticon_rtc.faces.wire import FacesMessage, encode, encode_json
 from synopticon_rtc.ladder import BITRATES, Ladder, Layer
 from synopticon_rtc.latest import Latest
@@ -156,13 +157,15 @@ class Broadcaster:
         events: What happens to receivers. Iterations over them end when the broadcaster does; :meth:`wait_closed` then
             tells why.
         source_events: When the source falls silent, and when it is heard again.
+        detector_events: What happens to the detector: a frame on which it fails counts as one that was not looked at,
+            and when it has failed for five seconds, faces are looked for no more, while the video goes on.
         faces: The moments in which faces were looked for, for this application. The frames are as the source gave them,
             and only to be read. An iteration that is slower gets the newest each time, and ends as those of events do.
 
     Raises:
         SourceError: The source is none, or names a file that is not there.
         ValueError: There is no codec, or an unknown one, or ``bitrate``, ``fps`` or ``faces_fps`` is out of range.
-        TypeError: Something else is among the ICE servers.
+        TypeError: ``faces`` is no detector, or something else is among the ICE servers.
     """
 
     def __init__(
@@ -180,10 +183,12 @@ class Broadcaster:
         relay_only: bool = False,
     ) -> None:
         _check(codecs, bitrate, fps, faces_fps, ice_servers)
+        _check_detector(faces)
         self.signaling = SignalingClient(signaling) if isinstance(signaling, str) else signaling
         self.name = name
         self.events: Events[PeerEvent] = Events()
         self.source_events: Events[SourceEvent] = Events()
+        self.detector_events: Events[DetectorEvent] = Events()
         self.faces: Events[Moment] = Events(kept=1)
         self._source = as_source(source)
         self._detector = faces
@@ -213,6 +218,7 @@ class Broadcaster:
         self._newest: Latest[_Captured] = Latest()
         self._came = 0.0  # when the newest frame came
         self._silent = False  # whether no frame has come for a while
+        self._blind = False  # whether the detector was given up
         self._entered = False
         self._leaving = False
         self._exit = contextlib.AsyncExitStack()
@@ -301,7 +307,6 @@ class Broadcaster:
 
         Raises:
             SourceError: The source gives no more frames.
-            DetectorError: Faces cannot be looked for any more.
             SignalingError: The signaling server refuses for good, and no receiver is connected any more.
             RuntimeError: It was not started.
         """
@@ -346,7 +351,7 @@ class Broadcaster:
 
     def _look_for_faces(self, captured: _Captured) -> None:
         """Give a frame to the detector, or tell at once that it will not get it."""
-        picked = self._cadence.pick(time.monotonic())
+        picked = self._cadence.pick(time.monotonic()) and not self._blind
         if self._detector is None or not (self._watchers or self.faces.heard):
             return
         skipped = self._newest.put(captured) if picked else [captured]
@@ -354,13 +359,20 @@ class Broadcaster:
             self._send_faces(each.message((), detected=False))
 
     async def _detect(self, detector: Detector) -> None:
-        tracker = Tracker()
-        while True:
+        detection = Detection(detector)
+        while not self._blind:
             captured = await self._newest.get()
             self._cadence.begin(time.monotonic())
-            faces = tracker.track(await detector.detect(captured.frame), self._loop.time())
+            try:
+                faces = await detection.look(captured.frame, self._loop.time())
+            except DetectorError as error:
+                self._end_detection(error)
+                faces = None
             now = time.monotonic()
             self._cadence.end(now)
+            if faces is None:
+                self._send_faces(captured.message((), detected=False))
+                continue
             self._detection.add(now, _clock.now() - captured.time)
             stats = self._stats
             stats.detected += 1
@@ -369,6 +381,13 @@ class Broadcaster:
             stats.faces_messages += bool(self._watchers)
             self._send_faces(captured.message(faces, detected=True))
             self.faces.emit(Moment(captured.frame, faces, True, captured.time, captured.rtp_timestamp, 0.0))
+        await asyncio.Event().wait()  # for the end of the broadcaster
+
+    def _end_detection(self, error: DetectorError) -> None:
+        """Go on without faces: a detector that fails is no reason to end the video."""
+        logger.error("%s", error)
+        self._blind = True
+        self.detector_events.emit(DetectorEvent("ended", str(error)))
 
     def _send_faces(self, message: FacesMessage) -> None:
         binary: bytes | None = None
@@ -559,6 +578,7 @@ class Broadcaster:
             self._closed.set_result(None)
         self.events.close()
         self.source_events.close()
+        self.detector_events.close()
         self.faces.close()
 
 
@@ -577,3 +597,11 @@ def _check(
     for server in ice_servers:
         if not isinstance(server, IceServer):
             raise TypeError(f"an ICE server must be an IceServer, like IceServer('stun:host'), not {server!r}")
+
+
+def _check_detector(detector: object) -> None:
+    """Refuse what cannot find a face."""
+    if isinstance(detector, type):
+        raise TypeError(f"faces must be a detector, not the class of one: give {detector.__name__}()")
+    if detector is not None and not isinstance(detector, Detector):
+        raise TypeError(f"faces must be a detector, an object with `async def detect(frame)`, not {detector!r:.100}")

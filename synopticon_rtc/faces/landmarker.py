@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self, cast
 
 import av
 import numpy as np
@@ -223,17 +223,27 @@ def _faces(found: Any) -> tuple[Face, ...]:  # noqa: ANN401  # mediapipe has no 
 _stderr = threading.Lock()
 
 
+def _scratch() -> BinaryIO:
+    """Open a file that is gone when it is closed; where none can be written to, what is written is lost."""
+    try:
+        if sys.platform == "linux":
+            return os.fdopen(os.memfd_create("stderr"), "w+b")
+        return cast("BinaryIO", tempfile.TemporaryFile())
+    except OSError:
+        return Path(os.devnull).open("w+b")
+
+
 @contextmanager
 def _native_log() -> Iterator[None]:
     """Pass what MediaPipe's native code writes to stderr on to our log, at debug level.
 
-    It heeds no option or variable that would quieten it, so stderr is a file meanwhile. Lines of anybody else's are
-    written to stderr afterwards.
+    It heeds no option or variable that would quieten it, so stderr is a file in memory meanwhile. Lines of anybody
+    else's are written to stderr afterwards.
     """
     if sys.stderr is None:
         yield
         return
-    with _stderr, tempfile.TemporaryFile() as kept:
+    with _stderr, _scratch() as kept:
         stderr = os.dup(2)
         os.dup2(kept.fileno(), 2)
         try:
