@@ -38,6 +38,13 @@ def milliseconds(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds * 1000, 1)
 
 
+def found(looked_at: int, with_faces: int) -> str:
+    """Say in how many frames faces were looked for, and found."""
+    if not looked_at:
+        return "faces were looked for in none of them"
+    return f"faces were looked for in {looked_at} of them, and found in {with_faces}"
+
+
 class Status:
     """Rows of a label and a text in a panel, drawn where stdout is a terminal. Names of others may be in all of it."""
 

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import dataclasses
 import gc
-import time
 from pathlib import Path
 from typing import get_args
 from urllib.parse import urlencode
@@ -24,11 +23,11 @@ from synopticon_rtc._options import (
     signaling_client,
     token_file_option,
 )
-from synopticon_rtc._status import Rates, Status, milliseconds
+from synopticon_rtc._status import Rates, Status, found, milliseconds
 from synopticon_rtc._text import NAME, visible
 from synopticon_rtc.broadcaster import Broadcaster, BroadcasterStats
 from synopticon_rtc.errors import without_password
-from synopticon_rtc.events import PeerEvent, SourceEvent
+from synopticon_rtc.events import DetectorEvent, PeerEvent, SourceEvent
 from synopticon_rtc.faces import FaceLandmarker
 from synopticon_rtc.media import Codec, parse_source
 from synopticon_rtc.media.parse import FPS, SIZE
@@ -75,6 +74,8 @@ SHOWN = 8  # receivers listed in the status
     type=click.FloatRange(min=0, min_open=True),
     help="Times a second to look for faces at most; as often as the detector manages without it.",
 )
+@click.option("--blendshapes", is_flag=True, help="Find MediaPipe's 52 blendshape scores of each face too.")
+@click.option("--matrix", is_flag=True, help="Find each face's transformation matrix, and so its pose, too.")
 @click.option("--model", help="Face model (face_landmarker.task) instead of the one found or fetched.")
 @click.option("--codec", type=click.Choice(["auto", *get_args(Codec)]), default="auto", show_default=True)
 @click.option("--bitrate", type=Bitrate(), default="1.5M", show_default=True, help="Of the video, like 1.5M or 800k.")
@@ -95,6 +96,8 @@ async def main(
     options: tuple[tuple[str, str], ...],
     faces: int,
     faces_fps: float | None,
+    blendshapes: bool,  # noqa: FBT001 - as above
+    matrix: bool,  # noqa: FBT001 - as above
     model: str | None,
     codec: str,
     bitrate: int,
@@ -124,7 +127,9 @@ async def main(
             broadcaster = Broadcaster(
                 signaling,
                 frames,
-                faces=FaceLandmarker(max_faces=faces, model=model) if faces else None,
+                faces=FaceLandmarker(max_faces=faces, model=model, blendshapes=blendshapes, matrix=matrix)
+                if faces
+                else None,
                 name=name,
                 codecs=("h264", "vp8") if codec == "h264" else ("vp8", "h264"),
                 bitrate=bitrate,
@@ -134,7 +139,7 @@ async def main(
             )
         except ValueError as error:
             raise click.UsageError(f"{error}.") from error
-        report = _Report(broadcaster, output, source=source, viewer=viewer)
+        report = _Report(broadcaster, output, source=source, viewer=viewer, looks=bool(faces))
         stack.callback(report.summarize)
         await stack.enter_async_context(broadcaster)
         gc.freeze()  # looking through all that was imported would hold up every frame for 50 ms, now and then
@@ -158,21 +163,21 @@ async def _somebody_listens() -> bool:
 class _Report:
     """Tells people or programs what a broadcaster does."""
 
-    def __init__(self, broadcaster: Broadcaster, output: Output, *, source: str, viewer: str) -> None:
+    def __init__(self, broadcaster: Broadcaster, output: Output, *, source: str, viewer: str, looks: bool) -> None:
+        self._looks = looks
         self._broadcaster = broadcaster
         self._output = output
         self._viewer = viewer
         self._status = Status(f"synopticon · {broadcaster.name or without_password(source)}", enabled=not output.json)
         self._rates = Rates()
-        self._begun = time.monotonic()
         broadcaster.events.subscribe(self._peer)
         broadcaster.source_events.subscribe(self._source)
+        broadcaster.detector_events.subscribe(self._detector)
 
     async def follow(self) -> None:
         """Report until the broadcaster is closed."""
         signaling = self._broadcaster.signaling
         session = await signaling.wait_open()
-        self._begun = time.monotonic()
         self._output.event("ready", url=signaling.url, session=session, viewer=self._viewer or None)
         if not self._status.shown:
             for label, text in self._addresses().items():
@@ -190,10 +195,12 @@ class _Report:
     def summarize(self) -> None:
         """Say what it came to."""
         stats = self._broadcaster.stats
-        seconds = max(time.monotonic() - self._begun, 1e-3)
-        fps, faces_fps = round(stats.frames / seconds, 2), round(stats.detected / seconds, 2)
+        fps = round((stats.frames - 1) / stats.seconds, 2) if stats.seconds else 0.0
+        faces_fps = round(stats.detected / stats.seconds, 2) if stats.seconds else 0.0
         self._output.event("summary", **_fields(stats) | {"fps": fps, "faces_fps": faces_fps})
-        self._output.say(f"{stats.frames} frames at {fps:.1f} fps, {stats.frames_with_faces} with faces")
+        faces = found(stats.detected, stats.frames_with_faces)
+        nobody = "" if stats.detected or not self._looks else ": no receiver asked for any"
+        self._output.say(f"{stats.frames} frames at {fps:.1f} fps; {faces}{nobody}")
 
     def _addresses(self) -> dict[str, str]:
         rows = {"viewer": self._viewer} if self._viewer else {}
@@ -219,6 +226,9 @@ class _Report:
         if not self._status.shown:
             self._output.say(f"source {event.state}: {event.reason}")
 
+    def _detector(self, event: DetectorEvent) -> None:
+        self._output.event("detector", state=event.state, reason=event.reason)
+
     def _peer(self, event: PeerEvent) -> None:
         self._output.event("peer", session=event.session, state=event.state, reason=event.reason)
         if not self._status.shown:
@@ -228,7 +238,7 @@ class _Report:
 def _fields(stats: BroadcasterStats) -> dict[str, object]:
     """Statistics as they are printed."""
     fields = dataclasses.asdict(stats)
-    rates = {name: round(fields.pop(name), 1) for name in ("fps", "faces_fps")}
+    rates = {name: round(fields.pop(name), 1) for name in ("fps", "faces_fps", "seconds")}
     return rates | {"detection_ms": milliseconds(fields.pop("detection"))} | fields
 
 

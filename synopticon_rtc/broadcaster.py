@@ -97,6 +97,7 @@ class BroadcasterStats:
         height: Height of the last frame, pixels.
         peers: Receivers connected now.
         fps: Frames that the source gives in a second, now.
+        seconds: From the first frame to the last.
         faces_fps: In how many of them faces are looked for.
         detection: Seconds from the capture of a frame until its faces are found, None while none are looked for.
     """
@@ -112,6 +113,7 @@ class BroadcasterStats:
     height: int = 0
     peers: int = 0
     fps: float = 0.0
+    seconds: float = 0.0
     faces_fps: float = 0.0
     detection: float | None = None
 
@@ -319,15 +321,19 @@ class Broadcaster:
     async def _capture(self) -> None:
         last = -1
         begun = self._loop.time()
+        first: float | None = None
         converter = Converter()
         async with contextlib.aclosing(frames_of(self._source)) as frames:
             async for frame in frames:
                 captured = _clock.now()
                 self._note_frame()
-                last = max(last + 1, round((self._loop.time() - begun) * CLOCK_RATE))
+                now = self._loop.time()
+                last = max(last + 1, round((now - begun) * CLOCK_RATE))
                 self._unsent = picture = Picture(frame, converter, last)
                 stats = self._stats
                 stats.frames += 1
+                first = now if first is None else first
+                stats.seconds = now - first
                 stats.width, stats.height = frame.width, frame.height
                 for codec, ladder in self._ladders.items():
                     if ladder.encode(picture, joining=codec in self._joining.values()):

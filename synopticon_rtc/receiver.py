@@ -46,6 +46,7 @@ class ReceiverStats:
         faces_messages: Faces messages received, with the copies that are sent where packets get lost.
         invalid_faces: Messages that were dropped, as they are no faces messages.
         frames_with_faces: Frames given out with at least one face.
+        faces_late: Frames given out without their faces, which came after them; more ``faces_wait`` gets them.
         faces: Faces in the last frame given out.
         width: Width of the last frame, pixels; without video, of the one that the last faces were found in; 0 where
             frames are not decoded.
@@ -62,6 +63,7 @@ class ReceiverStats:
     faces_messages: int = 0
     invalid_faces: int = 0
     frames_with_faces: int = 0
+    faces_late: int = 0
     faces: int = 0
     width: int = 0
     height: int = 0
@@ -455,7 +457,9 @@ class Receiver(Generic[F]):
         if not self._video:
             self._stats.width, self._stats.height = message.width, message.height
             self._note_first()
+        late = feed.pairing.late
         self._give(feed, feed.pairing.message(message, self._loop.time()))
+        self._stats.faces_late += feed.pairing.late - late
         if feed.pairing.in_vain and not feed.told:
             feed.told = True
             logger.warning(
