@@ -113,4 +113,4 @@ class MissingExtra(SynopticonError, ImportError):
     """An optional dependency is not installed."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f'{what} needs an extra: pip install "synopticon-rtc[{extra}]"')
+        super().__init__(f'{what} needs an extra: in a clone of synopticon-rtc, pip install ".[{extra}]"')
