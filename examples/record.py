@@ -10,6 +10,7 @@ import os
 import sys
 
 import av
+from av.error import FFmpegError
 
 from synopticon_rtc import EncodedVideoFrame, Receiver, SynopticonError
 
@@ -44,5 +45,5 @@ async def main(path: str) -> None:
 with contextlib.suppress(KeyboardInterrupt):
     try:
         asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else "recording.mkv"))
-    except (SynopticonError, av.error.FFmpegError, OSError) as error:
+    except (SynopticonError, FFmpegError, OSError) as error:
         sys.exit(str(error))

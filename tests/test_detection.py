@@ -1,6 +1,7 @@
 """Detectors of an application's own, and what they do."""
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ FRAME = TestPattern((64, 48), 30).draw(0)
 
 def face(points: int = 478, *, at: float = 0.5, **more: Any) -> Face:
     landmarks = np.full((points, 3), at, np.float32) + np.linspace(0, 0.1, points, dtype=np.float32)[:, None]
-    return Face(landmarks, **{"blendshapes": {}} | more)
+    return dataclasses.replace(Face(landmarks, {}), **more)
 
 
 class Giving:
