@@ -299,7 +299,7 @@ class SignalingClient:
     def _interrupted(self, error: Exception) -> None:
         self.session = None
         self._settled.clear()
-        self.reason = visible(str(error), WORDS) or "no sign of life"
+        self.reason = one_line(str(error)) or "no sign of life"
         self._outgoing = asyncio.Queue()
         logger.warning("signaling interrupted (%s), reconnecting to %s", self.reason, self.url)
 
