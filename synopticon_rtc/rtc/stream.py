@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import av
-from aiortc.codecs.h264 import H264Encoder
-from aiortc.codecs.vpx import Vp8Encoder
 from av.stream import Stream
 
 from synopticon_rtc import _clock
 from synopticon_rtc.rtc.callback import call
 from synopticon_rtc.rtc.pacer import BURST, Pacer
+from synopticon_rtc.rtc.packets import cut_h264, cut_vp8
 from synopticon_rtc.rtc.sealer import Sealer
 from synopticon_rtc.rtc.surprise import Surprise
 
@@ -93,7 +92,7 @@ class VideoStream:
         self._origin = secrets.randbits(32) if timestamp_origin is None else timestamp_origin
         self._burst = burst
         self.turn = turn
-        self._packetiser = H264Encoder() if codec == "h264" else Vp8Encoder()
+        self._picture_id = secrets.randbits(15)
         self.pacer = pacer or Pacer()
         self.sealer = Sealer()
         self._viewers: list[Viewer] = []
@@ -121,15 +120,22 @@ class VideoStream:
         """
         if packet.pts is None:
             raise ValueError("a packet to be sent needs a presentation time")
-        if packet.is_keyframe and isinstance(self._packetiser, Vp8Encoder):
-            # A peer that is moved here at this keyframe has seen the ids of another stream.
-            self._packetiser.picture_id = packet.pts // PICTURE_TICKS % 2**15
-        payloads, _ = self._packetiser.pack(packet)
+        payloads = self._cut(packet)
         octets = sum(map(len, payloads))
         timestamp = self.rtp_timestamp(packet.pts)
         bursts = [payloads[at : at + self._burst] for at in range(0, len(payloads), self._burst)]
         self._publish(EncodedFrame(payloads, bursts, octets, timestamp, packet.is_keyframe, ntp_time()))
         return timestamp
+
+    def _cut(self, packet: "av.Packet[Stream]") -> list[bytes]:
+        if self.codec == "h264":
+            return cut_h264(bytes(packet))
+        if packet.is_keyframe and packet.pts is not None:
+            # A peer that is moved here at this keyframe has seen the ids of another stream.
+            self._picture_id = packet.pts // PICTURE_TICKS
+        payloads = cut_vp8(bytes(packet), self._picture_id % 2**15)
+        self._picture_id += 1
+        return payloads
 
     def _publish(self, frame: EncodedFrame) -> None:
         self._keep(frame)

@@ -369,7 +369,7 @@ def test_keyframes_are_told_apart_and_payloads_give_the_frame_again(codec: Codec
         if number == 3:
             clip._request()
         packet = clip.packet()
-        payloads, _ = clip.stream._packetiser.pack(packet)
+        payloads = clip.stream._cut(packet)
         pieces = [
             depayload(codec, at, 0, marker=at == len(payloads) - 1, payload=data) for at, data in enumerate(payloads)
         ]

@@ -9,6 +9,7 @@ from typing import Any
 import pylibsrtp
 import pytest
 from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
+from aiortc.codecs import h264, vpx
 from aiortc.codecs.vpx import VpxPayloadDescriptor
 from aiortc.mediastreams import MediaStreamError
 from aiortc.rtp import (
@@ -29,6 +30,7 @@ from rtc_helpers import TICKS, Clip, Peer, describe, is_rtp, watching
 from synopticon_rtc.rtc.history import HISTORY_FRAMES
 from synopticon_rtc.rtc.rate import FEWEST_REPEATS, REPEATS
 from synopticon_rtc.rtc.sender import KEYFRAME_INTERVAL, KEYFRAMES_AT_ONCE, PACE
+from synopticon_rtc.rtc.packets import LARGEST_PAYLOAD
 from synopticon_rtc.rtc.stream import Codec, VideoStream
 
 MTU = 1200
@@ -161,7 +163,9 @@ def comparable(codec: Codec, data: list[bytes]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("codec", ["vp8", "h264"])
-async def test_packets_are_those_of_aiortcs_own_sender(codec: Codec) -> None:
+async def test_packets_are_those_of_aiortcs_own_sender(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (h264, vpx):
+        monkeypatch.setattr(module, "PACKET_MAX", LARGEST_PAYLOAD)
     clip = Clip(codec)
     packets = [clip.packet() for _ in range(12)]
     mine, plain = await asyncio.gather(ours(codec, packets), theirs(codec, packets))
