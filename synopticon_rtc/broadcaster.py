@@ -33,6 +33,7 @@ from synopticon_rtc.pairing import Moment
 from synopticon_rtc.recent import Recent
 from synopticon_rtc.rtc import Channel, IceServer, PeerConnection, Stats
 from synopticon_rtc.rtc.budget import Budget
+from synopticon_rtc.rtc.level import level_for
 from synopticon_rtc.signaling.client import SignalingClient
 from synopticon_rtc.signaling.handshake import BroadcasterHandshake, CreateAnswer, CreateOffer, Notify
 from synopticon_rtc.signaling.messages import Candidate
@@ -463,7 +464,8 @@ class Broadcaster:
             on_state=functools.partial(self._changed, link),
         )
         if not asked.refuses("video"):
-            connection.add_video(lambda codec: self._ladder(codec).top, self._codecs)
+            level = level_for(self._stats.width, self._stats.height, self._fps, self._bitrate)
+            connection.add_video(lambda codec: self._ladder(codec).top, self._codecs, level=level)
             self._prepare(link)
         if self._detector is not None:
             binary = asked.accepts("faces", FACES_PROTOCOL)

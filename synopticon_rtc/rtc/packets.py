@@ -1,7 +1,7 @@
 """Encoded frames, cut into the payloads of RTP packets that pass every network."""
 
 LARGEST_DATAGRAM = 1200
-"""Bytes of a UDP datagram, as browsers send them: they pass where fragments do not, also with IPv6's least MTU, 1280."""
+"""Bytes of a UDP datagram, as browsers send them: it passes where fragments do not, with the least MTU of IPv6 too."""
 _AROUND = 12 + 16 + 2 + 16
 """Bytes around a payload: RTP's header, its extensions, what names a packet that is sent again, and SRTP's tag."""
 LARGEST_PAYLOAD = LARGEST_DATAGRAM - _AROUND

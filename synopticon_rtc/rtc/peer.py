@@ -28,6 +28,7 @@ from synopticon_rtc.rtc.bitstream import MAX_SIZE
 from synopticon_rtc.rtc.callback import call
 from synopticon_rtc.rtc.channel import MAX_BUFFERED, Channel
 from synopticon_rtc.rtc.ice import MAX_REMOTE_CANDIDATES, IceConnection
+from synopticon_rtc.rtc.level import LEAST
 from synopticon_rtc.rtc.receiver import VideoReceiver
 from synopticon_rtc.rtc.sender import FanoutSender
 from synopticon_rtc.rtc.servers import IceServer
@@ -125,6 +126,7 @@ class PeerConnection:
         self._state = "new"
         self._senders: list[FanoutSender] = []
         self._receivers: list[VideoReceiver] = []
+        self._level = LEAST
         self._remote: sdp.Remote | None = None
         self._section: tuple[str, int] = "", 0  # which section our candidates are told for
         self._early: list[tuple[str | None, str | None, int | None]] = []
@@ -147,13 +149,21 @@ class PeerConnection:
 
     # The side that offers
 
-    def add_video(self, select: Callable[[Codec], VideoStream], codecs: Sequence[Codec] = ("vp8", "h264")) -> None:
+    def add_video(
+        self,
+        select: Callable[[Codec], VideoStream],
+        codecs: Sequence[Codec] = ("vp8", "h264"),
+        *,
+        level: int = LEAST,
+    ) -> None:
         """Offer video.
 
         Args:
             select: Gives the stream for the codec that the peer has chosen.
             codecs: ``"vp8"`` and ``"h264"`` in order of preference; VP8 is always offered, as any peer takes it.
+            level: The level of H.264 that it is sent at, times ten.
         """
+        self._level = max(self._level, level)
         transceiver = self._connection.addTransceiver("video", direction="sendonly")
         order = list(dict.fromkeys((*codecs, "vp8")))
         known = RTCRtpSender.getCapabilities("video").codecs
@@ -195,7 +205,7 @@ class PeerConnection:
         """
         if self._ice is None:
             raise RuntimeError("there is nothing to offer: add video or a channel first")
-        text = await self._describe()
+        text = sdp.name_level(await self._describe(), self._level)
         self._section = sdp.primary_mid(text), 0
         self._trickle()
         return text
@@ -211,7 +221,7 @@ class PeerConnection:
         ours = self._connection.localDescription
         if ours is None:
             raise InvalidSDP("the answer cannot be used: nothing was offered")
-        remote = sdp.read_answer(answer, ours.sdp)
+        remote = sdp.read_answer(answer, ours.sdp, self._level)
         await self._apply(remote, "answer")
         for section in remote.refused:
             logger.warning("a peer does not take %s: it gets the rest", section)

@@ -13,6 +13,7 @@ from aiortc.rtcpeerconnection import find_common_codecs
 from aiortc.sdp import MediaDescription, SessionDescription, grouplines
 
 from synopticon_rtc.errors import InvalidSDP, NoCommonCodec
+from synopticon_rtc.rtc.level import LEAST
 
 MAX_LENGTH = 65_536
 MAX_LINE = 2048
@@ -36,6 +37,8 @@ _TRANSPORT = ("a=ice-", "a=fingerprint:", "a=setup:", "a=tls-id:")
 """What RFC 8859 has a bundled section say of its transport: once for all of them."""
 _CANDIDATE = ("a=candidate:", "a=remote-candidates:", "a=end-of-candidates")
 _THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")
+_LEVEL = re.compile(r"(profile-level-id=[0-9a-fA-F]{4})([0-9a-fA-F]{2})(?![0-9a-fA-F])")
+_FORMAT = re.compile(r"a=(?:rtpmap|fmtp|rtcp-fb):(\d+) ")
 _MEDIA = re.compile(r"m=([^ ]+) ([0-9]{1,5})(?:/[0-9]+)? ([^ ]+) (.+)")
 
 
@@ -73,10 +76,29 @@ class Section:
         """Whether it is for data channels."""
         return self.kind == "application"
 
+    @property
+    def levels(self) -> dict[str, int]:
+        """The level of H.264, times ten, that it names for each of its formats."""
+        found = ((_FORMAT.match(line), _LEVEL.search(line)) for line in self.lines)
+        return {name[1]: int(level[2], 16) for name, level in found if name and level}
+
+    def leave_levels_below(self, level: int) -> list[int]:
+        """Drop formats of H.264 that are for less than this level, and return the levels of these.
+
+        With ``level-asymmetry-allowed`` a level below ours is no limit in practice: browsers name 3.1 there, and decode
+        what they can.
+        """
+        asymmetric = [line for line in self.lines if "level-asymmetry-allowed=1" in line]
+        lower = {name: low for name, low in self.levels.items() if low < level}
+        for line in asymmetric:
+            lower.pop(line.removeprefix("a=fmtp:").split(" ", 1)[0], None)
+        self.lines = [line for line in self.lines if not ((match := _FORMAT.match(line)) and match[1] in lower)]
+        return list(lower.values())
+
     def carried(self, transport: list[str], direction: str = "") -> list[str]:
         """Return it with this transport, without candidates, and with this direction in place of its own."""
         unwanted = (*_TRANSPORT, *_CANDIDATE, *(_DIRECTIONS if direction else ()))
-        lines = [line for line in self.lines if not line.startswith(unwanted)]
+        lines = [_any_level(line) for line in self.lines if not line.startswith(unwanted)]
         return [*lines, *transport, f"a={direction}"] if direction else [*lines, *transport]
 
     def refusal(self) -> list[str]:
@@ -167,10 +189,15 @@ def read_offer(text: str) -> Remote:
     return _remote(session, sections, primary, taken, lines, video.mid if video else None)
 
 
-def read_answer(text: str, offer: str) -> Remote:
+def read_answer(text: str, offer: str, level: int = LEAST) -> Remote:
     """Read the answer to an offer of ours, whose sections are all bundled.
 
     aiortc takes no answer with a section refused: in place of one stands our own, on which nothing is sent.
+
+    Args:
+        text: The answer.
+        offer: Our offer.
+        level: The level of H.264 that is sent, times ten: what a peer takes of less only is not sent.
 
     Raises:
         InvalidSDP: It cannot be used, or gives sections transports of their own.
@@ -181,10 +208,17 @@ def read_answer(text: str, offer: str) -> Remote:
     if [section.kind for section in sections] != [section.kind for section in offered]:
         raise InvalidSDP("the media sections of the answer are not those of the offer")
     _inherit(session, sections)
+    low: list[int] = []
     for section in sections:
+        low += section.leave_levels_below(level)
         section.taken = not section.rejected and _can_take(session, section)
     taken = [section for section in sections if section.taken]
     if not taken:
+        if low:
+            raise NoCommonCodec(
+                f"this peer takes H.264 up to level {max(low) / 10:g}, and the video is of level {level / 10:g}: send "
+                "a smaller picture, or VP8"
+            )
         if any(section.kind == "video" for section in sections):
             raise NoCommonCodec("this peer takes none of our codecs")
         raise InvalidSDP(f"the answer refuses {_listed(sections)}")
@@ -202,8 +236,17 @@ def read_answer(text: str, offer: str) -> Remote:
 
 
 def write_answer(text: str, offer: Remote) -> str:
-    """Put a refusal into an answer for each section of the offer that was not taken, and bundle as the offer does."""
+    """Put a refusal into an answer for each section of the offer that was not taken, and bundle as the offer does.
+
+    The levels of H.264 are those of the offer, as all are decoded here.
+    """
     session, sections = _split(text)
+    for section, offered in zip(sections, (section for section in offer.sections if section.taken), strict=True):
+        levels = offered.levels
+        section.lines = [
+            name_level(line, levels[match[1]]) if (match := _FORMAT.match(line)) and match[1] in levels else line
+            for line in section.lines
+        ]
     answers = iter(sections)
     lines = [next(answers).lines if section.taken else section.refusal() for section in offer.sections]
     session = [line for line in session if not line.startswith(_BUNDLE)]
@@ -211,6 +254,11 @@ def write_answer(text: str, offer: Remote) -> str:
         mids = [section.mid for section in offer.sections if section.taken and section is not offer.primary]
         session.append(" ".join([_BUNDLE, offer.mid, *mids]))
     return _join(session, lines)
+
+
+def name_level(text: str, level: int) -> str:
+    """Name a level of H.264, times ten, in place of those in a description."""
+    return _LEVEL.sub(rf"\g<1>{level:02x}", text)
 
 
 def announce_trickle(text: str) -> str:
@@ -288,10 +336,22 @@ def _split(text: str) -> tuple[list[str], list[Section]]:
             raise InvalidSDP(f"not a media section: {lines[0][:80]!r}")
         kind, port, profile, formats = match.groups()
         mid = next((line[6:].strip() for line in lines if line.startswith("a=mid:")), "")
-        sections.append(Section(lines, kind, int(port), profile, formats, mid))
+        sections.append(Section([*map(_without_blanks, lines)], kind, int(port), profile, formats, mid))
     if not sections:
         raise InvalidSDP("the session description has no media section")
     return session, sections
+
+
+def _without_blanks(line: str) -> str:
+    """Return what is said of a format as aiortc reads it: without the blanks that RFC 6184 has between parameters."""
+    if not line.startswith("a=fmtp:") or not (words := line.split(None, 1))[1:]:
+        return line
+    return f"{words[0]} " + ";".join(filter(None, (part.strip() for part in words[1].split(";"))))
+
+
+def _any_level(line: str) -> str:
+    """Return a line with a level of H.264 that aiortc knows: it compares profiles alone, but takes no newer level."""
+    return name_level(line, LEAST) if line.startswith("a=fmtp:") else line
 
 
 def _check_work(groups: list[list[str]]) -> None:
@@ -325,7 +385,7 @@ def _parse(session: list[str], section: Section) -> tuple[MediaDescription, bool
         What it read, and whether it has a codec of ours.
     """
     shared = [line for line in session if line.startswith(_SHARED)]
-    lines = [line for line in section.lines if not line.startswith(_CANDIDATE)]
+    lines = [_any_level(line) for line in section.lines if not line.startswith(_CANDIDATE)]
     try:
         (media,) = SessionDescription.parse(_join(shared, [lines])).media
         common = bool(find_common_codecs(CODECS.get(section.kind, []), media.rtp.codecs))

@@ -11,7 +11,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any
 
 import pytest
@@ -35,7 +34,7 @@ class Host:
     def started(self, *words: str, **environment: str) -> Iterator["Started"]:
         """Run a command of this package there, and end it afterwards."""
         with tempfile.TemporaryFile() as errors:
-            process = subprocess.Popen(  # noqa: S603 - words of ours
+            process = subprocess.Popen(
                 [_found("ip"), "netns", "exec", self.name, sys.executable, "-m", *words],
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -149,5 +148,5 @@ def _found(program: str) -> str:
 
 
 def _run(program: str, *words: str) -> str:
-    done = subprocess.run([_found(program), *words], check=True, capture_output=True, text=True)  # noqa: S603 - words of ours
+    done = subprocess.run([_found(program), *words], check=True, capture_output=True, text=True)
     return done.stdout

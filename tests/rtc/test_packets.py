@@ -65,4 +65,3 @@ async def test_no_datagram_of_a_call_is_larger_than_every_network_passes(
         await receiver.until(lambda: receiver.frames)
     assert 1000 < max(sizes[True]) <= LARGEST_DATAGRAM
     assert 1000 < max(sizes[False]) <= 1280 - 48  # aiortc makes SCTP packets for the least MTU of IPv6
-    print(max(sizes[True]), max(sizes[False]), sorted(sizes[False])[-8:])

@@ -28,9 +28,9 @@ from aiortc.stats import RTCOutboundRtpStreamStats
 from rtc_helpers import TICKS, Clip, Peer, describe, is_rtp, watching
 
 from synopticon_rtc.rtc.history import HISTORY_FRAMES
+from synopticon_rtc.rtc.packets import LARGEST_PAYLOAD
 from synopticon_rtc.rtc.rate import FEWEST_REPEATS, REPEATS
 from synopticon_rtc.rtc.sender import KEYFRAME_INTERVAL, KEYFRAMES_AT_ONCE, PACE
-from synopticon_rtc.rtc.packets import LARGEST_PAYLOAD
 from synopticon_rtc.rtc.stream import Codec, VideoStream
 
 MTU = 1200
