@@ -21,6 +21,10 @@ from synopticon_rtc.errors import InvalidIceServer
 
 RELEASE_TIMEOUT = 0.5
 """Seconds that a TURN server is given to confirm that an allocation is released."""
+MAX_ADDRESSES = 4
+"""Addresses of a TURN server that are tried."""
+ADDRESS_TIMEOUT = 1.2
+"""Seconds for each but the last, so that all have their turn while a server is waited for."""
 _TURN_HEADER = 4
 _CHANNEL_DATA = 0x40
 _Result = TypeVar("_Result")
@@ -94,6 +98,14 @@ async def resolve(host: str, port: int, family: socket.AddressFamily = socket.AF
     found = await in_thread(lambda: socket.getaddrinfo(host, port, family, socket.SOCK_DGRAM))
     address = min(found, key=lambda info: info[0] != socket.AF_INET)[4]
     return str(address[0]), port
+
+
+async def addresses_of(host: str, port: int) -> list[tuple[str, int]]:
+    """Look all addresses of a host up, in the order in which the system has them tried (RFC 6724)."""
+    with contextlib.suppress(ValueError):
+        return [(str(ipaddress.ip_address(host)), port)]
+    found = await in_thread(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM))
+    return list(dict.fromkeys((str(info[4][0]), port) for info in found))
 
 
 async def reflexive_candidate(protocol: StunProtocol, server: IceServer) -> Candidate:
@@ -175,7 +187,9 @@ class RelayTransport(turn.TurnTransport):
 async def relayed_protocol(
     server: IceServer, make_protocol: Callable[[], StunProtocol], *, hide_address: bool
 ) -> StunProtocol:
-    """Allocate an address at a TURN server (RFC 8656).
+    """Allocate an address at a TURN server (RFC 8656), at the first of its addresses that answers.
+
+    What does not answer is given a share of the time only, so that a family without a route holds up no other.
 
     Args:
         server: The TURN server.
@@ -185,8 +199,22 @@ async def relayed_protocol(
     Returns:
         The protocol, connected, its ``local_candidate`` set.
     """
+    errors: list[Exception] = []
+    addresses = (await addresses_of(server.host, server.port))[:MAX_ADDRESSES]
+    for left in range(len(addresses), 0, -1):
+        try:
+            async with asyncio.timeout(ADDRESS_TIMEOUT if left > 1 else None):
+                return await _allocated(server, addresses[-left], make_protocol, hide_address=hide_address)
+        except (OSError, stun.TransactionError) as error:
+            errors.append(error)
+    raise errors[-1] if len(errors) == 1 else OSError("; ".join(str(e) or "no answer" for e in errors))
+
+
+async def _allocated(
+    server: IceServer, address: tuple[str, int], make_protocol: Callable[[], StunProtocol], *, hide_address: bool
+) -> StunProtocol:
     loop = asyncio.get_running_loop()
-    host, port = await resolve(server.host, server.port)
+    host, port = address
     transport: asyncio.BaseTransport
     client: TcpClient | UdpClient
 
