@@ -7,6 +7,7 @@ import errno
 import json
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Coroutine, Iterator
@@ -70,6 +71,7 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> object:
         """Run the callback to its end, or to a signal."""
         _log_to_stderr(ctx.params.pop("verbose"), json=ctx.params.pop("log_json"))
+        raise_file_limit()
         output = ctx.params["output"] = Output(json=ctx.params.pop("json"))
         result = asyncio.run(_until_signal(super().invoke(ctx)))
         if output.failure is not None:
@@ -154,6 +156,13 @@ class _Lines(logging.Formatter):
     def formatException(self, ei: Any) -> str:  # noqa: ANN401, N802 - logging's own signature
         """Make lines of a trace."""
         return "\n".join(visible(line) for line in super().formatException(ei).splitlines())
+
+
+def raise_file_limit() -> None:
+    """Let this process have as many descriptors as it may: each connection takes some."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # macOS has a lower bound of its own
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class _JSONLines(logging.Formatter):

@@ -12,6 +12,7 @@ from synopticon_rtc.rtc import IceServer
 from synopticon_rtc.signaling import SignalingClient
 
 BITRATE = re.compile(r"(\d+(?:\.\d+)?)([kM]?)")
+PORTS = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?")
 SIZE = re.compile(r"(\d+)x(\d+)")
 ADDRESS = re.compile(r"(?:(?P<host>[^\[\]:]+|\[[^\[\]]+\]):)?(?P<port>\d+)")
 ICE_SERVER = re.compile(r"(?P<scheme>stuns?|turns?):(?:(?P<user>[^:@]+):(?P<password>[^@]+)@)?(?P<rest>.+)")
@@ -96,6 +97,40 @@ ice_server_option = click.option(
     type=IceServerURL(),
     multiple=True,
     help="STUN or TURN server for peers behind NAT, may be repeated. None is asked unless named.",
+)
+
+
+class PortRange(click.ParamType[tuple[int, int]]):
+    """``40000-40100``: the lowest and the highest port."""
+
+    name = "LOW-HIGH"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:  # noqa: ANN401 - click's signature
+        """Read it."""
+        if isinstance(value, tuple):  # click converts defaults twice
+            return value
+        match = PORTS.fullmatch(str(value))
+        low, high = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+        if not 0 < low <= high <= 65535:  # noqa: PLR2004 - the largest port
+            self.fail(f"{value!r} are no ports: give LOW-HIGH, like 40000-40100.", param, ctx)
+        return low, high
+
+
+udp_ports_option = click.option(
+    "--udp-ports", type=PortRange(), help="UDP ports for video, like 40000-40100, as a firewall lets them in."
+)
+announce_option = click.option(
+    "--announce",
+    multiple=True,
+    metavar="ADDRESS",
+    help="Address at which others reach this machine on the same UDP ports, as in a cloud; may be repeated.",
+)
+interfaces_option = click.option(
+    "--interface",
+    "interfaces",
+    multiple=True,
+    metavar="NAME|ADDRESS",
+    help="Network interface to use for video, and no other; may be repeated.",
 )
 room_option = click.option("--room", default="", help="Room of the signaling server to meet in.")
 # The token itself is no option: others on the machine can read command lines.

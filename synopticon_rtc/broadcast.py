@@ -17,11 +17,14 @@ from synopticon_rtc._options import (
     Bitrate,
     KeyValue,
     Size,
+    announce_option,
     duration_option,
     ice_server_option,
+    interfaces_option,
     room_option,
     signaling_client,
     token_file_option,
+    udp_ports_option,
 )
 from synopticon_rtc._status import Rates, Status, found, milliseconds
 from synopticon_rtc._text import NAME, visible
@@ -81,6 +84,9 @@ SHOWN = 8  # receivers listed in the status
 @click.option("--bitrate", type=Bitrate(), default="1.5M", show_default=True, help="Of the video, like 1.5M or 800k.")
 @click.option("--name", default="", help="Name by which receivers see and choose this broadcaster.")
 @ice_server_option
+@udp_ports_option
+@announce_option
+@interfaces_option
 @duration_option
 async def main(
     url: str | None,
@@ -103,6 +109,9 @@ async def main(
     bitrate: int,
     name: str,
     ice_servers: tuple[IceServer, ...],
+    udp_ports: tuple[int, int] | None,
+    announce: tuple[str, ...],
+    interfaces: tuple[str, ...],
     duration: float | None,
     output: Output,
 ) -> None:
@@ -136,6 +145,9 @@ async def main(
                 fps=fps or FPS,
                 faces_fps=faces_fps,
                 ice_servers=ice_servers,
+                udp_ports=udp_ports,
+                announce=announce,
+                interfaces=interfaces,
             )
         except ValueError as error:
             raise click.UsageError(f"{error}.") from error

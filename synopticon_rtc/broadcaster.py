@@ -34,6 +34,7 @@ from synopticon_rtc.recent import Recent
 from synopticon_rtc.rtc import Channel, IceServer, PeerConnection, Stats
 from synopticon_rtc.rtc.budget import Budget
 from synopticon_rtc.rtc.level import level_for
+from synopticon_rtc.rtc.network import LocalNetwork
 from synopticon_rtc.signaling.client import SignalingClient
 from synopticon_rtc.signaling.handshake import BroadcasterHandshake, CreateAnswer, CreateOffer, Notify
 from synopticon_rtc.signaling.messages import Candidate
@@ -155,6 +156,10 @@ class Broadcaster:
         ice_servers: STUN and TURN servers to ask for candidates. None is asked but these or, lacking these, those
             that the signaling server names.
         relay_only: Connect through TURN servers alone, so that peers do not learn each other's addresses.
+        udp_ports: The lowest and the highest UDP port on which to be reached, for a firewall; None for any.
+        announce: Addresses at which this machine is reached from outside on the same ports, such as the public one of a
+            cloud machine; peers are told them beside its own.
+        interfaces: Names of network interfaces, and addresses, to use alone; none for all.
 
     Attributes:
         events: What happens to receivers. Iterations over them end when the broadcaster does; :meth:`wait_closed` then
@@ -167,7 +172,8 @@ class Broadcaster:
 
     Raises:
         SourceError: The source is none, or names a file that is not there.
-        ValueError: There is no codec, or an unknown one, or ``bitrate``, ``fps`` or ``faces_fps`` is out of range.
+        ValueError: There is no codec, or an unknown one, or ``bitrate``, ``fps`` or ``faces_fps`` is out of range;
+            ``udp_ports`` is no range, or an address or interface is not there.
         TypeError: ``faces`` is no detector, or something else is among the ICE servers.
     """
 
@@ -184,6 +190,9 @@ class Broadcaster:
         faces_fps: float | None = None,
         ice_servers: Sequence[IceServer] = (),
         relay_only: bool = False,
+        udp_ports: tuple[int, int] | None = None,
+        announce: Sequence[str] = (),
+        interfaces: Sequence[str] = (),
     ) -> None:
         _check(codecs, bitrate, fps, faces_fps, ice_servers)
         _check_detector(faces)
@@ -200,6 +209,7 @@ class Broadcaster:
         self._fps = fps
         self._ice_servers = ice_servers
         self._relay_only = relay_only
+        self._network = LocalNetwork(udp_ports, announce, interfaces)
         self._negotiator = Negotiator(
             self.signaling,
             BroadcasterHandshake(name=name, accept=ACCEPT, timestamp=lambda: time.time_ns() // 1_000_000),
@@ -460,6 +470,9 @@ class Broadcaster:
         connection = PeerConnection(
             ice_servers=self._ice_servers or self._negotiator.ice_servers(),
             relay_only=self._relay_only,
+            udp_ports=self._network.udp_ports,
+            announce=self._network.announce,
+            interfaces=self._network.interfaces,
             on_candidate=lambda candidate: self._negotiator.gathered(link, msgspec.convert(candidate, Candidate)),
             on_state=functools.partial(self._changed, link),
         )

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import errno
 import functools
 import itertools
 import logging
@@ -62,6 +63,11 @@ def _usable(named: object) -> Iterator[IceServer]:
 
 def _urls(server: _NamedServer) -> list[str]:
     return [server.urls] if isinstance(server.urls, str) else server.urls
+
+
+def _shortage(error: OSError) -> str:
+    advice = ": raise the limit (ulimit -n, LimitNOFILE=)" if error.errno in {errno.EMFILE, errno.ENFILE} else ""
+    return f"{error.strerror or error}{advice}"
 
 
 @dataclass(slots=True, eq=False)
@@ -278,6 +284,10 @@ class Negotiator:
         except SynopticonError as error:
             logger.warning("peer %s: %s", visible(peer.session, NAME), error)
             self.lost(link, str(error))
+        except OSError as error:  # what the system has no more of, as of open files
+            reason = _shortage(error)
+            logger.warning("peer %s: %s", peer.session, reason)
+            self.lost(link, reason)
         except Exception:
             logger.exception("peer %s", visible(peer.session, NAME))
             self.lost(link, "an error of ours, see the log")

@@ -18,11 +18,14 @@ import numpy.typing as npt
 
 from synopticon_rtc._cli import Command, Output
 from synopticon_rtc._options import (
+    announce_option,
     duration_option,
     ice_server_option,
+    interfaces_option,
     room_option,
     signaling_client,
     token_file_option,
+    udp_ports_option,
 )
 from synopticon_rtc._status import Rates, Status, found, milliseconds
 from synopticon_rtc._text import NAME, visible
@@ -83,6 +86,9 @@ LIGHT, SHADE = (255, 248, 214), (32, 22, 0)  # blue, green, red: of what is writ
     help="Seconds without a frame after which to give up.",
 )
 @ice_server_option
+@udp_ports_option
+@announce_option
+@interfaces_option
 async def main(
     url: str,
     room: str,
@@ -97,20 +103,30 @@ async def main(
     duration: float | None,
     timeout: float,  # noqa: ASYNC109 - of the receiver, that says what was missing
     ice_servers: tuple[IceServer, ...],
+    udp_ports: tuple[int, int] | None,
+    announce: tuple[str, ...],
+    interfaces: tuple[str, ...],
     output: Output,
 ) -> None:
     """Receive the frames and faces of a broadcaster."""
     if show and no_video:
         raise click.UsageError("--show needs the video that --no-video leaves out.")
-    receiver = Receiver(
-        signaling_client(url, room, token_file),
-        broadcaster=broadcaster,
-        video=not no_video,
-        sync=sync,
-        faces_wait=faces_wait,
-        timeout=timeout,
-        ice_servers=ice_servers,
-    )
+    signaling = signaling_client(url, room, token_file)
+    try:
+        receiver = Receiver(
+            signaling,
+            broadcaster=broadcaster,
+            video=not no_video,
+            sync=sync,
+            faces_wait=faces_wait,
+            timeout=timeout,
+            ice_servers=ice_servers,
+            udp_ports=udp_ports,
+            announce=announce,
+            interfaces=interfaces,
+        )
+    except ValueError as error:
+        raise click.UsageError(f"{error}.") from error
     async with contextlib.AsyncExitStack() as stack:
         faces_file = stack.enter_context(_FacesFile(faces_out)) if faces_out else None
         window = await stack.enter_async_context(Window()) if show else None

@@ -25,6 +25,7 @@ from synopticon_rtc.negotiator import Negotiator
 from synopticon_rtc.pairing import F, Moment, Pairing, Sync, Unpaired
 from synopticon_rtc.playout import Playout
 from synopticon_rtc.rtc import MAX_SIZE, Channel, EncodedVideoFrame, IceServer, PeerConnection, VideoTrack
+from synopticon_rtc.rtc.network import LocalNetwork
 from synopticon_rtc.signaling.client import SignalingClient
 from synopticon_rtc.signaling.handshake import CreateAnswer, CreateOffer, Notify, ReceiverHandshake
 from synopticon_rtc.signaling.messages import Candidate
@@ -123,6 +124,9 @@ class _Options(TypedDict, total=False):
     timeout: float | None
     ice_servers: Sequence[IceServer]
     relay_only: bool
+    udp_ports: tuple[int, int] | None
+    announce: Sequence[str]
+    interfaces: Sequence[str]
 
 
 class Receiver(Generic[F]):
@@ -153,9 +157,14 @@ class Receiver(Generic[F]):
         ice_servers: STUN and TURN servers to ask for candidates. None is asked but these or, lacking these, those
             that the signaling server names.
         relay_only: Connect through TURN servers alone, so that peers do not learn each other's addresses.
+        udp_ports: The lowest and the highest UDP port on which to be reached, for a firewall; None for any.
+        announce: Addresses at which this machine is reached from outside on the same ports, such as the public one of a
+            cloud machine; peers are told them beside its own.
+        interfaces: Names of network interfaces, and addresses, to use alone; none for all.
 
     Raises:
-        ValueError: ``jitter_ms`` is negative, or ``max_size`` is no size.
+        ValueError: ``jitter_ms`` is negative, ``max_size`` is no size, ``udp_ports`` is no range, or an address or
+            interface is not there.
     """
 
     @overload
@@ -208,6 +217,9 @@ class Receiver(Generic[F]):
         timeout: float | None = None,
         ice_servers: Sequence[IceServer] = (),
         relay_only: bool = False,
+        udp_ports: tuple[int, int] | None = None,
+        announce: Sequence[str] = (),
+        interfaces: Sequence[str] = (),
     ) -> None:
         self.signaling = SignalingClient(signaling) if isinstance(signaling, str) else signaling
         self.events: Events[StateEvent] = Events()
@@ -225,6 +237,7 @@ class Receiver(Generic[F]):
         self._timeout = timeout
         self._ice_servers = ice_servers
         self._relay_only = relay_only
+        self._network = LocalNetwork(udp_ports, announce, interfaces)
         self._handshake = ReceiverHandshake(
             want=broadcaster,
             taken=lambda: frozenset(self.signaling.claimed),
@@ -389,6 +402,9 @@ class Receiver(Generic[F]):
         feed.connection = PeerConnection(
             ice_servers=self._ice_servers or self._negotiator.ice_servers(),
             relay_only=self._relay_only,
+            udp_ports=self._network.udp_ports,
+            announce=self._network.announce,
+            interfaces=self._network.interfaces,
             on_candidate=lambda candidate: self._negotiator.gathered(link, msgspec.convert(candidate, Candidate)),
             on_state=functools.partial(self._negotiator.changed, link),
             on_channel=functools.partial(self._add_channel, link, feed),

@@ -10,16 +10,17 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, cast
 
 from aioice import Candidate, Connection, TransportPolicy, stun
+from aioice.candidate import candidate_foundation, candidate_priority
 from aioice.ice import (
     ICE_COMPLETED,
     CandidatePair,
     StunProtocol,
-    get_host_addresses,
     get_or_create_mdns_protocol,
 )
 from aioice.mdns import MDnsProtocol, is_mdns_hostname
 
 from synopticon_rtc.rtc import seams
+from synopticon_rtc.rtc.network import LOOPBACK, LocalNetwork, host_addresses
 from synopticon_rtc.rtc.sdp import is_reachable
 from synopticon_rtc.rtc.servers import IceServer, reflexive_candidate, relayed_protocol
 from synopticon_rtc.rtc.sorting import HostProtocol, SortingProtocol
@@ -52,7 +53,8 @@ MAX_SWITCHES = 8
 MAX_WAITING = 1024
 """Datagrams that wait while nobody reads them: twice what is taken in one turn of the event loop."""
 MAX_WAITING_BYTES = 2**20
-LOOPBACK = ("127.0.0.1", "::1")
+SETTLING = 1.0
+"""Seconds after a pair is chosen in which the peer may still choose another; then the other sockets are closed."""
 
 
 class DatagramTransport(Protocol):
@@ -93,6 +95,7 @@ class IceConnection(Connection):
         servers: Sequence[IceServer],
         relay_only: bool,
         on_lost: Callable[[], None],
+        network: LocalNetwork,
     ) -> None:
         super().__init__(
             ice_controlling=ice_controlling,
@@ -105,6 +108,10 @@ class IceConnection(Connection):
         self._servers = servers
         self._relay_only = relay_only
         self._on_lost = on_lost
+        self._network = network
+        self._settled = False
+        self.trouble = ""
+        """Why there is no candidate of an address of ours, in words."""
         self._on_candidate: Callable[[Candidate | None], None] | None = None
         self._gathering: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -158,7 +165,11 @@ class IceConnection(Connection):
             self._start_gathering(first)
             await first.wait()
         else:
-            for address in host_addresses():
+            try:
+                addresses = self._network.addresses()
+            except OSError as error:  # asking takes a descriptor
+                addresses, self.trouble = [], self._network.explain(error, "any address")
+            for address in addresses:
                 self._local_candidates += await self._bind(address)
         self._local_candidates_end = True
 
@@ -216,25 +227,40 @@ class IceConnection(Connection):
 
     async def _relay(self, server: IceServer, first: asyncio.Event) -> None:
         protocol = await relayed_protocol(server, lambda: SortingProtocol(self), hide_address=self._relay_only)
+        if self._settled:
+            protocol.transport.close()
+            return
         self._protocols.append(protocol)
         self._add_local_candidate(protocol.local_candidate)
         first.set()
 
     async def _bind_loopback(self, address: str) -> None:
-        for candidate in await self._bind(address):
+        for candidate in (await self._bind(address))[:1]:
             self._add_local_candidate(candidate)
 
     async def _bind(self, address: str) -> list[Candidate]:
-        """Open a socket; one address at a time, as a cancelled gathering of several would leave sockets behind."""
-        candidates = await self.get_component_candidates(1, [address])
-        for protocol in self._protocols:
-            if type(protocol) is StunProtocol and protocol.local_candidate.type == "host":
-                protocol.__class__ = HostProtocol  # aioice makes it itself and takes no other
-        if self._closing:
-            for protocol in self._protocols:
-                protocol.transport.close()
+        """Open a socket at an address, and return the candidates that it stands for; the first is its own."""
+        try:
+            opened = self._network.bind(address)
+        except OSError as error:
+            self.trouble = self._network.explain(error, address)
+            logger.debug("%s", self.trouble)
             return []
-        return list(candidates)
+        try:
+            _, protocol = await asyncio.get_running_loop().create_datagram_endpoint(
+                lambda: HostProtocol(self), sock=opened
+            )
+        except BaseException:
+            opened.close()
+            raise
+        if self._closing or self._settled:
+            protocol.transport.close()
+            return []
+        host, port = opened.getsockname()[:2]
+        candidates = [_host_candidate(at, port) for at in (host, *self._network.outer(host))]
+        protocol.local_candidate = candidates[0]
+        self._protocols.append(protocol)
+        return candidates
 
     def _add_local_candidate(self, candidate: Candidate) -> None:
         self._local_candidates.append(candidate)
@@ -284,7 +310,7 @@ class IceConnection(Connection):
         # Not every system sends to its loopback address from another one.
         if network_host in LOOPBACK and not self._relay_only and network_host not in self._loopbacks:
             self._loopbacks.add(network_host)
-            if network_host not in self._own_hosts():
+            if network_host not in self._own_hosts() and not self._network.interfaces:
                 self._spawn(self._bind_loopback(network_host))
 
     def _is_there(self, candidate: Candidate, host: str) -> bool:
@@ -373,6 +399,24 @@ class IceConnection(Connection):
         if self._check_list_state.get_nowait() != ICE_COMPLETED or self._closing:
             raise ConnectionError("no pair of candidates works")
         self._query_consent_task = asyncio.create_task(self.query_consent())
+        self._spawn(self._settle())
+
+    async def _settle(self) -> None:
+        """Close the sockets that were not chosen, once the peer has had time to choose."""
+        await asyncio.sleep(SETTLING)
+        while not any(isinstance(protocol, SortingProtocol) and protocol.carries for protocol in self._protocols):  # noqa: ASYNC110 - an event would cost something with each datagram
+            await asyncio.sleep(SETTLING)
+        pair = self.selected_pair
+        if pair is None:
+            return
+        self._settled = True
+        # What the peer sends may come over another pair than ours goes.
+        used = [p for p in self._protocols if p is pair.protocol or (isinstance(p, SortingProtocol) and p.carries)]
+        unused = [protocol for protocol in self._protocols if protocol not in used]
+        self._protocols = used
+        self._check_list = [other for other in self._check_list if other.protocol in used]
+        for protocol in unused:
+            protocol.transport.close()
 
     async def _check_pairs(self) -> None:
         untried = (CandidatePair.State.FROZEN, CandidatePair.State.WAITING)
@@ -507,6 +551,13 @@ class IceConnection(Connection):
         return task
 
 
-def host_addresses() -> list[str]:
-    """List the addresses to gather host candidates from: those of loopback only where there is no other."""
-    return get_host_addresses(use_ipv4=True, use_ipv6=True) or list(LOOPBACK)
+def _host_candidate(host: str, port: int) -> Candidate:
+    return Candidate(
+        foundation=candidate_foundation("host", "udp", host),
+        component=1,
+        transport="udp",
+        priority=candidate_priority(1, "host"),
+        host=host,
+        port=port,
+        type="host",
+    )

@@ -29,6 +29,7 @@ from synopticon_rtc.rtc.callback import call
 from synopticon_rtc.rtc.channel import MAX_BUFFERED, Channel
 from synopticon_rtc.rtc.ice import MAX_REMOTE_CANDIDATES, IceConnection
 from synopticon_rtc.rtc.level import LEAST
+from synopticon_rtc.rtc.network import LocalNetwork
 from synopticon_rtc.rtc.receiver import VideoReceiver
 from synopticon_rtc.rtc.sender import FanoutSender
 from synopticon_rtc.rtc.servers import IceServer
@@ -91,6 +92,12 @@ class PeerConnection:
             received.
         max_size: Width and height of the largest video that is received, in pixels; what is larger is left out, before
             anything is decoded.
+        udp_ports: The lowest and the highest UDP port to use; None for any.
+        announce: Addresses at which this machine is reached from outside on the same ports, told beside its own.
+        interfaces: Names of interfaces, and addresses, to use alone; none for all but loopback.
+
+    Raises:
+        ValueError: The ports are no range, an address is none, or an interface is not there.
     """
 
     def __init__(
@@ -105,7 +112,11 @@ class PeerConnection:
         on_video: Callable[[VideoTrack], None] | None = None,
         on_encoded: Callable[[EncodedVideoFrame], None] | None = None,
         max_size: tuple[int, int] = MAX_SIZE,
+        udp_ports: tuple[int, int] | None = None,
+        announce: Sequence[str] = (),
+        interfaces: Sequence[str] = (),
     ) -> None:
+        self._network = LocalNetwork(udp_ports, announce, interfaces)
         self._servers = tuple(ice_servers)
         self._relay_only = relay_only
         self._on_candidate = on_candidate
@@ -363,6 +374,7 @@ class PeerConnection:
                 servers=self._servers,
                 relay_only=self._relay_only,
                 on_lost=lambda: self._set_state("failed"),
+                network=self._network,
             )
             seams.put_ice_connection(transport.transport, self._ice)
             Transport.adopt(transport)
@@ -396,7 +408,7 @@ class PeerConnection:
             raise NoCandidates(
                 "no TURN server gave an address, and relay_only allows no other"
                 if self._relay_only
-                else "this host has no network address to connect from"
+                else (self._ice and self._ice.trouble) or "this host has no network address to connect from"
             )
         text = self._connection.localDescription.sdp
         return sdp.announce_trickle(text) if self._servers else text

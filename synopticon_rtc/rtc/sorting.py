@@ -72,6 +72,8 @@ def is_flight(data: bytes) -> bool:
 class SortingProtocol(StunProtocol):
     """A way that datagrams come: STUN is read here, DTLS and RTP go on, and everything else goes nowhere."""
 
+    carries = False
+    """Whether more than checks has come this way, which tells what the peer has chosen."""
     receiver: Taker  # type: ignore[assignment] # pyright: ignore[reportIncompatibleVariableOverride] - ours alone
 
     def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
@@ -86,9 +88,11 @@ class SortingProtocol(StunProtocol):
         kind = _KINDS[data[0]]
         if kind == _IS_RTP:
             if len(data) <= LARGEST_RTP:
+                self.carries = True
                 self.receiver.take(data, addr[:2])
         elif kind == _IS_DTLS:
             if is_flight(data):
+                self.carries = True
                 self.receiver.take(data, addr[:2])
         elif kind == _IS_STUN and self._is_ours(data) and (message := read_stun(data)) is not None:
             self._read(message, addr[:2])

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import http.client
 import re
-import resource
 import ssl
 import sys
 import time
@@ -124,7 +123,6 @@ async def main(
     With the word token in front of all options, make a token for one instead; with the word health, ask whether one
     with the same options is alive.
     """
-    raise_file_limit()
     map_pieces(LARGE_PIECE)
 
     def on_session(session: Session) -> None:
@@ -212,13 +210,6 @@ def server_arguments(command_line: Path) -> list[str]:
         return []
     options = words[words.index(MODULE) + 1 :] if MODULE in words else []
     return [] if options[:1] == ["token"] else options
-
-
-def raise_file_limit() -> None:
-    """Let this process have as many descriptors as it may: each connection takes one."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):  # macOS has a lower bound of its own
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _ask_health(host: str, port: int, *, secured: bool) -> int:

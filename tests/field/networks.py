@@ -30,15 +30,21 @@ class Host:
         """Run a command there, to its end."""
         return _run("ip", "netns", "exec", self.name, *words)
 
-    @contextlib.contextmanager
-    def started(self, *words: str, **environment: str) -> Iterator["Started"]:
+    def started(self, *words: str) -> contextlib.AbstractContextManager["Started"]:
         """Run a command of this package there, and end it afterwards."""
+        return self._started(sys.executable, "-m", *words)
+
+    def run_shell(self, line: str) -> contextlib.AbstractContextManager["Started"]:
+        """Run a line of bash there, and end it afterwards."""
+        return self._started("/bin/bash", "-c", line)
+
+    @contextlib.contextmanager
+    def _started(self, *words: str) -> Iterator["Started"]:
         with tempfile.TemporaryFile() as errors:
             process = subprocess.Popen(
-                [_found("ip"), "netns", "exec", self.name, sys.executable, "-m", *words],
+                [_found("ip"), "netns", "exec", self.name, *words],
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env=os.environ | environment,
             )
             started = Started(process, errors)
             try:

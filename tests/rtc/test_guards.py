@@ -20,7 +20,7 @@ from rtc_attacks import address_of, attacked, check, flood, sctp_of, seeded, sti
 from rtc_helpers import Clip, Peer, describe, watching
 from rtc_network import coturn
 
-from synopticon_rtc.rtc import ice, seams, servers, sorting, transport
+from synopticon_rtc.rtc import ice, network, seams, servers, sorting, transport
 from synopticon_rtc.rtc.ice import IceConnection
 
 
@@ -226,7 +226,7 @@ def told(host: str, port: int = 9, kind: str = "host") -> str:
 async def test_loopback_candidates_open_one_socket() -> None:
     async with Peer() as victim:
         connection = await tell(victim, [told("127.0.0.1", port) for port in range(1000, 1064)])
-        assert len(connection._protocols) <= len(ice.host_addresses()) + 1
+        assert len(connection._protocols) <= len(network.host_addresses()) + 1
         assert len(connection._check_list) <= ice.MAX_PAIRS
 
 
@@ -242,7 +242,7 @@ async def test_loopback_candidates_of_a_peer_on_another_machine_are_none(last: b
 
 async def test_loopback_candidates_of_a_peer_on_this_machine_are_taken() -> None:
     async with Peer() as victim:
-        mine = ice.host_addresses()[0]
+        mine = network.host_addresses()[0]
         connection = await tell(victim, [told(mine), told("203.0.113.7", kind="srflx"), told("127.0.0.1")])
         assert [candidate.host for candidate in connection.remote_candidates] == [mine, "203.0.113.7", "127.0.0.1"]
 
@@ -280,7 +280,7 @@ async def test_names_that_are_looked_up_are_bounded(monkeypatch: pytest.MonkeyPa
 
 
 async def test_pairs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ice, "get_host_addresses", lambda **_: [f"127.0.0.{n}" for n in range(1, 5)])
+    monkeypatch.setattr(network, "get_host_addresses", lambda **_: [f"127.0.0.{n}" for n in range(1, 5)])
     async with Peer() as victim:
         connection = await tell(victim, [told(f"127.0.{n}.1") for n in range(60)])
         assert len(connection._protocols) == 4

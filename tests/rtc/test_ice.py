@@ -23,7 +23,7 @@ from rtc_helpers import Clip, Peer, Tap, join, watching
 from rtc_network import Turn, coturn, relay, silence
 
 from synopticon_rtc.errors import InvalidSDP, NoCandidates
-from synopticon_rtc.rtc import IceServer, ice, servers
+from synopticon_rtc.rtc import IceServer, ice, network, servers
 
 
 @pytest.fixture(autouse=True)
@@ -533,10 +533,10 @@ async def test_a_host_with_loopback_alone_connects() -> None:
 
 
 async def test_loopback_is_offered_only_where_there_is_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ice, "get_host_addresses", lambda **_: ["192.0.2.1"])
-    assert ice.host_addresses() == ["192.0.2.1"]
-    monkeypatch.setattr(ice, "get_host_addresses", lambda **_: [])
-    assert ice.host_addresses() == ["127.0.0.1", "::1"]
+    monkeypatch.setattr(network, "get_host_addresses", lambda **_: ["192.0.2.1"])
+    assert network.host_addresses() == ["192.0.2.1"]
+    monkeypatch.setattr(network, "get_host_addresses", lambda **_: [])
+    assert network.host_addresses() == ["127.0.0.1", "::1"]
 
 
 async def test_a_pair_that_is_found_while_closing_is_not_watched() -> None:
@@ -547,6 +547,7 @@ async def test_a_pair_that_is_found_while_closing_is_not_watched() -> None:
         servers=(),
         relay_only=False,
         on_lost=lambda: None,
+        network=network.LocalNetwork(),
     )
     connection.remote_username, connection.remote_password = "user", "password"
     connection._check_list_done = True

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from synopticon_rtc.rtc import EncodedVideoFrame
 from synopticon_rtc.rtc.ice import IceConnection
+from synopticon_rtc.rtc.network import LocalNetwork
 from synopticon_rtc.rtc.receiver import MOST_STREAMS, VideoReceiver
 from synopticon_rtc.rtc.stream import CLOCK_RATE
 
@@ -93,6 +94,7 @@ async def test_what_comes_out_can_be_decoded_and_goes_on_after_a_keyframe(
         servers=(),
         relay_only=False,
         on_lost=lambda: None,
+        network=LocalNetwork(),
     )
     video = Alone.adopt(receiver, ice, 1, viewer)
     assert isinstance(video, Alone)

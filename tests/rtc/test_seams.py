@@ -38,7 +38,6 @@ DIGESTS: dict[Callable[..., Any], str] = {
     ice.Connection.close: "25dcfac536f5",
     ice.Connection.connect: "da51be461901",
     ice.Connection.gather_candidates: "d33db28d4d1e",
-    ice.Connection.get_component_candidates: "118597a9fcb7",
     ice.Connection.query_consent: "fe49173a650a",
     ice.Connection.recvfrom: "676acc01e4a9",
     ice.Connection.request_received: "dcdc9a3862c1",

@@ -1,0 +1,128 @@
+"""Which of this machine's addresses and ports a connection uses, and how others see them."""
+
+import errno
+import ipaddress
+import random
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import ifaddr
+from aioice.ice import get_host_addresses
+
+LOOPBACK = ("127.0.0.1", "::1")
+_RECEIVE_BUFFER = 262_144
+_LARGEST_PORT = 65_535
+
+
+@dataclass(frozen=True, slots=True)
+class LocalNetwork:
+    """What of this machine's network a connection uses.
+
+    Args:
+        udp_ports: The lowest and the highest UDP port to use; None for any.
+        announce: Addresses at which this machine is reached from outside on the same ports, such as the public one of a
+            cloud machine.
+        interfaces: Names of interfaces, and addresses, to use alone; none for all but loopback.
+
+    Raises:
+        ValueError: The ports are no range, an address is none, or an interface is not there.
+    """
+
+    udp_ports: tuple[int, int] | None = None
+    announce: Sequence[str] = ()
+    interfaces: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if self.udp_ports is not None:
+            low, high = self.udp_ports
+            if not 0 < low <= high <= _LARGEST_PORT:
+                raise ValueError(f"udp_ports must be the lowest and the highest port, 1 to 65535, not {low}-{high}")
+        for name in ("announce", "interfaces"):
+            given = getattr(self, name)
+            object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(given))
+        for address in self.announce:
+            try:
+                usable = not ipaddress.ip_address(address).is_unspecified
+            except ValueError:
+                usable = False
+            if not usable:
+                raise ValueError(f"{address!r} cannot be announced: give an IP address, like 203.0.113.5")
+        for interface in self.interfaces:
+            if not _addresses_of(interface):
+                there = ", ".join(f"{adapter.nice_name} ({adapter.ips[0].ip})" for adapter in _adapters())
+                raise ValueError(f"there is no network interface or address {interface!r}: there are {there}")
+
+    def addresses(self) -> list[str]:
+        """List the addresses to gather host candidates from: those of loopback only where there is no other."""
+        if not self.interfaces:
+            return host_addresses()
+        return list(dict.fromkeys(address for name in self.interfaces for address in _addresses_of(name)))
+
+    def bind(self, address: str) -> socket.socket:
+        """Open a UDP socket at an address, on a port of the range.
+
+        Raises:
+            OSError: There is no such address, no free port (``EADDRINUSE``), or no room for a socket (``EMFILE``).
+        """
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        opened = socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            opened.setblocking(False)
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+            if family == socket.AF_INET6:
+                opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            self._bind(opened, address)
+        except BaseException:
+            opened.close()
+            raise
+        return opened
+
+    def _bind(self, opened: socket.socket, address: str) -> None:
+        if self.udp_ports is None:
+            opened.bind((address, 0))
+            return
+        low, high = self.udp_ports
+        begin, count = random.randrange(high - low + 1), high - low + 1  # noqa: S311 - no secret
+        for number in range(count):
+            try:
+                opened.bind((address, low + (begin + number) % count))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or number == count - 1:
+                    raise
+            else:
+                return
+
+    def outer(self, address: str) -> list[str]:
+        """List the addresses at which one of ours is reached from outside, of its family."""
+        version = ipaddress.ip_address(address).version
+        return [outer for outer in self.announce if ipaddress.ip_address(outer).version == version]
+
+    def explain(self, error: OSError, address: str) -> str:
+        """Say in words why no socket could be opened at an address, and what to do."""
+        if error.errno == errno.EADDRINUSE and self.udp_ports is not None:
+            low, high = self.udp_ports
+            return f"no UDP port of {low}-{high} is free at {address}: allow more, as each connection takes one"
+        if error.errno in {errno.EMFILE, errno.ENFILE}:
+            return "too many files and sockets are open: raise the limit (ulimit -n, LimitNOFILE=)"
+        return f"no socket can be opened at {address}: {error.strerror}"
+
+
+def host_addresses() -> list[str]:
+    """List this machine's addresses; those of loopback only where there is no other."""
+    return get_host_addresses(use_ipv4=True, use_ipv6=True) or list(LOOPBACK)
+
+
+def _adapters() -> list[ifaddr.Adapter]:
+    return [adapter for adapter in ifaddr.get_adapters() if adapter.ips]
+
+
+def _addresses_of(interface: str) -> list[str]:
+    """List the addresses of an interface, or the one address; link-local ones of IPv6 left out, as aioice does."""
+    found = []
+    for adapter in _adapters():
+        for ip in adapter.ips:
+            address, scope = (ip.ip, 0) if isinstance(ip.ip, str) else (ip.ip[0], ip.ip[2])
+            if scope == 0 and interface in {adapter.name, adapter.nice_name, address}:
+                found.append(address)
+    return found
