@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import gc
+import ssl
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 from synopticon_rtc._cli import Command, Output
 from synopticon_rtc._options import (
+    ca_option,
     duration_option,
     ice_server_option,
     room_option,
@@ -49,6 +51,7 @@ LIGHT, SHADE = (255, 248, 214), (32, 22, 0)  # blue, green, red: of what is writ
 @click.option("--url", default="ws://localhost:8081/ws", show_default=True, help="Signaling server to use.")
 @room_option
 @token_file_option
+@ca_option
 @click.option("--from", "broadcaster", help="Name or session of the broadcaster; the first that answers without it.")
 @click.option("--no-video", is_flag=True, help="Receive the faces alone; the broadcaster then sends no video.")
 @click.option("--show", is_flag=True, help="Show the video with the faces drawn on it in a window; q closes it.")
@@ -71,6 +74,7 @@ async def main(
     url: str,
     room: str,
     token_file: Path | None,
+    ca: ssl.SSLContext | None,
     broadcaster: str | None,
     no_video: bool,  # noqa: FBT001 - click passes flags so
     show: bool,  # noqa: FBT001
@@ -85,7 +89,7 @@ async def main(
     if show and no_video:
         raise click.UsageError("--show needs the video that --no-video leaves out.")
     receiver = Receiver(
-        signaling_client(url, room, token_file),
+        signaling_client(url, room, token_file, ca),
         broadcaster=broadcaster,
         video=not no_video,
         timeout=timeout,
