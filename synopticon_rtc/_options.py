@@ -88,14 +88,15 @@ class IceServerURL(click.ParamType[IceServer]):
         """Read it."""
         scheme, colon, rest = str(value).partition(":")
         login, at, host = rest.rpartition("@")
-        user, divided, password = login.rpartition(":")
-        if not colon or scheme not in {"stun", "stuns", "turn", "turns"}:
+        user, _, password = map(unquote, login.rpartition(":"))
+        turn = scheme.startswith("turn")
+        if not colon or scheme not in {"stun", "stuns", "turn", "turns"} or rest.startswith("/"):
             self.fail(f"{host!r} is no ICE server: give stun:HOST:PORT or turn:USER:PASSWORD@HOST:PORT.", param, ctx)
-        if scheme.startswith("turn") != bool(divided) or (at and not scheme.startswith("turn")):
-            needs = "needs USER:PASSWORD@ before its host" if scheme.startswith("turn") else "takes no user"
+        if turn != bool(user and password) or (at and not turn):
+            needs = "needs USER:PASSWORD@ before its host" if turn else "takes no user"
             self.fail(f"{scheme}:{host} {needs}: give stun:HOST:PORT or turn:USER:PASSWORD@HOST:PORT.", param, ctx)
         try:
-            return IceServer(f"{scheme}:{host}", unquote(user) or None, unquote(password) or None)
+            return IceServer(f"{scheme}:{host}", user or None, password or None)
         except InvalidIceServer as error:
             self.fail(str(error), param, ctx)
 

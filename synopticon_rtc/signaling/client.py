@@ -6,6 +6,7 @@ import logging
 import random
 import ssl as ssl_module
 import time
+from collections import deque
 from collections.abc import Callable, Generator
 from typing import Any, Protocol, Self
 
@@ -48,6 +49,7 @@ LONGEST_TTL = 1e9  # seconds; who says more means for ever
 REFRESH_AT = 0.75  # of the time for which credentials hold, fresh ones are asked for
 RENEW_WITHIN = 60.0  # seconds in which a token that is too old, or too new for the server's clock, is asked for again
 COMPLAINTS = 100  # different ones of messages that are none, which are told
+OWN_SESSIONS = 16  # that are known as ours after they ended here
 UNTIMELY = ("token_expired", "token_immature")
 UNAUTHORIZED, FORBIDDEN = 401, 403  # HTTP (RFC 9110)
 
@@ -135,6 +137,7 @@ class SignalingClient:
         self._task: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()
         self._complained: set[str] = set()
+        self._sessions: deque[str] = deque(maxlen=OWN_SESSIONS)
         self._forget()
 
     def _forget(self) -> None:
@@ -327,6 +330,7 @@ class SignalingClient:
         self._missed = False
         self._met = True
         self._change(session, self.reason)
+        self._sessions.append(session)
         self._settled.set()
         logger.info("signaling: session %s at %s", session, self.url)
         self._configure()
@@ -395,6 +399,9 @@ class SignalingClient:
             case Error(error_code="rate_limited", error=text):
                 logger.warning("signaling server: %s", one_line(text))
                 self._hold_back()
+            case Error(error_code="name_taken", error=text, target_session=other):
+                if other not in self._sessions:  # else it is ourselves, before signaling was lost
+                    logger.warning("signaling server: %s", one_line(text))
             case Error(error=text):
                 logger.info("signaling server: %s", one_line(text))
             case Draining(seconds=seconds):
