@@ -64,10 +64,9 @@ def read_address(url: str, room: str) -> Address:
         parts = urlsplit(url)
         # A bracket that is not closed, a port that is no number, a name without a password, bytes that are no UTF-8.
         login = parse_uri(url).user_info
-        bad = parts.port == 0
     except (InvalidURI, ValueError):
-        bad = True
-    if bad:
+        parts, login = urlsplit(""), None
+    if not parts.hostname or parts.port == 0:
         shown = hide_login(url.partition("?")[0])
         raise InvalidURL(
             f"{shown!r} is no address of a signaling server: give one like ws://localhost:8081/ws or wss://host/ws"

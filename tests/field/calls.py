@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 PICTURE = ("--source", "test", "--size", "320x180", "--faces", "0")
@@ -16,6 +17,13 @@ PLAIN = {
     for name, value in os.environ.items()
     if not name.lower().endswith("_proxy") and not name.startswith(("SYNOPTICON_PORT", "SSL_CERT_"))
 }
+
+
+class QuietHandler(BaseHTTPRequestHandler):
+    """Answers HTTP without a log."""
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
+        """Say nothing."""
 
 
 class Peer:

@@ -5,10 +5,11 @@ import http.server
 import re
 import threading
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
-from calls import run
+from calls import QuietHandler, run
 from rtc_network import coturn
 
 from synopticon_rtc._options import IceServerURL
@@ -68,7 +69,8 @@ def test_what_is_no_server_is_refused_without_the_password(text: str) -> None:
 async def test_what_our_own_server_hands_out_is_taken_by_a_turn_server(tmp_path: Path) -> None:
     async with coturn(tmp_path, secret=SECRET) as turn:
         url = turn.turn("udp").url
-        (named,) = TurnServers(turn=[url], secret=SECRET.encode()).offer("alice")["iceServers"]  # type: ignore[misc]
+        offer: dict[str, Any] = TurnServers(turn=[url], secret=SECRET.encode()).offer("alice")
+        (named,) = offer["iceServers"]
         given = f"turn:{named['username']}:{named['credential']}@{url.removeprefix('turn:')}"
         connection = PeerConnection(ice_servers=[IceServerURL().convert(given, None, None)], relay_only=True)
         connection.add_channel("anything")
@@ -79,13 +81,10 @@ async def test_what_our_own_server_hands_out_is_taken_by_a_turn_server(tmp_path:
 def test_a_login_for_a_proxy_in_front_is_shown_to_it_and_to_nobody_else() -> None:
     seen: list[str | None] = []
 
-    class Guarded(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class Guarded(QuietHandler):
+        def do_GET(self) -> None:  # noqa: N802 - the library's name
             seen.append(self.headers["Authorization"])
             self.send_error(404)
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Guarded) as server:
         threading.Thread(target=server.serve_forever).start()

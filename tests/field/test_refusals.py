@@ -4,10 +4,10 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 
 import pytest
-from calls import PICTURE, run, running
+from calls import PICTURE, QuietHandler, run, running
 from rtc_network import free_port
 
 pytestmark = pytest.mark.field
@@ -15,10 +15,10 @@ pytestmark = pytest.mark.field
 SECRET = "a secret of this test alone: 32 bytes or more"  # noqa: S105  # of this test alone
 
 
-class Website(BaseHTTPRequestHandler):
+class Website(QuietHandler):
     """What else may be at a port."""
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - the library's name
         if self.path == "/moved":
             self.send_response(301)
             self.send_header("Location", "https://elsewhere.test/ws")
@@ -26,9 +26,6 @@ class Website(BaseHTTPRequestHandler):
             self.send_response(404)
         self.send_header("Content-Length", "0")
         self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
 
 
 @pytest.fixture
