@@ -168,7 +168,8 @@ class _Report:
         arrival = asyncio.create_task(self._arrive())
         taking_over = asyncio.create_task(self._take_over())
         try:
-            await asyncio.wait([closed, arrival], return_when=asyncio.FIRST_COMPLETED)
+            if not self._status.shown:  # else the status tells that nobody is there yet
+                await asyncio.wait([closed, arrival], return_when=asyncio.FIRST_COMPLETED)
             if arrival.done():
                 await arrival
             with self._status.show():
@@ -179,6 +180,7 @@ class _Report:
         finally:
             for task in (closed, arrival, taking_over):
                 task.cancel()
+            await asyncio.gather(closed, arrival, taking_over, return_exceptions=True)  # told above, or not at all
 
     async def _arrive(self) -> None:
         """Wait for signaling, and say where receivers and browsers find us."""
