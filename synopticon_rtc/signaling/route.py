@@ -121,7 +121,8 @@ def _explain(error: Exception, url: str) -> Trouble:  # noqa: C901, PLR0911 - a 
                 "turns us down", f"{one_line(close.reason) or 'it closed the session'} ({close.code})", False
             )
         case InvalidMessage():
-            return Trouble("is no signaling server", f"it does not speak HTTP ({text}); is the port right?", True)
+            answer = one_line(str(error.__cause__ or error))
+            return Trouble("is no signaling server", f"it answers otherwise ({answer}); is the port right?", True)
         case InvalidURI(uri=uri):
             return Trouble("has moved", f"it sends us to {hide_login(one_line(uri))}: give its ws:// address", True)
         case InvalidProxy(msg=words):

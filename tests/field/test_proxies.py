@@ -17,20 +17,35 @@ DEAD = "http://127.0.0.1:9"
 class Proxy:
     """An HTTP proxy (RFC 9110, 9.3.6) that knows one host: this machine, by a name that nobody else knows."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int) -> None:
         self.asked: list[str] = []
+        self.listens = threading.Event()
+        self.loop: asyncio.AbstractEventLoop
+        self._port = port
+        self._stop = asyncio.Event()
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            head = await reader.readuntil(b"\r\n\r\n")
-            target = head.split()[1].decode()
+    async def run(self) -> None:
+        """Serve until it is stopped."""
+        self.loop = asyncio.get_running_loop()
+        async with await asyncio.start_server(self._serve, "127.0.0.1", self._port):
+            self.listens.set()
+            await self._stop.wait()
+
+    def stop(self) -> None:
+        """End it, from another thread."""
+        self.loop.call_soon_threadsafe(self._stop.set)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError), contextlib.closing(writer):
+            target = (await reader.readuntil(b"\r\n\r\n")).split()[1].decode()
             self.asked.append(target)
             if not target.startswith("camera.test:"):
                 writer.write(b"HTTP/1.1 403 Forbidden\r\n\r\n")
                 return
             there, back = await asyncio.open_connection("127.0.0.1", int(target.rpartition(":")[2]))
-            writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
-            await asyncio.gather(self._pass(reader, back), self._pass(there, writer))
+            with contextlib.closing(back):
+                writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+                await asyncio.gather(self._pass(reader, back), self._pass(there, writer))
 
     @staticmethod
     async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -42,20 +57,16 @@ class Proxy:
 @contextlib.contextmanager
 def proxy() -> Iterator[tuple[Proxy, str]]:
     """Run a proxy beside the test."""
-    proxy, port = Proxy(), free_port()
-    loop = asyncio.new_event_loop()
-    server = loop.run_until_complete(asyncio.start_server(proxy.serve, "127.0.0.1", port))
-    thread = threading.Thread(target=loop.run_forever)
+    port = free_port()
+    proxy = Proxy(port)
+    thread = threading.Thread(target=lambda: asyncio.run(proxy.run()))
     thread.start()
+    assert proxy.listens.wait(20)
     try:
         yield proxy, f"http://127.0.0.1:{port}"
     finally:
-        loop.call_soon_threadsafe(server.close)
-        for task in asyncio.all_tasks(loop):
-            loop.call_soon_threadsafe(task.cancel)
-        loop.call_soon_threadsafe(loop.call_later, 0.1, loop.stop)
+        proxy.stop()
         thread.join()
-        loop.close()
 
 
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "HTTP_PROXY"])

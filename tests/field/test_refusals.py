@@ -18,6 +18,8 @@ SECRET = "a secret of this test alone: 32 bytes or more"  # noqa: S105  # of thi
 class Website(QuietHandler):
     """What else may be at a port."""
 
+    protocol_version = "HTTP/1.1"
+
     def do_GET(self) -> None:  # noqa: N802 - the library's name
         if self.path == "/moved":
             self.send_response(301)
@@ -68,6 +70,14 @@ def test_another_server_at_the_port_is_told(website: str) -> None:
     assert "is the port right?" in line
 
 
+def test_another_server_of_an_older_kind_is_told(website: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Website, "protocol_version", "HTTP/1.0")  # as `python -m http.server` speaks
+    code, _, err = run("receive", "--url", f"{website}/ws")
+    assert code == 1
+    (line,) = err.splitlines()
+    assert "HTTP/1.0 404 Not Found" in line
+
+
 def test_a_server_that_has_moved_is_told(website: str) -> None:
     code, _, err = run("receive", "--url", f"{website}/moved")
     assert code == 1
@@ -93,7 +103,7 @@ def test_what_speaks_no_http_is_told() -> None:
         listening.shutdown(socket.SHUT_RDWR)
     assert code == 1
     (line,) = err.splitlines()
-    assert "does not speak HTTP" in line
+    assert "SSH-2.0-OpenSSH_9.2" in line
 
 
 def test_a_server_that_is_full_is_quoted_and_tried_again() -> None:
