@@ -1,10 +1,18 @@
-"""A signaling server, a broadcaster and a receiver in one process."""
+"""A signaling server, a broadcaster and a receiver in one process. Ctrl-C ends it."""
 
 import asyncio
+import contextlib
 
-from synopticon_rtc import Broadcaster, FaceLandmarker, Portrait, Receiver, SignalingServer
+from synopticon_rtc import Broadcaster, FaceLandmarker, Moment, Portrait, Receiver, SignalingServer
 
 FRAMES = 60
+
+
+def describe(moment: Moment) -> str:
+    if moment.faces:
+        x, y, _ = moment.faces[0].landmarks[1]
+        return f"nose at {x:.3f}, {y:.3f}"
+    return "no face" if moment.detected else "not looked at"
 
 
 async def main() -> None:
@@ -15,11 +23,11 @@ async def main() -> None:
     ):
         count = 0
         async for moment in receiver:
-            nose = moment.faces[0].landmarks[1] if moment.faces else None
-            print(f"{moment.frame.width}x{moment.frame.height}", "no face" if nose is None else f"nose at {nose[:2]}")
+            print(f"{moment.frame.width}x{moment.frame.height}", describe(moment), flush=True)
             count += 1
             if count == FRAMES:
                 break
 
 
-asyncio.run(main())
+with contextlib.suppress(KeyboardInterrupt):
+    asyncio.run(main())

@@ -1,6 +1,11 @@
-"""Plot how far the mouth is open and where the head turns, over ten seconds, to a PNG file. Needs matplotlib."""
+"""Plot how far the mouth is open and where the head turns, over ten seconds, to a PNG file. Needs matplotlib.
+
+The head's turn is that of `Face.pose`, for which the broadcaster has to look: FaceLandmarker(matrix=True), as in
+examples/broadcaster.py, or python -m synopticon_rtc.broadcast --matrix.
+"""
 
 import asyncio
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -9,7 +14,7 @@ import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 
-from synopticon_rtc import Receiver
+from synopticon_rtc import Receiver, SynopticonError
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -18,7 +23,6 @@ URL = os.environ.get("SYNOPTICON_URL", "ws://localhost:8081/ws")
 SECONDS = 10
 UPPER_LIP, LOWER_LIP = 13, 14
 FOREHEAD, CHIN = 10, 152
-RIGHT_CHEEK, NOSE_TIP, LEFT_CHEEK = 234, 1, 454
 
 
 def mouth_opening(points: npt.NDArray[np.float32]) -> float:
@@ -27,15 +31,10 @@ def mouth_opening(points: npt.NDArray[np.float32]) -> float:
     return float(gap / np.linalg.norm(points[FOREHEAD] - points[CHIN]))
 
 
-def head_turn(points: npt.NDArray[np.float32]) -> float:
-    """Degrees by which the line from cheek to cheek leaves the plane of the picture; 0 looks at the camera."""
-    across = points[LEFT_CHEEK] - points[RIGHT_CHEEK]
-    return float(np.degrees(np.arctan2(across[2], across[0])))
-
-
 async def record() -> list[tuple[float, float, float]]:
     rows = []
     loop = asyncio.get_running_loop()
+    print(f"watching faces for {SECONDS} s at {URL}", flush=True)
     async with Receiver(URL, timeout=15) as receiver:
         begun = None
         async for moment in receiver:
@@ -44,22 +43,30 @@ async def record() -> list[tuple[float, float, float]]:
             if elapsed > SECONDS:
                 break
             if moment.faces:
-                size = np.array([moment.frame.width, moment.frame.height, moment.frame.width], np.float32)
-                points = moment.faces[0].landmarks * size
-                rows.append((elapsed, mouth_opening(points), head_turn(points)))
+                face = moment.faces[0]
+                turn = face.pose.yaw if face.pose else np.nan
+                rows.append((elapsed, mouth_opening(face.to_pixels(moment.frame.width, moment.frame.height)), turn))
     return rows
 
 
 def plot(rows: list[tuple[float, float, float]], path: Path) -> None:
+    if not rows:
+        sys.exit(f"no face was seen in {SECONDS} s")
     seconds, mouth, turn = np.array(rows).T
+    if np.isnan(turn).all():
+        print("the broadcaster does not tell how the head turns: it needs FaceLandmarker(matrix=True)")
     figure, (above, below) = plt.subplots(2, sharex=True, figsize=(8, 5), layout="constrained")
     above.plot(seconds, mouth, color="tab:red")
     above.set_ylabel("mouth opening\n(of face height)")
     below.plot(seconds, turn, color="tab:blue")
-    below.set_ylabel("head turn (degrees)")
+    below.set_ylabel("head turn (degrees,\nto the person's left)")
     below.set_xlabel("seconds")
     figure.savefig(path, dpi=120)
     print(f"{len(rows)} faces in {path}")
 
 
-plot(asyncio.run(record()), Path(sys.argv[1] if len(sys.argv) > 1 else "expression.png"))
+with contextlib.suppress(KeyboardInterrupt):
+    try:
+        plot(asyncio.run(record()), Path(sys.argv[1] if len(sys.argv) > 1 else "expression.png"))
+    except (SynopticonError, OSError) as error:
+        sys.exit(str(error))

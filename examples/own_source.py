@@ -1,6 +1,7 @@
-"""Broadcast frames of one's own making: any async iteration of av.VideoFrame is a source."""
+"""Broadcast frames of one's own making: any async iteration of av.VideoFrame is a source. Ctrl-C ends it."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 import av
@@ -29,4 +30,5 @@ async def main() -> None:
         await broadcaster.wait_closed()
 
 
-asyncio.run(main())
+with contextlib.suppress(KeyboardInterrupt):
+    asyncio.run(main())

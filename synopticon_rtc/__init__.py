@@ -2,7 +2,7 @@
 
 from synopticon_rtc.broadcaster import Broadcaster, BroadcasterStats
 from synopticon_rtc.errors import SynopticonError
-from synopticon_rtc.events import PeerEvent, SourceEvent, StateEvent
+from synopticon_rtc.events import DetectorEvent, PeerEvent, SourceEvent, StateEvent
 from synopticon_rtc.faces import Detector, Face, FaceLandmarker, draw_faces
 from synopticon_rtc.latency import Delays
 from synopticon_rtc.media import Camera, FrameSource, Portrait, TestPattern, VideoFile
@@ -17,6 +17,7 @@ __all__ = [
     "Camera",
     "Delays",
     "Detector",
+    "DetectorEvent",
     "EncodedVideoFrame",
     "Face",
     "FaceLandmarker",

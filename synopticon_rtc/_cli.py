@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import datetime as dt
+import errno
+import json
 import logging
 import os
 import re
@@ -14,6 +16,7 @@ from typing import Any
 import click
 import msgspec
 
+from synopticon_rtc._text import visible
 from synopticon_rtc.errors import SynopticonError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -27,22 +30,25 @@ class Output:
 
     def __init__(self, *, json: bool) -> None:
         self.json = json
+        self.failure: SynopticonError | None = None  # why stdout takes no more
 
     def say(self, text: str) -> None:
-        """Print a line for people."""
+        """Print a line for people, whoever's words are in it."""
         if not self.json:
-            self._print(text)
+            self._print(visible(text))
 
     def event(self, event: str, /, **fields: object) -> None:
         """Print a JSON line: ``{"event": event, ...}``."""
         if self.json:
-            self._print(msgspec.json.encode({"event": event, **fields}).decode())
+            self._print(_json({"event": event, **fields}))
 
     def _print(self, line: str) -> None:
         try:
             click.echo(line)
-        except BrokenPipeError:
-            # Nobody reads any more (`| head`): end as on Ctrl-C, and let what is still printed go nowhere.
+        except OSError as error:
+            # Nobody reads any more (`| head`), or a disk is full: end as on Ctrl-C, and print the rest to nowhere.
+            if not isinstance(error, BrokenPipeError):
+                self.failure = SynopticonError(f"stdout cannot be written: {error.strerror}")
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
                 signal.raise_signal(signal.SIGTERM)
@@ -89,8 +95,11 @@ class Command(click.Command):
                 variable,
                 value[:100],
             )
-        ctx.params["output"] = Output(json=ctx.params.pop("json"))
-        return asyncio.run(_until_signal(super().invoke(ctx)))
+        output = ctx.params["output"] = Output(json=ctx.params.pop("json"))
+        result = asyncio.run(_until_signal(super().invoke(ctx)))
+        if output.failure is not None:
+            raise output.failure
+        return result
 
     def main(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # click's own signature
         """Parse, run and exit."""
@@ -103,10 +112,21 @@ class Command(click.Command):
             self._fail(str(error), 1)
         except click.Abort:
             sys.exit(128 + signal.SIGINT)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EPIPE):
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # which Python writes to once more
+            self._fail(f"stdout cannot be written: {error.strerror}", 1)
 
     def _fail(self, text: str, code: int) -> None:
-        click.echo(f"{self.name}: {' '.join(text.split())}", err=True)
+        click.echo(visible(f"{self.name}: {' '.join(text.split())}"), err=True)
         sys.exit(code)
+
+
+def _json(fields: dict[str, object]) -> str:
+    line = msgspec.json.encode(fields, enc_hook=str).decode()
+    # JSON leaves control characters beyond ASCII as they are, and terminals obey some of them.
+    return line if line.isprintable() else json.dumps(msgspec.json.decode(line), separators=(",", ":"))
 
 
 async def _until_signal(main: Coroutine[Any, Any, object]) -> object:
@@ -149,6 +169,18 @@ def terminating() -> Iterator[asyncio.Event]:
         loop.remove_signal_handler(signal.SIGTERM)
 
 
+class _Lines(logging.Formatter):
+    """Lines for people, whoever's words are in them; a trace keeps its own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """Make one line of it."""
+        return visible(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: ANN401, N802 - logging's own signature
+        """Make lines of a trace."""
+        return "\n".join(visible(line) for line in super().formatException(ei).splitlines())
+
+
 class _JSONLines(logging.Formatter):
     """One JSON object a record: when, how grave, what, and the fields that it came with."""
 
@@ -163,12 +195,12 @@ class _JSONLines(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(line, enc_hook=str).decode()
+        return _json(line)
 
 
 def _log_to_stderr(verbose: int, *, json: bool) -> None:
     handler = logging.StreamHandler()
-    handler.setFormatter(_JSONLines() if json else logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_JSONLines() if json else _Lines("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(handlers=[handler])  # other libraries: warnings alone
     level = [logging.WARNING, logging.INFO, logging.DEBUG][min(max(verbose, json), 2)]
     logging.getLogger("synopticon_rtc").setLevel(level)

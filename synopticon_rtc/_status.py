@@ -9,8 +9,12 @@ from rich import box
 from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
+
+from synopticon_rtc._text import visible
 
 WIDTH = 76
+ROW = 200  # characters of a row, which is folded into lines
 
 
 class Rates:
@@ -34,11 +38,19 @@ def milliseconds(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds * 1000, 1)
 
 
+def found(looked_at: int, with_faces: int) -> str:
+    """Say in how many frames faces were looked for, and found."""
+    if not looked_at:
+        return "faces were looked for in none of them"
+    return f"faces were looked for in {looked_at} of them, and found in {with_faces}"
+
+
 class Status:
-    """Rows of a label and a text in a panel, drawn where stdout is a terminal."""
+    """Rows of a label and a text in a panel, drawn where stdout is a terminal. Names of others may be in all of it."""
 
     def __init__(self, title: str, *, enabled: bool) -> None:
-        self._title = title
+        self._title = Text(visible(title))
+        self._title.truncate(WIDTH - 6, overflow="ellipsis")
         self._live = Live(auto_refresh=False, transient=False) if enabled and sys.stdout.isatty() else None
 
     @property
@@ -63,6 +75,11 @@ class Status:
         table.add_column(style="dim", min_width=10)
         table.add_column(overflow="fold")
         for label, text in rows.items():
-            table.add_row(label, text)
+            table.add_row(label, _shown(text))
         panel = Panel(table, title=self._title, title_align="left", box=box.ROUNDED, border_style="cyan", width=WIDTH)
         self._live.update(panel, refresh=True)
+
+
+def _shown(text: str) -> Text:
+    """Take each line as it is: rich reads words in brackets as commands where it is given a string."""
+    return Text("\n".join(visible(line, ROW) for line in text.split("\n")))

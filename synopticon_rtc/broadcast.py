@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import gc
 import ssl
-import time
 from pathlib import Path
 from typing import get_args
 
@@ -26,10 +25,11 @@ from synopticon_rtc._options import (
     signaling_client,
     token_file_option,
 )
-from synopticon_rtc._status import Rates, Status, milliseconds
+from synopticon_rtc._status import Rates, Status, found, milliseconds
+from synopticon_rtc._text import NAME, visible
 from synopticon_rtc.broadcaster import Broadcaster, BroadcasterStats
 from synopticon_rtc.errors import without_password
-from synopticon_rtc.events import PeerEvent, SourceEvent
+from synopticon_rtc.events import DetectorEvent, PeerEvent, SourceEvent
 from synopticon_rtc.faces import FaceLandmarker
 from synopticon_rtc.media import Codec, parse_source
 from synopticon_rtc.media.parse import FPS, SIZE
@@ -77,6 +77,8 @@ SHOWN = 8  # receivers listed in the status
     type=click.FloatRange(min=0, min_open=True),
     help="Times a second to look for faces at most; as often as the detector manages without it.",
 )
+@click.option("--blendshapes", is_flag=True, help="Find MediaPipe's 52 blendshape scores of each face too.")
+@click.option("--matrix", is_flag=True, help="Find each face's transformation matrix, and so its pose, too.")
 @click.option("--model", help="Face model (face_landmarker.task) instead of the one found or fetched.")
 @click.option("--codec", type=click.Choice(["auto", *get_args(Codec)]), default="auto", show_default=True)
 @click.option("--bitrate", type=Bitrate(), default="1.5M", show_default=True, help="Of the video, like 1.5M or 800k.")
@@ -100,6 +102,8 @@ async def main(
     options: tuple[tuple[str, str], ...],
     faces: int,
     faces_fps: float | None,
+    blendshapes: bool,  # noqa: FBT001 - as above
+    matrix: bool,  # noqa: FBT001 - as above
     model: str | None,
     codec: str,
     bitrate: int,
@@ -129,7 +133,9 @@ async def main(
             broadcaster = Broadcaster(
                 signaling,
                 frames,
-                faces=FaceLandmarker(max_faces=faces, model=model) if faces else None,
+                faces=FaceLandmarker(max_faces=faces, model=model, blendshapes=blendshapes, matrix=matrix)
+                if faces
+                else None,
                 name=name,
                 codecs=("h264", "vp8") if codec == "h264" else ("vp8", "h264"),
                 bitrate=bitrate,
@@ -139,7 +145,7 @@ async def main(
             )
         except ValueError as error:
             raise click.UsageError(f"{error}.") from error
-        report = _Report(broadcaster, output, source=source, meeting=meeting)
+        report = _Report(broadcaster, output, source=source, meeting=meeting, looks=bool(faces))
         stack.callback(report.summarize)
         await stack.enter_async_context(broadcaster)
         gc.freeze()  # looking through all that was imported would hold up every frame for 50 ms, now and then
@@ -151,16 +157,17 @@ async def main(
 class _Report:
     """Tells people or programs what a broadcaster does."""
 
-    def __init__(self, broadcaster: Broadcaster, output: Output, *, source: str, meeting: Meeting) -> None:
+    def __init__(self, broadcaster: Broadcaster, output: Output, *, source: str, meeting: Meeting, looks: bool) -> None:
+        self._looks = looks
         self._broadcaster = broadcaster
         self._output = output
         self._meeting = meeting
         self._status = Status(f"synopticon · {broadcaster.name or without_password(source)}", enabled=not output.json)
         self._rates = Rates()
-        self._begun = time.monotonic()
         self._news = News(broadcaster.signaling, output, aloud=not self._status.shown)
         broadcaster.events.subscribe(self._peer)
         broadcaster.source_events.subscribe(self._source)
+        broadcaster.detector_events.subscribe(self._detector)
 
     async def follow(self) -> None:
         """Report until the broadcaster is closed."""
@@ -186,7 +193,6 @@ class _Report:
         """Wait for signaling, and say where receivers and browsers find us."""
         signaling = self._broadcaster.signaling
         session = await signaling.wait_open()
-        self._begun = time.monotonic()
         await self._meeting.find_viewer()
         own = self._meeting.server is not None
         viewer = self._meeting.viewer or None
@@ -203,15 +209,18 @@ class _Report:
 
     def _say_addresses(self) -> None:
         if not self._status.shown:
-            self._output.say("\n".join(f"{label:<10} {text}" for label, text in self._addresses().items()))
+            for label, text in self._addresses().items():
+                self._output.say(f"{label:<10} {text}")
 
     def summarize(self) -> None:
         """Say what it came to."""
         stats = self._broadcaster.stats
-        seconds = max(time.monotonic() - self._begun, 1e-3)
-        fps, faces_fps = round(stats.frames / seconds, 2), round(stats.detected / seconds, 2)
+        fps = round((stats.frames - 1) / stats.seconds, 2) if stats.seconds else 0.0
+        faces_fps = round(stats.detected / stats.seconds, 2) if stats.seconds else 0.0
         self._output.event("summary", **_fields(stats) | {"fps": fps, "faces_fps": faces_fps})
-        self._output.say(f"{stats.frames} frames at {fps:.1f} fps, {stats.frames_with_faces} with faces")
+        faces = found(stats.detected, stats.frames_with_faces)
+        nobody = "" if stats.detected or not self._looks else ": no receiver asked for any"
+        self._output.say(f"{stats.frames} frames at {fps:.1f} fps; {faces}{nobody}")
 
     def _addresses(self) -> dict[str, str]:
         rows = {"viewer": self._meeting.viewer} if self._meeting.viewer else {}
@@ -230,7 +239,7 @@ class _Report:
             | {
                 "video": f"{stats.width}x{stats.height}   {stats.fps:.1f} fps   {bitrate / 1e6:.2f} Mbit/s",
                 "faces": f"{stats.faces}   looked for {stats.faces_fps:.1f} times a second{found}",
-                "receivers": "\n".join([str(len(peers)), *(f"{session}" for session in peers[:SHOWN])]),
+                "receivers": "\n".join([str(len(peers)), *(visible(session, NAME) for session in peers[:SHOWN])]),
             }
         )
 
@@ -238,6 +247,9 @@ class _Report:
         self._output.event("source", state=event.state, reason=event.reason)
         if not self._status.shown:
             self._output.say(f"source {event.state}: {event.reason}")
+
+    def _detector(self, event: DetectorEvent) -> None:
+        self._output.event("detector", state=event.state, reason=event.reason)
 
     def _peer(self, event: PeerEvent) -> None:
         self._output.event("peer", session=event.session, state=event.state, reason=event.reason)
@@ -248,7 +260,7 @@ class _Report:
 def _fields(stats: BroadcasterStats) -> dict[str, object]:
     """Statistics as they are printed."""
     fields = dataclasses.asdict(stats)
-    rates = {name: round(fields.pop(name), 1) for name in ("fps", "faces_fps")}
+    rates = {name: round(fields.pop(name), 1) for name in ("fps", "faces_fps", "seconds")}
     return rates | {"detection_ms": milliseconds(fields.pop("detection"))} | fields
 
 

@@ -15,12 +15,14 @@ from typing import Self
 import av
 import msgspec
 
-from synopticon_rtc import control
+from synopticon_rtc import _clock, control
+from synopticon_rtc._life import entered_before, not_open
 from synopticon_rtc.cadence import Cadence
 from synopticon_rtc.control import Control, Report
+from synopticon_rtc.detection import Detection
 from synopticon_rtc.errors import DetectorError, SignalingError, SourceError, SynopticonError
-from synopticon_rtc.events import Events, PeerEvent, SourceEvent
-from synopticon_rtc.faces import Detector, Face, Tracker
+from synopticon_rtc.events import DetectorEvent, Events, PeerEvent, SourceEvent
+from synopticon_rtc.faces import Detector, Face
 from synopticon_rtc.faces.wire import FacesMessage, encode, encode_json
 from synopticon_rtc.ladder import BITRATES, Ladder, Layer
 from synopticon_rtc.latest import Latest
@@ -95,6 +97,7 @@ class BroadcasterStats:
         height: Height of the last frame, pixels.
         peers: Receivers connected now.
         fps: Frames that the source gives in a second, now.
+        seconds: From the first frame to the last.
         faces_fps: In how many of them faces are looked for.
         detection: Seconds from the capture of a frame until its faces are found, None while none are looked for.
     """
@@ -110,6 +113,7 @@ class BroadcasterStats:
     height: int = 0
     peers: int = 0
     fps: float = 0.0
+    seconds: float = 0.0
     faces_fps: float = 0.0
     detection: float | None = None
 
@@ -132,8 +136,9 @@ class PeerStats(Stats):
 class Broadcaster:
     """Sends one source of video, and the faces in it, to every receiver that asks.
 
-    Use it as an async context manager, once; it serves until it is left, or until the source ends. Faces are looked for
-    while a receiver wants them, or while somebody subscribes to :attr:`faces` or iterates over it.
+    Use it as an async context manager, or await :meth:`start` and in the end :meth:`aclose`, once; it serves until it
+    is left, or until the source ends. Faces are looked for while a receiver wants them, or while somebody subscribes to
+    :attr:`faces` or iterates over it.
 
     Args:
         signaling: The address of a Synopticon signaling server, or a client that is shared with others.
@@ -154,13 +159,15 @@ class Broadcaster:
         events: What happens to receivers. Iterations over them end when the broadcaster does; :meth:`wait_closed` then
             tells why.
         source_events: When the source falls silent, and when it is heard again.
+        detector_events: What happens to the detector: a frame on which it fails counts as one that was not looked at,
+            and when it has failed for five seconds, faces are looked for no more, while the video goes on.
         faces: The moments in which faces were looked for, for this application. The frames are as the source gave them,
             and only to be read. An iteration that is slower gets the newest each time, and ends as those of events do.
 
     Raises:
         SourceError: The source is none, or names a file that is not there.
         ValueError: There is no codec, or an unknown one, or ``bitrate``, ``fps`` or ``faces_fps`` is out of range.
-        TypeError: Something else is among the ICE servers.
+        TypeError: ``faces`` is no detector, or something else is among the ICE servers.
     """
 
     def __init__(
@@ -178,10 +185,12 @@ class Broadcaster:
         relay_only: bool = False,
     ) -> None:
         _check(codecs, bitrate, fps, faces_fps, ice_servers)
+        _check_detector(faces)
         self.signaling = SignalingClient(signaling) if isinstance(signaling, str) else signaling
         self.name = name
         self.events: Events[PeerEvent] = Events()
         self.source_events: Events[SourceEvent] = Events()
+        self.detector_events: Events[DetectorEvent] = Events()
         self.faces: Events[Moment] = Events(kept=1)
         self._source = as_source(source)
         self._detector = faces
@@ -211,15 +220,17 @@ class Broadcaster:
         self._newest: Latest[_Captured] = Latest()
         self._came = 0.0  # when the newest frame came
         self._silent = False  # whether no frame has come for a while
+        self._blind = False  # whether the detector was given up
         self._entered = False
         self._leaving = False
+        self._exit = contextlib.AsyncExitStack()
         self._cadence = Cadence(fps, faces_fps)
         self._detection = Recent()
         self._captured: tuple[int, float] | None = None  # RTP timestamp and capture time of the newest frame
         self._stats = BroadcasterStats()
 
-    async def __aenter__(self) -> Self:
-        """Start capturing and answering; returns when the first frame is there.
+    async def start(self) -> Self:
+        """Start capturing and answering; returns when the first frame is there. :meth:`aclose` ends it.
 
         Raises:
             SourceError: The source gives no frame.
@@ -227,7 +238,7 @@ class Broadcaster:
             RuntimeError: It was entered before.
         """
         if self._entered:
-            raise RuntimeError("a Broadcaster can be entered only once: make another")
+            raise entered_before(self)
         self._entered = True
         self._loop = asyncio.get_running_loop()
         self._closed: asyncio.Future[None] = self._loop.create_future()
@@ -249,8 +260,17 @@ class Broadcaster:
             self._exit = stack.pop_all()
         return self
 
-    async def __aexit__(self, *exception: object) -> None:
+    async def aclose(self) -> None:
+        """Say goodbye to the receivers and end; a second call does nothing."""
         await self._exit.aclose()
+
+    async def __aenter__(self) -> Self:
+        """Do as :meth:`start`."""
+        return await self.start()
+
+    async def __aexit__(self, *exception: object) -> None:
+        """Do as :meth:`aclose`."""
+        await self.aclose()
 
     @property
     def stats(self) -> BroadcasterStats:
@@ -289,9 +309,11 @@ class Broadcaster:
 
         Raises:
             SourceError: The source gives no more frames.
-            DetectorError: Faces cannot be looked for any more.
             SignalingError: The signaling server refuses for good, and no receiver is connected any more.
+            RuntimeError: It was not started.
         """
+        if not self._entered:
+            raise not_open(self)
         await asyncio.shield(self._closed)
 
     # Frames and faces
@@ -299,15 +321,19 @@ class Broadcaster:
     async def _capture(self) -> None:
         last = -1
         begun = self._loop.time()
+        first: float | None = None
         converter = Converter()
         async with contextlib.aclosing(frames_of(self._source)) as frames:
             async for frame in frames:
-                captured = time.time()
+                captured = _clock.now()
                 self._note_frame()
-                last = max(last + 1, round((self._loop.time() - begun) * CLOCK_RATE))
+                now = self._loop.time()
+                last = max(last + 1, round((now - begun) * CLOCK_RATE))
                 self._unsent = picture = Picture(frame, converter, last)
                 stats = self._stats
                 stats.frames += 1
+                first = now if first is None else first
+                stats.seconds = now - first
                 stats.width, stats.height = frame.width, frame.height
                 for codec, ladder in self._ladders.items():
                     if ladder.encode(picture, joining=codec in self._joining.values()):
@@ -331,7 +357,7 @@ class Broadcaster:
 
     def _look_for_faces(self, captured: _Captured) -> None:
         """Give a frame to the detector, or tell at once that it will not get it."""
-        picked = self._cadence.pick(time.monotonic())
+        picked = self._cadence.pick(time.monotonic()) and not self._blind
         if self._detector is None or not (self._watchers or self.faces.heard):
             return
         skipped = self._newest.put(captured) if picked else [captured]
@@ -339,14 +365,21 @@ class Broadcaster:
             self._send_faces(each.message((), detected=False))
 
     async def _detect(self, detector: Detector) -> None:
-        tracker = Tracker()
-        while True:
+        detection = Detection(detector)
+        while not self._blind:
             captured = await self._newest.get()
             self._cadence.begin(time.monotonic())
-            faces = tracker.track(await detector.detect(captured.frame), self._loop.time())
+            try:
+                faces = await detection.look(captured.frame, self._loop.time())
+            except DetectorError as error:
+                self._end_detection(error)
+                faces = None
             now = time.monotonic()
             self._cadence.end(now)
-            self._detection.add(now, time.time() - captured.time)
+            if faces is None:
+                self._send_faces(captured.message((), detected=False))
+                continue
+            self._detection.add(now, _clock.now() - captured.time)
             stats = self._stats
             stats.detected += 1
             stats.faces = len(faces)
@@ -354,6 +387,13 @@ class Broadcaster:
             stats.faces_messages += bool(self._watchers)
             self._send_faces(captured.message(faces, detected=True))
             self.faces.emit(Moment(captured.frame, faces, True, captured.time, captured.rtp_timestamp, 0.0))
+        await asyncio.Event().wait()  # for the end of the broadcaster
+
+    def _end_detection(self, error: DetectorError) -> None:
+        """Go on without faces: a detector that fails is no reason to end the video."""
+        logger.error("%s", error)
+        self._blind = True
+        self.detector_events.emit(DetectorEvent("ended", str(error)))
 
     def _send_faces(self, message: FacesMessage) -> None:
         binary: bytes | None = None
@@ -544,6 +584,7 @@ class Broadcaster:
             self._closed.set_result(None)
         self.events.close()
         self.source_events.close()
+        self.detector_events.close()
         self.faces.close()
 
 
@@ -562,3 +603,11 @@ def _check(
     for server in ice_servers:
         if not isinstance(server, IceServer):
             raise TypeError(f"an ICE server must be an IceServer, like IceServer('stun:host'), not {server!r}")
+
+
+def _check_detector(detector: object) -> None:
+    """Refuse what cannot find a face."""
+    if isinstance(detector, type):
+        raise TypeError(f"faces must be a detector, not the class of one: give {detector.__name__}()")
+    if detector is not None and not isinstance(detector, Detector):
+        raise TypeError(f"faces must be a detector, an object with `async def detect(frame)`, not {detector!r:.100}")

@@ -7,13 +7,13 @@ a :class:`Report`.
 """
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Annotated
 
 import msgspec
 
+from synopticon_rtc import _clock
 from synopticon_rtc.rtc import Channel
 
 LABEL = "control"
@@ -110,7 +110,7 @@ class Control:
             return
         self._due = now + PING_INTERVAL
         self._timer = self._loop.call_at(self._due, self._tick)
-        self._send(_Ping(time.time() * 1000))
+        self._send(_Ping(_clock.now() * 1000))
         if (report := self._report()) is not None:
             self._send(report)
 
@@ -125,9 +125,9 @@ class Control:
             return
         match message:
             case _Ping(t=sent):
-                self._send(_Pong(sent, time.time() * 1000))
+                self._send(_Pong(sent, _clock.now() * 1000))
             case _Pong(t=sent, time=theirs):
-                now = time.time() * 1000
+                now = _clock.now() * 1000
                 if 0 <= now - sent < 60_000:  # noqa: PLR2004 - a minute: no answer to a ping of ours
                     self._samples.append(((now - sent) / 1000, (theirs - (sent + now) / 2) / 1000))
             case Report():

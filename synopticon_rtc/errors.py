@@ -23,6 +23,8 @@ Each message says what is wrong, where, and what to do about it, in one line. No
 
 import re
 
+from synopticon_rtc._text import visible
+
 _CREDENTIALS = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*:(?://)?)[^/?#@\s]*(?:@[^/?#@\s]*)*@", re.IGNORECASE)
 _SECRET = re.compile(r"(?P<name>\b(?:password|passwd|pass|pwd|token|secret|key)=)[^&;\s]+", re.IGNORECASE)
 
@@ -33,7 +35,10 @@ def without_password(text: str) -> str:
 
 
 class SynopticonError(Exception):
-    """Base of all errors of this package."""
+    """Base of all errors of this package; its text can be printed, whatever names of others are in it."""
+
+    def __str__(self) -> str:
+        return visible(" ".join(super().__str__().split()))
 
 
 class SignalingError(SynopticonError):
@@ -108,4 +113,4 @@ class MissingExtra(SynopticonError, ImportError):
     """An optional dependency is not installed."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f'{what} needs an extra: pip install "synopticon-rtc[{extra}]"')
+        super().__init__(f'{what} needs an extra: in a clone of synopticon-rtc, pip install ".[{extra}]"')

@@ -45,6 +45,19 @@ class SourceEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class DetectorEvent:
+    """A broadcaster's detector changed.
+
+    Attributes:
+        state: ``ended``: it failed on frame after frame, and faces are looked for no more.
+        reason: Why, in words for people.
+    """
+
+    state: Literal["ended"]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class StateEvent:
     """A receiver's own state changed.
 

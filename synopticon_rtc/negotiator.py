@@ -1,6 +1,7 @@
 """Carries out a handshake: between a signaling client and peer connections."""
 
 import asyncio
+import dataclasses
 import functools
 import itertools
 import logging
@@ -10,6 +11,7 @@ from typing import Self
 
 import msgspec
 
+from synopticon_rtc._text import NAME, WORDS, visible
 from synopticon_rtc.errors import InvalidIceServer, SignalingError, SynopticonError
 from synopticon_rtc.rtc import IceServer, PeerConnection
 from synopticon_rtc.signaling.client import SignalingClient
@@ -209,8 +211,9 @@ class Negotiator:
                 case Fail(reason):
                     self.failed(SignalingError(reason))
                 case Notify(state, session, reason):
-                    logger.info("%s%s: %s", f"peer {session} " if session else "", state, reason)
-                    self._notify(action)
+                    reason = visible(reason, WORDS)  # some are others' words
+                    logger.info("%s%s: %s", f"peer {visible(session, NAME)} " if session else "", state, reason)
+                    self._notify(dataclasses.replace(action, reason=reason))
 
     def _arm(self) -> None:
         if self._timer is not None:
@@ -263,7 +266,8 @@ class Negotiator:
                 text, mid, index = candidate.candidate, candidate.sdp_mid, candidate.sdp_m_line_index
                 await peer.connection.add_candidate(text, mid, index)
         except SynopticonError as error:
-            logger.log(logging.DEBUG if peer.told else logging.WARNING, "peer %s: %s", peer.session, error)
+            level = logging.DEBUG if peer.told else logging.WARNING
+            logger.log(level, "peer %s: %s", visible(peer.session, NAME), error)
             peer.told = True
 
     async def _work(self, link: int, peer: _Peer) -> None:
@@ -272,10 +276,10 @@ class Negotiator:
                 step = await peer.steps.get()
                 await step()
         except SynopticonError as error:
-            logger.warning("peer %s: %s", peer.session, error)
+            logger.warning("peer %s: %s", visible(peer.session, NAME), error)
             self.lost(link, str(error))
         except Exception:
-            logger.exception("peer %s", peer.session)
+            logger.exception("peer %s", visible(peer.session, NAME))
             self.lost(link, "an error of ours, see the log")
 
     def _close(self, link: int) -> None:

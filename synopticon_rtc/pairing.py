@@ -80,6 +80,7 @@ class Pairing(Generic[F]):
 
     Attributes:
         expected: Whether faces will come: set by the first that do, or before by who knows.
+        late: How often faces came after their frame had gone out without them.
     """
 
     def __init__(self, sync: Sync = "exact", wait: float = 0.05) -> None:
@@ -94,6 +95,7 @@ class Pairing(Generic[F]):
         self._heard: float | None = None  # when the last faces message came, or else the first frame
         self._gone: dict[int, float] = {}  # frames that went without their faces: when they came, by timestamp
         self._late = 0
+        self.late = 0
 
     @property
     def in_vain(self) -> bool:
@@ -198,6 +200,7 @@ class Pairing(Generic[F]):
         if timestamp in self._gone:
             came = self._gone.pop(timestamp)
             if message.detected:
+                self.late += 1
                 self._late = self._late + 1 if now - came > self._wait else 0
             return
         if message.detected and self._last is not None and 0 < _ahead(timestamp, self._last[0]) <= KEPT:

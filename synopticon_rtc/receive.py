@@ -8,7 +8,8 @@ import ssl
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from types import TracebackType
+from typing import Any, Self, get_args
 
 import av
 import click
@@ -25,12 +26,13 @@ from synopticon_rtc._options import (
     signaling_client,
     token_file_option,
 )
-from synopticon_rtc._status import Rates, Status, milliseconds
+from synopticon_rtc._status import Rates, Status, found, milliseconds
+from synopticon_rtc._text import NAME, visible
 from synopticon_rtc._window import Window
 from synopticon_rtc.errors import SynopticonError
 from synopticon_rtc.events import StateEvent
 from synopticon_rtc.faces import Face, draw_faces
-from synopticon_rtc.pairing import Moment
+from synopticon_rtc.pairing import Moment, Sync
 from synopticon_rtc.receiver import Receiver
 from synopticon_rtc.recent import Recent
 from synopticon_rtc.rtc import IceServer
@@ -58,7 +60,21 @@ LIGHT, SHADE = (255, 248, 214), (32, 22, 0)  # blue, green, red: of what is writ
 @click.option(
     "--faces-out",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    help="Write the landmarks of each frame here, one JSON object a line.",
+    help="Write the faces of each frame here, one JSON object a line: landmarks, id, and what else is known of them.",
+)
+@click.option(
+    "--sync",
+    type=click.Choice(get_args(Sync)),
+    default="exact",
+    show_default=True,
+    help="exact: each frame waits for its own faces; latest: it gets the newest faces at once.",
+)
+@click.option(
+    "--faces-wait",
+    type=click.FloatRange(min=0, max=10),
+    default=0.05,
+    show_default=True,
+    help="Seconds that a frame waits for its own faces at most; a slow detector needs more.",
 )
 @click.option("--frames", type=click.IntRange(min=1), help="Frames to receive before ending.")
 @duration_option
@@ -79,6 +95,8 @@ async def main(
     no_video: bool,  # noqa: FBT001 - click passes flags so
     show: bool,  # noqa: FBT001
     faces_out: Path | None,
+    sync: Sync,
+    faces_wait: float,
     frames: int | None,
     duration: float | None,
     timeout: float,  # noqa: ASYNC109 - of the receiver, that says what was missing
@@ -92,14 +110,16 @@ async def main(
         signaling_client(url, room, token_file, ca),
         broadcaster=broadcaster,
         video=not no_video,
+        sync=sync,
+        faces_wait=faces_wait,
         timeout=timeout,
         ice_servers=ice_servers,
     )
     async with contextlib.AsyncExitStack() as stack:
-        faces_file = stack.enter_context(_open(faces_out)) if faces_out else None
+        faces_file = stack.enter_context(_FacesFile(faces_out)) if faces_out else None
         window = await stack.enter_async_context(Window()) if show else None
         picture = _Picture(receiver)
-        report = _Report(receiver, output)
+        report = _Report(receiver, output, faces_wait=faces_wait)
         stack.callback(report.summarize)
         await stack.enter_async_context(receiver)
         await stack.enter_async_context(report.reporting())
@@ -109,7 +129,7 @@ async def main(
                 async for moment in receiver:
                     report.count(moment)
                     if faces_file is not None:
-                        faces_file.write(_line(moment))
+                        faces_file.write(moment)
                     if window is not None and not window.show(picture.draw(moment)):
                         break
                     if report.frames == frames:
@@ -119,18 +139,72 @@ async def main(
                 raise
 
 
-def _open(path: Path) -> BinaryIO:
-    try:
-        return path.open("wb")
-    except OSError as error:
-        raise click.FileError(str(path), error.strerror) from error
+class _FacesFile:
+    """The file that faces are written to.
+
+    Args:
+        path: Its name.
+
+    Raises:
+        click.FileError: It cannot be opened.
+        SynopticonError: It cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._failed = False
+        try:
+            self._file = path.open("wb")
+        except OSError as error:
+            raise click.FileError(str(path), error.strerror) from error
+
+    def write(self, moment: Moment[object]) -> None:
+        """Write what is known of the faces of a frame."""
+        # Rounded as float64: float32 has no 0.1, and would be written as 0.10000000149011612.
+        told = {
+            "captured": moment.captured,
+            "rtp_timestamp": moment.rtp_timestamp,
+            "detected": moment.detected,
+            "faces_age": moment.faces_age,
+            "faces": [_told(face) for face in moment.faces],
+        }
+        try:
+            self._file.write(msgspec.json.encode(told) + b"\n")
+        except OSError as error:
+            self._failed = True
+            raise self._error(error) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Write what is left, and close it."""
+        try:
+            self._file.close()
+        except OSError as full:
+            if not self._failed:  # else it has been said
+                raise self._error(full) from full
+
+    def _error(self, error: OSError) -> SynopticonError:
+        return SynopticonError(f"{self._path} cannot be written: {error.strerror}")
 
 
-def _line(moment: Moment[object]) -> bytes:
-    # Rounded as float64: float32 has no 0.1, and would be written as 0.10000000149011612.
-    faces = [{"landmarks": face.landmarks.astype(np.float64).round(5).tolist()} for face in moment.faces]
-    told = {"captured": moment.captured, "rtp_timestamp": moment.rtp_timestamp, "detected": moment.detected}
-    return msgspec.json.encode(told | {"faces": faces}) + b"\n"
+def _told(face: Face) -> dict[str, object]:
+    """Say what is known of a face; what is not, is left out."""
+    told: dict[str, object] = {"id": face.id, "landmarks": _rounded(face.landmarks)}
+    if face.blendshapes:
+        told["blendshapes"] = {name: round(score, 4) for name, score in face.blendshapes.items()}
+    if face.matrix is not None:
+        told["matrix"] = _rounded(face.matrix)
+    if face.pose is not None:
+        told["pose"] = {name: round(degrees, 2) for name, degrees in face.pose._asdict().items()}
+    return told
+
+
+def _rounded(array: npt.NDArray[np.float32]) -> object:
+    return array.astype(np.float64).round(5).tolist()
 
 
 class _Picture:
@@ -173,8 +247,10 @@ class _Picture:
 class _Report:
     """Tells people or programs what a receiver gets."""
 
-    def __init__(self, receiver: Receiver[Any], output: Output) -> None:
+    def __init__(self, receiver: Receiver[Any], output: Output, *, faces_wait: float) -> None:
+        self._faces_wait = faces_wait
         self.frames = 0
+        self._looked_at = 0
         self._receiver = receiver
         self._output = output
         self._status = Status("synopticon · receive", enabled=not output.json)
@@ -183,8 +259,9 @@ class _Report:
         self._first = self._last = 0.0
         receiver.events.subscribe(self._changed)
 
-    def count(self, _moment: Moment[object]) -> None:
+    def count(self, moment: Moment[object]) -> None:
         """Take note of a moment."""
+        self._looked_at += moment.detected
         self._last = time.monotonic()
         self._first = self._first or self._last
         self.frames += 1
@@ -210,13 +287,20 @@ class _Report:
             "summary",
             **stats | {"frames": self.frames},
             fps=fps,
+            detected=self._looked_at,
             decoded=stats["frames"],
             first_frame_ms=milliseconds(first),
             delay_ms=milliseconds(delay),
             delays_ms=_in_ms(delays),
         )
         size = f"{stats['width']}x{stats['height']}"
-        self._output.say(f"{self.frames} frames of {size} at {fps:.1f} fps, {stats['frames_with_faces']} with faces")
+        faces = found(self._looked_at, stats["frames_with_faces"])
+        self._output.say(f"{self.frames} frames of {size} at {fps:.1f} fps; {faces}")
+        if stats["faces_late"]:
+            self._output.say(
+                f"the faces of {stats['faces_late']} frames came too late for them: --faces-wait with more than "
+                f"{self._faces_wait:g}, or --sync latest, gets them"
+            )
 
     async def _tick(self) -> None:
         while True:
@@ -239,7 +323,7 @@ class _Report:
             self._status.update(
                 {
                     "state": f"{WORDS[self._state.state]} ({self._state.reason})",
-                    "from": self._state.name or self._state.session or "-",
+                    "from": visible(self._state.name or self._state.session or "-", NAME),
                     "video": f"{stats.width}x{stats.height}   {fps:.1f} fps",
                     "faces": f"{stats.faces}   {rates['faces_messages']:.1f} messages a second",
                     "delay": f"{delay:.0f} ms{_split(delays)}" if delay is not None else "-",

@@ -12,7 +12,9 @@ from typing import Any, Generic, Literal, Self, TypedDict, Unpack, overload
 import av
 import msgspec
 
-from synopticon_rtc import control
+from synopticon_rtc import _clock, control
+from synopticon_rtc._life import entered_before, not_open
+from synopticon_rtc._text import NAME, WORDS, visible
 from synopticon_rtc.control import Control
 from synopticon_rtc.errors import ConnectionLost, InvalidFaces, NobodyAnswered, SignalingError
 from synopticon_rtc.events import Events, StateEvent
@@ -44,6 +46,7 @@ class ReceiverStats:
         faces_messages: Faces messages received, with the copies that are sent where packets get lost.
         invalid_faces: Messages that were dropped, as they are no faces messages.
         frames_with_faces: Frames given out with at least one face.
+        faces_late: Frames given out without their faces, which came after them; more ``faces_wait`` gets them.
         faces: Faces in the last frame given out.
         width: Width of the last frame, pixels; without video, of the one that the last faces were found in; 0 where
             frames are not decoded.
@@ -60,6 +63,7 @@ class ReceiverStats:
     faces_messages: int = 0
     invalid_faces: int = 0
     frames_with_faces: int = 0
+    faces_late: int = 0
     faces: int = 0
     width: int = 0
     height: int = 0
@@ -92,7 +96,7 @@ class _Feed:
 
     def age(self, moment: Moment[Any]) -> float | None:
         offset = self.control.offset if self.control else None
-        return None if moment.captured is None or offset is None else time.time() + offset - moment.captured
+        return None if moment.captured is None or offset is None else _clock.now() + offset - moment.captured
 
     def close(self) -> None:
         self.closed = True  # the connection says goodbye meanwhile, and more may come in
@@ -124,9 +128,9 @@ class _Options(TypedDict, total=False):
 class Receiver(Generic[F]):
     """Receives the frames and faces of one broadcaster: an async iteration of :class:`~synopticon_rtc.Moment`.
 
-    Use it as an async context manager, once. A broadcaster that goes is looked for again, so the iteration does not end
-    before the receiver is left; ``events`` tells of every change. A consumer that is slower than the video gets the
-    newest moment each time.
+    Use it as an async context manager, or await :meth:`start` and in the end :meth:`aclose`, once. A broadcaster that
+    goes is looked for again, so the iteration does not end before the receiver is left; ``events`` tells of every
+    change. A consumer that is slower than the video gets the newest moment each time.
 
     Args:
         signaling: The address of a Synopticon signaling server, or a client that is shared with others.
@@ -240,26 +244,32 @@ class Receiver(Generic[F]):
             Unbroken(ENCODED_WAIT, _stands_alone) if video and not decode else Latest(BURST)
         )
         self._tasks: set[asyncio.Task[None]] = set()
+        self._leaving: asyncio.Task[None] | None = None
         self._failure: SignalingError | None = None
         self._first_sought: float | None = None
         self._latency = Latency(video=video)
         self._stats = ReceiverStats()
 
-    async def __aenter__(self) -> Self:
-        """Start looking for the broadcaster; does not wait for it.
+    async def start(self) -> Self:
+        """Start looking for the broadcaster; does not wait for it. :meth:`aclose` ends that.
 
         Raises:
             RuntimeError: It was entered before.
         """
         if self._entered:
-            raise RuntimeError("a Receiver can be entered only once: make another one")
+            raise entered_before(self)
         self._loop = asyncio.get_running_loop()
         await self._negotiator.__aenter__()
         return self
 
-    async def __aexit__(self, *exception: object) -> None:
-        """Say goodbye and close. Cancelled meanwhile, it does all of that before it raises."""
-        leaving = asyncio.create_task(self._leave(*exception), name="leaving")
+    async def aclose(self) -> None:
+        """Say goodbye and close; a second call waits for the first.
+
+        Cancelled meanwhile, it does all of that before it raises.
+        """
+        if not self._entered:
+            return
+        leaving = self._leaving = self._leaving or asyncio.create_task(self._leave(), name="leaving")
         cancelled: asyncio.CancelledError | None = None
         while not leaving.done():
             try:
@@ -270,9 +280,17 @@ class Receiver(Generic[F]):
         if cancelled is not None:
             raise cancelled
 
-    async def _leave(self, *exception: object) -> None:
+    async def __aenter__(self) -> Self:
+        """Do as :meth:`start`."""
+        return await self.start()
+
+    async def __aexit__(self, *exception: object) -> None:
+        """Do as :meth:`aclose`."""
+        await self.aclose()
+
+    async def _leave(self) -> None:
         try:
-            await self._negotiator.__aexit__(*exception)
+            await self._negotiator.__aexit__(None, None, None)
             if self._tasks:
                 await asyncio.wait(self._tasks)
         finally:
@@ -280,19 +298,22 @@ class Receiver(Generic[F]):
             self.events.close()
 
     def __aiter__(self) -> Self:
+        """Begin to iterate. Raises :class:`RuntimeError` if the receiver was not started, or was left."""
+        if not self._entered or self._leaving is not None:
+            raise not_open(self)
         return self
 
     async def __anext__(self) -> Moment[F]:
         """Wait for the next moment.
 
         Raises:
-            RuntimeError: The receiver was not entered.
+            RuntimeError: The receiver was not started.
             NobodyAnswered: No first moment came within ``timeout``.
             ConnectionLost: No further moment came within ``timeout``.
             SignalingError: The signaling server refuses for good.
         """
         if not self._entered:
-            raise RuntimeError("this Receiver was not entered: iterate inside `async with Receiver(...) as receiver:`")
+            raise not_open(self)
         try:
             async with asyncio.timeout(self._timeout):
                 moment = await self._moments.get()
@@ -344,13 +365,18 @@ class Receiver(Generic[F]):
             )
         if link is not None:
             what = "video" if self._video else "faces"
-            return NobodyAnswered(f"{link.name or link.session} answered, but no {what} came {within}")
-        heard = ", ".join(f"{name or 'unnamed'} ({session})" for session, name in self._handshake.heard.items())
+            return NobodyAnswered(f"{visible(link.name or link.session, NAME)} answered, but no {what} came {within}")
+        heard = ", ".join(
+            f"{visible(name, NAME) or 'unnamed'} ({visible(session, NAME)})"
+            for session, name in self._handshake.heard.items()
+        )
         if self._broadcaster is not None and heard:
             return NobodyAnswered(f"no broadcaster {self._broadcaster!r} answered {within}; there are: {heard}")
         whom = f"no broadcaster {self._broadcaster!r}" if self._broadcaster else "no broadcaster"
         if self._handshake.refusal:
-            return NobodyAnswered(f"{whom} answered {within}: {self.signaling.url} says: {self._handshake.refusal}")
+            return NobodyAnswered(
+                f"{whom} answered {within}: {self.signaling.url} says: {visible(self._handshake.refusal, WORDS)}"
+            )
         return NobodyAnswered(f"{whom} answered {within} at {self.signaling.url}: is one running there?")
 
     # Peer connections
@@ -431,7 +457,9 @@ class Receiver(Generic[F]):
         if not self._video:
             self._stats.width, self._stats.height = message.width, message.height
             self._note_first()
+        late = feed.pairing.late
         self._give(feed, feed.pairing.message(message, self._loop.time()))
+        self._stats.faces_late += feed.pairing.late - late
         if feed.pairing.in_vain and not feed.told:
             feed.told = True
             logger.warning(

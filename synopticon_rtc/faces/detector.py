@@ -17,5 +17,9 @@ class Detector(Protocol):
     """
 
     async def detect(self, frame: av.VideoFrame) -> Sequence[Face]:
-        """Return the faces in ``frame``, none or more. Raises :class:`~synopticon_rtc.errors.DetectorError`."""
+        """Return the faces in ``frame``, none or more.
+
+        Raises:
+            DetectorError: It cannot look at this one. Whatever is raised, a broadcaster goes on with the next.
+        """
         ...

@@ -16,12 +16,13 @@ from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self, cast
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from synopticon_rtc._life import not_open
 from synopticon_rtc.errors import DetectorError, ModelError
 from synopticon_rtc.faces.face import Face
 
@@ -64,7 +65,10 @@ class FaceLandmarker:
         """Find and load the model. Raises :class:`~synopticon_rtc.errors.ModelError` if there is none to be had."""
         path = await asyncio.to_thread(_find_model, self._model)
         if self._open is not None:
-            raise DetectorError("this FaceLandmarker is open already: make another")
+            raise RuntimeError(
+                "this FaceLandmarker is open already: make another one for each `async with`; "
+                "a Broadcaster enters the one that it is given"
+            )
         thread, landmarker = self._open = ThreadPoolExecutor(1, "face-landmarker"), _Landmarker()
         try:
             await asyncio.get_running_loop().run_in_executor(thread, landmarker.open, path, self._options)
@@ -93,10 +97,11 @@ class FaceLandmarker:
         """Return the faces in ``frame``, none to ``max_faces``.
 
         Raises:
-            DetectorError: It is not open, or MediaPipe failed on the frame.
+            DetectorError: MediaPipe failed on the frame.
+            RuntimeError: It is not open.
         """
         if self._open is None:
-            raise DetectorError("this FaceLandmarker is not open: use it inside `async with FaceLandmarker() as ...`")
+            raise not_open(self)
         thread, landmarker = self._open
         return await asyncio.get_running_loop().run_in_executor(thread, landmarker.detect, frame)
 
@@ -218,17 +223,27 @@ def _faces(found: Any) -> tuple[Face, ...]:  # noqa: ANN401  # mediapipe has no 
 _stderr = threading.Lock()
 
 
+def _scratch() -> BinaryIO:
+    """Open a file that is gone when it is closed; where none can be written to, what is written is lost."""
+    try:
+        if sys.platform == "linux":
+            return os.fdopen(os.memfd_create("stderr"), "w+b")
+        return cast("BinaryIO", tempfile.TemporaryFile())
+    except OSError:
+        return Path(os.devnull).open("w+b")
+
+
 @contextmanager
 def _native_log() -> Iterator[None]:
     """Pass what MediaPipe's native code writes to stderr on to our log, at debug level.
 
-    It heeds no option or variable that would quieten it, so stderr is a file meanwhile. Lines of anybody else's are
-    written to stderr afterwards.
+    It heeds no option or variable that would quieten it, so stderr is a file in memory meanwhile. Lines of anybody
+    else's are written to stderr afterwards.
     """
     if sys.stderr is None:
         yield
         return
-    with _stderr, tempfile.TemporaryFile() as kept:
+    with _stderr, _scratch() as kept:
         stderr = os.dup(2)
         os.dup2(kept.fileno(), 2)
         try:

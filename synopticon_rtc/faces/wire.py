@@ -85,6 +85,35 @@ def _checked(landmarks: npt.NDArray[np.floating]) -> _Floats:
     return landmarks.astype(np.float32, copy=False)
 
 
+def check_faces(faces: tuple[Face, ...]) -> None:
+    """Check that faces can be sent.
+
+    Raises:
+        InvalidFaces: As for :func:`encode`; or something else is among them.
+    """
+    _check(FacesMessage(faces, 0, 0))
+    for face in faces:
+        if not isinstance(face, Face):
+            raise InvalidFaces(f"{face!r:.100} is no Face")
+        _checked(np.asarray(face.landmarks))
+        _checked_blendshapes(face.blendshapes)
+        if face.matrix is not None:
+            _checked_matrix(face.matrix)
+
+
+def _checked_blendshapes(scores: dict[str, float]) -> None:
+    if unknown := scores.keys() - set(BLENDSHAPES):
+        raise InvalidFaces(f"MediaPipe has no blendshape {min(unknown)!r}; only its 52 can be sent")
+    if not all(0 <= score <= 1 for score in scores.values()):
+        raise InvalidFaces("the score of a blendshape is not in 0..1")
+
+
+def _checked_matrix(matrix: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
+        raise InvalidFaces("a facial transformation matrix is 4x4 finite numbers")
+    return matrix
+
+
 # --- faces/1 ----------------------------------------------------------------------------------------------------------
 
 _MAGIC, _VERSION = 0xFA, 1
@@ -244,9 +273,7 @@ def _encode_face(face: Face, size: tuple[int, int], parts: list[bytes]) -> None:
     if face.blendshapes:
         parts.append(_encode_blendshapes(face.blendshapes))
     if face.matrix is not None:
-        if face.matrix.shape != (4, 4) or not np.isfinite(face.matrix).all():
-            raise InvalidFaces("a facial transformation matrix is 4x4 finite numbers")
-        parts.append(face.matrix.astype(_MATRIX).tobytes())
+        parts.append(_checked_matrix(face.matrix).astype(_MATRIX).tobytes())
 
 
 def _decode_face(reader: "_Reader", size: tuple[int, int]) -> Face:
@@ -347,10 +374,7 @@ def _shifts(order: _Integers) -> _Integers:
 
 
 def _encode_blendshapes(scores: dict[str, float]) -> bytes:
-    if unknown := scores.keys() - set(BLENDSHAPES):
-        raise InvalidFaces(f"MediaPipe has no blendshape {min(unknown)!r}; only its 52 can be sent")
-    if not all(0 <= score <= 1 for score in scores.values()):
-        raise InvalidFaces("the score of a blendshape is not in 0..1")
+    _checked_blendshapes(scores)
     return bytes(round(scores[name] * 254) if name in scores else _ABSENT for name in BLENDSHAPES)
 
 

@@ -339,8 +339,6 @@ class PeerConnection:
         await self._connection.close()
         if self._ice is not None:
             await self._ice.close()
-        if self._connection.connecting:
-            await asyncio.wait(self._connection.connecting)
 
     # Inside
 

@@ -73,7 +73,7 @@ class Certificate(RTCCertificate):
 
 
 class OwnedPeerConnection(RTCPeerConnection):
-    """aiortc's peer connection, whose task that connects is kept: aiortc starts it and forgets it.
+    """aiortc's peer connection, whose task that connects is kept, and ends with it: aiortc starts it and forgets it.
 
     Args:
         configuration: aiortc's.
@@ -120,12 +120,21 @@ class OwnedPeerConnection(RTCPeerConnection):
         except Exception:
             logger.exception("connecting to a peer broke")
             self._on_broken()
-        transports = {transceiver.receiver.transport for transceiver in self.getTransceivers()}
-        if self.sctp is not None:
-            transports.add(self.sctp.transport)
-        for transport in transports:
-            if transport._task is not None:
-                transport._task.add_done_callback(_take_error)
+        finally:
+            transports = {transceiver.receiver.transport for transceiver in self.getTransceivers()}
+            if self.sctp is not None:
+                transports.add(self.sctp.transport)
+            for transport in transports:
+                if transport._task is not None:
+                    transport._task.add_done_callback(_take_error)
+
+    async def close(self) -> None:
+        """Stop connecting, and close: aiortc would go on with it beside, and start what it has just stopped."""
+        while others := self.connecting - {asyncio.current_task()}:
+            for task in others:
+                task.cancel()
+            await asyncio.wait(others)
+        await super().close()
 
 
 def _take_error(task: asyncio.Future[None]) -> None:

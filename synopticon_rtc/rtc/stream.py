@@ -1,7 +1,6 @@
 """One encoded video stream, sent to any number of peers."""
 
 import secrets
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -11,6 +10,7 @@ from aiortc.codecs.h264 import H264Encoder
 from aiortc.codecs.vpx import Vp8Encoder
 from av.stream import Stream
 
+from synopticon_rtc import _clock
 from synopticon_rtc.rtc.callback import call
 from synopticon_rtc.rtc.pacer import BURST, Pacer
 from synopticon_rtc.rtc.sealer import Sealer
@@ -46,15 +46,12 @@ class EncodedFrame:
     """When it was sent, as :func:`ntp_time` tells."""
 
 
-_BEGUN = NTP_EPOCH + time.time() - time.monotonic()
-
-
 def ntp_time() -> int:
     """Return the time in seconds since 1900, in 32.32 bits (RFC 5905 section 6).
 
     Peers measure with it and do not read the clock from it, so it goes on evenly where the system's clock is set.
     """
-    return int((_BEGUN + time.monotonic()) * 2**32)
+    return int((_clock.now() + NTP_EPOCH) * 2**32)
 
 
 class Viewer(Protocol):

@@ -149,7 +149,8 @@ async def main(
     )
     async with server:
         output.event("ready", url=server.url, viewer=server.viewer)
-        output.say(f"signaling  {server.url}\nviewer     {server.viewer}")
+        output.say(f"signaling  {server.url}")
+        output.say(f"viewer     {server.viewer}")
         with contextlib.suppress(asyncio.CancelledError), terminating() as asked:  # ends come before the summary
             await asked.wait()
             output.event("draining", sessions=len(server.sessions), seconds=drain)

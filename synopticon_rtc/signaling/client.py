@@ -14,6 +14,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import CloseCode
 
+from synopticon_rtc._life import not_open
+from synopticon_rtc._text import NAME, visible
 from synopticon_rtc.errors import InvalidMessage, SignalingError
 from synopticon_rtc.signaling.entry import Refusal, Token, authorization, read_address, read_refusal
 from synopticon_rtc.signaling.messages import (
@@ -134,8 +136,8 @@ class SignalingClient:
         self._callbacks: list[Callable[[], object]] = []
         self._listeners: list[Listener] = []
         self._users = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
-        self._settled = asyncio.Event()
         self._complained: set[str] = set()
         self._sessions: deque[str] = deque(maxlen=OWN_SESSIONS)
         self._forget()
@@ -155,6 +157,19 @@ class SignalingClient:
         self._pause = FIRST_PAUSE
 
     async def __aenter__(self) -> Self:
+        """Connect, if nobody is in it yet.
+
+        Raises:
+            RuntimeError: It is in use in another event loop.
+        """
+        loop = asyncio.get_running_loop()
+        if self._users and self._loop is not loop:
+            if self._loop is not None and not self._loop.is_closed():
+                raise RuntimeError("this SignalingClient is in use in another event loop: make one for each")
+            self._users, self._task, self._listeners = 0, None, []  # that loop ended, and all in it
+            self._forget()
+        if not self._users:
+            self._loop, self._settled = loop, asyncio.Event()
         self._users += 1
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name=f"signaling {self.url}")
@@ -201,7 +216,10 @@ class SignalingClient:
 
         Raises:
             SignalingError: The server refuses for good, or everybody has left the client.
+            RuntimeError: Nobody has entered the client.
         """
+        if not self._users:
+            raise not_open(self)
         while self.session is None:
             if self._failure is not None:
                 raise self._failure
@@ -332,7 +350,7 @@ class SignalingClient:
         self._change(session, self.reason)
         self._sessions.append(session)
         self._settled.set()
-        logger.info("signaling: session %s at %s", session, self.url)
+        logger.info("signaling: session %s at %s", visible(session, NAME), self.url)
         self._configure()
         for listener in list(self._listeners):
             with self._surviving("a new session"):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from synopticon_rtc._text import NAME, visible
 from synopticon_rtc.signaling.messages import (
     Answer,
     AnyMessage,
@@ -239,7 +240,7 @@ class Handshake(ABC):
             return []
         known.phase = "connected"
         known.deadline = known.repeat_at = float("inf")
-        return [Notify("connected", known.session, f"connected with {known.name or known.session}")]
+        return [Notify("connected", known.session, f"connected with {visible(known.name or known.session, NAME)}")]
 
     def lost(self, link: int, reason: str, now: float) -> list[Action]:
         """The peer connection failed, went silent, or was closed by the peer."""
@@ -600,7 +601,7 @@ class ReceiverHandshake(Handshake):
         self._seek_at = float("inf")
         return [
             *actions,
-            Notify("connecting", session, f"{name or session} answered"),
+            Notify("connecting", session, f"{visible(name or session, NAME)} answered"),
             CreateAnswer(link.id, session, message),
             *(AddCandidate(link.id, candidate) for candidate in self._early.pop(session, ())),
         ]

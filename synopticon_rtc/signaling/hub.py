@@ -11,6 +11,7 @@ from operator import itemgetter
 
 from websockets.frames import CloseCode
 
+from synopticon_rtc._text import WORDS, visible
 from synopticon_rtc.signaling import answers
 from synopticon_rtc.signaling.access import CanConnect, Participant
 from synopticon_rtc.signaling.addresses import is_loopback, source_of, write_address
@@ -140,7 +141,7 @@ class Hub:
             session.id,
             session.address,
             session.age,
-            session.reason,
+            visible(session.reason, WORDS),
             extra={"event": "session_closed", "fields": end | {"messages": session.messages}},
         )
         self._presence.leave(session)

@@ -9,12 +9,11 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from synopticon_rtc._text import WORDS, visible
 from synopticon_rtc.errors import InvalidMessage
 
 _ORIGIN = re.compile(r"^o=\S+ (\S+) ", re.MULTILINE), re.compile(r"^a=ice-ufrag:(\S+)", re.MULTILINE)
-_BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 LARGEST = 2**18  # bytes that are read; servers pass on up to 16 MiB, of which no description or list has the need
-LINE = 200  # characters of what others wrote that are told to people
 
 Session = Annotated[str, msgspec.Meta(max_length=128, pattern=r"^[^\x00-\x20\x7f]*\Z")]
 RELAYED = frozenset({"webrtc_seek_broadcaster", "request_offer", "webrtc_offer", "webrtc_answer", "webrtc_ice"})
@@ -237,7 +236,7 @@ _decoder: msgspec.json.Decoder[AnyMessage] = msgspec.json.Decoder(AnyMessage)
 
 def one_line(text: object) -> str:
     """Make a short line of what somebody else wrote, fit for a log and a screen; empty if it is no text."""
-    return _BREAKS.sub(" ", text[:LINE]).strip() if isinstance(text, str) else ""
+    return visible(text.strip(), WORDS) if isinstance(text, str) else ""
 
 
 def decode(data: str | bytes) -> AnyMessage:

@@ -11,6 +11,7 @@ from typing import Self
 
 from websockets.frames import CloseCode
 
+from synopticon_rtc._life import entered_before, not_open
 from synopticon_rtc.errors import PortInUse, SignalingError
 from synopticon_rtc.signaling.access import CanConnect, roles_meet
 from synopticon_rtc.signaling.addresses import PATH, is_loopback, seen_by_others, write_address
@@ -105,6 +106,7 @@ class SignalingServer:
         self._origin_lines = Seldom(FULL_EVERY)
         self._watch: asyncio.Task[None]
         self._stack: contextlib.AsyncExitStack
+        self._entered = False
 
     @property
     def sessions(self) -> Mapping[str, Session]:
@@ -137,6 +139,9 @@ class SignalingServer:
         return self._hub.counts.relayed
 
     async def __aenter__(self) -> Self:
+        if self._entered:
+            raise entered_before(self)
+        self._entered = True
         where = write_address(self.host, self.port)
         self._refuse_to_be_insecure(where)
         async with contextlib.AsyncExitStack() as stack:
@@ -172,15 +177,21 @@ class SignalingServer:
             await self._hub.close()
 
     async def serve_forever(self) -> None:
-        """Serve until cancelled."""
+        """Serve until cancelled. Raises :class:`RuntimeError` if it was not entered."""
+        if not self._entered:
+            raise not_open(self)
         await self._server.wait_closed()
 
     async def drain(self, seconds: float) -> None:
         """Take no new sessions, and close the open ones with 1012 after so many seconds."""
+        if not self._entered:
+            raise not_open(self)
         log.info("draining: %d sessions have %g s", len(self.sessions), seconds)
         await self._hub.drain(seconds)
 
     def _at(self, scheme: str, host: str) -> str:
+        if not self.port:  # which one it is, is known once it listens
+            raise not_open(self)
         secured = "s" if self._tls else ""
         return f"{scheme}{secured}://{write_address(host, self.port)}"
 

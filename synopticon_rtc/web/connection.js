@@ -27,6 +27,9 @@ export class Connection {
 
   /** Whether it came to connect. */
   up = false;
+
+  /** Whether there is a channel on which faces can come. */
+  tellsFaces = false;
   /** What the broadcaster reports of its part in the delay, null before it does. */
   report = null;
   /** Bits of video in a second, null before they are known. */
@@ -140,6 +143,7 @@ export class Connection {
       channel.onclose = () => this.#end("the broadcaster closed the connection");
       if (channel.readyState === "open") this.#ping();
     } else {
+      this.tellsFaces = true;
       channel.onmessage = ({ data }) => this.#faces(data);
     }
     this.#on.log(`Data channel “${channel.label}” is open${channel.protocol && `, protocol ${channel.protocol}`}`);

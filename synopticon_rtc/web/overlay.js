@@ -50,7 +50,8 @@ export class Overlay {
   #place() {
     const { clientWidth, clientHeight, videoWidth, videoHeight } = this.#video;
     const element = { width: clientWidth, height: clientHeight };
-    const box = containedBox(element, { width: videoWidth, height: videoHeight }, devicePixelRatio);
+    const [x, y] = getComputedStyle(this.#video).objectPosition.split(" ").map((part) => parseFloat(part) / 100);
+    const box = containedBox(element, { width: videoWidth, height: videoHeight }, devicePixelRatio, { x, y });
     for (const side of ["left", "top", "width", "height"]) this.#canvas.style[side] = `${box[side]}px`;
     this.#canvas.width = Math.round(box.width * devicePixelRatio);
     this.#canvas.height = Math.round(box.height * devicePixelRatio);

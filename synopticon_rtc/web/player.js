@@ -15,6 +15,7 @@ export class Player {
   #drawn = null; // the message whose faces are drawn
   #presented = []; // of the last two seconds: { time, count }
   #delays = new Delays();
+  #looked = -Infinity; // when the last message came of a frame in which faces were looked for
 
   /** Frames that came to the screen, and of these, the ones whose own faces were drawn on them. */
   frames = 0;
@@ -59,6 +60,11 @@ export class Player {
     return this.#delays.parts(this.#sender().report, performance.now());
   }
 
+  /** Whether faces are looked for in what is shown. */
+  get looked() {
+    return performance.now() - this.#looked < 2 * WINDOW;
+  }
+
   /** Whether a frame of the track was shown yet. */
   get picture() {
     return this.#screen !== null;
@@ -85,6 +91,7 @@ export class Player {
   /** Take a faces message. */
   take(message) {
     if (!message.detected) return; // nothing was looked for: the faces of the nearest frame stay
+    this.#looked = performance.now();
     this.#pairing.add(message, performance.now());
     this.#match();
   }
@@ -93,6 +100,7 @@ export class Player {
     this.#pairing = new Pairing();
     this.#screen = this.#drawn = this.#pairedWith = null;
     this.#presented = [];
+    this.#looked = -Infinity;
     this.#delays = new Delays();
     this.#overlay.draw([]);
   }

@@ -26,6 +26,9 @@ export class Receiver {
   /** The connection with the broadcaster, null while there is none. */
   connection = null;
 
+  /** Who was lost last and when, `{ name, since }`, null where nobody was, or it said goodbye. */
+  interrupted = null;
+
   /** Why the server does not let us in; null where it does. */
   refusal = null;
 
@@ -207,8 +210,10 @@ export class Receiver {
 
   #ended(reason, left) {
     this.#on.log(`Disconnected: ${reason}`);
-    const { up } = this.connection;
+    const { up, name } = this.connection;
     if (left) this.#had = false;
+    if (left) this.interrupted = null;
+    else if (up) this.interrupted = { name, since: new Date() };
     this.#letGo(left ? undefined : reason);
     if (up) this.#seekAnew();
     else this.#seekLater(); // its next offer may fail like this one

@@ -91,7 +91,7 @@ function describe() {
     case "connecting":
       return ["Connecting…", receiver.connection.name];
     case "interrupted":
-      return ["Connection interrupted, trying again…", ""];
+      return ["Connection interrupted, trying again…", lost(receiver.interrupted)];
     case "unreachable":
       return ["The signaling server is not reachable, trying again…", server];
     case "unsupported":
@@ -109,6 +109,18 @@ function describe() {
   }
 }
 
+/** Who was lost, and since when. */
+function lost(interrupted) {
+  return interrupted === null ? "" : `${interrupted.name} is gone since ${clock(interrupted.since)}.`;
+}
+
+/** What a mesh that was asked for is missing. */
+function missed() {
+  if (receiver.state !== "connected" || !player.picture || overlay.mode === "off" || player.faces > 0) return "";
+  if (!receiver.connection.tellsFaces) return "This broadcaster looks for no faces";
+  return player.looked ? "No face in the picture" : "";
+}
+
 function show() {
   const [words, hint] = describe();
   const { connection } = receiver;
@@ -117,6 +129,9 @@ function show() {
   write("state", words);
   write("headline", words);
   write("hint", hint);
+  write("note", missed());
+  $("modes").disabled = !player.picture || connection?.tellsFaces !== true;
+  $("mirror").disabled = !player.picture;
   write("name", connection?.name ?? "Synopticon");
   showChoices();
   document.title = connection === null ? "Synopticon" : `${connection.name} · Synopticon`;
@@ -152,6 +167,10 @@ function bits(rate) {
   return rate >= 1e6 ? `${(rate / 1e6).toFixed(1)} Mbit/s` : `${(rate / 1e3).toFixed(0)} kbit/s`;
 }
 
+function clock(date) {
+  return date.toTimeString().slice(0, 8);
+}
+
 function log(text) {
   const lines = $("lines");
   const atEnd = lines.scrollHeight - lines.scrollTop - lines.clientHeight < 8;
@@ -159,7 +178,7 @@ function log(text) {
   const time = document.createElement("time");
   const date = new Date();
   time.dateTime = date.toISOString();
-  time.textContent = date.toTimeString().slice(0, 8);
+  time.textContent = clock(date);
   line.append(time, String(text).slice(0, 300));
   lines.append(line);
   while (lines.childElementCount > LOG_LINES) lines.firstElementChild.remove();
@@ -203,12 +222,13 @@ setMode(MODES.includes(recall("mode")) ? recall("mode") : "mesh");
 setMirror(recall("mirror") === "true");
 
 const KEYS = {
-  c: () => setMode("contours"),
-  p: () => setMode("points"),
-  m: () => setMode("mesh"),
-  o: () => setMode("off"),
-  r: toggleMirror,
+  c: () => $("modes").disabled || setMode("contours"),
+  p: () => $("modes").disabled || setMode("points"),
+  m: () => $("modes").disabled || setMode("mesh"),
+  o: () => $("modes").disabled || setMode("off"),
+  r: () => $("mirror").disabled || toggleMirror(),
   f: () => document.fullscreenEnabled && toggleFullscreen(),
+  d: () => $("parts").toggleAttribute("open"),
   l: () => $("log").toggleAttribute("open"),
 };
 addEventListener("keydown", (event) => {

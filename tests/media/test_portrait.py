@@ -50,7 +50,7 @@ async def test_frames_come_when_iterated() -> None:
 
 def test_the_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(MissingExtra, match=r'^the portrait needs an extra: pip install "synopticon-rtc\[portrait\]"$'):
+    with pytest.raises(MissingExtra, match=r'^the portrait needs an extra: .*pip install "\.\[portrait\]"$'):
         Portrait()
 
 

@@ -263,3 +263,27 @@ def test_openssl_speaks_no_dtls_1_3() -> None:
     """When this fails, the header of its records is another: see `is_flight` in `sorting`."""
     assert not hasattr(SSL, "DTLS1_3_VERSION")
     assert "DTLS1_3" not in " ".join(dir(SSL))
+
+
+async def test_aiortc_goes_on_connecting_while_it_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where this fails, aiortc has mended it: `OwnedPeerConnection.close` can go."""
+    going_on = asyncio.Event()
+
+    async def connect(_: aiortc.RTCPeerConnection) -> None:
+        going_on.set()
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(aiortc.RTCPeerConnection, "_RTCPeerConnection__connect", connect)
+    for kind, alone in ((aiortc.RTCPeerConnection, False), (seams.OwnedPeerConnection, True)):
+        going_on.clear()
+        before = asyncio.all_tasks()
+        options = {"on_broken": pytest.fail} if alone else {}
+        connection = kind(aiortc.RTCConfiguration(iceServers=[]), **options)
+        connection.createDataChannel("any")
+        await connection.setLocalDescription(await connection.createOffer())
+        await going_on.wait()
+        await connection.close()
+        left = asyncio.all_tasks() - before
+        assert bool(left) is not alone
+        for task in left:
+            task.cancel()

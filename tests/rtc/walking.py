@@ -160,6 +160,6 @@ def turn_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
             except RuntimeError:
                 return real()
 
-    for module in "sender", "stream":
-        monkeypatch.setattr(f"synopticon_rtc.rtc.{module}.time", Clock)
-    monkeypatch.setattr("synopticon_rtc.rtc.stream._BEGUN", 0.0)
+    for module in "rtc.sender", "_clock":
+        monkeypatch.setattr(f"synopticon_rtc.{module}.time", Clock)
+    monkeypatch.setattr("synopticon_rtc._clock._BEGUN", 0.0)

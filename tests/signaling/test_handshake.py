@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from synopticon_rtc._text import WORDS
 from synopticon_rtc.signaling.handshake import (
     BATCH_WITHIN,
     CONNECT_WITHIN,
@@ -38,7 +39,6 @@ from synopticon_rtc.signaling.handshake import (
     Send,
 )
 from synopticon_rtc.signaling.messages import (
-    LINE,
     Answer,
     BroadcasterAvailable,
     BroadcasterGone,
@@ -121,7 +121,12 @@ def states(actions: list[Action]) -> list[str]:
 @pytest.mark.parametrize("make", [broadcaster, receiver])
 @pytest.mark.parametrize(
     ("told", "shown"),
-    [("no\n\x1b[2Jmore", "no [2Jmore"), ("x" * 10_000, "x" * LINE), ({"a": 1}, "it did not say why"), (3, "it did")],
+    [
+        ("no\n\x1b[2Jmore", r"no\n\x1b[2Jmore"),
+        ("x" * 10_000, "x" * (WORDS - 1) + "…"),
+        ({"a": 1}, "it did not say why"),
+        (3, "it did"),
+    ],
 )
 def test_what_a_peer_says_at_its_end_is_told_in_one_short_line(make: Any, told: object, shown: str) -> None:
     handshake = make()
@@ -130,7 +135,7 @@ def test_what_a_peer_says_at_its_end_is_told_in_one_short_line(make: Any, told: 
     (change, *_) = only(Notify, handshake.received(ice("ws_p", None, bye=told), 1))
     assert f"left: {shown}" in change.reason
     assert "\n" not in change.reason
-    assert len(change.reason) < LINE + 50
+    assert len(change.reason) < WORDS + 50
 
 
 class TestBroadcaster:

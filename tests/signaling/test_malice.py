@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from websockets.asyncio.server import ServerConnection, serve
 
+from synopticon_rtc._text import WORDS
 from synopticon_rtc.errors import InvalidMessage
 from synopticon_rtc.signaling import handshake as handshake_module
 from synopticon_rtc.signaling.client import SignalingClient
@@ -25,7 +26,7 @@ from synopticon_rtc.signaling.handshake import (
     ReceiverHandshake,
     Send,
 )
-from synopticon_rtc.signaling.messages import LARGEST, LINE, AnyMessage, Offer, Requirements, decode, encode
+from synopticon_rtc.signaling.messages import LARGEST, AnyMessage, Offer, Requirements, decode, encode
 
 OURS = {"control": ["control/1"], "ice": ["more"]}
 KINDS = (
@@ -75,7 +76,7 @@ def read(text: str) -> AnyMessage | None:
     except InvalidMessage as error:
         complaint = str(error)
     assert complaint.isprintable()
-    assert len(complaint) < 2 * LINE
+    assert len(complaint) < 2 * WORDS
     return None
 
 
@@ -84,7 +85,7 @@ def check(action: Action) -> None:
         case Send(message):
             decode(encode(message))
         case Notify(_, _, reason) | Fail(reason):
-            assert len(reason) < LINE + 100
+            assert len(reason) < WORDS + 100
             assert reason.isprintable()
         case _:
             pass

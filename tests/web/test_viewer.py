@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -374,6 +375,110 @@ async def test_a_broadcaster_that_is_killed_is_soon_missed(server: SignalingServ
             child.kill()
             await reached(page, "synopticon.state === 'interrupted'")
             assert time.monotonic() - begun < 1.8
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            child.kill()
+        await child.wait()
+
+
+# Of what is seen: [left, top, right, bottom] in pixels of the page.
+BOX = """(element) => {
+  const { left, top, right, bottom } = element.getBoundingClientRect();
+  return [left, top, right, bottom];
+}"""
+
+
+async def box(page: Page, selector: str) -> list[float]:
+    found: list[float] = await page.eval_on_selector(selector, BOX)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("width", "height"), [(320, 640), (390, 844), (768, 1024), (844, 390), (1280, 800), (1440, 900)]
+)
+async def test_no_part_of_the_page_lies_on_the_picture_or_leaves_the_screen(
+    server: SignalingServer, width: int, height: int
+) -> None:
+    async with (
+        Broadcaster(server.url, TestPattern((720, 1280), 15), faces=AnyFace(), name="A name as long as they come " * 3),
+        opened(server.viewer, width=width, height=height) as page,
+    ):
+        await reached(page, "synopticon.frames > 5 && document.getElementById('bitrate').textContent !== '\u2013'")
+        assert not await page.is_visible("#delays")
+        for _ in range(2):
+            header, picture, footer = [await box(page, each) for each in ("header", "#overlay", "footer")]
+            assert header[3] <= picture[1] + 0.5
+            assert picture[3] <= footer[1] + 0.5
+            assert footer[3] <= height + 0.5
+            for left, _, right, _ in [await box(page, each) for each in ("#name", "#stats", "#modes", ".tools")]:
+                assert left >= 12
+                assert right <= width - 12
+            await page.keyboard.press("d")  # the parts of the delay
+            await asyncio.sleep(0.1)
+
+
+async def test_detection_stands_apart_from_the_parts_of_the_delay(server: SignalingServer) -> None:
+    async with Broadcaster(server.url, TestPattern(SIZE, 30), faces=AnyFace()), opened(server.viewer) as page:
+        await reached(page, "synopticon.frames > 5")
+        await page.click("#parts summary")
+        assert await page.is_visible("#delays")
+        detection = await page.query_selector("#delays .apart dt")
+        assert detection is not None
+        assert await detection.text_content() == "detection"
+
+
+async def test_a_picture_on_an_upright_phone_sits_under_the_header(server: SignalingServer) -> None:
+    async with (
+        Broadcaster(server.url, TestPattern(SIZE, 30), faces=AnyFace()),
+        opened(server.viewer, width=390, height=844) as page,
+    ):
+        await reached(page, "synopticon.frames > 5 && synopticon.faces > 0")
+        header, picture = [await box(page, each) for each in ("header", "#overlay")]
+        assert abs(picture[1] - header[3]) <= 1
+        assert await page.evaluate(DRAWN) is not None
+
+
+async def test_controls_are_off_while_there_is_nothing_to_act_on(server: SignalingServer) -> None:
+    off = "document.getElementById('modes').disabled"
+    async with opened(server.viewer) as page:
+        await reached(page, "synopticon.session !== null")
+        assert await page.is_disabled("#mirror")
+        await reached(page, off)
+        await page.keyboard.press("o")
+        async with Broadcaster(server.url, TestPattern(SIZE, 30)):  # which looks for no faces
+            await reached(page, "synopticon.frames > 5 && !document.getElementById('mirror').disabled")
+            assert await page.evaluate(off)
+            assert await page.text_content("#note") == "This broadcaster looks for no faces"
+        await reached(page, "document.getElementById('mirror').disabled")
+        async with Broadcaster(server.url, TestPattern(SIZE, 30), faces=AnyFace()):
+            await reached(page, f"!({off})")
+            assert await page.is_checked("#modes [value=mesh]")
+
+
+class NoFace:
+    async def detect(self, frame: av.VideoFrame) -> Sequence[Face]:  # noqa: ARG002 - whichever it is
+        return []
+
+
+async def test_where_a_mesh_is_asked_for_and_there_is_no_face_it_says_so(server: SignalingServer) -> None:
+    said = "document.getElementById('note').textContent"
+    async with Broadcaster(server.url, TestPattern(SIZE, 30), faces=NoFace()), opened(server.viewer) as page:
+        await reached(page, f"{said} === 'No face in the picture'")
+        await page.keyboard.press("o")
+        await reached(page, f"{said} === ''")
+
+
+async def test_an_interruption_says_who_is_gone_and_since_when(server: SignalingServer) -> None:
+    command = ["-m", "synopticon_rtc.broadcast", "--url", server.url, "--source", "test", "--faces", "0"]
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, *command, "--name", "lab-1", stdout=asyncio.subprocess.DEVNULL
+    )
+    try:
+        async with opened(server.viewer) as page:
+            await reached(page, "synopticon.frames > 10")
+            child.kill()
+            await reached(page, "synopticon.state === 'interrupted'")
+            assert re.fullmatch(r"lab-1 is gone since \d\d:\d\d:\d\d\.", await page.inner_text("#hint"))
     finally:
         with contextlib.suppress(ProcessLookupError):
             child.kill()

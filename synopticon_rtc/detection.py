@@ -1,0 +1,80 @@
+"""Looks for faces with whatever detector an application brings, and survives what it does."""
+
+import asyncio
+import inspect
+import logging
+from collections.abc import AsyncIterable, Iterable
+from typing import cast
+
+import av
+
+from synopticon_rtc.errors import DetectorError, InvalidFaces
+from synopticon_rtc.faces import Detector, Face, Tracker
+from synopticon_rtc.faces.wire import check_faces
+
+logger = logging.getLogger(__name__)
+
+TOLERATED = 5.0  # seconds for which a detector may fail on frame after frame
+
+
+class Detection:
+    """Asks a detector for the faces of one frame after the other, and gives them their ids.
+
+    Args:
+        detector: Faces that it returns in any iterable are taken, and whatever it raises.
+    """
+
+    def __init__(self, detector: Detector) -> None:
+        self._detector = detector
+        self._tracker = Tracker()
+        self._failures = 0
+        self._failing_since: float | None = None
+
+    async def look(self, frame: av.VideoFrame, now: float) -> tuple[Face, ...] | None:
+        """Return the faces in a frame, or None where the detector failed on it: it was not looked at.
+
+        Args:
+            frame: The frame.
+            now: Any clock in seconds, when the frame is given to the detector.
+
+        Raises:
+            DetectorError: It has failed for five seconds, whatever the frame.
+        """
+        try:
+            faces = await self._ask(frame)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            self._fail(error, now)  # something within the detector was cancelled
+            return None
+        except Exception as error:  # noqa: BLE001 - an application's own, and counted
+            self._fail(error, now)
+            return None
+        self._failing_since = None
+        return self._tracker.track(faces, now)
+
+    async def _ask(self, frame: av.VideoFrame) -> tuple[Face, ...]:
+        found: object = self._detector.detect(frame)
+        if inspect.isawaitable(found):
+            found = await found
+        if isinstance(found, AsyncIterable):
+            found = [face async for face in found]
+        try:
+            faces = tuple(cast("Iterable[Face]", found))
+        except TypeError as error:
+            raise InvalidFaces(f"it gave {found!r:.100}, not a sequence of faces: {error}") from error
+        check_faces(faces)
+        return faces
+
+    def _fail(self, error: BaseException, now: float) -> None:
+        self._failures += 1
+        reason = str(error) or type(error).__name__
+        if self._failures.bit_count() == 1:  # the 1st, 2nd, 4th, 8th ...
+            logger.warning(
+                "the detector failed on a frame, which goes without faces (%d so far): %s", self._failures, reason
+            )
+        if self._failing_since is None:
+            self._failing_since = now
+        elif now - self._failing_since >= TOLERATED:
+            raise DetectorError(f"the detector has failed for {TOLERATED:g} s, faces are looked for no more: {reason}")

@@ -1,0 +1,163 @@
+"""Objects that are used outside of their `async with`, twice, or in another event loop: refused in words, or works."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from synopticon_rtc import Broadcaster, FaceLandmarker, Receiver, SignalingClient, SignalingServer, TestPattern
+
+pytestmark = pytest.mark.field
+
+URL = "ws://127.0.0.1:9/ws"
+CARD = TestPattern((160, 90), 30)
+
+
+def broadcaster(url: str = URL) -> Broadcaster:
+    return Broadcaster(url, CARD)
+
+
+async def iterate(receiver: Receiver[Any]) -> None:
+    async for _ in receiver:
+        pass
+
+
+USES: dict[str, Callable[[], Awaitable[object]]] = {
+    "broadcaster.wait_closed": lambda: broadcaster().wait_closed(),
+    "receiver iteration": lambda: iterate(Receiver(URL)),
+    "receiver anext": lambda: anext(Receiver(URL)),
+    "client.wait_open": lambda: SignalingClient(URL).wait_open(),
+    "server.serve_forever": lambda: SignalingServer(port=0).serve_forever(),
+    "server.drain": lambda: SignalingServer(port=0).drain(1),
+    "landmarker.detect": lambda: FaceLandmarker().detect(CARD.draw(0)),
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+async def test_what_was_not_entered_says_so(use: Callable[[], Awaitable[object]]) -> None:
+    with pytest.raises(RuntimeError, match="async with"):
+        async with asyncio.timeout(5):
+            await use()
+
+
+def test_a_server_that_is_not_open_has_no_address_yet() -> None:
+    with pytest.raises(RuntimeError, match="async with"):
+        _ = SignalingServer(port=0).url
+
+
+@pytest.mark.parametrize("kind", [broadcaster, Receiver, lambda _: SignalingServer(port=0)])
+async def test_what_can_be_entered_only_once_says_so(kind: Callable[[str], Any]) -> None:
+    entered = kind(URL)
+    async with entered:
+        with pytest.raises(RuntimeError, match="async with"):
+            await entered.__aenter__()
+    with pytest.raises(RuntimeError, match="async with"):
+        await entered.__aenter__()
+
+
+async def test_a_landmarker_that_is_open_says_so() -> None:
+    async with FaceLandmarker() as landmarker:
+        with pytest.raises(RuntimeError, match="async with"):
+            await landmarker.__aenter__()
+    with pytest.raises(RuntimeError, match="async with"):
+        await landmarker.detect(CARD.draw(0))
+    async with landmarker:
+        assert await landmarker.detect(CARD.draw(0)) == ()
+
+
+async def test_iterating_over_a_receiver_that_was_left_says_so_and_one_who_iterates_meanwhile_ends() -> None:
+    async with Receiver(URL) as receiver:
+        iterating = asyncio.create_task(iterate(receiver))
+        await asyncio.sleep(0)
+    await asyncio.wait_for(iterating, 5)
+    with pytest.raises(RuntimeError, match="async with"):
+        await iterate(receiver)
+
+
+async def test_both_ends_can_be_started_and_closed_by_hand() -> None:
+    async with SignalingServer(port=0) as server:
+        sends, receives = broadcaster(server.url), Receiver(server.url, timeout=15)
+        assert await sends.start() is sends
+        assert await receives.start() is receives
+        moment = await anext(receives)
+        assert moment.frame.width == 160
+        for each in (receives, sends, receives, sends):
+            await each.aclose()
+        await asyncio.wait_for(sends.wait_closed(), 5)
+    await broadcaster().aclose()  # never started
+    await Receiver(URL).aclose()
+
+
+def test_a_client_can_be_used_in_one_event_loop_after_the_other() -> None:
+    port = 0
+
+    async def use(client: SignalingClient | None) -> SignalingClient:
+        nonlocal port
+        async with SignalingServer(port=port) as server:
+            port = server.port
+            client = client or SignalingClient(server.url)
+            async with Broadcaster(client, CARD), Receiver(server.url, timeout=15) as receiver:
+                await anext(receiver)
+        return client
+
+    client = asyncio.run(use(None))
+    asyncio.run(use(client))
+
+
+def test_a_client_outlives_an_event_loop_that_ended_without_leaving_it() -> None:
+    client = SignalingClient(URL)
+
+    async def enter() -> None:
+        await client.__aenter__()
+
+    async def enter_and_leave() -> None:
+        async with client:
+            pass
+
+    asyncio.run(enter())
+    asyncio.run(enter_and_leave())
+
+
+async def test_a_client_in_use_is_refused_in_another_event_loop() -> None:
+    refused: list[BaseException] = []
+
+    def elsewhere() -> None:
+        async def enter() -> None:
+            await client.__aenter__()
+
+        try:
+            asyncio.run(enter())
+        except RuntimeError as error:
+            refused.append(error)
+
+    async with SignalingClient(URL) as client:
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        await asyncio.to_thread(thread.join)
+    assert "in another event loop" in str(refused[0])
+
+
+@pytest.mark.parametrize("kind", [broadcaster, Receiver, lambda _: SignalingServer(port=0)])
+def test_the_others_are_refused_in_words_in_a_second_event_loop(kind: Callable[[str], Any]) -> None:
+    used = kind(URL)
+
+    async def use() -> None:
+        async with used:
+            pass
+
+    asyncio.run(use())
+    with pytest.raises(RuntimeError, match="only once"):
+        asyncio.run(use())
+
+
+def test_a_landmarker_can_be_used_in_one_event_loop_after_the_other() -> None:
+    landmarker = FaceLandmarker()
+
+    async def use() -> None:
+        async with landmarker:
+            assert await landmarker.detect(CARD.draw(0)) == ()
+
+    asyncio.run(use())
+    asyncio.run(use())
