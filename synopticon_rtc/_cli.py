@@ -7,6 +7,7 @@ import errno
 import json
 import logging
 import os
+import re
 import resource
 import signal
 import sys
@@ -20,6 +21,9 @@ from synopticon_rtc._text import visible
 from synopticon_rtc.errors import SynopticonError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+PREFIX = "SYNOPTICON"
+# Kubernetes sets SYNOPTICON_PORT to such an address for all that run beside a service that is called synopticon.
+SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://.*", re.IGNORECASE)
 
 
 class Output:
@@ -60,18 +64,39 @@ class Command(click.Command):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  # click's own signature
-        kwargs["context_settings"] = {"auto_envvar_prefix": "SYNOPTICON"} | (kwargs.get("context_settings") or {})
+        kwargs["context_settings"] = {"auto_envvar_prefix": PREFIX} | (kwargs.get("context_settings") or {})
         super().__init__(*args, **kwargs)
         self.params += [
             click.Option(["--json"], is_flag=True, help="Print one JSON object a line, and nothing else."),
             click.Option(["-v", "--verbose"], count=True, help="Log each step to stderr (-vv: every detail)."),
             click.Option(["--log-json"], is_flag=True, help="Log each step to stderr, one JSON object a line."),
         ]
+        self._links: dict[str, str] = {}
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:  # noqa: ANN401  # click's own signature
+        """Parse, without those variables of the environment that only happen to be called like an option."""
+        self._links = {
+            variable: value
+            for option in self.params
+            if isinstance(option, click.Option)
+            and (variable := f"{PREFIX}_{option.name}".upper()).endswith("_PORT")
+            and SERVICE_LINK.fullmatch(value := os.environ.get(variable, ""))
+        }
+        for option in self.params:
+            if isinstance(option, click.Option):
+                option.allow_from_autoenv = f"{PREFIX}_{option.name}".upper() not in self._links
+        return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the callback to its end, or to a signal."""
         _log_to_stderr(ctx.params.pop("verbose"), json=ctx.params.pop("log_json"))
         raise_file_limit()
+        for variable, value in self._links.items():
+            logging.getLogger(__name__).warning(
+                "%s=%s is ignored: it tells of a service of that name (Kubernetes sets it), and is no setting of ours",
+                variable,
+                value[:100],
+            )
         output = ctx.params["output"] = Output(json=ctx.params.pop("json"))
         result = asyncio.run(_until_signal(super().invoke(ctx)))
         if output.failure is not None:

@@ -2,8 +2,10 @@
 
 import os
 import re
+import ssl
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import click
 
@@ -15,7 +17,6 @@ BITRATE = re.compile(r"(\d+(?:\.\d+)?)([kM]?)")
 PORTS = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?")
 SIZE = re.compile(r"(\d+)x(\d+)")
 ADDRESS = re.compile(r"(?:(?P<host>[^\[\]:]+|\[[^\[\]]+\]):)?(?P<port>\d+)")
-ICE_SERVER = re.compile(r"(?P<scheme>stuns?|turns?):(?:(?P<user>[^:@]+):(?P<password>[^@]+)@)?(?P<rest>.+)")
 SMALLEST_SIDE, LARGEST_SIDE = 16, 8192
 
 
@@ -76,19 +77,44 @@ class Address(click.ParamType[tuple[str, int]]):
 
 
 class IceServerURL(click.ParamType[IceServer]):
-    """``stun:HOST[:PORT]`` or ``turn:USER:PASSWORD@HOST[:PORT][?transport=tcp]`` (RFC 7064, RFC 7065)."""
+    """``stun:HOST[:PORT]`` or ``turn:USER:PASSWORD@HOST[:PORT][?transport=tcp]`` (RFC 7064, RFC 7065).
+
+    User and password are percent-encoded as in any URL (RFC 3986, section 3.2.1). Users of servers that make their
+    names from the time, like ours, have a colon in them: the last one is before the password.
+    """
 
     name = "URL"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> IceServer:  # noqa: ANN401 - click's signature
         """Read it."""
-        match = ICE_SERVER.fullmatch(str(value))
-        if not match or match["scheme"].startswith("turn") != bool(match["user"]):
-            self.fail(f"{value!r} is no ICE server: give stun:HOST:PORT or turn:USER:PASSWORD@HOST:PORT.", param, ctx)
+        scheme, colon, rest = str(value).partition(":")
+        login, at, host = rest.rpartition("@")
+        user, _, password = map(unquote, login.rpartition(":"))
+        turn = scheme.startswith("turn")
+        if not colon or scheme not in {"stun", "stuns", "turn", "turns"} or rest.startswith("/"):
+            self.fail(f"{host!r} is no ICE server: give stun:HOST:PORT or turn:USER:PASSWORD@HOST:PORT.", param, ctx)
+        if turn != bool(user and password) or (at and not turn):
+            needs = "needs USER:PASSWORD@ before its host" if turn else "takes no user"
+            self.fail(f"{scheme}:{host} {needs}: give stun:HOST:PORT or turn:USER:PASSWORD@HOST:PORT.", param, ctx)
         try:
-            return IceServer(f"{match['scheme']}:{match['rest']}", match["user"], match["password"])
+            return IceServer(f"{scheme}:{host}", user or None, password or None)
         except InvalidIceServer as error:
             self.fail(str(error), param, ctx)
+
+
+class Authorities(click.ParamType[ssl.SSLContext]):
+    """A file of certificates (PEM) to trust beside those that the system trusts."""
+
+    name = "FILE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ssl.SSLContext:  # noqa: ANN401 - click's signature
+        """Read it."""
+        context = ssl.create_default_context()
+        try:
+            context.load_verify_locations(value)
+        except OSError as error:  # ssl.SSLError is one
+            self.fail(f"{value!r} holds no certificates (PEM): {error.strerror or error}.", param, ctx)
+        return context
 
 
 ice_server_option = click.option(
@@ -139,10 +165,15 @@ token_file_option = click.option(
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="File with the token that the signaling server wants; SYNOPTICON_TOKEN can hold the token itself.",
 )
+ca_option = click.option(
+    "--ca",
+    type=Authorities(),
+    help="Certificates (PEM) of authorities to trust for wss:// addresses, beside the system's.",
+)
 duration_option = click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Seconds to run.")
 
 
-def signaling_client(url: str, room: str, token_file: Path | None) -> SignalingClient:
+def signaling_client(url: str, room: str, token_file: Path | None, ca: ssl.SSLContext | None) -> SignalingClient:
     """Make the client that these options ask for; the file is read before each connection, should it be renewed."""
     token = (lambda: token_file.read_text().strip()) if token_file else os.environ.get("SYNOPTICON_TOKEN", "").strip()
-    return SignalingClient(url, room=room, token=token)
+    return SignalingClient(url, room=room, token=token, ssl=ca)

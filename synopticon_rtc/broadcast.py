@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import dataclasses
 import gc
+import ssl
 from pathlib import Path
 from typing import get_args
-from urllib.parse import urlencode
 
 import click
 
 from synopticon_rtc._cli import Command, Output
+from synopticon_rtc._meeting import Meeting, News
 from synopticon_rtc._memory import map_large_pieces
 from synopticon_rtc._options import (
     Address,
@@ -18,6 +19,7 @@ from synopticon_rtc._options import (
     KeyValue,
     Size,
     announce_option,
+    ca_option,
     duration_option,
     ice_server_option,
     interfaces_option,
@@ -37,8 +39,6 @@ from synopticon_rtc.media.parse import FPS, SIZE
 from synopticon_rtc.rtc import IceServer
 from synopticon_rtc.signaling import SignalingServer
 
-DEFAULT_URL = "ws://localhost:8081/ws"
-DEFAULT_ADDRESS = ("127.0.0.1", 8081)
 STATUS_INTERVAL = 1.0  # seconds
 SHOWN = 8  # receivers listed in the status
 
@@ -47,8 +47,11 @@ SHOWN = 8  # receivers listed in the status
 @click.option("--url", help="Signaling server to use, like ws://localhost:8081/ws.")
 @click.option("--serve", type=Address(), help="Run a signaling server of our own here, with the viewer page.")
 @click.option("--insecure", is_flag=True, help="Serve others than this machine too, who then need no token.")
+@click.option("--origin", multiple=True, help="Pages that may connect to our own server, as https://x.ngrok.app.")
+@click.option("--proxy", multiple=True, help="Address of a reverse proxy or tunnel that our own server believes.")
 @room_option
 @token_file_option
+@ca_option
 @click.option(
     "--source",
     default="0",
@@ -92,8 +95,11 @@ async def main(
     url: str | None,
     serve: tuple[str, int] | None,
     insecure: bool,  # noqa: FBT001 - click passes flags so
+    origin: tuple[str, ...],
+    proxy: tuple[str, ...],
     room: str,
     token_file: Path | None,
+    ca: ssl.SSLContext | None,
     source: str,
     size: tuple[int, int] | None,
     fps: float | None,
@@ -121,17 +127,17 @@ async def main(
     """
     if url and serve:
         raise click.UsageError("--url and --serve exclude each other: use a server, or be one.")
+    if url and (origin or proxy):
+        raise click.UsageError("--origin and --proxy are for a server of our own, which --url does without.")
     map_large_pieces(size or SIZE)
     frames = parse_source(source, size=size, fps=fps, loop=not no_loop, format=input_format, options=dict(options))
+
+    def make_server(host: str, port: int) -> SignalingServer:
+        return SignalingServer(host, port, insecure=insecure, origins=origin, proxies=proxy)
+
     async with contextlib.AsyncExitStack() as stack:
-        viewer = ""
-        if url is None and serve is None:
-            url, serve = (DEFAULT_URL, None) if await _somebody_listens() else (None, DEFAULT_ADDRESS)
-        if url is None:
-            host, port = serve or DEFAULT_ADDRESS
-            server = await stack.enter_async_context(SignalingServer(host, port, insecure=insecure))
-            url, viewer = server.url, server.viewer + (room and f"?{urlencode({'room': room})}")
-        signaling = signaling_client(url, room, token_file)
+        meeting = await stack.enter_async_context(Meeting(url, serve, make_server, room=room, name=name, tls=ca))
+        signaling = signaling_client(meeting.url, room, token_file, ca)
         try:
             broadcaster = Broadcaster(
                 signaling,
@@ -151,7 +157,7 @@ async def main(
             )
         except ValueError as error:
             raise click.UsageError(f"{error}.") from error
-        report = _Report(broadcaster, output, source=source, viewer=viewer, looks=bool(faces))
+        report = _Report(broadcaster, output, source=source, meeting=meeting, looks=bool(faces))
         stack.callback(report.summarize)
         await stack.enter_async_context(broadcaster)
         gc.freeze()  # looking through all that was imported would hold up every frame for 50 ms, now and then
@@ -160,49 +166,63 @@ async def main(
                 await report.follow()
 
 
-async def _somebody_listens() -> bool:
-    try:
-        async with asyncio.timeout(2):
-            _, writer = await asyncio.open_connection("localhost", DEFAULT_ADDRESS[1])
-    except (OSError, TimeoutError):
-        return False
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
-    return True
-
-
 class _Report:
     """Tells people or programs what a broadcaster does."""
 
-    def __init__(self, broadcaster: Broadcaster, output: Output, *, source: str, viewer: str, looks: bool) -> None:
+    def __init__(self, broadcaster: Broadcaster, output: Output, *, source: str, meeting: Meeting, looks: bool) -> None:
         self._looks = looks
         self._broadcaster = broadcaster
         self._output = output
-        self._viewer = viewer
+        self._meeting = meeting
         self._status = Status(f"synopticon · {broadcaster.name or without_password(source)}", enabled=not output.json)
         self._rates = Rates()
+        self._news = News(broadcaster.signaling, output, aloud=not self._status.shown)
         broadcaster.events.subscribe(self._peer)
         broadcaster.source_events.subscribe(self._source)
         broadcaster.detector_events.subscribe(self._detector)
 
     async def follow(self) -> None:
         """Report until the broadcaster is closed."""
-        signaling = self._broadcaster.signaling
-        session = await signaling.wait_open()
-        self._output.event("ready", url=signaling.url, session=session, viewer=self._viewer or None)
-        if not self._status.shown:
-            for label, text in self._addresses().items():
-                self._output.say(f"{label:<10} {text}")
         closed = asyncio.create_task(self._broadcaster.wait_closed())
+        arrival = asyncio.create_task(self._arrive())
+        taking_over = asyncio.create_task(self._take_over())
         try:
+            if not self._status.shown:  # else the status tells that nobody is there yet
+                await asyncio.wait([closed, arrival], return_when=asyncio.FIRST_COMPLETED)
+            if arrival.done():
+                await arrival
             with self._status.show():
                 while not closed.done():
                     self._tick()
                     await asyncio.wait([closed], timeout=STATUS_INTERVAL)
             await closed
         finally:
-            closed.cancel()
+            for task in (closed, arrival, taking_over):
+                task.cancel()
+            await asyncio.gather(closed, arrival, taking_over, return_exceptions=True)  # told above, or not at all
+
+    async def _arrive(self) -> None:
+        """Wait for signaling, and say where receivers and browsers find us."""
+        signaling = self._broadcaster.signaling
+        session = await signaling.wait_open()
+        await self._meeting.find_viewer()
+        own = self._meeting.server is not None
+        viewer = self._meeting.viewer or None
+        self._output.event("ready", url=signaling.url, session=session, viewer=viewer, serving=own)
+        self._say_addresses()
+
+    async def _take_over(self) -> None:
+        """Serve where another broadcaster did, once that has ended."""
+        if await self._meeting.take_over(self._broadcaster.signaling):
+            url, viewer = self._meeting.url, self._meeting.viewer
+            self._output.event("serving", url=url, viewer=viewer)
+            if not self._status.shown:
+                self._output.say(f"the server that was used has ended: serving in its place, at {viewer}")
+
+    def _say_addresses(self) -> None:
+        if not self._status.shown:
+            for label, text in self._addresses().items():
+                self._output.say(f"{label:<10} {text}")
 
     def summarize(self) -> None:
         """Say what it came to."""
@@ -215,8 +235,10 @@ class _Report:
         self._output.say(f"{stats.frames} frames at {fps:.1f} fps; {faces}{nobody}")
 
     def _addresses(self) -> dict[str, str]:
-        rows = {"viewer": self._viewer} if self._viewer else {}
-        return rows | {"signaling": self._broadcaster.signaling.url}
+        rows = {"viewer": self._meeting.viewer} if self._meeting.viewer else {}
+        note = f"   not connected: {self._news.missing}" if self._news.missing else ""
+        note = note or ("   that of another broadcaster here" if self._meeting.others else "")
+        return rows | {"signaling": self._broadcaster.signaling.url + note}
 
     def _tick(self) -> None:
         stats = self._broadcaster.stats

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import gc
+import ssl
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from synopticon_rtc._cli import Command, Output
 from synopticon_rtc._options import (
     announce_option,
+    ca_option,
     duration_option,
     ice_server_option,
     interfaces_option,
@@ -54,6 +56,7 @@ LIGHT, SHADE = (255, 248, 214), (32, 22, 0)  # blue, green, red: of what is writ
 @click.option("--url", default="ws://localhost:8081/ws", show_default=True, help="Signaling server to use.")
 @room_option
 @token_file_option
+@ca_option
 @click.option("--from", "broadcaster", help="Name or session of the broadcaster; the first that answers without it.")
 @click.option("--no-video", is_flag=True, help="Receive the faces alone; the broadcaster then sends no video.")
 @click.option("--show", is_flag=True, help="Show the video with the faces drawn on it in a window; q closes it.")
@@ -93,6 +96,7 @@ async def main(
     url: str,
     room: str,
     token_file: Path | None,
+    ca: ssl.SSLContext | None,
     broadcaster: str | None,
     no_video: bool,  # noqa: FBT001 - click passes flags so
     show: bool,  # noqa: FBT001
@@ -111,7 +115,7 @@ async def main(
     """Receive the frames and faces of a broadcaster."""
     if show and no_video:
         raise click.UsageError("--show needs the video that --no-video leaves out.")
-    signaling = signaling_client(url, room, token_file)
+    signaling = signaling_client(url, room, token_file, ca)
     try:
         receiver = Receiver(
             signaling,

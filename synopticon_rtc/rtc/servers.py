@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import ipaddress
+import re
 import socket
 import ssl
 import struct
@@ -15,7 +16,6 @@ from typing import TypeVar
 from aioice import Candidate, stun, turn
 from aioice.candidate import candidate_foundation, candidate_priority
 from aioice.ice import StunProtocol
-from aiortc.rtcicetransport import parse_stun_turn_uri
 
 from synopticon_rtc.errors import InvalidIceServer
 
@@ -29,6 +29,11 @@ _TURN_HEADER = 4
 _CHANNEL_DATA = 0x40
 _Result = TypeVar("_Result")
 _KINDS = {("stun", "udp"), ("turn", "udp"), ("turn", "tcp"), ("turns", "tcp")}
+_URL = re.compile(
+    r"(?P<scheme>stun|turns?):(?P<host>\[[0-9A-Fa-f:.]+\]|[^\[\]?:@/\s]+)(?::(?P<port>[0-9]{1,5}))?"
+    r"(?:\?transport=(?P<transport>[a-z]+))?"
+)
+_LOGIN = re.compile(r"(?<=:).*@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +59,19 @@ class IceServer:
     tls: bool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        try:
-            parts = parse_stun_turn_uri(self.url)
-        except ValueError as error:
-            raise InvalidIceServer(f"{self.url!r} is no ICE server: give stun:, turn: or turns:HOST:PORT") from error
-        scheme, transport = parts["scheme"], parts.get("transport", "udp")
-        if (scheme, transport) not in _KINDS or not 0 < parts["port"] < 2**16:
-            raise InvalidIceServer(f"{self.url!r} cannot be used: give stun:, turn: (udp or tcp) or turns:HOST:PORT")
+        shown = _LOGIN.sub("", self.url)  # a password that does not belong there is not shown
+        match = _URL.fullmatch(self.url)
+        if match is None:
+            raise InvalidIceServer(f"{shown!r} is no ICE server: give stun:, turn: or turns:HOST:PORT")
+        scheme = match["scheme"]
+        transport = match["transport"] or ("tcp" if scheme == "turns" else "udp")
+        port = int(match["port"] or (5349 if scheme == "turns" else 3478))
+        bare = match["transport"] is None or scheme != "stun"  # RFC 7064 knows no transport
+        if not bare or (scheme, transport) not in _KINDS or not 0 < port < 2**16:
+            raise InvalidIceServer(f"{shown!r} cannot be used: give stun:, turn: (udp or tcp) or turns:HOST:PORT")
         if scheme != "stun" and not (self.username and self.credential):
-            raise InvalidIceServer(f"{self.url!r} needs a username and a credential")
-        values = {"host": parts["host"], "port": parts["port"], "turn": scheme != "stun"}
+            raise InvalidIceServer(f"{shown!r} needs a username and a credential")
+        values = {"host": match["host"].strip("[]"), "port": port, "turn": scheme != "stun"}
         for name, value in {**values, "tcp": transport == "tcp", "tls": scheme == "turns"}.items():
             object.__setattr__(self, name, value)
 

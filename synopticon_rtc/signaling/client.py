@@ -4,17 +4,18 @@ import asyncio
 import contextlib
 import logging
 import random
+import ssl as ssl_module
 import time
-from collections.abc import Generator
+from collections import deque
+from collections.abc import Callable, Generator
 from typing import Any, Protocol, Self
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.client import process_exception
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import CloseCode
 
 from synopticon_rtc._life import not_open
-from synopticon_rtc._text import NAME, WORDS, visible
+from synopticon_rtc._text import NAME, visible
 from synopticon_rtc.errors import InvalidMessage, SignalingError
 from synopticon_rtc.signaling.entry import Refusal, Token, authorization, read_address, read_refusal
 from synopticon_rtc.signaling.messages import (
@@ -34,6 +35,7 @@ from synopticon_rtc.signaling.messages import (
     encode,
     one_line,
 )
+from synopticon_rtc.signaling.route import Trouble, explain, find_proxy
 
 logger = logging.getLogger(__name__)
 # websockets tells every header, the token too.
@@ -49,8 +51,9 @@ LONGEST_TTL = 1e9  # seconds; who says more means for ever
 REFRESH_AT = 0.75  # of the time for which credentials hold, fresh ones are asked for
 RENEW_WITHIN = 60.0  # seconds in which a token that is too old, or too new for the server's clock, is asked for again
 COMPLAINTS = 100  # different ones of messages that are none, which are told
+OWN_SESSIONS = 16  # that are known as ours after they ended here
 UNTIMELY = ("token_expired", "token_immature")
-UNAUTHORIZED, FORBIDDEN, TOO_MANY_REQUESTS = 401, 403, 429  # HTTP (RFC 9110, RFC 6585)
+UNAUTHORIZED, FORBIDDEN = 401, 403  # HTTP (RFC 9110)
 
 
 class Listener(Protocol):
@@ -85,6 +88,10 @@ def _retry_delays() -> Generator[float]:
         delay = min(2 * delay, SLOWEST_RETRY)
 
 
+def _is_secure(address: str) -> bool:
+    return address.startswith(("wss:", "https:"))
+
+
 class _Connection(ClientConnection):
     async def close(self, code: CloseCode | int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
         # websockets 17 aborts a lost transport here, on which asyncio fails where the server had left data unread.
@@ -107,23 +114,32 @@ class SignalingClient:
             called before each connection, so that an expired token can be replaced: one that the server finds expired,
             or not good yet, is asked for again for a minute. Without a function, the client gives up when the token has
             expired.
+        ssl: Which certificates of ``wss://`` servers to trust; by default those that the system trusts, and those of
+            the file that the environment variable ``SSL_CERT_FILE`` names.
+
+    Servers on other machines are asked by the proxy that the environment names (``HTTPS_PROXY``, ``NO_PROXY``).
 
     Raises:
         InvalidURL: ``url`` is no ``ws://`` or ``wss://`` address.
     """
 
-    def __init__(self, url: str, *, room: str = "", token: Token | None = None) -> None:
-        self.url, inside = read_address(url, room)
+    def __init__(
+        self, url: str, *, room: str = "", token: Token | None = None, ssl: ssl_module.SSLContext | None = None
+    ) -> None:
+        self.url, inside, self._login = read_address(url, room)
         self.session: str | None
         self.ice_servers: Any  # what the server said of them last, unchecked
         self.claimed: set[str] = set()  # the broadcasters that receivers on this client are linked with
         self.reason: str  # why there is no session, if there is none
         self._token = token or inside
+        self._ssl = ssl
+        self._callbacks: list[Callable[[], object]] = []
         self._listeners: list[Listener] = []
         self._users = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._complained: set[str] = set()
+        self._sessions: deque[str] = deque(maxlen=OWN_SESSIONS)
         self._forget()
 
     def _forget(self) -> None:
@@ -134,6 +150,7 @@ class SignalingClient:
         self._failure: SignalingError | None = None
         self._refused_first = self._refused_last = float("-inf")  # of the refusals in a row, on the loop's clock
         self._missed = False
+        self._met = False
         self._outgoing: asyncio.Queue[str] = asyncio.Queue()
         self._stale_at = float("inf")  # the credentials of the ICE servers, on the same
         self._resume_at = float("-inf")  # sending, on the same
@@ -184,6 +201,11 @@ class SignalingClient:
         self._listeners.remove(listener)
         self._configure()
 
+    def subscribe(self, callback: Callable[[], object]) -> Callable[[], None]:
+        """Call ``callback`` whenever :attr:`session` or :attr:`reason` has changed; returns what ends that."""
+        self._callbacks.append(callback)
+        return lambda: self._callbacks.remove(callback)
+
     def send(self, message: Message) -> None:
         """Send a message, or drop it while there is no session."""
         if self.session is not None:
@@ -220,10 +242,16 @@ class SignalingClient:
         except Exception as error:  # noqa: BLE001 - told to every listener
             self._give_up(SignalingError(f"{self.url} is no signaling server: {one_line(str(error))}"))
 
+    def _change(self, session: str | None, reason: str) -> None:
+        changed = (session, reason) != (self.session, self.reason)
+        self.session, self.reason = session, reason
+        for callback in list(self._callbacks) if changed else ():
+            with self._surviving("a change of signaling"):
+                callback()
+
     def _give_up(self, error: SignalingError) -> None:
         self._failure = error
-        self.session = None
-        self.reason = one_line(str(error))
+        self._change(None, one_line(str(error)))
         self._settled.set()
         for listener in list(self._listeners):
             with self._surviving("the end of signaling"):
@@ -234,26 +262,20 @@ class SignalingClient:
         delays = _retry_delays()
         while True:
             begun = time.monotonic()
+            proxy = find_proxy(self.url)
             try:
-                connection = await connect(
-                    self.url,
-                    additional_headers=await authorization(self._token),
-                    compression=None,
-                    ping_interval=None,
-                    close_timeout=1,
-                    max_size=16 * 2**20,
-                    logger=_library_log,
-                    create_connection=_Connection,
-                )
+                connection = await self._connect(proxy)
+            except SignalingError:
+                raise
             except Exception as error:  # noqa: BLE001 - raised again where it is final
-                self._not_there(error)
+                self._not_there(error, proxy)
             else:
                 self._refused_last = float("-inf")
                 try:
                     await self._converse(connection)
                 except (ConnectionClosed, TimeoutError) as error:
                     if self.session is None:
-                        self._try_again(one_line(str(error)) or "no welcome")
+                        self._try_again(explain(error, self.url, proxy))
                     else:
                         self._interrupted(error)
                     if time.monotonic() - begun > SLOWEST_RETRY:  # not thrown out as soon as it was welcome
@@ -262,21 +284,35 @@ class SignalingClient:
                     await connection.close()
             await asyncio.sleep(next(delays))
 
-    def _not_there(self, error: Exception) -> None:
+    async def _connect(self, proxy: str | None) -> ClientConnection:
+        tls: dict[str, Any] = {}
+        names = [name for name, address in (("ssl", self.url), ("proxy_ssl", proxy or "")) if _is_secure(address)]
+        if names:
+            if self._ssl is None:
+                self._ssl = await asyncio.to_thread(ssl_module.create_default_context)  # reads certificates for 30 ms
+            tls = dict.fromkeys(names, self._ssl)
+        return await connect(
+            self.url,
+            additional_headers=await authorization(self._token, self._login),
+            compression=None,
+            proxy=proxy,
+            ping_interval=None,
+            close_timeout=1,
+            max_size=16 * 2**20,
+            logger=_library_log,
+            create_connection=_Connection,
+            **tls,
+        )
+
+    def _not_there(self, error: Exception, proxy: str | None) -> None:
         """Note why a connection attempt failed; raise it where another one will fail as well."""
-        final, reason = process_exception(error) is not None, one_line(str(error)) or type(error).__name__
-        if isinstance(error, InvalidStatus):
-            status = error.response.status_code
-            refusal = read_refusal(error.response)
-            if status in (UNAUTHORIZED, FORBIDDEN):
-                final = not self._may_be_renewed(refusal)
-            else:
-                final = final and status != TOO_MANY_REQUESTS
-            if refusal is not None:
-                reason, error = str(refusal), SignalingError(f"{self.url} refuses: {refusal}")
+        trouble = explain(error, self.url, proxy)
+        final = trouble.final and not self._met  # what worked once will work again: somebody is at it
+        if isinstance(error, InvalidStatus) and error.response.status_code in (UNAUTHORIZED, FORBIDDEN):
+            final = not self._may_be_renewed(read_refusal(error.response))
         if final:
-            raise error
-        self._try_again(reason)
+            raise SignalingError(f"{self.url} {trouble.verdict}: {trouble.reason}") from error
+        self._try_again(trouble)
 
     def _may_be_renewed(self, refusal: Refusal | None) -> bool:
         """Whether another token may do, or the same one a little later."""
@@ -289,18 +325,16 @@ class SignalingClient:
             return True
         return refusal is not None and refusal.error in UNTIMELY and now < self._refused_first + RENEW_WITHIN
 
-    def _try_again(self, reason: str) -> None:
-        reason = visible(reason, WORDS)
+    def _try_again(self, trouble: Trouble) -> None:
         level = logging.INFO if self._missed else logging.WARNING
-        logger.log(level, "signaling server %s is not there (%s), trying again", self.url, reason)
-        self.reason = reason
+        logger.log(level, "signaling server %s %s (%s), trying again", self.url, trouble.verdict, trouble.reason)
         self._missed = True
+        self._change(None, trouble.reason)
 
     def _interrupted(self, error: Exception) -> None:
-        self.session = None
         self._settled.clear()
-        self.reason = one_line(str(error)) or "no sign of life"
         self._outgoing = asyncio.Queue()
+        self._change(None, one_line(str(error)) or "no sign of life")
         logger.warning("signaling interrupted (%s), reconnecting to %s", self.reason, self.url)
 
     async def _converse(self, connection: ClientConnection) -> None:
@@ -311,8 +345,10 @@ class SignalingClient:
         session = welcome.session_id
         self.ice_servers, self._stale_at = None, float("inf")
         self._take_ice_servers(welcome)
-        self.session = session
         self._missed = False
+        self._met = True
+        self._change(session, self.reason)
+        self._sessions.append(session)
         self._settled.set()
         logger.info("signaling: session %s at %s", visible(session, NAME), self.url)
         self._configure()
@@ -381,6 +417,9 @@ class SignalingClient:
             case Error(error_code="rate_limited", error=text):
                 logger.warning("signaling server: %s", one_line(text))
                 self._hold_back()
+            case Error(error_code="name_taken", error=text, target_session=other):
+                if other not in self._sessions:  # else it is ourselves, before signaling was lost
+                    logger.warning("signaling server: %s", one_line(text))
             case Error(error=text):
                 logger.info("signaling server: %s", one_line(text))
             case Draining(seconds=seconds):

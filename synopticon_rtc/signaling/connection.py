@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from picows.picows import WSCloseHandshake
 
 HEAD_END = b"\r\n\r\n"
+TLS_HELLO = b"\x16\x03"  # how a client begins that takes us for a server with TLS (RFC 8446, 5.1)
 UPGRADE = (
     b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n%b"
@@ -94,7 +95,7 @@ class Connection(asyncio.Protocol):
         if not looked_at:
             del received[: len(received) - len(received.lstrip(b"\r\n"))]  # RFC 9112, 2.2
         end = received.find(HEAD_END, looked_at)
-        if end < 0 and len(received) <= HEAD_BYTES:
+        if end < 0 and len(received) <= HEAD_BYTES and not received.startswith(TLS_HELLO):
             return
         self._answered = True
         method = "GET"

@@ -150,7 +150,11 @@ class Desk:
             who = msgspec.structs.replace(who, roles=roles)
         if isinstance(wanted.name, str) and not granted.name:
             who = msgspec.structs.replace(who, name=wanted.name[:NAME_LENGTH])
+        news = who != session.who
         self._presence.change(session, who)
+        if news and "errors" in session.tells and (other := self._presence.namesake(session)):
+            error = f"Another broadcaster is called {who.name} too: receivers that ask for that name get either"
+            session.deliver(answers.error(session.id, error, "name_taken", other))
 
     def _ice(self, session: Session) -> dict[str, object]:
         return self._ice_servers.offer(session.who.subject or session.id) if self._ice_servers else {}

@@ -3,11 +3,15 @@
 import asyncio
 import inspect
 import re
+from base64 import b64encode
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import msgspec
+from websockets.exceptions import InvalidURI
 from websockets.http11 import Response
+from websockets.uri import parse_uri
 
 from synopticon_rtc.errors import InvalidURL, SignalingError
 from synopticon_rtc.signaling.messages import one_line
@@ -15,15 +19,14 @@ from synopticon_rtc.signaling.messages import one_line
 Token = str | Callable[[], str | Awaitable[str]]
 
 TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, section 2.1
+LOGIN = re.compile(r"//.*@")  # as far as it can reach, since passwords hold anything
+TOKEN_WITHIN = 10.0  # seconds for a coroutine function to give a token
 ADVICE = {
     "token_missing": "give one, as token=, in SYNOPTICON_TOKEN or by --token-file",
     "token_expired": "get a new one",
     "token_immature": "wait, or set the clock of whoever made it",
     "wrong_room": "ask for the room that the token is for",
 }
-
-
-TOKEN_WITHIN = 10.0  # seconds for a coroutine function to give a token
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -37,19 +40,34 @@ class Refusal(msgspec.Struct, frozen=True):
         return f"{one_line(self.message)} ({one_line(self.error)})" + (advice and f"; {advice}")
 
 
-def read_address(url: str, room: str) -> tuple[str, str | None]:
-    """Put the room into the address of a server, and take the token out of it: there it would be in every log.
+class Address(NamedTuple):
+    """The address of a server, without what shall not be seen in logs.
+
+    Attributes:
+        url: With the room in its query.
+        token: What stood there as one.
+        login: Name and password, for a proxy in front that asks for them (RFC 7617).
+    """
+
+    url: str
+    token: str | None
+    login: tuple[str, str] | None
+
+
+def read_address(url: str, room: str) -> Address:
+    """Put the room into the address of a server, and take the token and the login out of it.
 
     Raises:
         InvalidURL: It is no ``ws://`` or ``wss://`` address.
     """
     try:
         parts = urlsplit(url)
-        port = parts.port
-    except ValueError:  # a bracket that is not closed, a port that is no number
-        parts, port = urlsplit(""), 0
-    if parts.scheme not in ("ws", "wss") or not parts.hostname or port == 0:
-        shown = url.partition("?")[0]
+        # A bracket that is not closed, a port that is no number, a name without a password, bytes that are no UTF-8.
+        login = parse_uri(url).user_info
+    except (InvalidURI, ValueError):
+        parts, login = urlsplit(""), None
+    if not parts.hostname or parts.port == 0:
+        shown = hide_login(url.partition("?")[0])
         raise InvalidURL(
             f"{shown!r} is no address of a signaling server: give one like ws://localhost:8081/ws or wss://host/ws"
         )
@@ -57,15 +75,21 @@ def read_address(url: str, room: str) -> tuple[str, str | None]:
     token = query.pop("token", None)
     if room:
         query["room"] = room
-    return parts._replace(query=urlencode(query)).geturl(), token
+    plain = parts._replace(query=urlencode(query), netloc=parts.netloc.rpartition("@")[2])
+    return Address(plain.geturl(), token, login)
 
 
-async def authorization(token: Token | None) -> dict[str, str]:
-    """Give the headers that show a token.
+def hide_login(url: str) -> str:
+    """Leave name and password out of an address that is to be shown."""
+    return LOGIN.sub("//", url, count=1)
+
+
+async def authorization(token: Token | None, login: tuple[str, str] | None = None) -> dict[str, str]:
+    """Give the headers that show a token or, without one, a login.
 
     Raises:
         ConnectionError: The function that should give it failed; it may not the next time.
-        SignalingError: It is none.
+        SignalingError: It is none, or there is a login too.
     """
     try:
         given = token() if callable(token) else token
@@ -80,7 +104,9 @@ async def authorization(token: Token | None) -> dict[str, str]:
     except Exception as error:
         raise ConnectionError(f"no token could be had: {error!r}") from error
     if not given:
-        return {}
+        return {"Authorization": f"Basic {b64encode(':'.join(login).encode()).decode()}"} if login else {}
+    if login:
+        raise SignalingError("a password in the server's address and a token exclude each other: give one of them")
     if not isinstance(given, str) or not TOKEN.fullmatch(given):
         raise SignalingError("the token is malformed: letters, digits and . _ ~ + / - = are all that it may hold")
     return {"Authorization": f"Bearer {given}"}

@@ -12,6 +12,7 @@ from synopticon_rtc.signaling.http import Refused, Request
 from synopticon_rtc.signaling.tokens import Claims, TokenKeys
 
 ROOM_LENGTH = 100
+ORIGIN_SHOWN = 200  # characters
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@]+")
 DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
@@ -74,6 +75,9 @@ class Gate:
 
     def _check_origin(self, request: Request) -> None:
         origin = request.headers.get("Origin")
+        if origin is None and request.headers.get("Sec-Fetch-Site") == "same-origin":
+            # Over HTTP, where a page asks why its WebSocket was turned down, browsers leave out what they sent with it.
+            origin = f"{'https' if request.secure else 'http'}://{request.headers.get('Host', '')}"
         if origin is None or "*" in self.origins or origin in self.origins:
             return
         try:
@@ -88,7 +92,13 @@ class Gate:
             # here (DNS rebinding).
             if here if self.loopback else (same and url.hostname):
                 return
-        raise Refused(HTTPStatus.FORBIDDEN, "wrong_origin", "Pages of this origin may not connect here")
+        shown = ascii(origin[:ORIGIN_SHOWN])[1:-1]
+        raise Refused(
+            HTTPStatus.FORBIDDEN,
+            "wrong_origin",
+            f"Pages of {shown} may not connect here: the server lets them by --origin {shown}, or where --proxy names "
+            "the proxy or tunnel in front",
+        )
 
 
 def _port(scheme: str, port: int | None) -> int | None:

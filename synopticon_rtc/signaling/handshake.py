@@ -56,6 +56,7 @@ LINK_CANDIDATES = 128  # candidates that are taken of a peer
 OFFER_INTERVAL, OFFERS = 1.0, 4  # seconds between offers to one receiver on average, and how many it may have at once
 JOINING = 128  # links not connected yet that a broadcaster has at a time
 KNOWN = 1024  # peers of the other role that are kept count of
+LISTED = 8  # broadcasters of which people are told at once
 ASKED_ALONE = 16  # broadcasters that are asked one by one; more are asked all at once
 
 
@@ -676,11 +677,20 @@ class ReceiverHandshake(Handshake):
         if self.link is not None or self._seek_at == float("inf"):
             return []
         if known is None and self._want == self._session_wanted:
-            return []  # all, or the one session that is meant, were asked a moment ago
+            return self._choices()  # all, or the one session that is meant, were asked a moment ago
         new = [session for session in self._wanted() if (known or {}).get(session) != present[session]]
         if new:
             self._seeks, self._seek_at = 0, now + SEEK_INTERVALS[0]
-        return self._ask_each(new)
+        return [*self._choices(), *self._ask_each(new)] if known is None or new else []
+
+    def _choices(self) -> list[Action]:
+        """Say whom there is to choose from, where it is several."""
+        wanted = self._wanted()
+        if len(wanted) < 2:  # noqa: PLR2004 - several
+            return []
+        listed = ", ".join(f"{(self._present or {})[session] or 'unnamed'} ({session})" for session in wanted[:LISTED])
+        more = f" and {len(wanted) - LISTED} more" if len(wanted) > LISTED else ""
+        return [Notify("seeking", "", f"the first to answer is taken, of {len(wanted)} broadcasters: {listed}{more}")]
 
     def _taken_by_others(self) -> frozenset[str]:
         return self._taken() - {self._leaving}

@@ -219,6 +219,7 @@ class Error(Message, frozen=True, tag="error"):
 
     To those that ask for it, ``error_code`` says why: "target_not_found", "not_allowed" or "rate_limited"; and
     ``target_session`` for whom the message was, or ``role`` which of the roles that the client configured is meant.
+    "name_taken" is said of a configured name; ``target_session`` then is the other broadcaster that has it.
     """
 
     error: str = ""

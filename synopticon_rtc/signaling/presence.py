@@ -75,6 +75,14 @@ class Presence:
         room = self._rooms[who.room]
         self._leave(room, room.elsewhere.pop(who.session), reason)
 
+    def namesake(self, session: Session) -> str | None:
+        """Find another broadcaster of the room that has the name of this one."""
+        who = session.who
+        if not who.broadcasts or not who.name:
+            return None
+        others = (peer.who for peer in self._rooms[who.room] if peer is not session)
+        return next((other.session for other in others if other.broadcasts and other.name == who.name), None)
+
     def watch(self, session: Session) -> None:
         """Tell a session who broadcasts, and from now on who comes and goes."""
         room = self._rooms[session.who.room]

@@ -14,7 +14,7 @@ from websockets.frames import CloseCode
 from synopticon_rtc._life import entered_before, not_open
 from synopticon_rtc.errors import PortInUse, SignalingError
 from synopticon_rtc.signaling.access import CanConnect, roles_meet
-from synopticon_rtc.signaling.addresses import is_loopback, write_address
+from synopticon_rtc.signaling.addresses import PATH, is_loopback, seen_by_others, write_address
 from synopticon_rtc.signaling.backplane import Backplane
 from synopticon_rtc.signaling.connection import Connection, Listener
 from synopticon_rtc.signaling.door import Call, Door
@@ -22,14 +22,13 @@ from synopticon_rtc.signaling.gate import Gate
 from synopticon_rtc.signaling.http import Head, Proxies, Refused, Request, Response, check_upgrade
 from synopticon_rtc.signaling.hub import Hub
 from synopticon_rtc.signaling.ice import TurnServers
-from synopticon_rtc.signaling.limits import LINE_EVERY, Limits
+from synopticon_rtc.signaling.limits import FULL_EVERY, LINE_EVERY, Limits
 from synopticon_rtc.signaling.operations import Operations
 from synopticon_rtc.signaling.seldom import Seldom
 from synopticon_rtc.signaling.session import Session
 from synopticon_rtc.signaling.site import WEB, Site
 from synopticon_rtc.signaling.tokens import Claims, TokenKeys
 
-PATH = "/ws"
 WILDCARDS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # told from, not bound to
 
 log = logging.getLogger(__name__)
@@ -104,6 +103,7 @@ class SignalingServer:
             lambda call: Connection(self._answer, call, self.limits), self.limits, tls, self._proxies.__contains__
         )
         self._refused_lines = Seldom(LINE_EVERY)
+        self._origin_lines = Seldom(FULL_EVERY)
         self._watch: asyncio.Task[None]
         self._stack: contextlib.AsyncExitStack
         self._entered = False
@@ -116,12 +116,12 @@ class SignalingServer:
     @property
     def url(self) -> str:
         """The address of the signaling, as clients on this machine reach it."""
-        return self._here("ws") + PATH
+        return self._at("ws", WILDCARDS.get(self.host, self.host)) + PATH
 
     @property
     def viewer(self) -> str:
-        """The address of the viewer page, as browsers on this machine reach it."""
-        return self._here("http") + "/"
+        """The address of the viewer page, as browsers reach it, on other machines too if the server is for them."""
+        return self._at("http", seen_by_others(self.host)) + "/"
 
     @property
     def uptime(self) -> float:
@@ -189,11 +189,11 @@ class SignalingServer:
         log.info("draining: %d sessions have %g s", len(self.sessions), seconds)
         await self._hub.drain(seconds)
 
-    def _here(self, scheme: str) -> str:
+    def _at(self, scheme: str, host: str) -> str:
         if not self.port:  # which one it is, is known once it listens
             raise not_open(self)
         secured = "s" if self._tls else ""
-        return f"{scheme}{secured}://{write_address(WILDCARDS.get(self.host, self.host), self.port)}"
+        return f"{scheme}{secured}://{write_address(host, self.port)}"
 
     def _refuse_to_be_insecure(self, where: str) -> None:
         if self._insecure or is_loopback(self.host):
@@ -225,6 +225,8 @@ class SignalingServer:
             return self._gate.admit(request, draining=self._hub.draining)
         except Refused as refused:
             self._hub.counts.refused[refused.code] += 1
+            if refused.code == "wrong_origin" and self._origin_lines.take() is not None:
+                log.warning("%s", refused.message)  # whoever runs the server can mend it, and sees no browser's console
             if (more := self._refused_lines.take()) is not None:
                 fields = {"address": request.address, "code": refused.code} | ({"more": more} if more else {})
                 log.info(

@@ -8,6 +8,8 @@ const SLOW_SEEK = 5_000; // ms; goes on where the server tells of broadcasters, 
 const EARLY_CANDIDATES = 32;
 const ACCEPT = { faces: ["faces/1", "json"], control: ["control/1"] };
 
+const displayable = (name) => (typeof name === "string" ? name.trim().slice(0, 80) : "");
+
 export class Receiver {
   #signaling;
   #from;
@@ -58,6 +60,12 @@ export class Receiver {
     if (this.refusal !== null) return "refused";
     if (!this.#reachable) return "unreachable";
     return this.#had ? "interrupted" : "seeking";
+  }
+
+  /** The broadcasters that the server tells of: `{ session, name }`, the name empty where it has none. */
+  get broadcasters() {
+    const present = [...(this.#present ?? [])].filter(([session]) => typeof session === "string");
+    return present.map(([session, name]) => ({ session, name: displayable(name) }));
   }
 
   close(reason) {
@@ -118,10 +126,13 @@ export class Receiver {
       const met = this.#present !== null;
       this.#present = new Map();
       for (const { session, name } of message.broadcasters ?? []) this.#meet(session, name, met || this.#from === name);
+      this.#on.changed();
     } else if (type === "broadcaster_available") {
       this.#meet(message.session, message.name, true);
+      this.#on.changed();
     } else if (type === "broadcaster_gone") {
       this.#present?.delete(message.session);
+      this.#on.changed();
     } else if (message.errorCode === "not_allowed" && !message.targetSession) {
       this.#refused(message.error);
     } else if (type === "error") {

@@ -1,6 +1,7 @@
 // The page: shows what a receiver finds, and says how it goes.
 
 import { MODES, Overlay } from "./overlay.js";
+import { choices, signalingBeside } from "./places.js";
 import { Player } from "./player.js";
 import { Receiver } from "./receiver.js";
 import { missing } from "./support.js";
@@ -12,7 +13,7 @@ const $ = (id) => document.getElementById(id);
 const { body } = document;
 const query = new URLSearchParams(location.search);
 const from = query.get("from");
-const server = query.get("url") ?? `${location.protocol === "https:" ? "wss:" : "ws:"}//${location.host}/ws`;
+const server = query.get("url") ?? signalingBeside(location);
 const token = query.get("token") ?? history.state?.token;
 const url = withQuery(server, { room: query.get("room"), token });
 
@@ -45,7 +46,8 @@ const player = new Player(video, overlay, {
 });
 let shown = null; // the connection whose picture the player has
 const lacks = missing();
-const receiver = lacks === null ? receive() : { state: "unsupported", connection: null, session: null, close() {} };
+const receiver =
+  lacks === null ? receive() : { state: "unsupported", connection: null, session: null, broadcasters: [], close() {} };
 if (lacks !== null) log(`${lacks} is missing or switched off in this browser`);
 
 function receive() {
@@ -131,6 +133,7 @@ function show() {
   $("modes").disabled = !player.picture || connection?.tellsFaces !== true;
   $("mirror").disabled = !player.picture;
   write("name", connection?.name ?? "Synopticon");
+  showChoices();
   document.title = connection === null ? "Synopticon" : `${connection.name} · Synopticon`;
   write("fps", player.fps.toFixed(0));
   write("faces", player.faces);
@@ -141,6 +144,18 @@ function show() {
 }
 setInterval(show, SHOW_INTERVAL);
 show();
+
+/** Where there are several broadcasters, or not the one that was asked for, let people choose. */
+function showChoices() {
+  const { broadcasters, connection } = receiver;
+  const others = broadcasters.filter(({ session }) => session !== connection?.source);
+  $("choice").hidden = others.length === 0 || (broadcasters.length === 1 && from === null);
+  const options = choices(broadcasters, from);
+  const shape = JSON.stringify(options);
+  if ($("choice").dataset.shape === shape || document.activeElement === $("choice")) return; // it may be open
+  $("choice").dataset.shape = shape;
+  $("choice").replaceChildren(...options.map(({ value, text }) => new Option(text, value, false, value === (from ?? ""))));
+}
 
 /** Change a text only where it differs, so that it is not read aloud again. */
 function write(id, text) {
@@ -192,6 +207,13 @@ function toggleFullscreen() {
 
 const toggleMirror = () => setMirror($("mirror").getAttribute("aria-pressed") !== "true");
 
+$("choice").onchange = ({ target }) => {
+  const chosen = new URLSearchParams(location.search); // the token is in the history, and stays there
+  if (target.value === "") chosen.delete("from");
+  else chosen.set("from", target.value);
+  history.replaceState(history.state, "", `?${chosen}${location.hash}`);
+  location.reload();
+};
 $("modes").onchange = ({ target }) => setMode(target.value);
 $("mirror").onclick = toggleMirror;
 $("fullscreen").onclick = toggleFullscreen;

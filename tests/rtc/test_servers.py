@@ -21,6 +21,8 @@ from synopticon_rtc.rtc.servers import resolve
         ("turn:turn.test", ("turn.test", 3478, True, False, False)),
         ("turn:turn.test?transport=udp", ("turn.test", 3478, True, False, False)),
         ("turn:turn.test:99?transport=tcp", ("turn.test", 99, True, True, False)),
+        ("turn:[2001:db8::1]:99", ("2001:db8::1", 99, True, False, False)),
+        ("stun:[::1]", ("::1", 3478, False, False, False)),
         ("turns:turn.test", ("turn.test", 5349, True, True, True)),
     ],
 )
@@ -44,11 +46,15 @@ def test_addresses_of_all_kinds_are_read(url: str, expected: tuple[str, int, boo
         "stun:a?transport=tcp",
         "turn:a?transport=sctp",
         "turns:a?transport=udp",
+        "turn:::1",
+        "turn:[::1",
+        "turn:user:wrong@a",
     ],
 )
 def test_other_addresses_raise_a_clear_error(url: str) -> None:
-    with pytest.raises(InvalidIceServer, match="turns:HOST:PORT"):
+    with pytest.raises(InvalidIceServer, match="turns:HOST:PORT") as error:
         IceServer(url, "user", "secret")
+    assert "wrong" not in str(error.value)
 
 
 def test_a_turn_server_needs_credentials() -> None:

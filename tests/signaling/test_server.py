@@ -632,6 +632,18 @@ def test_addresses_are_written_as_clients_need_them() -> None:
     assert SignalingServer("::", 80).url == "ws://[::1]:80/ws"
 
 
+def test_the_viewer_of_a_server_for_all_is_where_others_reach_it() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            pytest.skip("this machine has no network")
+        address = probe.getsockname()[0]
+    assert SignalingServer("0.0.0.0").viewer == f"http://{address}:8081/"  # noqa: S104  # nothing is bound
+    assert SignalingServer("").viewer == f"http://{address}:8081/"
+    assert SignalingServer("host.test").viewer == "http://host.test:8081/"
+
+
 # The viewer
 
 

@@ -6,6 +6,7 @@ import { origin } from "./web/connection.js";
 import { captureTime, Delays, readReport } from "./web/delays.js";
 import { containedBox } from "./web/geometry.js";
 import { Pairing, rtpDifference } from "./web/pairing.js";
+import { choices, signalingBeside } from "./web/places.js";
 import { Receiver } from "./web/receiver.js";
 import { Signaling } from "./web/signaling.js";
 import { missing } from "./web/support.js";
@@ -548,4 +549,24 @@ test("a report that is none is not believed", () => {
   for (const wrong of [-1, 1e9, NaN, "6", null, undefined]) {
     assert.equal(readReport({ ...REPORT, encoding: wrong }).encoding, null);
   }
+});
+
+test("the signaling is beside the page, below whatever prefix", () => {
+  const at = (href) => signalingBeside({ href });
+  assert.equal(at("http://127.0.0.1:8081/"), "ws://127.0.0.1:8081/ws");
+  assert.equal(at("https://host/cam/?room=lab#x"), "wss://host/cam/ws");
+  assert.equal(at("https://host:444/a/b/index.html?from=x"), "wss://host:444/a/b/ws");
+  assert.equal(at("http://[::1]:8081/"), "ws://[::1]:8081/ws");
+});
+
+test("broadcasters are chosen by name, and by session where names do not tell them apart", () => {
+  const present = [{ session: "ws_1", name: "lab" }, { session: "ws_2", name: "lab" }, { session: "ws_3", name: "hall" }];
+  assert.deepEqual(choices(present, null).map(({ value }) => value), ["", "ws_1", "ws_2", "hall"]);
+  assert.deepEqual(choices([{ session: "ws_4567", name: "" }], null)[1], { value: "ws_4567", text: "Broadcaster …4567" });
+});
+
+test("who is asked for stays in the list when gone", () => {
+  assert.deepEqual(choices([{ session: "ws_1", name: "lab" }], "hall").at(-1), { value: "hall", text: "hall (not there)" });
+  assert.equal(choices([{ session: "ws_1", name: "lab" }], "lab").length, 2);
+  assert.equal(choices([{ session: "ws_1", name: "lab" }], "ws_1").length, 2);
 });

@@ -1,0 +1,40 @@
+"""The address of the viewer that is printed works for whom the server is for."""
+
+import socket
+
+import pytest
+from calls import PICTURE, run, running
+
+pytestmark = pytest.mark.field
+
+
+def own_address() -> str:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            pytest.skip("this machine has no network")
+        address: str = probe.getsockname()[0]
+        return address
+
+
+def test_a_broadcaster_for_all_prints_where_others_find_its_viewer() -> None:
+    address = own_address()
+    with running("broadcast", *PICTURE, "--serve", "0.0.0.0:0", "--insecure", "--room", "lab") as broadcast:
+        ready = broadcast.next("ready")
+    assert ready["viewer"].startswith(f"http://{address}:")
+    assert ready["viewer"].endswith("/?room=lab")
+    assert ready["url"].startswith("ws://127.0.0.1:")
+
+
+def test_a_broadcaster_for_this_machine_prints_an_address_of_this_machine() -> None:
+    with running("broadcast", *PICTURE, "--serve", "0") as broadcast:
+        assert broadcast.next("ready")["viewer"].startswith("http://127.0.0.1:")
+
+
+def test_people_are_told_of_a_server_of_another_and_its_viewer() -> None:
+    with running("signaling", "--port", "0") as server:
+        url = server.next("ready")["url"]
+        _, out, _ = run("broadcast", *PICTURE, "--url", url, "--name", "lab-1", "--duration", "2")
+    assert f"viewer     http{url[2:-2]}?from=lab-1" in out.splitlines()
+    assert f"signaling  {url}" in out
