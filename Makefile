@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STACKS := tests/conformance/stacks
 
-.PHONY: demo test fuzz slow conformance bench lint types clean
+.PHONY: demo test field fuzz slow conformance bench lint types clean
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -15,7 +15,10 @@ demo: .venv/ready ## a face mesh in the browser: no camera needed
 	$(BIN)/python -m synopticon_rtc.broadcast --source portrait --name demo
 
 test: .venv/ready ## the tests, those with a browser where one is installed
-	$(BIN)/python -m pytest -m "not slow and not fuzz" -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and not fuzz and not field" -n auto --maxprocesses 4 --dist loadfile
+
+field: .venv/ready ## what users bring, by the commands as they run them: a table
+	$(BIN)/python -m pytest -m "field and not slow" -n auto --maxprocesses 4 --dist loadfile -v --no-header tests/field
 
 fuzz: .venv/ready ## bent inputs for everything that reads what others send: a minute, or SECONDS=3600
 	$(BIN)/python -m pytest -m fuzz -s tests/fuzz --timeout 0 --fuzz-seconds $(or $(SECONDS),60)
