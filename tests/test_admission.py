@@ -247,7 +247,9 @@ async def test_a_connection_made_later_gets_credentials_that_still_hold(
         ):
             await broadcaster.signaling.wait_open()
             (old,) = broadcaster.signaling.ice_servers
-            await asyncio.sleep(int(old["username"].partition(":")[0]) + 1 - time.time())
+            await asyncio.sleep(
+                int(old["username"].partition(":")[0]) + 2.5 - time.time()
+            )  # coturn looks once a second
             stale = IceServer(old["urls"][0], old["username"], old["credential"])
             late = PeerConnection(ice_servers=[stale], relay_only=True)
             late.add_channel("faces")
