@@ -1,6 +1,7 @@
 """What more than one part's tests need: the face model, a photograph of a face, and time to fuzz."""
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from fuzzing import Fuzzer, seed_of_the_day
 from synopticon_rtc.errors import ModelError
 from synopticon_rtc.faces.model import find_model
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background; commands under test would ignore it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 hypothesis.settings.register_profile("any pace", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("any pace")
 

@@ -54,8 +54,6 @@ class Foreign:
     video: bool = True
     refused: str = ""
     """What ours says where it must refuse the peer, as a regular expression."""
-    telling: bool = False
-    """Whether it belongs to the shorter run."""
 
     def __str__(self) -> str:
         return "-".join([self.stack, self.role, self.codec, *self.options])
@@ -66,16 +64,16 @@ def all_foreign() -> Iterator[Foreign]:
     for stack in FOREIGN:
         codecs: tuple[Codec, ...] = ("vp8",) if stack == "wrtc" else ("vp8", "h264")
         for codec in codecs:
-            yield Foreign(stack, "receive", codec, telling=codec == "vp8")
-            yield Foreign(stack, "broadcast", codec, telling=codec == "vp8")
+            yield Foreign(stack, "receive", codec)
+            yield Foreign(stack, "broadcast", codec)
         yield Foreign(stack, "broadcast", codecs[-1], ("extras",))
     for role in ("receive", "broadcast"):
         yield Foreign("gstreamer", role, options=("ecdsa",))
-        yield Foreign("pion", role, options=("lite",), telling=True)
+        yield Foreign("pion", role, options=("lite",))
         yield Foreign("werift", role, options=("refused",), video=False)
         for stack in ("gstreamer", "werift"):
-            yield Foreign(stack, role, options=("unbundled",), refused=NOT_BUNDLED, telling=True)
-    yield Foreign("wrtc", "receive", options=("refused",), video=False, telling=True)
+            yield Foreign(stack, role, options=("unbundled",), refused=NOT_BUNDLED)
+    yield Foreign("wrtc", "receive", options=("refused",), video=False)
 
 
 def missing(stack: str) -> str:

@@ -1,4 +1,4 @@
-"""Peers of other WebRTC stacks and ours; `slow` has what the shorter run leaves out."""
+"""Peers of other WebRTC stacks and ours: all that `make conformance` shows in its table, one test a row."""
 
 from pathlib import Path
 
@@ -13,11 +13,8 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     return workshop
 
 
-def marked(foreign: Foreign) -> object:
-    return pytest.param(foreign, marks=[] if foreign.telling else [pytest.mark.slow], id=str(foreign))
-
-
-@pytest.mark.parametrize("foreign", [marked(foreign) for foreign in all_foreign()])
+@pytest.mark.slow
+@pytest.mark.parametrize("foreign", list(all_foreign()), ids=str)
 async def test_it_plays_or_is_refused_in_words(foreign: Foreign, workshop: Workshop) -> None:
     if reason := missing(foreign.stack):
         pytest.skip(reason)
