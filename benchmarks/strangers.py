@@ -50,6 +50,8 @@ from benchmarks.machine import Machine
 from benchmarks.report import Bar, Result, Table, as_json, show
 from benchmarks.strays import FPS, SIZE, answer_of_nobody, hole, offered, session
 from synopticon_rtc import Broadcaster, Receiver, SignalingServer, StateEvent, TestPattern
+from synopticon_rtc._memory import map_pieces
+from synopticon_rtc.signaling.__main__ import LARGE_PIECE
 
 HONEST = 8
 """Receivers that watch."""
@@ -630,7 +632,8 @@ async def run(*, quick: bool, only: tuple[str, ...] = ()) -> Result:
 
 
 async def serve_signaling(descriptors: str, *options: str) -> None:
-    """Be the signaling server."""
+    """Be the signaling server, with memory as its command has it."""
+    map_pieces(LARGE_PIECE)
     loud = Loud()
     if int(descriptors):
         resource.setrlimit(resource.RLIMIT_NOFILE, (int(descriptors), int(descriptors)))
