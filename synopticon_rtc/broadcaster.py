@@ -23,7 +23,7 @@ from synopticon_rtc.detection import Detection
 from synopticon_rtc.errors import DetectorError, SignalingError, SourceError, SynopticonError
 from synopticon_rtc.events import DetectorEvent, Events, PeerEvent, SourceEvent
 from synopticon_rtc.faces import Detector, Face
-from synopticon_rtc.faces.wire import FacesMessage, encode, encode_json
+from synopticon_rtc.faces.wire import PROTOCOL, FacesMessage, encode, encode_json
 from synopticon_rtc.ladder import BITRATES, Ladder, Layer
 from synopticon_rtc.latest import Latest
 from synopticon_rtc.media import Codec, Converter, Picture, Source, as_source, frames_of
@@ -42,7 +42,6 @@ from synopticon_rtc.signaling.messages import Candidate
 logger = logging.getLogger(__name__)
 
 ACCEPT = {"control": [control.PROTOCOL], "ice": ["more"]}
-FACES_PROTOCOL = "faces/1"
 FACES_BUFFERED = 2048  # bytes: a handful of messages of one face
 COPY_AFTER = 0.01  # seconds until faces are sent once more where the link loses packets: what is lost is not asked for
 LOSSY = 10.0  # seconds for which it is taken to lose packets after it lost one
@@ -481,10 +480,10 @@ class Broadcaster:
             connection.add_video(lambda codec: self._ladder(codec).top, self._codecs, level=level)
             self._prepare(link)
         if self._detector is not None:
-            binary = asked.accepts("faces", FACES_PROTOCOL)
+            binary = asked.accepts("faces", PROTOCOL)
             channel = connection.add_channel(
                 "faces" if binary else "faceData",
-                protocol=FACES_PROTOCOL if binary else "",
+                protocol=PROTOCOL if binary else "",
                 ordered=False,
                 max_retransmits=0,
                 max_buffered=FACES_BUFFERED if binary else 0,  # what waits for long is stale by the time that it goes

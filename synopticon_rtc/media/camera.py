@@ -13,7 +13,7 @@ import av
 import numpy as np
 
 from synopticon_rtc.errors import SourceError
-from synopticon_rtc.media.pacing import checked_fps, taken
+from synopticon_rtc.media.pacing import checked_bounds, checked_fps, taken
 
 if TYPE_CHECKING:
     import cv2
@@ -41,11 +41,9 @@ class Camera:
     def __init__(
         self, device: int | str = 0, *, size: tuple[int, int] | None = (1280, 720), fps: float | None = 30
     ) -> None:
-        if size is not None and min(size) <= 0:
-            raise SourceError(f"no frame can be {size[0]}x{size[1]}; give a positive width and height")
         # On Linux a number stands for a path, where there is something to look at when it cannot be opened.
         self.device = f"/dev/video{device}" if isinstance(device, int) and sys.platform == "linux" else device
-        self.size = size
+        self.size = None if size is None else checked_bounds(size)
         self.fps = fps if fps is None else checked_fps(fps)
 
     def __aiter__(self) -> AsyncIterator[av.VideoFrame]:

@@ -16,7 +16,7 @@ from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
 from synopticon_rtc.errors import SourceError, without_password
-from synopticon_rtc.media.pacing import checked_fps, taken
+from synopticon_rtc.media.pacing import checked_bounds, checked_fps, taken
 from synopticon_rtc.media.presentation import Presentation
 
 _STDIN = "pipe:0"
@@ -65,10 +65,8 @@ class VideoFile:
         format: str | None = None,  # noqa: A002 - PyAV's name
         options: Mapping[str, str] | None = None,
     ) -> None:
-        if size is not None and min(size) <= 0:
-            raise SourceError(f"no frame can be {size[0]}x{size[1]}; give a positive width and height")
         self.loop = loop
-        self.size = size
+        self.size = None if size is None else checked_bounds(size)
         self.fps = None if fps is None else checked_fps(fps)
         self.format = format
         self.options = dict(options or {})

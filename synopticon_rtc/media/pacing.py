@@ -22,6 +22,13 @@ def checked_size(size: tuple[int, int]) -> tuple[int, int]:
     return size
 
 
+def checked_bounds(size: tuple[int, int]) -> tuple[int, int]:
+    """Return ``size``, width and height in pixels to ask for or to stay within; raises SourceError unless positive."""
+    if min(size) <= 0:
+        raise SourceError(f"no frame can be {size[0]}x{size[1]}; give a positive width and height")
+    return size
+
+
 def checked_fps(fps: float) -> float:
     """Return ``fps``; raises SourceError unless it is a rate."""
     if not 0 < fps < math.inf:

@@ -5,7 +5,6 @@ import os
 import pty
 import re
 import signal
-import socket
 import struct
 import subprocess
 import sys
@@ -16,13 +15,6 @@ from dataclasses import dataclass
 from fcntl import ioctl
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")  # of rich
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def command(module: str, *args: str) -> list[str]:

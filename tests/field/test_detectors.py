@@ -12,7 +12,8 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from field_helpers import free_port, run
+from field_helpers import run
+from rtc_network import free_port
 
 from synopticon_rtc import Broadcaster, DetectorEvent, Face, FaceLandmarker, Receiver, SignalingServer, TestPattern
 from synopticon_rtc import detection as detection_module

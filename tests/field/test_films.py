@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from calls import QuietHandler, run, running
-from field_helpers import free_port
 from media_films import film
+from rtc_network import free_port
 
 pytestmark = pytest.mark.field
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from field_helpers import free_port, run, running
+from field_helpers import run, running
+from rtc_network import free_port
 
 FULL = Path("/dev/full")
 pytestmark = [pytest.mark.field, pytest.mark.skipif(not FULL.exists(), reason=f"needs {FULL}")]

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from field_helpers import free_port, run, running
+from field_helpers import run, running
+from rtc_network import free_port
 
 pytestmark = pytest.mark.field
 

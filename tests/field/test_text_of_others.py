@@ -7,7 +7,8 @@ from pathlib import Path
 
 import av
 import pytest
-from field_helpers import Done, free_port, run, run_in_terminal, running
+from field_helpers import Done, run, run_in_terminal, running
+from rtc_network import free_port
 
 pytestmark = pytest.mark.field
 
