@@ -30,7 +30,7 @@ def is_sound(packet: bytes) -> bool:
             check = _CHECKS.get(kind)
             if kind in seen or (check is not None and not check(packet[at + CHUNK_HEADER : at + length])):
                 return False
-            seen.append(kind)
+        seen.append(kind)
         at += -(-length // 4) * 4
     return _INIT not in seen or (len(seen) == 1 and packet[HEADER] == _INIT and at >= end)
 

@@ -391,6 +391,8 @@ def _parse(session: list[str], section: Section) -> tuple[MediaDescription, bool
         common = bool(find_common_codecs(CODECS.get(section.kind, []), media.rtp.codecs))
     except Exception as error:
         raise InvalidSDP(f"the session description cannot be read: {error!r}") from error
+    if media.rtp.muxId != section.mid or len(section.mid.split()) > 1:
+        raise InvalidSDP(f"the session description has a media section with more than one name: {section.mid[:80]!r}")
     if not media.dtls or not any(f.algorithm.lower() in X509_DIGEST_ALGORITHMS for f in media.dtls.fingerprints):
         raise InvalidSDP("the session description has no certificate fingerprint that can be checked")
     if section.is_data and section.profile != "DTLS/SCTP" and not 0 < (media.sctp_port or 0) < 2**16:

@@ -64,6 +64,8 @@ MALFORMED = {
     "init, empty": chunk(INIT, b""),
     "init, without streams": chunk(INIT, pack("!LLHHL", 1, 2**20, 0, 0, 1)),
     "init in company": chunk(INIT, INIT_BODY) + chunk(HEARTBEAT, b""),
+    "init with data": chunk(INIT, INIT_BODY) + chunk(DATA, bytes(16)),
+    "init after data": chunk(DATA, bytes(16)) + chunk(INIT, INIT_BODY),
     "abort, length 0": chunk(ABORT, parameter(1, 0)),
     "error, length 1": chunk(ERROR, parameter(1, 1)),
     "chunk, length 0": chunk(HEARTBEAT, b"", length=0),

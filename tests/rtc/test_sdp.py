@@ -375,6 +375,10 @@ MALFORMED = {
     "user name of 60,000 characters": ("a=ice-ufrag:", f"a=ice-ufrag:{'x' * 1500}"),
     "user name in another script": ("a=ice-ufrag:", "a=ice-ufrag:\u00e9"),
     "no user name": ("a=ice-ufrag:", "a=x:"),
+    "two names": ("a=mid:0", "a=mid:0\r\na=mid:1"),
+    "a name and none": ("a=mid:0", "a=mid:0\r\na=mid"),
+    "a name with a blank after it": ("a=mid:0", "a=mid:0 "),
+    "a name of two words": ("a=mid:0", "a=mid:0 1"),
 }
 
 
