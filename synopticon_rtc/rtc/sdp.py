@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -358,13 +359,24 @@ def _check_work(groups: list[list[str]]) -> None:
     """Refuse what aiortc would take long to read."""
     work = 0
     for lines in groups:
-        formats = sum(line.startswith("a=rtpmap:") for line in lines)
+        mapped = Counter(_format_of(line) for line in lines if line.startswith("a=rtpmap:"))
+        formats = mapped.total()
         about = sum(line.startswith(("a=fmtp:", "a=rtcp-fb:")) for line in lines)
         sources = sum(line.startswith("a=ssrc:") for line in lines)
-        for_all = sum(line.startswith("a=rtcp-fb:*") for line in lines)
-        work += formats * (about + 4 * for_all) + sources * sources
+        named = Counter(_format_of(line) for line in lines if line.startswith("a=rtcp-fb:"))
+        kept = sum(count * (formats if name == "*" else mapped[name]) for name, count in named.items())
+        work += formats * about + 4 * kept + sources * sources
     if work > MAX_WORK:
         raise InvalidSDP("the session description says too much about formats and sources")
+
+
+def _format_of(line: str) -> str:
+    """Return which format a line is about, as aiortc compares it: ``097`` is mapped as ``97``."""
+    name = line.partition(":")[2].partition(" ")[0]
+    try:
+        return str(int(name))
+    except ValueError:
+        return name
 
 
 def _join(session: list[str], sections: Iterable[list[str]]) -> str:

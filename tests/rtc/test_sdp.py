@@ -350,6 +350,13 @@ def test_no_description_is_long_to_read(offer: str) -> None:
     assert min(took() for _ in range(5)) < 0.02
 
 
+@pytest.mark.parametrize("name", ["0", "00", "*"])
+def test_feedback_for_a_format_that_comes_again_and_again_is_not_read(name: str) -> None:
+    again = f"a=rtpmap:{name.replace('*', '0')} VP8/90000\r\na=rtcp-fb:0 nack\r\na=rtcp-fb:{name} nack832\r\n" * 100
+    with pytest.raises(InvalidSDP, match="too much about formats"):
+        sdp.read_offer(offer_of(1, "", again))
+
+
 def test_only_so_many_sections_are_taken() -> None:
     remote = sdp.read_offer(offer_of(20))
     assert sum(section.taken for section in remote.sections) == sdp.MAX_TAKEN
