@@ -185,6 +185,11 @@ class Negotiator:
         elif state == "closed":
             self.lost(link, "the connection was closed by the other side")
 
+    def reached(self, link: int) -> None:
+        """The peer has our description: datagrams pass both ways."""
+        self.handshake.reached(link)
+        self._arm()
+
     def lost(self, link: int, reason: str) -> None:
         """The peer connection of a link is of no use any more."""
         self._perform(self.handshake.lost(link, reason, self._loop.time()))

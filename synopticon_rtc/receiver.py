@@ -407,6 +407,7 @@ class Receiver(Generic[F]):
             interfaces=self._network.interfaces,
             on_candidate=lambda candidate: self._negotiator.gathered(link, msgspec.convert(candidate, Candidate)),
             on_state=functools.partial(self._negotiator.changed, link),
+            on_reached=functools.partial(self._negotiator.reached, link),
             on_channel=functools.partial(self._add_channel, link, feed),
             on_video=functools.partial(self._add_video, feed) if self._video and self._decode else None,
             on_encoded=functools.partial(self._encoded, feed) if self._video and not self._decode else None,

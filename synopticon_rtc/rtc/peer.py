@@ -84,6 +84,7 @@ class PeerConnection:
         on_candidate: Called with each candidate that is not in the description, as ``RTCIceCandidate.toJSON`` gives it.
         signal_end: Whether ``on_candidate`` is also called with None when there will be no more.
         on_state: Called with each new :attr:`state`.
+        on_reached: Called when datagrams pass both ways, so that the peer has our description; it is not connected yet.
         on_channel: Called with each channel that the peer creates.
         on_video: Called with the video track that the peer offers, the first where it offers several; its frames are
             decoded.
@@ -108,6 +109,7 @@ class PeerConnection:
         on_candidate: Callable[[dict[str, Any] | None], None] | None = None,
         signal_end: bool = False,
         on_state: Callable[[str], None] | None = None,
+        on_reached: Callable[[], None] | None = None,
         on_channel: Callable[[Channel], None] | None = None,
         on_video: Callable[[VideoTrack], None] | None = None,
         on_encoded: Callable[[EncodedVideoFrame], None] | None = None,
@@ -122,6 +124,7 @@ class PeerConnection:
         self._on_candidate = on_candidate
         self._signal_end = signal_end
         self._on_state = on_state
+        self._on_reached = on_reached
         self._on_channel = on_channel
         self._on_video = on_video
         self._on_encoded = on_encoded
@@ -132,6 +135,7 @@ class PeerConnection:
             on_broken=lambda: self._set_state("failed"),
         )
         self._connection.on("connectionstatechange", self._on_connection_state)
+        self._connection.on("iceconnectionstatechange", self._on_ice_state)
         self._connection.on("datachannel", self._on_datachannel)
         self._ice: IceConnection | None = None
         self._state = "new"
@@ -440,6 +444,10 @@ class PeerConnection:
     def _on_connection_state(self) -> None:
         if self._state != "failed":  # aiortc closes what was lost
             self._set_state(self._connection.connectionState)
+
+    def _on_ice_state(self) -> None:
+        if self._connection.iceConnectionState == "completed":
+            call(self._on_reached)
 
     def _set_state(self, state: str) -> None:
         if state == self._state or self._closing is not None:

@@ -233,6 +233,11 @@ class Handshake(ABC):
             known.send_at = min(known.send_at, now + BATCH_WITHIN)
         return []
 
+    def reached(self, link: int) -> None:
+        """The peer has our description; some take the same one again for a new one, and lose the way they chose."""
+        if link in self.links:
+            self.links[link].repeat_at = float("inf")
+
     def connected(self, link: int) -> list[Action]:
         """The peer connection is up."""
         known = self.links.get(link)

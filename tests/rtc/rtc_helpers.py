@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import fractions
+import functools
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Any, Self
@@ -119,6 +120,7 @@ class Peer:
             signal_end=True,
             on_candidate=self._on_candidate,
             on_state=self._on_state,
+            on_reached=functools.partial(self._on_state, "reached"),
             on_channel=on_channel or self._on_channel,
             on_video=self._on_video if video else None,
             on_encoded=on_encoded,

@@ -699,6 +699,14 @@ class TestReceiver:
         assert isinstance(message, Answer)
         assert states(handshake.tick(CONNECT_WITHIN)) == ["seeking"]
 
+    def test_does_not_repeat_an_answer_that_the_peer_has(self) -> None:
+        handshake = receiver()
+        self.seeking(handshake)
+        link = self.answered(handshake)
+        handshake.reached(link)
+        assert handshake.tick(REPEAT_AFTER) == []
+        assert states(handshake.tick(CONNECT_WITHIN)) == ["seeking"]
+
     def test_seeks_without_signaling_as_soon_as_it_is_back(self) -> None:
         handshake = receiver()
         assert handshake.tick(5) == []
