@@ -15,6 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
+from synopticon_rtc.signaling.limits import Limits
 from synopticon_rtc.signaling.server import SignalingServer
 
 NODE = shutil.which("node")
@@ -70,7 +71,7 @@ async def session_of(websocket: ClientConnection) -> str:
 async def three() -> AsyncIterator[tuple[ClientConnection, ClientConnection, ClientConnection]]:
     """Who forges, who reads, and whom the first wants to be taken for."""
     async with (
-        SignalingServer(port=0) as server,
+        SignalingServer(port=0, limits=Limits(close=0.05)) as server,
         connect(server.url, compression=None) as hostile,
         connect(server.url, compression=None) as reader,
         connect(server.url, compression=None) as victim,

@@ -8,15 +8,17 @@ import os
 import re
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
+import pytest_asyncio
 from browsers import BROWSERS, Tab
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright
 from websockets.asyncio.client import connect
 
 from synopticon_rtc import (
@@ -43,6 +45,7 @@ ARGUMENTS = [
 SIZE = (640, 360)
 
 pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.browser,
     pytest.mark.skipif(not CHROMIUM.exists(), reason=f"needs Chromium at {CHROMIUM}"),
 ]
@@ -61,40 +64,53 @@ DRAWN = """() => {
 }"""
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def server() -> AsyncIterator[SignalingServer]:
     async with SignalingServer(port=0) as server:
         yield server
 
 
-@contextlib.asynccontextmanager
-async def opened(
-    url: str, *, query: str = "", width: int = 1280, height: int = 800, before: str = ""
-) -> AsyncIterator[Page]:
-    """A page at this address; it must load everything from there, and throw nothing.
+Open = Callable[..., AbstractAsyncContextManager[Page]]
 
-    Args:
-        url: The address.
-        query: What follows it.
-        width: Of the page.
-        height: Of the page.
-        before: A script that runs before those of the page.
-    """
-    faults: list[str] = []
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def chromium() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        page = await browser.new_page(viewport={"width": width, "height": height})
-        await page.add_init_script(before)
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("request", lambda request: faults.append(request.url) if not request.url.startswith(url) else None)
-        await page.goto(url + query)
-        yield page
-        if folder := os.environ.get("SCREENSHOTS"):
-            await page.screenshot(
-                path=f"{folder}/{os.environ['PYTEST_CURRENT_TEST'].split('::')[-1].split(' ')[0]}.png"
-            )
+        yield browser
         await browser.close()
-    assert faults == []
+
+
+@pytest.fixture
+def opened(chromium: Browser, request: pytest.FixtureRequest) -> Open:
+    """Opens a page at an address; it must load everything from there, and throw nothing."""
+
+    @contextlib.asynccontextmanager
+    async def opened(
+        url: str, *, query: str = "", width: int = 1280, height: int = 800, before: str = ""
+    ) -> AsyncIterator[Page]:
+        """A page of its own, in a window of that size.
+
+        Args:
+            url: The address.
+            query: What follows it.
+            width: Of the page.
+            height: Of the page.
+            before: A script that runs before those of the page.
+        """
+        faults: list[str] = []
+        async with await chromium.new_context(viewport={"width": width, "height": height}) as context:
+            page = await context.new_page()
+            await page.add_init_script(before)
+            page.on("pageerror", lambda error: faults.append(str(error)))
+            page.on("request", lambda request: faults.append(request.url) if not request.url.startswith(url) else None)
+            await page.goto(url + query)
+            yield page
+            if folder := os.environ.get("SCREENSHOTS"):
+                await page.screenshot(path=f"{folder}/{request.node.name}.png")
+        assert faults == []
+
+    return opened
 
 
 async def reached(page: Page, condition: str, seconds: float = 20) -> None:
@@ -112,7 +128,9 @@ async def portrait(url: str, model: Path, name: str = "Portrait") -> AsyncIterat
         yield broadcaster
 
 
-async def test_the_video_plays_and_the_mesh_lies_on_the_face(server: SignalingServer, face_model: Path) -> None:
+async def test_the_video_plays_and_the_mesh_lies_on_the_face(
+    server: SignalingServer, face_model: Path, opened: Open
+) -> None:
     async with portrait(server.url, face_model), opened(server.viewer) as page:
         await reached(page, "synopticon.frames > 30 && synopticon.paired > 10")
         assert await value(page, "state") == "connected"
@@ -132,7 +150,7 @@ async def test_the_video_plays_and_the_mesh_lies_on_the_face(server: SignalingSe
         assert 0.35 < bottom - top < 0.85
 
 
-async def test_the_mesh_can_be_turned_off(server: SignalingServer, face_model: Path) -> None:
+async def test_the_mesh_can_be_turned_off(server: SignalingServer, face_model: Path, opened: Open) -> None:
     async with portrait(server.url, face_model), opened(server.viewer) as page:
         await reached(page, "synopticon.paired > 5")
         await page.click("#modes label:has([value=off])")
@@ -143,7 +161,7 @@ async def test_the_mesh_can_be_turned_off(server: SignalingServer, face_model: P
 
 @pytest.mark.parametrize(("width", "height"), [(390, 844), (844, 390)])
 async def test_the_overlay_covers_the_picture_at_any_size(
-    server: SignalingServer, face_model: Path, width: int, height: int
+    server: SignalingServer, face_model: Path, width: int, height: int, opened: Open
 ) -> None:
     async with portrait(server.url, face_model), opened(server.viewer, width=width, height=height) as page:
         await reached(page, "synopticon.paired > 5")
@@ -155,7 +173,7 @@ async def test_the_overlay_covers_the_picture_at_any_size(
 
 
 async def test_it_finds_a_broadcaster_that_comes_later_and_one_that_comes_back(
-    server: SignalingServer, face_model: Path
+    server: SignalingServer, face_model: Path, opened: Open
 ) -> None:
     async with opened(server.viewer) as page:
         await reached(page, "synopticon.state === 'seeking'")
@@ -239,7 +257,9 @@ async def test_frames_have_their_own_faces_through_changes_of_size_and_the_wrap_
     ],
     ids=["without timestamps", "without frame callbacks"],
 )
-async def test_a_browser_that_tells_less_shows_the_newest_faces(server: SignalingServer, before: str) -> None:
+async def test_a_browser_that_tells_less_shows_the_newest_faces(
+    server: SignalingServer, before: str, opened: Open
+) -> None:
     async with (
         Broadcaster(server.url, TestPattern(SIZE, 30), faces=AnyFace()),
         opened(server.viewer, before=before) as page,
@@ -263,7 +283,7 @@ async def test_a_browser_that_tells_less_shows_the_newest_faces(server: Signalin
     ],
 )
 async def test_a_browser_that_cannot_receive_is_told_so_and_asks_nobody(
-    server: SignalingServer, before: str, lacks: str
+    server: SignalingServer, before: str, lacks: str, opened: Open
 ) -> None:
     async with (
         Broadcaster(server.url, TestPattern(SIZE, 30)) as broadcaster,
@@ -284,7 +304,7 @@ async def test_a_browser_that_cannot_receive_is_told_so_and_asks_nobody(
         assert lacks in await page.inner_text("#lines")
 
 
-async def test_it_plays_on_without_the_server(face_model: Path) -> None:
+async def test_it_plays_on_without_the_server(face_model: Path, opened: Open) -> None:
     async with contextlib.AsyncExitStack() as stack:
         async with SignalingServer(port=0) as server:
             await stack.enter_async_context(portrait(server.url, face_model))
@@ -296,7 +316,7 @@ async def test_it_plays_on_without_the_server(face_model: Path) -> None:
         assert await value(page, "state") == "connected"
 
 
-async def test_the_log_can_be_opened(server: SignalingServer) -> None:
+async def test_the_log_can_be_opened(server: SignalingServer, opened: Open) -> None:
     async with opened(server.viewer) as page:
         await reached(page, "synopticon.session !== null")
         assert not await page.is_visible("#lines")
@@ -308,14 +328,14 @@ async def test_the_log_can_be_opened(server: SignalingServer) -> None:
 SECRET = b"a secret of thirty-two bytes, at least"
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def guarded() -> AsyncIterator[SignalingServer]:
     """A server that lets in nobody without a token."""
     async with SignalingServer(port=0, tokens=TokenKeys(secret=SECRET)) as server:
         yield server
 
 
-async def test_the_token_and_the_room_in_its_address_let_it_in(guarded: SignalingServer) -> None:
+async def test_the_token_and_the_room_in_its_address_let_it_in(guarded: SignalingServer, opened: Open) -> None:
     sends, receives = (
         make_token(SECRET, Claims(room="lab", roles=frozenset({role}))) for role in ("broadcast", "receive")
     )
@@ -335,7 +355,7 @@ async def test_the_token_and_the_room_in_its_address_let_it_in(guarded: Signalin
     ("query", "words"),
     [("", "A token is needed"), ("?token=x.y.z", "not valid"), ("?room=attic&token=LAB", "another room")],
 )
-async def test_it_says_why_it_is_not_let_in(guarded: SignalingServer, query: str, words: str) -> None:
+async def test_it_says_why_it_is_not_let_in(guarded: SignalingServer, query: str, words: str, opened: Open) -> None:
     lab = make_token(SECRET, Claims(room="lab"))
     async with opened(guarded.viewer, query=query.replace("LAB", lab)) as page:
         await reached(page, "synopticon.state === 'refused'")
@@ -343,7 +363,7 @@ async def test_it_says_why_it_is_not_let_in(guarded: SignalingServer, query: str
         assert words in (await page.text_content("#hint") or "")
 
 
-async def test_it_asks_a_broadcaster_that_appears_at_once_and_alone(server: SignalingServer) -> None:
+async def test_it_asks_a_broadcaster_that_appears_at_once_and_alone(server: SignalingServer, opened: Open) -> None:
     async with opened(server.viewer) as page, connect(server.url) as appearing:
         await reached(page, "synopticon.session !== null")
         session = json.loads(await appearing.recv())["sessionId"]
@@ -355,7 +375,9 @@ async def test_it_asks_a_broadcaster_that_appears_at_once_and_alone(server: Sign
                     break
 
 
-async def test_it_plays_on_when_the_broadcaster_loses_its_signaling_alone(server: SignalingServer) -> None:
+async def test_it_plays_on_when_the_broadcaster_loses_its_signaling_alone(
+    server: SignalingServer, opened: Open
+) -> None:
     async with Broadcaster(server.url, TestPattern(SIZE, 30)) as broadcaster, opened(server.viewer) as page:
         await reached(page, "synopticon.frames > 5")
         server.sessions[await broadcaster.signaling.wait_open()].end(1012, "Service restart")
@@ -365,7 +387,7 @@ async def test_it_plays_on_when_the_broadcaster_loses_its_signaling_alone(server
         assert "Disconnected" not in (await page.text_content("#lines") or "")
 
 
-async def test_a_broadcaster_that_is_killed_is_soon_missed(server: SignalingServer) -> None:
+async def test_a_broadcaster_that_is_killed_is_soon_missed(server: SignalingServer, opened: Open) -> None:
     command = ["-m", "synopticon_rtc.broadcast", "--url", server.url, "--source", "test", "--faces", "0"]
     child = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=asyncio.subprocess.DEVNULL)
     try:
@@ -397,7 +419,7 @@ async def box(page: Page, selector: str) -> list[float]:
     ("width", "height"), [(320, 640), (390, 844), (768, 1024), (844, 390), (1280, 800), (1440, 900)]
 )
 async def test_no_part_of_the_page_lies_on_the_picture_or_leaves_the_screen(
-    server: SignalingServer, width: int, height: int
+    server: SignalingServer, width: int, height: int, opened: Open
 ) -> None:
     async with (
         Broadcaster(server.url, TestPattern((720, 1280), 15), faces=AnyFace(), name="A name as long as they come " * 3),
@@ -417,7 +439,7 @@ async def test_no_part_of_the_page_lies_on_the_picture_or_leaves_the_screen(
             await asyncio.sleep(0.1)
 
 
-async def test_detection_stands_apart_from_the_parts_of_the_delay(server: SignalingServer) -> None:
+async def test_detection_stands_apart_from_the_parts_of_the_delay(server: SignalingServer, opened: Open) -> None:
     async with Broadcaster(server.url, TestPattern(SIZE, 30), faces=AnyFace()), opened(server.viewer) as page:
         await reached(page, "synopticon.frames > 5")
         await page.click("#parts summary")
@@ -427,7 +449,7 @@ async def test_detection_stands_apart_from_the_parts_of_the_delay(server: Signal
         assert await detection.text_content() == "detection"
 
 
-async def test_a_picture_on_an_upright_phone_sits_under_the_header(server: SignalingServer) -> None:
+async def test_a_picture_on_an_upright_phone_sits_under_the_header(server: SignalingServer, opened: Open) -> None:
     async with (
         Broadcaster(server.url, TestPattern(SIZE, 30), faces=AnyFace()),
         opened(server.viewer, width=390, height=844) as page,
@@ -438,7 +460,7 @@ async def test_a_picture_on_an_upright_phone_sits_under_the_header(server: Signa
         assert await page.evaluate(DRAWN) is not None
 
 
-async def test_controls_are_off_while_there_is_nothing_to_act_on(server: SignalingServer) -> None:
+async def test_controls_are_off_while_there_is_nothing_to_act_on(server: SignalingServer, opened: Open) -> None:
     off = "document.getElementById('modes').disabled"
     async with opened(server.viewer) as page:
         await reached(page, "synopticon.session !== null")
@@ -460,7 +482,7 @@ class NoFace:
         return []
 
 
-async def test_where_a_mesh_is_asked_for_and_there_is_no_face_it_says_so(server: SignalingServer) -> None:
+async def test_where_a_mesh_is_asked_for_and_there_is_no_face_it_says_so(server: SignalingServer, opened: Open) -> None:
     said = "document.getElementById('note').textContent"
     async with Broadcaster(server.url, TestPattern(SIZE, 30), faces=NoFace()), opened(server.viewer) as page:
         await reached(page, f"{said} === 'No face in the picture'")
@@ -468,7 +490,7 @@ async def test_where_a_mesh_is_asked_for_and_there_is_no_face_it_says_so(server:
         await reached(page, f"{said} === ''")
 
 
-async def test_an_interruption_says_who_is_gone_and_since_when(server: SignalingServer) -> None:
+async def test_an_interruption_says_who_is_gone_and_since_when(server: SignalingServer, opened: Open) -> None:
     command = ["-m", "synopticon_rtc.broadcast", "--url", server.url, "--source", "test", "--faces", "0"]
     child = await asyncio.create_subprocess_exec(
         sys.executable, *command, "--name", "lab-1", stdout=asyncio.subprocess.DEVNULL
