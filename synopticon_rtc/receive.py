@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from synopticon_rtc._cli import Command, Output
+from synopticon_rtc._meeting import News
 from synopticon_rtc._options import (
     announce_option,
     ca_option,
@@ -270,6 +271,7 @@ class _Report:
         self._receiver = receiver
         self._output = output
         self._status = Status("synopticon · receive", enabled=not output.json)
+        self._news = News(receiver.signaling, output, aloud=not self._status.shown)
         self._rates = Rates()
         self._state = StateEvent("seeking", "")
         self._first = self._last = 0.0
@@ -336,6 +338,7 @@ class _Report:
                 delay_ms=delay,
                 delays_ms=delays,
             )
+            lost = {"signaling": f"not connected: {self._news.missing}"} if self._news.missing else {}
             self._status.update(
                 {
                     "state": f"{WORDS[self._state.state]} ({self._state.reason})",
@@ -344,6 +347,7 @@ class _Report:
                     "faces": f"{stats.faces}   {rates['faces_messages']:.1f} messages a second",
                     "delay": f"{delay:.0f} ms{_split(delays)}" if delay is not None else "-",
                 }
+                | lost
             )
             await asyncio.sleep(STATUS_INTERVAL)
 

@@ -131,8 +131,21 @@ def test_a_broadcaster_says_that_it_is_not_connected_and_when_it_is() -> None:
         broadcast.interrupt()
 
 
-def test_a_broadcaster_says_to_people_that_it_is_not_connected() -> None:
-    code, out, _ = run("broadcast", *PICTURE, "--url", f"ws://127.0.0.1:{free_port()}/ws", "--duration", "1")
+def test_a_receiver_says_that_signaling_is_gone_and_when_it_is_there_again() -> None:
+    port = free_port()
+    url = f"ws://127.0.0.1:{port}/ws"
+    with running("receive", "--url", url) as receive:
+        assert receive.next("signaling", connected=False)["reason"]
+        with running("signaling", "--port", str(port)) as server:
+            assert receive.next("signaling", connected=True)["session"]
+            server.interrupt()
+        assert receive.next("signaling", connected=False)["url"] == url
+        receive.interrupt()
+
+
+@pytest.mark.parametrize("command", [("broadcast", *PICTURE), ("receive",)], ids=lambda command: command[0])
+def test_people_are_told_that_a_command_is_not_connected(command: tuple[str, ...]) -> None:
+    code, out, _ = run(*command, "--url", f"ws://127.0.0.1:{free_port()}/ws", "--duration", "1")
     assert code == 0
     assert "signaling: not connected, trying again: " in out
     with pytest.raises(json.JSONDecodeError):
