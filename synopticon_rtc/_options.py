@@ -149,7 +149,8 @@ announce_option = click.option(
     "--announce",
     multiple=True,
     metavar="ADDRESS",
-    help="Address at which others reach this machine on the same UDP ports, as in a cloud; may be repeated.",
+    help="Address at which others reach this machine on the same UDP ports, as in a cloud; told in place of inner "
+    "ones, and may be repeated.",
 )
 interfaces_option = click.option(
     "--interface",

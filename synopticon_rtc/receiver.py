@@ -159,7 +159,7 @@ class Receiver(Generic[F]):
         relay_only: Connect through TURN servers alone, so that peers do not learn each other's addresses.
         udp_ports: The lowest and the highest UDP port on which to be reached, for a firewall; None for any.
         announce: Addresses at which this machine is reached from outside on the same ports, such as the public one of a
-            cloud machine; peers are told them beside its own.
+            cloud machine; peers are told them in the place of its own.
         interfaces: Names of network interfaces, and addresses, to use alone; none for all.
 
     Raises:

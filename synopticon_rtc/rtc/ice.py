@@ -220,13 +220,15 @@ class IceConnection(Connection):
 
     async def _reflect(self, server: IceServer, protocol: StunProtocol) -> None:
         candidate = await reflexive_candidate(protocol, server)
-        known = {(c.host, c.port) for c in self._local_candidates}
+        own = protocol.transport.get_extra_info("sockname")[:2]  # not told where another address is announced
+        known = {own, *((c.host, c.port) for c in self._local_candidates)}
         if (candidate.host, candidate.port) not in known:
             self._local_candidates.append(candidate)
             self._publish(candidate)
 
     async def _relay(self, server: IceServer, first: asyncio.Event) -> None:
-        protocol = await relayed_protocol(server, lambda: SortingProtocol(self), hide_address=self._relay_only)
+        hide = self._relay_only or bool(self._network.announce)
+        protocol = await relayed_protocol(server, lambda: SortingProtocol(self), hide_address=hide)
         if self._settled:
             protocol.transport.close()
             return
@@ -239,7 +241,7 @@ class IceConnection(Connection):
             self._add_local_candidate(candidate)
 
     async def _bind(self, address: str) -> list[Candidate]:
-        """Open a socket at an address, and return the candidates that it stands for; the first is its own."""
+        """Open a socket at an address, and return the candidates that others are told of it."""
         try:
             opened = self._network.bind(address)
         except OSError as error:
@@ -257,7 +259,7 @@ class IceConnection(Connection):
             protocol.transport.close()
             return []
         host, port = opened.getsockname()[:2]
-        candidates = [_host_candidate(at, port) for at in (host, *self._network.outer(host))]
+        candidates = [_host_candidate(at, port) for at in self._network.told(host)]
         protocol.local_candidate = candidates[0]
         self._protocols.append(protocol)
         return candidates

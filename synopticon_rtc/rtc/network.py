@@ -22,7 +22,7 @@ class LocalNetwork:
     Args:
         udp_ports: The lowest and the highest UDP port to use; None for any.
         announce: Addresses at which this machine is reached from outside on the same ports, such as the public one of a
-            cloud machine.
+            cloud machine; they take the place of its own of their family, which others are not told.
         interfaces: Names of interfaces, and addresses, to use alone; none for all but loopback.
 
     Raises:
@@ -93,10 +93,11 @@ class LocalNetwork:
             else:
                 return
 
-    def outer(self, address: str) -> list[str]:
-        """List the addresses at which one of ours is reached from outside, of its family."""
-        version = ipaddress.ip_address(address).version
-        return [outer for outer in self.announce if ipaddress.ip_address(outer).version == version]
+    def told(self, address: str) -> list[str]:
+        """List what others are told of one of our addresses: those announced in its family; of loopback, itself too."""
+        own = ipaddress.ip_address(address)
+        outer = [outer for outer in self.announce if ipaddress.ip_address(outer).version == own.version]
+        return outer if outer and not own.is_loopback else [address, *outer]
 
     def explain(self, error: OSError, address: str) -> str:
         """Say in words why no socket could be opened at an address, and what to do."""

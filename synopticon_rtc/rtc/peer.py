@@ -94,7 +94,7 @@ class PeerConnection:
         max_size: Width and height of the largest video that is received, in pixels; what is larger is left out, before
             anything is decoded.
         udp_ports: The lowest and the highest UDP port to use; None for any.
-        announce: Addresses at which this machine is reached from outside on the same ports, told beside its own.
+        announce: Addresses at which this machine is reached from outside on the same ports, told in place of its own.
         interfaces: Names of interfaces, and addresses, to use alone; none for all but loopback.
 
     Raises:

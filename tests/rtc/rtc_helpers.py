@@ -105,6 +105,8 @@ class Peer:
         on_encoded: Callable[[EncodedVideoFrame], None] | None = None,
         video: bool = True,
         max_size: tuple[int, int] = MAX_SIZE,
+        announce: tuple[str, ...] = (),
+        interfaces: tuple[str, ...] = (),
     ) -> None:
         self.states: list[str] = []
         self.candidates: list[dict[str, Any] | None] = []
@@ -125,6 +127,8 @@ class Peer:
             on_video=self._on_video if video else None,
             on_encoded=on_encoded,
             max_size=max_size,
+            announce=announce,
+            interfaces=interfaces,
         )
 
     async def __aenter__(self) -> Self:

@@ -24,6 +24,7 @@ from rtc_network import Turn, coturn, relay, silence
 
 from synopticon_rtc.errors import InvalidSDP, NoCandidates
 from synopticon_rtc.rtc import IceServer, ice, network, servers
+from synopticon_rtc.rtc.network import host_addresses
 
 
 @pytest.fixture(autouse=True)
@@ -273,6 +274,21 @@ async def test_what_servers_tell_follows_the_description(turn: Turn) -> None:
         await sender.connection.set_answer(answer)
         await sender.until_state("connected")
         assert sender.connection.stats().local_candidate == "host"
+
+
+async def test_nothing_in_an_offer_tells_of_what_is_behind_an_announced_address(turn: Turn) -> None:
+    mine = [address for address in host_addresses() if not address.startswith("127.") and ":" not in address][:1]
+    if not mine:
+        pytest.skip("this machine has no address but loopback")
+    asked = (turn.stun, turn.turn("udp"))
+    async with Peer(ice_servers=asked, announce=("203.0.113.5",), interfaces=(mine[0],)) as sender:
+        sender.connection.add_channel("faces")
+        offer = await sender.connection.offer()
+        await sender.until(lambda: sender.candidates[-1:] == [None])
+        told = [candidate["candidate"] for candidate in sender.candidates if candidate is not None]
+    assert mine[0] not in offer
+    assert "203.0.113.5" in offer
+    assert not [one for one in told if f" {mine[0]} " in one]
 
 
 async def test_peers_meet_at_the_address_that_a_stun_server_saw(turn: Turn) -> None:

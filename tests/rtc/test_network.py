@@ -61,7 +61,19 @@ async def test_ports_that_are_taken_are_passed_by_and_where_all_are_that_is_said
             await candidates(**options)
 
 
-async def test_what_is_announced_is_told_beside_our_own_on_the_same_port() -> None:
+async def test_what_is_announced_is_told_instead_of_our_own_of_its_family(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = next(address for address in host_addresses() if ":" not in address)
+    monkeypatch.setattr(network, "get_host_addresses", lambda **_: [mine, "::1"])
+    assert {host for host, _, _ in await candidates(announce="203.0.113.5")} == {"203.0.113.5", "::1"}
+
+
+async def test_peers_that_announce_what_leads_nowhere_are_called_at_what_the_other_tells() -> None:
+    async with Peer(announce=("203.0.113.5", "2001:db8::5")) as sender, Peer() as receiver:
+        sender.connection.add_channel("faces")
+        await join(sender, receiver)
+
+
+async def test_loopback_is_told_beside_what_is_announced_on_the_same_port() -> None:
     found = await candidates(announce=["203.0.113.5", "2001:db8::5"], interfaces=["127.0.0.1", "::1"])
     ports = {host: port for host, port, _ in found}
     assert [host for host, _, _ in found] == ["127.0.0.1", "203.0.113.5", "::1", "2001:db8::5"]
