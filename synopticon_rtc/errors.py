@@ -26,12 +26,22 @@ import re
 from synopticon_rtc._text import visible
 
 _CREDENTIALS = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*:(?://)?)[^/?#@\s]*(?:@[^/?#@\s]*)*@", re.IGNORECASE)
+_LOGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*:(?://)?|//|).*@", re.IGNORECASE | re.DOTALL)
 _SECRET = re.compile(r"(?P<name>\b(?:password|passwd|pass|pwd|token|secret|key)=)[^&;\s]+", re.IGNORECASE)
 
 
 def without_password(text: str) -> str:
     """Return a text that may hold an address, such as ``http://user:password@host/``, without user and password."""
     return _SECRET.sub(r"\g<name>...", _CREDENTIALS.sub(r"\g<scheme>", text))
+
+
+def without_login(address: str) -> str:
+    """Return an address that is alone, perhaps a malformed one, without all that may be user and password.
+
+    Passwords hold anything, also ``/`` and ``@``: so it goes as far as it can reach, which in a text would be too far.
+    """
+    match = _LOGIN.match(address)
+    return address if match is None else match["scheme"] + address[match.end() :]
 
 
 class SynopticonError(Exception):

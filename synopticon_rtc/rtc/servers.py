@@ -17,7 +17,7 @@ from aioice import Candidate, stun, turn
 from aioice.candidate import candidate_foundation, candidate_priority
 from aioice.ice import StunProtocol
 
-from synopticon_rtc.errors import InvalidIceServer
+from synopticon_rtc.errors import InvalidIceServer, without_login
 
 RELEASE_TIMEOUT = 0.5
 """Seconds that a TURN server is given to confirm that an allocation is released."""
@@ -33,7 +33,6 @@ _URL = re.compile(
     r"(?P<scheme>stun|turns?):(?P<host>\[[0-9A-Fa-f:.]+\]|[^\[\]?:@/\s]+)(?::(?P<port>[0-9]{1,5}))?"
     r"(?:\?transport=(?P<transport>[a-z]+))?"
 )
-_LOGIN = re.compile(r"(?<=:).*@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ class IceServer:
     tls: bool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        shown = _LOGIN.sub("", self.url)  # a password that does not belong there is not shown
+        shown = without_login(self.url)  # a password that does not belong there is not shown
         match = _URL.fullmatch(self.url)
         if match is None:
             raise InvalidIceServer(f"{shown!r} is no ICE server: give stun:, turn: or turns:HOST:PORT")

@@ -13,13 +13,12 @@ from websockets.exceptions import InvalidURI
 from websockets.http11 import Response
 from websockets.uri import parse_uri
 
-from synopticon_rtc.errors import InvalidURL, SignalingError
+from synopticon_rtc.errors import InvalidURL, SignalingError, without_login
 from synopticon_rtc.signaling.messages import one_line
 
 Token = str | Callable[[], str | Awaitable[str]]
 
 TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, section 2.1
-LOGIN = re.compile(r"//.*@")  # as far as it can reach, since passwords hold anything
 TOKEN_WITHIN = 10.0  # seconds for a coroutine function to give a token
 ADVICE = {
     "token_missing": "give one, as token=, in SYNOPTICON_TOKEN or by --token-file",
@@ -67,7 +66,7 @@ def read_address(url: str, room: str) -> Address:
     except (InvalidURI, ValueError):
         parts, login = urlsplit(""), None
     if not parts.hostname or parts.port == 0:
-        shown = hide_login(url.partition("?")[0])
+        shown = without_login(url.partition("?")[0])
         raise InvalidURL(
             f"{shown!r} is no address of a signaling server: give one like ws://localhost:8081/ws or wss://host/ws"
         )
@@ -77,11 +76,6 @@ def read_address(url: str, room: str) -> Address:
         query["room"] = room
     plain = parts._replace(query=urlencode(query), netloc=parts.netloc.rpartition("@")[2])
     return Address(plain.geturl(), token, login)
-
-
-def hide_login(url: str) -> str:
-    """Leave name and password out of an address that is to be shown."""
-    return LOGIN.sub("//", url, count=1)
 
 
 async def authorization(token: Token | None, login: tuple[str, str] | None = None) -> dict[str, str]:

@@ -4,12 +4,11 @@ import asyncio
 import contextlib
 import inspect
 import logging
-import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from synopticon_rtc.errors import InvalidURL, MissingExtra
+from synopticon_rtc.errors import InvalidURL, MissingExtra, without_login
 
 try:
     import nats.errors
@@ -204,5 +203,6 @@ def _check(server: str) -> None:
     except ValueError:
         good = False
     if not good:
-        shown = re.sub(r"//.*@", "//...@", server)  # without the password
-        raise InvalidURL(f"{shown!r} is not the address of a NATS server: give nats://HOST:PORT or tls://HOST:PORT")
+        raise InvalidURL(
+            f"{without_login(server)!r} is not the address of a NATS server: give nats://HOST:PORT or tls://HOST:PORT"
+        )

@@ -22,8 +22,9 @@ from websockets.http11 import Response
 from websockets.proxy import get_proxy
 from websockets.uri import parse_uri
 
+from synopticon_rtc.errors import without_login
 from synopticon_rtc.signaling.addresses import PATH, source_for
-from synopticon_rtc.signaling.entry import hide_login, read_refusal
+from synopticon_rtc.signaling.entry import read_refusal
 from synopticon_rtc.signaling.messages import one_line
 
 PATIENCE = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
@@ -98,7 +99,7 @@ def explain(error: Exception, url: str, proxy: str | None = None) -> Trouble:
     if proxy is None:
         return trouble
     return trouble._replace(
-        reason=f"{trouble.reason}; it was asked by the proxy {hide_login(proxy)}, as the environment says: "
+        reason=f"{trouble.reason}; it was asked by the proxy {without_login(proxy)}, as the environment says: "
         "NO_PROXY names what is asked without"
     )
 
@@ -124,7 +125,7 @@ def _explain(error: Exception, url: str) -> Trouble:  # noqa: C901, PLR0911 - a 
             answer = one_line(str(error.__cause__ or error))
             return Trouble("is no signaling server", f"it answers otherwise ({answer}); is the port right?", True)
         case InvalidURI(uri=uri):
-            return Trouble("has moved", f"it sends us to {hide_login(one_line(uri))}: give its ws:// address", True)
+            return Trouble("has moved", f"it sends us to {without_login(one_line(uri))}: give its ws:// address", True)
         case InvalidProxy(msg=words):
             return Trouble("cannot be reached", f"that is no proxy: {words}", True)
         case InvalidProxyStatus(response=response):
