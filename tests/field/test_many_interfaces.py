@@ -1,5 +1,6 @@
 """Machines with many addresses, and few files that may be open."""
 
+import shlex
 import subprocess
 import sys
 
@@ -42,4 +43,33 @@ def test_receivers_come_one_after_another_where_few_files_may_be_open() -> None:
                     assert receiver.event("stats")["frames"] >= 0
                 with other.started(*receive, "--frames", "20") as last:
                     assert last.event("summary")["frames"] == 20
+            assert "Traceback" not in sending.errors()
+
+
+def test_27_receivers_all_get_frames_where_256_files_may_be_open() -> None:
+    code = f"""
+import asyncio
+from synopticon_rtc import Receiver
+
+async def receive():
+    async with Receiver("ws://10.77.0.1:{PORT}/ws", interfaces=["10.77.0.2"], timeout=30) as receiver:
+        async for _ in receiver:
+            print('{{"event": "frame"}}', flush=True)
+            await asyncio.sleep(60)  # stays, so that all are there at once
+
+async def main():
+    await asyncio.gather(*(receive() for _ in range(27)))
+
+asyncio.run(main())
+"""
+    with hosts(2) as (one, other):
+        for number in range(12):
+            connect(one, f"10.77.{number}.1/24", other, f"10.77.{number}.2/24")
+        few = f"ulimit -n 256; exec {sys.executable} -m synopticon_rtc.broadcast"
+        options = f"--serve 0.0.0.0:{PORT} --insecure --json --faces 0 --source test --size 320x180 --fps 5"
+        with one.run_shell(f"{few} {options}") as sending:
+            sending.event("ready")
+            with other.run_shell(f"exec {sys.executable} -c {shlex.quote(code)}") as receivers:
+                for _ in range(27):
+                    receivers.event("frame")
             assert "Traceback" not in sending.errors()
