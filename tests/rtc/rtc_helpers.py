@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import fractions
-import functools
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Any, Self
@@ -109,6 +108,7 @@ class Peer:
         interfaces: tuple[str, ...] = (),
     ) -> None:
         self.states: list[str] = []
+        self.reached: list[str] = []
         self.candidates: list[dict[str, Any] | None] = []
         self.channels: list[Channel] = []
         self.tracks: list[VideoTrack] = []
@@ -122,7 +122,7 @@ class Peer:
             signal_end=True,
             on_candidate=self._on_candidate,
             on_state=self._on_state,
-            on_reached=functools.partial(self._on_state, "reached"),
+            on_reached=lambda: self.reached.append(self.connection.state),
             on_channel=on_channel or self._on_channel,
             on_video=self._on_video if video else None,
             on_encoded=on_encoded,

@@ -371,7 +371,12 @@ async def test_states_are_told_in_order() -> None:
     clip = Clip()
     async with watching(clip) as (sender, receiver):
         assert sender.connection.state == "connected"
-    assert sender.states == receiver.states == ["connecting", "reached", "connected", "closed"]
+    assert sender.states == receiver.states == ["connecting", "connected", "closed"]
+
+
+async def test_a_peer_is_reached_once_while_it_connects() -> None:
+    async with watching(Clip()) as (sender, receiver):
+        assert sender.reached == receiver.reached == ["connecting"]
 
 
 async def test_a_goodbye_ends_the_other_side_at_once() -> None:
