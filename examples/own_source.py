@@ -1,8 +1,13 @@
-"""Broadcast frames of one's own making: any async iteration of av.VideoFrame is a source. Ctrl-C ends it."""
+"""Broadcast frames of one's own making: any iteration of av.VideoFrame is a source. Ctrl-C ends it.
+
+A plain iteration, like this one, runs in a thread, since drawing takes time; an async one is for frames that come by
+themselves.
+"""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import time
+from collections.abc import Iterator
 
 import av
 import numpy as np
@@ -13,7 +18,7 @@ from synopticon_rtc import Broadcaster, SignalingServer
 class Plasma:
     """A colourful pattern that flows."""
 
-    async def __aiter__(self) -> AsyncIterator[av.VideoFrame]:
+    def __iter__(self) -> Iterator[av.VideoFrame]:
         y, x = np.mgrid[0:360, 0:640] / 60
         step = 0
         while True:
@@ -21,7 +26,7 @@ class Plasma:
             image = np.stack([np.sin(wave), np.sin(wave + 2), np.sin(wave + 4)], axis=-1)
             yield av.VideoFrame.from_ndarray((127 + 127 * image).astype(np.uint8), format="rgb24")
             step += 1
-            await asyncio.sleep(1 / 30)
+            time.sleep(1 / 30)
 
 
 async def main() -> None:
