@@ -356,15 +356,18 @@ def _any_level(line: str) -> str:
 
 
 def _check_work(groups: list[list[str]]) -> None:
-    """Refuse what aiortc would take long to read."""
+    """Refuse what aiortc would take long to read or to answer."""
     work = 0
     for lines in groups:
         mapped = Counter(_format_of(line) for line in lines if line.startswith("a=rtpmap:"))
-        formats = mapped.total()
+        if doubled := next((name for name, count in mapped.items() if count > 1), None):
+            # RFC 8866 section 6.6; aiortc keeps each, with all that is said of any, and answers with all of it squared.
+            raise InvalidSDP(f"the session description maps format {doubled[:20]!r} more than once")
+        formats = len(mapped)
         about = sum(line.startswith(("a=fmtp:", "a=rtcp-fb:")) for line in lines)
         sources = sum(line.startswith("a=ssrc:") for line in lines)
         named = Counter(_format_of(line) for line in lines if line.startswith("a=rtcp-fb:"))
-        kept = sum(count * (formats if name == "*" else mapped[name]) for name, count in named.items())
+        kept = sum(count * (formats if name == "*" else 1) for name, count in named.items())
         work += formats * about + 4 * kept + sources * sources
     if work > MAX_WORK:
         raise InvalidSDP("the session description says too much about formats and sources")
