@@ -47,12 +47,12 @@ export function meet(make) {
   const send = (type, fields = {}) => socket.send(JSON.stringify({ type, timestamp: Date.now(), ...fields }));
   const early = [];
   let peer = null;
-  let described = false;
+  let [answered, described] = [false, false];
 
   const open = (session) => make((candidate) => send("webrtc_ice", { targetSession: session, candidate }), lose);
   const lose = () => {
     peer = null; // and whoever asks again gets another
-    described = false;
+    answered = described = false;
   };
   const settle = () => {
     described = true;
@@ -85,6 +85,8 @@ export function meet(make) {
       settle();
     },
     async webrtc_answer({ sdp }) {
+      if (answered) return; // a slow peer gets it once more, and most stacks bear it once only
+      answered = true;
       tell({ answer: sdp.sdp });
       await peer.accept(sdp);
       settle();

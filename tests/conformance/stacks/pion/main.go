@@ -109,6 +109,9 @@ func handle(heard message) {
 			settle()
 		}
 	case "webrtc_answer":
+		if peer.RemoteDescription() != nil { // a slow peer gets it once more, and Pion bears it once only
+			return
+		}
 		tell(map[string]interface{}{"answer": heard.SDP.SDP})
 		must(peer.SetRemoteDescription(*heard.SDP))
 		settle()
