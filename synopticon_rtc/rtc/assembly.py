@@ -176,13 +176,18 @@ class FrameBuffer:
             if repair:
                 return _NOTHING
             self._begin(number)
-        elif number in self._pieces:
+        elif (held := self._pieces.get(number)) is not None and held.timestamp == piece.timestamp:
             return _NOTHING
-        elif number < self._next or number > self._newest + MAX_DROPOUT:
+        elif (
+            held is not None  # numbers have started anew, and fall among those that are waited for
+            or number < self._next
+            or number > self._newest + MAX_DROPOUT
+            or (number < self._newest - MAX_REORDER and self._is_newer(piece))
+        ):
             if not self._started and 0 < self._next - number <= MAX_REORDER:
                 gap = range(number + 1, self._next)
                 self._next = number
-                self._begun[number] = number
+                self._note_begin(number)
                 return self._take(piece, number, gap)
             return _NOTHING if repair else self._astray(piece, number)
         return self._take(piece, number, range(self._newest + 1, number))
@@ -246,9 +251,12 @@ class FrameBuffer:
                 return
         self._keyframe = max(self._keyframe, number)
         if missing and number > self._next:
-            self._begun[number] = number
-            if len(self._begun) > 1 + MOST_KEYFRAMES:
-                del self._begun[sorted(self._begun)[1]]
+            self._note_begin(number)
+
+    def _note_begin(self, number: int) -> None:
+        self._begun[number] = number
+        if len(self._begun) > 1 + MOST_KEYFRAMES:
+            del self._begun[sorted(self._begun)[1]]
 
     def _astray(self, piece: Piece, number: int) -> Outcome:
         """Take a packet that is far from the others, or older than what came out: a late copy, or another stream."""
@@ -257,14 +265,17 @@ class FrameBuffer:
         self._strays = self._strays + 1 if follows and self._strays else 1
         self._stray = piece
         far = not self._next - MAX_DROPOUT <= number <= self._newest
-        newer = 0 < (piece.timestamp - self._newest_timestamp) & 0xFFFFFFFF < 0x80000000  # noqa: PLR2004 - half of all
-        if before is None or self._strays < (SURE if far or newer else SURE_OF_OLD):
+        if before is None or self._strays < (SURE if far or self._is_newer(piece) else SURE_OF_OLD):
             return _NOTHING
         first = (self._newest & ~0xFFFF) + 0x20000 + before.sequence_number  # what was missing is not taken for these
         self._begin(first)
         outcome = self._take(before, first, range(0))
         frames = [*outcome.frames, *self._take(piece, first + 1, range(0)).frames]
         return Outcome(frames, lost=True)
+
+    def _is_newer(self, piece: Piece) -> bool:
+        """Whether a packet is of a later time than the one with the highest number."""
+        return 0 < (piece.timestamp - self._newest_timestamp) & 0xFFFFFFFF < 0x80000000  # noqa: PLR2004 - half of all
 
     def _unwrap(self, sequence_number: int) -> int:
         if self._newest < 0:
