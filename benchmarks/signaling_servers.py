@@ -18,8 +18,8 @@ import platformdirs
 import psutil
 
 from benchmarks.children import PATIENCE, SENDER, ended
-from synopticon_rtc.signaling.access import Role
-from synopticon_rtc.signaling.tokens import Claims, make_token
+from synopticon_rtc.signaling.server.access import Role
+from synopticon_rtc.signaling.server.tokens import Claims, make_token
 
 PEERJS = "1.0.2"
 """The version of npm's ``peer``."""

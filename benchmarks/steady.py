@@ -33,7 +33,7 @@ from benchmarks.process import Holding, holding, trim
 from benchmarks.reel import SIZE
 from benchmarks.report import Bar, Result, Table, show
 from synopticon_rtc import Broadcaster, FaceLandmarker, Portrait, Receiver, SignalingServer
-from synopticon_rtc._memory import map_large_pieces
+from synopticon_rtc.commands.memory import map_large_pieces
 
 INTERVAL = 10.0
 """Seconds between samples."""

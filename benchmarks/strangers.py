@@ -50,8 +50,8 @@ from benchmarks.machine import Machine
 from benchmarks.report import Bar, Result, Table, as_json, show
 from benchmarks.strays import FPS, SIZE, answer_of_nobody, hole, offered, session
 from synopticon_rtc import Broadcaster, Receiver, SignalingServer, StateEvent, TestPattern
-from synopticon_rtc._memory import map_pieces
-from synopticon_rtc.signaling.__main__ import LARGE_PIECE
+from synopticon_rtc.commands.memory import map_pieces
+from synopticon_rtc.commands.signaling import LARGE_PIECE
 
 HONEST = 8
 """Receivers that watch."""

@@ -15,26 +15,27 @@ from typing import Self
 import av
 import msgspec
 
-from synopticon_rtc import _clock, control
-from synopticon_rtc._life import entered_before, not_open
-from synopticon_rtc.cadence import Cadence
-from synopticon_rtc.control import Control, Report
-from synopticon_rtc.detection import Detection
+from synopticon_rtc.basics import clock
+from synopticon_rtc.basics.latest import Latest
+from synopticon_rtc.basics.life import entered_before, not_open
+from synopticon_rtc.basics.recent import Recent
 from synopticon_rtc.errors import DetectorError, SignalingError, SourceError, SynopticonError
 from synopticon_rtc.events import DetectorEvent, Events, PeerEvent, SourceEvent
 from synopticon_rtc.faces import Detector, Face
 from synopticon_rtc.faces.wire import PROTOCOL, FacesMessage, encode, encode_json
-from synopticon_rtc.ladder import BITRATES, Ladder, Layer
-from synopticon_rtc.latest import Latest
 from synopticon_rtc.media import Codec, Converter, Picture, Source, as_source, frames_of
 from synopticon_rtc.media.encoder import FRAME_RATES, check_codec, check_range
-from synopticon_rtc.negotiator import Negotiator
-from synopticon_rtc.pairing import Moment
-from synopticon_rtc.recent import Recent
+from synopticon_rtc.peers import control
+from synopticon_rtc.peers.control import Control, Report
+from synopticon_rtc.peers.negotiator import Negotiator
+from synopticon_rtc.receiving.pairing import Moment
 from synopticon_rtc.rtc import Channel, IceServer, PeerConnection, Stats
 from synopticon_rtc.rtc.budget import Budget
 from synopticon_rtc.rtc.level import level_for
 from synopticon_rtc.rtc.network import LocalNetwork
+from synopticon_rtc.sending.cadence import Cadence
+from synopticon_rtc.sending.detection import Detection
+from synopticon_rtc.sending.ladder import BITRATES, Ladder, Layer
 from synopticon_rtc.signaling.client import SignalingClient
 from synopticon_rtc.signaling.handshake import BroadcasterHandshake, CreateAnswer, CreateOffer, Notify
 from synopticon_rtc.signaling.messages import Candidate
@@ -335,7 +336,7 @@ class Broadcaster:
         converter = Converter()
         async with contextlib.aclosing(frames_of(self._source)) as frames:
             async for frame in frames:
-                captured = _clock.now()
+                captured = clock.now()
                 self._note_frame()
                 now = self._loop.time()
                 last = max(last + 1, round((now - begun) * CLOCK_RATE))
@@ -389,7 +390,7 @@ class Broadcaster:
             if faces is None:
                 self._send_faces(captured.message((), detected=False))
                 continue
-            self._detection.add(now, _clock.now() - captured.time)
+            self._detection.add(now, clock.now() - captured.time)
             stats = self._stats
             stats.detected += 1
             stats.faces = len(faces)

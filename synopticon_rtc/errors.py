@@ -23,7 +23,7 @@ Each message says what is wrong, where, and what to do about it, in one line. No
 
 import re
 
-from synopticon_rtc._text import visible
+from synopticon_rtc.basics.text import visible
 
 _CREDENTIALS = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*:(?://)?)[^/?#@\s]*(?:@[^/?#@\s]*)*@", re.IGNORECASE)
 _LOGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*:(?://)?|//|).*@", re.IGNORECASE | re.DOTALL)

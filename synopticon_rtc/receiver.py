@@ -12,18 +12,19 @@ from typing import Any, Generic, Literal, Self, TypedDict, Unpack, overload
 import av
 import msgspec
 
-from synopticon_rtc import _clock, control
-from synopticon_rtc._life import entered_before, not_open
-from synopticon_rtc._text import NAME, WORDS, visible
-from synopticon_rtc.control import Control
+from synopticon_rtc.basics import clock
+from synopticon_rtc.basics.latest import Latest, Unbroken
+from synopticon_rtc.basics.life import entered_before, not_open
+from synopticon_rtc.basics.text import NAME, WORDS, visible
 from synopticon_rtc.errors import ConnectionLost, InvalidFaces, NobodyAnswered, SignalingError
 from synopticon_rtc.events import Events, StateEvent
 from synopticon_rtc.faces.wire import PROTOCOL, decode, decode_json
-from synopticon_rtc.latency import Delays, Latency
-from synopticon_rtc.latest import Latest, Unbroken
-from synopticon_rtc.negotiator import Negotiator
-from synopticon_rtc.pairing import F, Moment, Pairing, Sync, Unpaired
-from synopticon_rtc.playout import Playout
+from synopticon_rtc.peers import control
+from synopticon_rtc.peers.control import Control
+from synopticon_rtc.peers.negotiator import Negotiator
+from synopticon_rtc.receiving.latency import Delays, Latency
+from synopticon_rtc.receiving.pairing import F, Moment, Pairing, Sync, Unpaired
+from synopticon_rtc.receiving.playout import Playout
 from synopticon_rtc.rtc import MAX_SIZE, Channel, EncodedVideoFrame, IceServer, PeerConnection, VideoTrack
 from synopticon_rtc.rtc.network import LocalNetwork
 from synopticon_rtc.signaling.client import SignalingClient
@@ -97,7 +98,7 @@ class _Feed:
 
     def age(self, moment: Moment[Any]) -> float | None:
         offset = self.control.offset if self.control else None
-        return None if moment.captured is None or offset is None else _clock.now() + offset - moment.captured
+        return None if moment.captured is None or offset is None else clock.now() + offset - moment.captured
 
     def close(self) -> None:
         self.closed = True  # the connection says goodbye meanwhile, and more may come in

@@ -20,9 +20,9 @@ from synopticon_rtc.errors import NobodyAnswered, NoCandidates, SignalingError
 from synopticon_rtc.rtc import PeerConnection
 from synopticon_rtc.signaling import client as client_module
 from synopticon_rtc.signaling import handshake
-from synopticon_rtc.signaling.access import Participant, Role
-from synopticon_rtc.signaling.ice import TurnServers
-from synopticon_rtc.signaling.tokens import Claims, TokenKeys, make_token
+from synopticon_rtc.signaling.server.access import Participant, Role
+from synopticon_rtc.signaling.server.ice import TurnServers
+from synopticon_rtc.signaling.server.tokens import Claims, TokenKeys, make_token
 
 SIZE = (320, 180)
 CARD = ["--source", "test", "--size", "320x180", "--faces", "0"]

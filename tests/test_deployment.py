@@ -25,7 +25,7 @@ from rtc_network import free_port, write_certificate
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from synopticon_rtc.signaling.__main__ import server_arguments
+from synopticon_rtc.commands.signaling import server_arguments
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 SERVICE = DEPLOY / "synopticon-signaling.service"

@@ -10,8 +10,8 @@ import av
 import pytest
 
 from synopticon_rtc import Broadcaster, EncodedVideoFrame, Face, Moment, Receiver, SignalingServer, TestPattern
-from synopticon_rtc import control as control_channel
-from synopticon_rtc.playout import Playout
+from synopticon_rtc.peers import control as control_channel
+from synopticon_rtc.receiving.playout import Playout
 from synopticon_rtc.rtc import Channel, PeerConnection
 
 SIZE = (320, 240)

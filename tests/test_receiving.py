@@ -24,7 +24,7 @@ from synopticon_rtc import (
 )
 from synopticon_rtc.errors import ConnectionLost, NobodyAnswered
 from synopticon_rtc.media import Codec
-from synopticon_rtc.pairing import F
+from synopticon_rtc.receiving.pairing import F
 
 SIZE = (640, 360)
 FPS = 30

@@ -22,7 +22,7 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from synopticon_rtc._life import not_open
+from synopticon_rtc.basics.life import not_open
 from synopticon_rtc.errors import DetectorError, ModelError
 from synopticon_rtc.faces.face import Face
 

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 import av
 from av.stream import Stream
 
-from synopticon_rtc import _clock
+from synopticon_rtc.basics import clock
 from synopticon_rtc.rtc.callback import call
 from synopticon_rtc.rtc.pacer import BURST, Pacer
 from synopticon_rtc.rtc.packets import cut_h264, cut_vp8
@@ -50,7 +50,7 @@ def ntp_time() -> int:
 
     Peers measure with it and do not read the clock from it, so it goes on evenly where the system's clock is set.
     """
-    return int((_clock.now() + NTP_EPOCH) * 2**32)
+    return int((clock.now() + NTP_EPOCH) * 2**32)
 
 
 class Viewer(Protocol):

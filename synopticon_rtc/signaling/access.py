@@ -1,56 +1,5 @@
-"""Who takes part in signaling, and who may connect to whom."""
+"""What an application that admits participants itself imports; it lives in :mod:`synopticon_rtc.signaling.server`."""
 
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Literal
+from synopticon_rtc.signaling.server.access import CanConnect, Participant, Role, roles_meet
 
-import msgspec
-
-# Ids of sessions are words of subjects of a backplane, which knows blanks, dots and line ends as its own.
-SessionId = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_-]{1,64}\Z")]
-Role = Literal["broadcast", "receive"]
-
-
-class Participant(msgspec.Struct, frozen=True):
-    """What a server knows of a session, wherever it is connected.
-
-    Attributes:
-        session: Its id.
-        subject: Whom its token is for; empty without a token.
-        room: Where it is; messages do not leave the room.
-        roles: What it does, or None where neither its token nor itself has said so.
-        name: What people call it; empty where nobody has said.
-        address: Where it comes from, without the port.
-    """
-
-    session: SessionId
-    subject: str = ""
-    room: str = ""
-    roles: frozenset[Role] | None = None
-    name: str = ""
-    address: str = ""
-
-    @property
-    def broadcasts(self) -> bool:
-        """Whether it is known to be a broadcaster."""
-        return self.roles is not None and "broadcast" in self.roles
-
-    @property
-    def may_broadcast(self) -> bool:
-        """Whether it is a broadcaster as far as anybody knows."""
-        return self.roles is None or "broadcast" in self.roles
-
-
-ROLES: tuple[Role, ...] = ("broadcast", "receive")
-CanConnect = Callable[[Participant, Participant], bool | Awaitable[bool]]
-
-
-def roles_meet(source: Participant, target: Participant) -> bool:
-    """Let a broadcaster and a receiver of one room connect, and everybody whose role is not known."""
-    if source.room != target.room:
-        return False
-    if source.roles is None or target.roles is None:
-        return True
-    return bool(
-        ("broadcast" in source.roles and "receive" in target.roles)
-        or ("receive" in source.roles and "broadcast" in target.roles)
-    )
+__all__ = ["CanConnect", "Participant", "Role", "roles_meet"]

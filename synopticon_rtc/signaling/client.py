@@ -14,8 +14,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import CloseCode
 
-from synopticon_rtc._life import not_open
-from synopticon_rtc._text import NAME, visible
+from synopticon_rtc.basics.life import not_open
+from synopticon_rtc.basics.text import NAME, visible
 from synopticon_rtc.errors import InvalidMessage, SignalingError
 from synopticon_rtc.signaling.entry import Refusal, Token, authorization, read_address, read_refusal
 from synopticon_rtc.signaling.messages import (

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from synopticon_rtc._text import NAME, visible
+from synopticon_rtc.basics.text import NAME, visible
 from synopticon_rtc.signaling.messages import (
     Answer,
     AnyMessage,

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from synopticon_rtc._text import WORDS, visible
+from synopticon_rtc.basics.text import WORDS, visible
 from synopticon_rtc.errors import InvalidMessage
 
 _ORIGIN = re.compile(r"^o=\S+ (\S+) ", re.MULTILINE), re.compile(r"^a=ice-ufrag:(\S+)", re.MULTILINE)

@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
 from synopticon_rtc import SignalingServer
-from synopticon_rtc.signaling.limits import Limits
+from synopticon_rtc.signaling.server.limits import Limits
 
 PUBLISHED = {"0.6.2": V062, "0.6.3": V063}
 ALL = [*PUBLISHED, "embedded"]

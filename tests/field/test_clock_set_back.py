@@ -7,7 +7,7 @@ import time
 import pytest
 
 from synopticon_rtc import Broadcaster, Receiver, SignalingServer, TestPattern
-from synopticon_rtc.control import PING_INTERVAL
+from synopticon_rtc.peers.control import PING_INTERVAL
 
 pytestmark = pytest.mark.field
 

@@ -12,9 +12,9 @@ import pytest
 from calls import QuietHandler, run
 from rtc_network import coturn
 
-from synopticon_rtc._options import IceServerURL
+from synopticon_rtc.commands.options import IceServerURL
 from synopticon_rtc.rtc import PeerConnection
-from synopticon_rtc.signaling.ice import TurnServers
+from synopticon_rtc.signaling.server.ice import TurnServers
 
 pytestmark = pytest.mark.field
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.field
 def test_a_limit_of_files_is_raised_as_far_as_it_may_be() -> None:
     """The soft limit is what many systems have low; the hard one is what counts."""
     code = (
-        "import resource, click; from synopticon_rtc._cli import Command\n"
+        "import resource, click; from synopticon_rtc.commands.cli import Command\n"
         "@click.command(cls=Command)\n"
         "async def main(output): print(resource.getrlimit(resource.RLIMIT_NOFILE))\n"
         "main([])"

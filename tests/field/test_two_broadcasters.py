@@ -15,7 +15,7 @@ pytestmark = pytest.mark.field
 
 # The command as it is, but for the port of the server that it looks for: others on this machine have the usual one.
 ELSEWHERE = """
-import synopticon_rtc._meeting as meeting
+import synopticon_rtc.commands.meeting as meeting
 meeting.DEFAULT_ADDRESS = "127.0.0.1", {port}
 meeting.DEFAULT_URL = "ws://localhost:{port}/ws"
 from synopticon_rtc.broadcast import main

@@ -12,14 +12,14 @@ from rtc_attacks import attacked
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from synopticon_rtc.control import Control, Report
 from synopticon_rtc.errors import SynopticonError
 from synopticon_rtc.faces import Face
 from synopticon_rtc.faces.wire import FacesMessage, decode, decode_json, encode, encode_json
-from synopticon_rtc.latency import Latency
+from synopticon_rtc.peers.control import Control, Report
+from synopticon_rtc.receiving.latency import Latency
 from synopticon_rtc.signaling import messages
 from synopticon_rtc.signaling.handshake import BroadcasterHandshake, ReceiverHandshake
-from synopticon_rtc.signaling.server import SignalingServer
+from synopticon_rtc.signaling.server.server import SignalingServer
 
 pytestmark = pytest.mark.fuzz
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from rtc_helpers import Clip
 
-from synopticon_rtc import _clock
+from synopticon_rtc.basics import clock as clock_module
 from synopticon_rtc.rtc.sender import BACKLOG_FRAMES
 from synopticon_rtc.rtc.stream import GROUP_AGE, GROUP_FRAMES, GROUP_OCTETS, EncodedFrame, VideoStream, ntp_time
 
@@ -41,7 +41,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(_clock, "time", clock)
+    monkeypatch.setattr(clock_module, "time", clock)
     return clock
 
 

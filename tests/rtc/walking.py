@@ -160,6 +160,6 @@ def turn_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
             except RuntimeError:
                 return real()
 
-    for module in "rtc.sender", "_clock":
+    for module in "rtc.sender", "basics.clock":
         monkeypatch.setattr(f"synopticon_rtc.{module}.time", Clock)
-    monkeypatch.setattr("synopticon_rtc._clock._BEGUN", 0.0)
+    monkeypatch.setattr("synopticon_rtc.basics.clock._BEGUN", 0.0)

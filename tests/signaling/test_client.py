@@ -30,8 +30,8 @@ from synopticon_rtc.signaling.messages import (
     SessionDescription,
     Status,
 )
-from synopticon_rtc.signaling.server import SignalingServer
-from synopticon_rtc.signaling.tokens import TokenKeys
+from synopticon_rtc.signaling.server.server import SignalingServer
+from synopticon_rtc.signaling.server.tokens import TokenKeys
 
 DEEP = '{"type":"webrtc_ice","timestamp":' + "[" * 100_000
 

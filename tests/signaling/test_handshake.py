@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synopticon_rtc._text import WORDS
+from synopticon_rtc.basics.text import WORDS
 from synopticon_rtc.signaling.handshake import (
     BATCH_WITHIN,
     CONNECT_WITHIN,

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from websockets.asyncio.server import ServerConnection, serve
 
-from synopticon_rtc._text import WORDS
+from synopticon_rtc.basics.text import WORDS
 from synopticon_rtc.errors import InvalidMessage
 from synopticon_rtc.signaling import handshake as handshake_module
 from synopticon_rtc.signaling.client import SignalingClient

@@ -30,7 +30,7 @@ from synopticon_rtc import (
     SignalingServer,
     TestPattern,
 )
-from synopticon_rtc.signaling.tokens import Claims, TokenKeys, make_token
+from synopticon_rtc.signaling.server.tokens import Claims, TokenKeys, make_token
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = [

@@ -1,0 +1,1 @@
+"""What every room stands on: text of others, the clock, the newest item, means of late."""

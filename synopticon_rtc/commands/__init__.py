@@ -1,0 +1,1 @@
+"""The commands, and what they share: options, output, status lines, the window."""

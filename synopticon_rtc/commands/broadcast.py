@@ -1,0 +1,276 @@
+"""``python -m synopticon_rtc.broadcast``: send a camera, or another source, and the faces in it."""
+
+import asyncio
+import contextlib
+import dataclasses
+import gc
+import ssl
+from pathlib import Path
+from typing import get_args
+
+import click
+
+from synopticon_rtc.basics.text import NAME, visible
+from synopticon_rtc.broadcaster import Broadcaster, BroadcasterStats
+from synopticon_rtc.commands.cli import Command, Output
+from synopticon_rtc.commands.meeting import Meeting, News
+from synopticon_rtc.commands.memory import map_large_pieces
+from synopticon_rtc.commands.options import (
+    Address,
+    Bitrate,
+    KeyValue,
+    Size,
+    announce_option,
+    ca_option,
+    duration_option,
+    ice_server_option,
+    interfaces_option,
+    room_option,
+    signaling_client,
+    token_file_option,
+    udp_ports_option,
+)
+from synopticon_rtc.commands.status import Rates, Status, found, milliseconds
+from synopticon_rtc.errors import without_password
+from synopticon_rtc.events import DetectorEvent, PeerEvent, SourceEvent
+from synopticon_rtc.faces import FaceLandmarker
+from synopticon_rtc.media import Codec, parse_source
+from synopticon_rtc.media.parse import FPS, SIZE
+from synopticon_rtc.rtc import IceServer
+from synopticon_rtc.signaling import SignalingServer
+
+STATUS_INTERVAL = 1.0  # seconds
+SHOWN = 8  # receivers listed in the status
+
+
+@click.command("broadcast", cls=Command)
+@click.option("--url", help="Signaling server to use, like ws://localhost:8081/ws.")
+@click.option("--serve", type=Address(), help="Run a signaling server of our own here, with the viewer page.")
+@click.option("--insecure", is_flag=True, help="Serve others than this machine too, who then need no token.")
+@click.option("--origin", multiple=True, help="Pages that may connect to our own server, as https://x.ngrok.app.")
+@click.option("--proxy", multiple=True, help="Address of a reverse proxy or tunnel that our own server believes.")
+@room_option
+@token_file_option
+@ca_option
+@click.option(
+    "--source",
+    default="0",
+    show_default=True,
+    help="Camera (0, /dev/video0), video file or URL, - (standard input), portrait (a photograph that moves), or test "
+    "(a test card).",
+)
+@click.option(
+    "--size", type=Size(), help="Size of the picture, 1280x720 without it. A film is scaled down to fit, if at all."
+)
+@click.option(
+    "--fps", type=click.FloatRange(1, 120), help="Frames a second, 30 without it. Of a film, those beyond are left out."
+)
+@click.option("--no-loop", is_flag=True, help="End with the film instead of playing it again.")
+@click.option("--format", "input_format", help="FFmpeg's name of the format of the film, like mpegts.")
+@click.option(
+    "--option",
+    "options",
+    type=KeyValue(),
+    multiple=True,
+    help="An option of FFmpeg for the film, like rtsp_transport=tcp; may be repeated.",
+)
+@click.option("--faces", type=click.IntRange(0, 10), default=1, show_default=True, help="Faces to look for at most.")
+@click.option(
+    "--faces-fps",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Times a second to look for faces at most; as often as the detector manages without it.",
+)
+@click.option("--blendshapes", is_flag=True, help="Find MediaPipe's 52 blendshape scores of each face too.")
+@click.option("--matrix", is_flag=True, help="Find each face's transformation matrix, and so its pose, too.")
+@click.option("--model", help="Face model (face_landmarker.task) instead of the one found or fetched.")
+@click.option("--codec", type=click.Choice(["auto", *get_args(Codec)]), default="auto", show_default=True)
+@click.option("--bitrate", type=Bitrate(), default="1.5M", show_default=True, help="Of the video, like 1.5M or 800k.")
+@click.option("--name", default="", help="Name by which receivers see and choose this broadcaster.")
+@ice_server_option
+@udp_ports_option
+@announce_option
+@interfaces_option
+@duration_option
+async def main(
+    url: str | None,
+    serve: tuple[str, int] | None,
+    insecure: bool,  # noqa: FBT001 - click passes flags so
+    origin: tuple[str, ...],
+    proxy: tuple[str, ...],
+    room: str,
+    token_file: Path | None,
+    ca: ssl.SSLContext | None,
+    source: str,
+    size: tuple[int, int] | None,
+    fps: float | None,
+    no_loop: bool,  # noqa: FBT001 - click passes flags so
+    input_format: str | None,
+    options: tuple[tuple[str, str], ...],
+    faces: int,
+    faces_fps: float | None,
+    blendshapes: bool,  # noqa: FBT001 - as above
+    matrix: bool,  # noqa: FBT001 - as above
+    model: str | None,
+    codec: str,
+    bitrate: int,
+    name: str,
+    ice_servers: tuple[IceServer, ...],
+    udp_ports: tuple[int, int] | None,
+    announce: tuple[str, ...],
+    interfaces: tuple[str, ...],
+    duration: float | None,
+    output: Output,
+) -> None:
+    """Send a camera, or another source, and the faces in it to every receiver that asks.
+
+    Without --url and --serve, the signaling server at ws://localhost:8081/ws is used, or started if there is none.
+    """
+    if url and serve:
+        raise click.UsageError("--url and --serve exclude each other: use a server, or be one.")
+    if url and (origin or proxy):
+        raise click.UsageError("--origin and --proxy are for a server of our own, which --url does without.")
+    map_large_pieces(size or SIZE)
+    frames = parse_source(source, size=size, fps=fps, loop=not no_loop, format=input_format, options=dict(options))
+
+    def make_server(host: str, port: int) -> SignalingServer:
+        return SignalingServer(host, port, insecure=insecure, origins=origin, proxies=proxy)
+
+    async with contextlib.AsyncExitStack() as stack:
+        meeting = await stack.enter_async_context(Meeting(url, serve, make_server, room=room, name=name, tls=ca))
+        signaling = signaling_client(meeting.url, room, token_file, ca)
+        try:
+            broadcaster = Broadcaster(
+                signaling,
+                frames,
+                faces=FaceLandmarker(max_faces=faces, model=model, blendshapes=blendshapes, matrix=matrix)
+                if faces
+                else None,
+                name=name,
+                codecs=("h264", "vp8") if codec == "h264" else ("vp8", "h264"),
+                bitrate=bitrate,
+                fps=fps or FPS,
+                faces_fps=faces_fps,
+                ice_servers=ice_servers,
+                udp_ports=udp_ports,
+                announce=announce,
+                interfaces=interfaces,
+            )
+        except ValueError as error:
+            raise click.UsageError(f"{error}.") from error
+        report = _Report(broadcaster, output, source=source, meeting=meeting, looks=bool(faces))
+        stack.callback(report.summarize)
+        await stack.enter_async_context(broadcaster)
+        gc.freeze()  # looking through all that was imported would hold up every frame for 50 ms, now and then
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(duration):
+                await report.follow()
+
+
+class _Report:
+    """Tells people or programs what a broadcaster does."""
+
+    def __init__(self, broadcaster: Broadcaster, output: Output, *, source: str, meeting: Meeting, looks: bool) -> None:
+        self._looks = looks
+        self._broadcaster = broadcaster
+        self._output = output
+        self._meeting = meeting
+        self._status = Status(f"synopticon · {broadcaster.name or without_password(source)}", enabled=not output.json)
+        self._rates = Rates()
+        self._news = News(broadcaster.signaling, output, aloud=not self._status.shown)
+        broadcaster.events.subscribe(self._peer)
+        broadcaster.source_events.subscribe(self._source)
+        broadcaster.detector_events.subscribe(self._detector)
+
+    async def follow(self) -> None:
+        """Report until the broadcaster is closed."""
+        closed = asyncio.create_task(self._broadcaster.wait_closed())
+        arrival = asyncio.create_task(self._arrive())
+        taking_over = asyncio.create_task(self._take_over())
+        try:
+            if not self._status.shown:  # else the status tells that nobody is there yet
+                await asyncio.wait([closed, arrival], return_when=asyncio.FIRST_COMPLETED)
+            if arrival.done():
+                await arrival
+            with self._status.show():
+                while not closed.done():
+                    self._tick()
+                    await asyncio.wait([closed], timeout=STATUS_INTERVAL)
+            await closed
+        finally:
+            for task in (closed, arrival, taking_over):
+                task.cancel()
+            await asyncio.gather(closed, arrival, taking_over, return_exceptions=True)  # told above, or not at all
+
+    async def _arrive(self) -> None:
+        """Wait for signaling, and say where receivers and browsers find us."""
+        signaling = self._broadcaster.signaling
+        session = await signaling.wait_open()
+        await self._meeting.find_viewer()
+        own = self._meeting.server is not None
+        viewer = self._meeting.viewer or None
+        self._output.event("ready", url=signaling.url, session=session, viewer=viewer, serving=own)
+        self._say_addresses()
+
+    async def _take_over(self) -> None:
+        """Serve where another broadcaster did, once that has ended."""
+        if await self._meeting.take_over(self._broadcaster.signaling):
+            url, viewer = self._meeting.url, self._meeting.viewer
+            self._output.event("serving", url=url, viewer=viewer)
+            if not self._status.shown:
+                self._output.say(f"the server that was used has ended: serving in its place, at {viewer}")
+
+    def _say_addresses(self) -> None:
+        if not self._status.shown:
+            for label, text in self._addresses().items():
+                self._output.say(f"{label:<10} {text}")
+
+    def summarize(self) -> None:
+        """Say what it came to."""
+        stats = self._broadcaster.stats
+        fps = round((stats.frames - 1) / stats.seconds, 2) if stats.seconds else 0.0
+        faces_fps = round(stats.detected / stats.seconds, 2) if stats.seconds else 0.0
+        self._output.event("summary", **_fields(stats) | {"fps": fps, "faces_fps": faces_fps})
+        faces = found(stats.detected, stats.frames_with_faces)
+        nobody = "" if stats.detected or not self._looks else ": no receiver asked for any"
+        self._output.say(f"{stats.frames} frames at {fps:.1f} fps; {faces}{nobody}")
+
+    def _addresses(self) -> dict[str, str]:
+        rows = {"viewer": self._meeting.viewer} if self._meeting.viewer else {}
+        note = f"   not connected: {self._news.missing}" if self._news.missing else ""
+        note = note or ("   that of another broadcaster here" if self._meeting.others else "")
+        return rows | {"signaling": self._broadcaster.signaling.url + note}
+
+    def _tick(self) -> None:
+        stats = self._broadcaster.stats
+        bitrate = self._rates.update(bitrate=stats.bytes * 8)["bitrate"]
+        self._output.event("stats", bitrate=round(bitrate, 1), **_fields(stats))
+        found = "" if stats.detection is None else f", found after {stats.detection * 1000:.0f} ms"
+        peers = self._broadcaster.peers
+        self._status.update(
+            self._addresses()
+            | {
+                "video": f"{stats.width}x{stats.height}   {stats.fps:.1f} fps   {bitrate / 1e6:.2f} Mbit/s",
+                "faces": f"{stats.faces}   looked for {stats.faces_fps:.1f} times a second{found}",
+                "receivers": "\n".join([str(len(peers)), *(visible(session, NAME) for session in peers[:SHOWN])]),
+            }
+        )
+
+    def _source(self, event: SourceEvent) -> None:
+        self._output.event("source", state=event.state, reason=event.reason)
+        if not self._status.shown:
+            self._output.say(f"source {event.state}: {event.reason}")
+
+    def _detector(self, event: DetectorEvent) -> None:
+        self._output.event("detector", state=event.state, reason=event.reason)
+
+    def _peer(self, event: PeerEvent) -> None:
+        self._output.event("peer", session=event.session, state=event.state, reason=event.reason)
+        if not self._status.shown:
+            self._output.say(f"peer {event.session} {event.state}: {event.reason}")
+
+
+def _fields(stats: BroadcasterStats) -> dict[str, object]:
+    """Statistics as they are printed."""
+    fields = dataclasses.asdict(stats)
+    rates = {name: round(fields.pop(name), 1) for name in ("fps", "faces_fps", "seconds")}
+    return rates | {"detection_ms": milliseconds(fields.pop("detection"))} | fields

@@ -1,0 +1,215 @@
+"""What the three commands share: errors in one line, a clean end, ``--json``, ``-v``."""
+
+import asyncio
+import contextlib
+import datetime as dt
+import errno
+import json
+import logging
+import os
+import re
+import resource
+import signal
+import sys
+from collections.abc import Coroutine, Iterator
+from typing import Any
+
+import click
+import msgspec
+
+from synopticon_rtc.basics.text import visible
+from synopticon_rtc.errors import SynopticonError
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+PREFIX = "SYNOPTICON"
+# Kubernetes sets SYNOPTICON_PORT to such an address for all that run beside a service that is called synopticon.
+SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://.*", re.IGNORECASE)
+
+
+class Output:
+    """Stdout: either lines for people or, with ``--json``, one JSON object a line, each flushed at once."""
+
+    def __init__(self, *, json: bool) -> None:
+        self.json = json
+        self.failure: SynopticonError | None = None  # why stdout takes no more
+
+    def say(self, text: str) -> None:
+        """Print a line for people, whoever's words are in it."""
+        if not self.json:
+            self._print(visible(text))
+
+    def event(self, event: str, /, **fields: object) -> None:
+        """Print a JSON line: ``{"event": event, ...}``."""
+        if self.json:
+            self._print(_json({"event": event, **fields}))
+
+    def _print(self, line: str) -> None:
+        try:
+            click.echo(line)
+        except OSError as error:
+            # Nobody reads any more (`| head`), or a disk is full: end as on Ctrl-C, and print the rest to nowhere.
+            if not isinstance(error, BrokenPipeError):
+                self.failure = SynopticonError(f"stdout cannot be written: {error.strerror}")
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+                signal.raise_signal(signal.SIGTERM)
+
+
+class Command(click.Command):
+    """A command whose callback is a coroutine function; it gets an ``output`` beside its own options.
+
+    Ctrl-C and SIGTERM cancel the coroutine, whose ``finally`` may print a summary; the exit code is then 0. A second
+    one ends the process at once. A :class:`SynopticonError` is one line on stderr and exit 1, wrong usage one line and
+    exit 2. Every option can be set by ``SYNOPTICON_<OPTION>``.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  # click's own signature
+        kwargs["context_settings"] = {"auto_envvar_prefix": PREFIX} | (kwargs.get("context_settings") or {})
+        super().__init__(*args, **kwargs)
+        self.params += [
+            click.Option(["--json"], is_flag=True, help="Print one JSON object a line, and nothing else."),
+            click.Option(["-v", "--verbose"], count=True, help="Log each step to stderr (-vv: every detail)."),
+            click.Option(["--log-json"], is_flag=True, help="Log each step to stderr, one JSON object a line."),
+        ]
+        self._links: dict[str, str] = {}
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:  # noqa: ANN401  # click's own signature
+        """Parse, without those variables of the environment that only happen to be called like an option."""
+        self._links = {
+            variable: value
+            for option in self.params
+            if isinstance(option, click.Option)
+            and (variable := f"{PREFIX}_{option.name}".upper()).endswith("_PORT")
+            and SERVICE_LINK.fullmatch(value := os.environ.get(variable, ""))
+        }
+        for option in self.params:
+            if isinstance(option, click.Option):
+                option.allow_from_autoenv = f"{PREFIX}_{option.name}".upper() not in self._links
+        return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the callback to its end, or to a signal."""
+        _log_to_stderr(ctx.params.pop("verbose"), json=ctx.params.pop("log_json"))
+        raise_file_limit()
+        for variable, value in self._links.items():
+            logging.getLogger(__name__).warning(
+                "%s=%s is ignored: it tells of a service of that name (Kubernetes sets it), and is no setting of ours",
+                variable,
+                value[:100],
+            )
+        output = ctx.params["output"] = Output(json=ctx.params.pop("json"))
+        result = asyncio.run(_until_signal(super().invoke(ctx)))
+        if output.failure is not None:
+            raise output.failure
+        return result
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # click's own signature
+        """Parse, run and exit."""
+        try:
+            sys.exit(super().main(*args, **kwargs | {"standalone_mode": False}))
+        except click.ClickException as error:
+            hint = " Try --help" if isinstance(error, click.UsageError) else ""
+            self._fail(error.format_message() + hint, error.exit_code)
+        except SynopticonError as error:
+            self._fail(str(error), 1)
+        except click.Abort:
+            sys.exit(128 + signal.SIGINT)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EPIPE):
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # which Python writes to once more
+            self._fail(f"stdout cannot be written: {error.strerror}", 1)
+
+    def _fail(self, text: str, code: int) -> None:
+        click.echo(visible(f"{self.name}: {' '.join(text.split())}"), err=True)
+        sys.exit(code)
+
+
+def _json(fields: dict[str, object]) -> str:
+    line = msgspec.json.encode(fields, enc_hook=str).decode()
+    # JSON leaves control characters beyond ASCII as they are, and terminals obey some of them.
+    return line if line.isprintable() else json.dumps(msgspec.json.decode(line), separators=(",", ":"))
+
+
+async def _until_signal(main: Coroutine[Any, Any, object]) -> object:
+    loop, task, stopped = asyncio.get_running_loop(), asyncio.current_task(), False
+
+    def stop(number: signal.Signals) -> None:
+        nonlocal stopped
+        stopped = True
+        for other in SIGNALS:
+            loop.remove_signal_handler(other)
+            signal.signal(other, signal.SIG_DFL)
+        logging.getLogger(__name__).info("%s: ending", number.name)
+        if task:
+            task.cancel()
+
+    for number in SIGNALS:
+        loop.add_signal_handler(number, stop, number)
+    try:
+        return await main
+    except asyncio.CancelledError:
+        if not stopped:
+            raise
+        return 0
+
+
+@contextlib.contextmanager
+def terminating() -> Iterator[asyncio.Event]:
+    """Take SIGTERM as a request to end soon: it sets the event, and a second one ends the process at once."""
+    loop, asked = asyncio.get_running_loop(), asyncio.Event()
+
+    def ask() -> None:
+        loop.remove_signal_handler(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        asked.set()
+
+    loop.add_signal_handler(signal.SIGTERM, ask)
+    try:
+        yield asked
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
+
+
+class _Lines(logging.Formatter):
+    """Lines for people, whoever's words are in them; a trace keeps its own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """Make one line of it."""
+        return visible(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: ANN401, N802 - logging's own signature
+        """Make lines of a trace."""
+        return "\n".join(visible(line) for line in super().formatException(ei).splitlines())
+
+
+def raise_file_limit() -> None:
+    """Let this process have as many descriptors as it may: each connection takes some."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # macOS has a lower bound of its own
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class _JSONLines(logging.Formatter):
+    """One JSON object a record: when, how grave, what, and the fields that it came with."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": dt.datetime.fromtimestamp(record.created, dt.UTC),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": getattr(record, "event", "message"),
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return _json(line)
+
+
+def _log_to_stderr(verbose: int, *, json: bool) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_JSONLines() if json else _Lines("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(handlers=[handler])  # other libraries: warnings alone
+    level = [logging.WARNING, logging.INFO, logging.DEBUG][min(max(verbose, json), 2)]
+    logging.getLogger("synopticon_rtc").setLevel(level)

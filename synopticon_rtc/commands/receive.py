@@ -1,0 +1,368 @@
+"""``python -m synopticon_rtc.receive``: receive the frames and faces of a broadcaster."""
+
+import asyncio
+import contextlib
+import dataclasses
+import gc
+import ssl
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, get_args
+
+import av
+import click
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from synopticon_rtc.basics.recent import Recent
+from synopticon_rtc.basics.text import NAME, visible
+from synopticon_rtc.commands.cli import Command, Output
+from synopticon_rtc.commands.meeting import News
+from synopticon_rtc.commands.options import (
+    announce_option,
+    ca_option,
+    duration_option,
+    ice_server_option,
+    interfaces_option,
+    room_option,
+    signaling_client,
+    token_file_option,
+    udp_ports_option,
+)
+from synopticon_rtc.commands.status import Rates, Status, found, milliseconds
+from synopticon_rtc.commands.window import Window
+from synopticon_rtc.errors import SynopticonError
+from synopticon_rtc.events import StateEvent
+from synopticon_rtc.faces import Face, draw_faces
+from synopticon_rtc.receiver import Receiver
+from synopticon_rtc.receiving.pairing import Moment, Sync
+from synopticon_rtc.rtc import IceServer
+
+WORDS = {
+    "seeking": "looking for a broadcaster",
+    "connecting": "connecting",
+    "connected": "live",
+    "interrupted": "interrupted",
+    "closed": "closed",
+}
+STATUS_INTERVAL = 1.0  # seconds
+STALE = 0.25  # seconds after which the faces of another frame are worse than none
+LIGHT, SHADE = (255, 248, 214), (32, 22, 0)  # blue, green, red: of what is written on the picture
+
+
+@click.command("receive", cls=Command)
+@click.option("--url", default="ws://localhost:8081/ws", show_default=True, help="Signaling server to use.")
+@room_option
+@token_file_option
+@ca_option
+@click.option("--from", "broadcaster", help="Name or session of the broadcaster; the first that answers without it.")
+@click.option("--no-video", is_flag=True, help="Receive the faces alone; the broadcaster then sends no video.")
+@click.option("--show", is_flag=True, help="Show the video with the faces drawn on it in a window; q closes it.")
+@click.option(
+    "--faces-out",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Write the faces of each frame here, one JSON object a line: landmarks, id, and what else is known of them.",
+)
+@click.option(
+    "--sync",
+    type=click.Choice(get_args(Sync)),
+    default="exact",
+    show_default=True,
+    help="exact: each frame waits for its own faces; latest: it gets the newest faces at once.",
+)
+@click.option(
+    "--faces-wait",
+    type=click.FloatRange(min=0, max=10),
+    default=0.05,
+    show_default=True,
+    help="Seconds that a frame waits for its own faces at most; a slow detector needs more.",
+)
+@click.option("--frames", type=click.IntRange(min=1), help="Frames to receive before ending.")
+@duration_option
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=15,
+    show_default=True,
+    help="Seconds without a frame after which to give up.",
+)
+@ice_server_option
+@udp_ports_option
+@announce_option
+@interfaces_option
+async def main(
+    url: str,
+    room: str,
+    token_file: Path | None,
+    ca: ssl.SSLContext | None,
+    broadcaster: str | None,
+    no_video: bool,  # noqa: FBT001 - click passes flags so
+    show: bool,  # noqa: FBT001
+    faces_out: Path | None,
+    sync: Sync,
+    faces_wait: float,
+    frames: int | None,
+    duration: float | None,
+    timeout: float,  # noqa: ASYNC109 - of the receiver, that says what was missing
+    ice_servers: tuple[IceServer, ...],
+    udp_ports: tuple[int, int] | None,
+    announce: tuple[str, ...],
+    interfaces: tuple[str, ...],
+    output: Output,
+) -> None:
+    """Receive the frames and faces of a broadcaster."""
+    if show and no_video:
+        raise click.UsageError("--show needs the video that --no-video leaves out.")
+    signaling = signaling_client(url, room, token_file, ca)
+    try:
+        receiver = Receiver(
+            signaling,
+            broadcaster=broadcaster,
+            video=not no_video,
+            sync=sync,
+            faces_wait=faces_wait,
+            timeout=timeout,
+            ice_servers=ice_servers,
+            udp_ports=udp_ports,
+            announce=announce,
+            interfaces=interfaces,
+        )
+    except ValueError as error:
+        raise click.UsageError(f"{error}.") from error
+    async with contextlib.AsyncExitStack() as stack:
+        faces_file = stack.enter_context(_FacesFile(faces_out)) if faces_out else None
+        window = await stack.enter_async_context(Window()) if show else None
+        picture = _Picture(receiver)
+        report = _Report(receiver, output, faces_wait=faces_wait)
+        stack.callback(report.summarize)
+        await stack.enter_async_context(receiver)
+        await stack.enter_async_context(report.reporting())
+        gc.freeze()  # looking through all that was imported would hold up every frame for 50 ms, now and then
+        try:
+            async with asyncio.timeout(duration):
+                async for moment in receiver:
+                    report.count(moment)
+                    if faces_file is not None:
+                        faces_file.write(moment)
+                    if window is not None and not window.show(picture.draw(moment)):
+                        break
+                    if report.frames == frames:
+                        break
+        except TimeoutError as error:
+            if isinstance(error, SynopticonError):  # nobody answered; else the duration is over
+                raise
+
+
+class _FacesFile:
+    """The file that faces are written to.
+
+    Args:
+        path: Its name.
+
+    Raises:
+        click.FileError: It cannot be opened.
+        SynopticonError: It cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._failed = False
+        try:
+            self._file = path.open("wb")
+        except OSError as error:
+            raise click.FileError(str(path), error.strerror) from error
+
+    def write(self, moment: Moment[object]) -> None:
+        """Write what is known of the faces of a frame."""
+        # Rounded as float64: float32 has no 0.1, and would be written as 0.10000000149011612.
+        told = {
+            "captured": moment.captured,
+            "rtp_timestamp": moment.rtp_timestamp,
+            "detected": moment.detected,
+            "faces_age": moment.faces_age,
+            "faces": [_told(face) for face in moment.faces],
+        }
+        try:
+            self._file.write(msgspec.json.encode(told) + b"\n")
+        except OSError as error:
+            self._failed = True
+            raise self._error(error) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Write what is left, and close it."""
+        try:
+            self._file.close()
+        except OSError as full:
+            if not self._failed:  # else it has been said
+                raise self._error(full) from full
+
+    def _error(self, error: OSError) -> SynopticonError:
+        return SynopticonError(f"{self._path} cannot be written: {error.strerror}")
+
+
+def _told(face: Face) -> dict[str, object]:
+    """Say what is known of a face; what is not, is left out."""
+    told: dict[str, object] = {"id": face.id, "landmarks": _rounded(face.landmarks)}
+    if face.blendshapes:
+        told["blendshapes"] = {name: round(score, 4) for name, score in face.blendshapes.items()}
+    if face.matrix is not None:
+        told["matrix"] = _rounded(face.matrix)
+    if face.pose is not None:
+        told["pose"] = {name: round(degrees, 2) for name, degrees in face.pose._asdict().items()}
+    return told
+
+
+def _rounded(array: npt.NDArray[np.float32]) -> object:
+    return array.astype(np.float64).round(5).tolist()
+
+
+class _Picture:
+    """Draws moments: the faces, and in a corner the frame rate and the delay.
+
+    Args:
+        receiver: Whose moments they are.
+    """
+
+    def __init__(self, receiver: Receiver[Any]) -> None:
+        self._receiver = receiver
+        self._faces: tuple[float, tuple[Face, ...]] = 0.0, ()  # the last that were found, and when
+        self._shown, self._ages = Recent(), Recent()
+
+    def draw(self, moment: Moment[object]) -> npt.NDArray[np.uint8]:
+        """Draw a moment, in BGR."""
+        assert isinstance(moment.frame, av.VideoFrame)  # noqa: S101 - tells the type checkers
+        now = time.monotonic()
+        if moment.detected or moment.faces or now - self._faces[0] > STALE:
+            self._faces = now, moment.faces
+        image = draw_faces(np.asarray(moment.frame.to_ndarray(format="bgr24"), np.uint8), self._faces[1])
+        self._shown.add(now)
+        if (age := self._receiver.age(moment)) is not None:
+            self._ages.add(now, age)
+        age = self._ages.mean(now)
+        self._write(image, f"{self._shown.rate(now):.0f} fps" + (f"  {age * 1000:.0f} ms" if age is not None else ""))
+        return image
+
+    @staticmethod
+    def _write(image: npt.NDArray[np.uint8], text: str) -> None:
+        """Write small in the top left corner, readable on light and on dark."""
+        import cv2  # noqa: PLC0415 - needs libGL, which servers lack
+
+        size = max(image.shape[0] / 1200, 0.4)
+        x, y = round(16 * size), round(40 * size)
+        for place, colour in ((x + 1, y + 1), SHADE), ((x - 1, y + 1), SHADE), ((x, y), LIGHT):
+            cv2.putText(image, text, place, cv2.FONT_HERSHEY_SIMPLEX, size, colour, lineType=cv2.LINE_AA)
+
+
+class _Report:
+    """Tells people or programs what a receiver gets."""
+
+    def __init__(self, receiver: Receiver[Any], output: Output, *, faces_wait: float) -> None:
+        self._faces_wait = faces_wait
+        self.frames = 0
+        self._looked_at = 0
+        self._receiver = receiver
+        self._output = output
+        self._status = Status("synopticon · receive", enabled=not output.json)
+        self._news = News(receiver.signaling, output, aloud=not self._status.shown)
+        self._rates = Rates()
+        self._state = StateEvent("seeking", "")
+        self._first = self._last = 0.0
+        receiver.events.subscribe(self._changed)
+
+    def count(self, moment: Moment[object]) -> None:
+        """Take note of a moment."""
+        self._looked_at += moment.detected
+        self._last = time.monotonic()
+        self._first = self._first or self._last
+        self.frames += 1
+
+    @contextlib.asynccontextmanager
+    async def reporting(self) -> AsyncIterator[None]:
+        """Report meanwhile, once a second."""
+        ticking = asyncio.create_task(self._tick())
+        try:
+            with self._status.show():
+                yield
+        finally:
+            ticking.cancel()
+            await asyncio.wait([ticking])
+
+    def summarize(self) -> None:
+        """Say what it came to."""
+        stats = dataclasses.asdict(self._receiver.stats)
+        first = stats.pop("first_frame")
+        delay, delays = stats.pop("delay"), stats.pop("delays")
+        fps = round((self.frames - 1) / (self._last - self._first), 2) if self.frames > 1 else 0.0
+        self._output.event(
+            "summary",
+            **stats | {"frames": self.frames},
+            fps=fps,
+            detected=self._looked_at,
+            decoded=stats["frames"],
+            first_frame_ms=milliseconds(first),
+            delay_ms=milliseconds(delay),
+            delays_ms=_in_ms(delays),
+        )
+        size = f"{stats['width']}x{stats['height']}"
+        faces = found(self._looked_at, stats["frames_with_faces"])
+        self._output.say(f"{self.frames} frames of {size} at {fps:.1f} fps; {faces}")
+        if stats["faces_late"]:
+            self._output.say(
+                f"the faces of {stats['faces_late']} frames came too late for them: --faces-wait with more than "
+                f"{self._faces_wait:g}, or --sync latest, gets them"
+            )
+
+    async def _tick(self) -> None:
+        while True:
+            stats = self._receiver.stats
+            rates = self._rates.update(fps=self.frames, faces_messages=stats.faces_messages)
+            fps, delay = round(rates["fps"], 1), milliseconds(stats.delay)
+            delays = _in_ms(dataclasses.asdict(stats.delays))
+            self._output.event(
+                "stats",
+                fps=fps,
+                frames=self.frames,
+                decoded=stats.frames,
+                width=stats.width,
+                height=stats.height,
+                faces=stats.faces,
+                faces_messages=stats.faces_messages,
+                delay_ms=delay,
+                delays_ms=delays,
+            )
+            lost = {"signaling": f"not connected: {self._news.missing}"} if self._news.missing else {}
+            self._status.update(
+                {
+                    "state": f"{WORDS[self._state.state]} ({self._state.reason})",
+                    "from": visible(self._state.name or self._state.session or "-", NAME),
+                    "video": f"{stats.width}x{stats.height}   {fps:.1f} fps",
+                    "faces": f"{stats.faces}   {rates['faces_messages']:.1f} messages a second",
+                    "delay": f"{delay:.0f} ms{_split(delays)}" if delay is not None else "-",
+                }
+                | lost
+            )
+            await asyncio.sleep(STATUS_INTERVAL)
+
+    def _changed(self, event: StateEvent) -> None:
+        self._state = event
+        self._output.event("state", **dataclasses.asdict(event))
+        if not self._status.shown:
+            self._output.say(f"{WORDS[event.state]}: {event.reason}")
+
+
+def _in_ms(delays: dict[str, float | None]) -> dict[str, float | None]:
+    return {name: milliseconds(seconds) for name, seconds in delays.items()}
+
+
+def _split(delays: dict[str, float | None]) -> str:
+    """Say what a delay consists of; detection runs beside the rest."""
+    known = [f"{name} {part:.1f}" for name, part in delays.items() if part is not None]
+    return f"   {'  '.join(known)}" if known else ""

@@ -1,0 +1,1 @@
+"""What both ends do with a connection: carry out the handshake, and talk over the control channel."""

@@ -1,0 +1,134 @@
+"""The control channel between peers of this package: signs of life, the offset between two clocks, the sender's delays.
+
+Both sides send ``{"type": "ping", "t": T}`` about once a second and answer the other's with
+``{"type": "pong", "t": T, "time": NOW}``, times in ms. The offset is NTP's (RFC 5905, section 8): half the round trip
+is taken off, and the sample with the shortest round trip of the last few is believed. With its ping a broadcaster sends
+a :class:`Report`.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Annotated
+
+import msgspec
+
+from synopticon_rtc.basics import clock
+from synopticon_rtc.rtc import Channel
+
+LABEL = "control"
+PROTOCOL = "control/1"
+PING_INTERVAL = 0.7  # seconds
+SILENCE = 2.0  # seconds without a message after which the other side is gone
+SAMPLES = 10
+LATEST = 1e15  # ms since the epoch: beyond it is no time
+
+
+class _Ping(msgspec.Struct, tag="ping"):
+    t: float
+
+
+class _Pong(msgspec.Struct, tag="pong"):
+    t: float
+    time: Annotated[float, msgspec.Meta(ge=-LATEST, le=LATEST)]
+
+
+_Milliseconds = Annotated[float, msgspec.Meta(ge=0, le=60_000)]
+
+
+class Report(msgspec.Struct, tag="report", rename="camel", frozen=True):
+    """What a broadcaster knows of the delay of its frames, ms; what is None, it does not know.
+
+    Attributes:
+        rtp_timestamp: That of one of its frames, so that the capture times of all can be told.
+        captured: When this frame was captured, since the epoch on the broadcaster's clock.
+        capture: From the capture of a frame to the begin of its encoding.
+        encoding: From there to its end.
+        detection: From the capture of a frame until its faces are found.
+    """
+
+    rtp_timestamp: Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+    captured: Annotated[float, msgspec.Meta(ge=-LATEST, le=LATEST)]
+    capture: _Milliseconds | None = None
+    encoding: _Milliseconds | None = None
+    detection: _Milliseconds | None = None
+
+
+_decoder = msgspec.json.Decoder(_Ping | _Pong | Report)
+
+
+class Control:
+    """One side of a control channel.
+
+    Args:
+        channel: The open or opening channel.
+        gone: Called once when the other side has been silent for too long, with the reason.
+        report: Gives what to report with each ping, if there is anything.
+        reported: Called with what the other side reports.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        *,
+        gone: Callable[[str], None],
+        report: Callable[[], Report | None] = lambda: None,
+        reported: Callable[[Report], None] = lambda _: None,
+    ) -> None:
+        self._channel = channel
+        self._gone = gone
+        self._report = report
+        self._reported = reported
+        self._heard = float("inf")
+        self._samples: deque[tuple[float, float]] = deque(maxlen=SAMPLES)
+        self._loop = asyncio.get_running_loop()
+        self._due = self._loop.time()
+        self._timer = self._loop.call_at(self._due, self._tick)
+        channel.on_message = self._received
+        channel.on_close = self.close  # whoever opens another one has another Control
+
+    @property
+    def offset(self) -> float | None:
+        """The other side's clock minus ours, seconds, None while it is not known."""
+        return min(self._samples)[1] if self._samples else None
+
+    @property
+    def round_trip(self) -> float | None:
+        """The shortest round trip of the last few, seconds, None while it is not known."""
+        return min(self._samples)[0] if self._samples else None
+
+    def close(self) -> None:
+        """Ping and watch no more."""
+        self._timer.cancel()
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        if now - self._due > PING_INTERVAL:  # it was us who stood still: what came meanwhile is yet to be read
+            self._heard = now
+        if now - self._heard > SILENCE:
+            self._gone(f"nothing heard for {SILENCE:g} s")
+            return
+        self._due = now + PING_INTERVAL
+        self._timer = self._loop.call_at(self._due, self._tick)
+        self._send(_Ping(clock.now() * 1000))
+        if (report := self._report()) is not None:
+            self._send(report)
+
+    def _send(self, message: _Ping | _Pong | Report) -> None:
+        self._channel.send(msgspec.json.encode(message).decode())
+
+    def _received(self, data: str | bytes) -> None:
+        self._heard = self._loop.time()
+        try:
+            message = _decoder.decode(data)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):  # also of a later version
+            return
+        match message:
+            case _Ping(t=sent):
+                self._send(_Pong(sent, clock.now() * 1000))
+            case _Pong(t=sent, time=theirs):
+                now = clock.now() * 1000
+                if 0 <= now - sent < 60_000:  # noqa: PLR2004 - a minute: no answer to a ping of ours
+                    self._samples.append(((now - sent) / 1000, (theirs - (sent + now) / 2) / 1000))
+            case Report():
+                self._reported(message)

@@ -1,0 +1,315 @@
+"""Carries out a handshake: between a signaling client and peer connections."""
+
+import asyncio
+import dataclasses
+import errno
+import functools
+import itertools
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Self
+
+import msgspec
+
+from synopticon_rtc.basics.text import NAME, WORDS, visible
+from synopticon_rtc.errors import InvalidIceServer, SignalingError, SynopticonError
+from synopticon_rtc.rtc import IceServer, PeerConnection
+from synopticon_rtc.signaling.client import SignalingClient
+from synopticon_rtc.signaling.handshake import (
+    Action,
+    AddCandidate,
+    ApplyAnswer,
+    Check,
+    Close,
+    CreateAnswer,
+    CreateOffer,
+    Fail,
+    Handshake,
+    Notify,
+    Send,
+)
+from synopticon_rtc.signaling.messages import AnyMessage, Candidate, Discovery, Offer
+
+logger = logging.getLogger(__name__)
+
+CLOSE_WITHIN = 5.0  # seconds for the last goodbyes; a connection that needs longer is left to itself
+CLOSING = 64  # connections that are closing, while which nobody can have another one opened
+ICE_SERVERS = 16  # that a signaling server may name; each is asked at every connection
+
+
+class _NamedServer(msgspec.Struct):
+    """A server as W3C's RTCIceServer describes it (WebRTC 4.2.2)."""
+
+    urls: str | list[str]
+    username: str | None = None
+    credential: str | None = None
+
+
+def _usable(named: object) -> Iterator[IceServer]:
+    """Read what a signaling server names, and leave out what cannot be used, like ``stuns:`` addresses."""
+    try:
+        servers = msgspec.convert(named, list[_NamedServer]) if named is not None else []
+    except msgspec.ValidationError as error:
+        logger.warning("the ICE servers that the signaling server names are not used: %s", error)
+        return
+    urls = ((url, server) for server in servers for url in _urls(server))
+    for url, server in itertools.islice(urls, ICE_SERVERS):
+        try:
+            yield IceServer(url, server.username, server.credential)
+        except InvalidIceServer as error:
+            logger.warning("an ICE server that the signaling server names is not used: %s", error)
+
+
+def _urls(server: _NamedServer) -> list[str]:
+    return [server.urls] if isinstance(server.urls, str) else server.urls
+
+
+def _shortage(error: OSError) -> str:
+    advice = ": raise the limit (ulimit -n, LimitNOFILE=)" if error.errno in {errno.EMFILE, errno.ENFILE} else ""
+    return f"{error.strerror or error}{advice}"
+
+
+@dataclass(slots=True, eq=False)
+class _Peer:
+    """A peer connection, and the steps that are taken on it in order."""
+
+    session: str
+    connection: PeerConnection
+    steps: asyncio.Queue[Callable[[], Awaitable[None]]] = field(default_factory=asyncio.Queue)
+    task: asyncio.Task[None] | None = None
+    told: bool = False  # that a candidate of its cannot be used: it may have any number of them
+
+
+class Negotiator:
+    """Drives one handshake: feeds it messages, time and the news of peer connections, and does what it says.
+
+    Every link has a task of its own, so a peer that is slow holds up nobody else.
+
+    Args:
+        client: Where messages come from and go to.
+        handshake: What decides.
+        open_peer: Makes the peer connection that an action asks for; where it fails, nothing is to be closed.
+        close_peer: Told that the peer connection of a link is closing.
+        notify: Told of every change of state.
+        failed: Told that signaling is gone for good.
+    """
+
+    def __init__(
+        self,
+        client: SignalingClient,
+        handshake: Handshake,
+        *,
+        open_peer: Callable[[CreateOffer | CreateAnswer], PeerConnection],
+        close_peer: Callable[[int], None],
+        notify: Callable[[Notify], None],
+        failed: Callable[[SignalingError], None],
+    ) -> None:
+        self.handshake = handshake
+        self.requirements = handshake.requirements
+        self._failed = failed
+        self._client = client
+        self._open_peer = open_peer
+        self._close_peer = close_peer
+        self._notify = notify
+        self._named: object = None  # what the signaling server said of ICE servers, and what of it can be used
+        self._ice_servers: tuple[IceServer, ...] = ()
+        self._peers: dict[int, _Peer] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        await self._client.__aenter__()
+        self._client.listen(self)
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        try:
+            self._client.leave(self)
+            self._perform(self.handshake.stop("closed"))
+            await self._client.flush()
+            await self._wait_closed()
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            await self._client.__aexit__(*exception)
+
+    async def _wait_closed(self) -> None:
+        if not self._closing:
+            return
+        _, late = await asyncio.wait(self._closing, timeout=CLOSE_WITHIN)
+        for task in late:
+            logger.warning("%s takes more than %g s: it is left to itself", task.get_name(), CLOSE_WITHIN)
+
+    def ice_servers(self) -> tuple[IceServer, ...]:
+        """The STUN and TURN servers that the signaling server names."""
+        if self._named is not self._client.ice_servers:
+            self._named = self._client.ice_servers
+            self._ice_servers = tuple(_usable(self._named))
+        return self._ice_servers
+
+    # What the signaling client tells
+
+    def opened(self, session: str) -> None:
+        """Signaling is (again) there and gave us this session."""
+        self._perform(self.handshake.opened(session, self._loop.time()))
+
+    def received(self, message: AnyMessage) -> bool:
+        """Take a message; False leaves it to others."""
+        if isinstance(message, Discovery | Offer) and len(self._closing) >= CLOSING:
+            return True  # somebody opens and closes connections as fast as they can
+        actions = self.handshake.received(message, self._loop.time())
+        self._perform(actions)
+        return bool(actions)
+
+    def unclaimed(self, message: AnyMessage) -> bool:
+        """Let go of what nobody took."""
+        actions = self.handshake.unclaimed(message)
+        self._perform(actions)
+        return bool(actions)
+
+    def failed(self, error: SignalingError) -> None:
+        """Signaling is gone for good."""
+        self._failed(error)
+
+    # What peer connections tell
+
+    def changed(self, link: int, state: str) -> None:
+        """The peer connection of a link changed its state."""
+        if state == "connected":
+            self._perform(self.handshake.connected(link))
+        elif state == "failed":
+            peer = self._peers.get(link)
+            self.lost(link, (peer and peer.connection.failure) or "the connection failed")
+        elif state == "closed":
+            self.lost(link, "the connection was closed by the other side")
+
+    def reached(self, link: int) -> None:
+        """The peer has our description: datagrams pass both ways."""
+        self.handshake.reached(link)
+        self._arm()
+
+    def lost(self, link: int, reason: str) -> None:
+        """The peer connection of a link is of no use any more."""
+        self._perform(self.handshake.lost(link, reason, self._loop.time()))
+
+    def gathered(self, link: int, candidate: Candidate | None) -> None:
+        """A local candidate came after the description was sent."""
+        self._perform(self.handshake.gathered(link, candidate, self._loop.time()))
+
+    # Within
+
+    def _perform(self, actions: list[Action]) -> None:
+        try:
+            self._carry_out(actions)
+        finally:
+            self._arm()
+
+    def _carry_out(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case Send(message):
+                    self._client.send(message)
+                case CreateOffer(link) | CreateAnswer(link):
+                    if reason := self._open(action):
+                        self.lost(link, reason)
+                case ApplyAnswer(link) | AddCandidate(link) | Check(link):
+                    if peer := self._peers.get(link):  # else it could not be opened
+                        peer.steps.put_nowait(functools.partial(self._step, peer, action))
+                case Close(link):
+                    self._close(link)
+                case Fail(reason):
+                    self.failed(SignalingError(reason))
+                case Notify(state, session, reason):
+                    reason = visible(reason, WORDS)  # some are others' words
+                    logger.info("%s%s: %s", f"peer {visible(session, NAME)} " if session else "", state, reason)
+                    self._notify(dataclasses.replace(action, reason=reason))
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        due = self.handshake.next_tick()
+        self._timer = None if due == float("inf") else self._loop.call_at(due, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._perform(self.handshake.tick(self._loop.time()))
+
+    def _open(self, action: CreateOffer | CreateAnswer) -> str:
+        """Open a peer connection; where that fails, return why: whatever it is, it ends this link alone."""
+        try:
+            connection = self._open_peer(action)
+        except SynopticonError as error:
+            return str(error)
+        except Exception:
+            logger.exception("peer %s", action.session)
+            return "an error of ours, see the log"
+        peer = _Peer(action.session, connection)
+        self._peers[action.link] = peer
+        peer.steps.put_nowait(functools.partial(self._describe, action, peer.connection))
+        peer.task = asyncio.create_task(self._work(action.link, peer), name=f"peer {action.session}")
+        return ""
+
+    async def _describe(self, action: CreateOffer | CreateAnswer, connection: PeerConnection) -> None:
+        match action:
+            case CreateOffer():
+                sdp = await connection.offer()
+            case CreateAnswer(asked=offer):
+                sdp = await connection.answer(offer.sdp.sdp)
+        self._perform(self.handshake.described(action.link, sdp, self._loop.time()))
+
+    async def _step(self, peer: _Peer, action: ApplyAnswer | AddCandidate | Check) -> None:
+        match action:
+            case ApplyAnswer(sdp=sdp):
+                await peer.connection.set_answer(sdp)
+            case AddCandidate(candidate=candidate):
+                await self._add_candidate(peer, candidate)
+            case Check(link, reason):
+                if not await peer.connection.answers():
+                    self.lost(link, reason)
+
+    async def _add_candidate(self, peer: _Peer, candidate: Candidate | None) -> None:
+        try:
+            if candidate is None:
+                await peer.connection.add_candidate(None, None, None)
+            else:
+                text, mid, index = candidate.candidate, candidate.sdp_mid, candidate.sdp_m_line_index
+                await peer.connection.add_candidate(text, mid, index)
+        except SynopticonError as error:
+            level = logging.DEBUG if peer.told else logging.WARNING
+            logger.log(level, "peer %s: %s", visible(peer.session, NAME), error)
+            peer.told = True
+
+    async def _work(self, link: int, peer: _Peer) -> None:
+        try:
+            while True:
+                step = await peer.steps.get()
+                await step()
+        except SynopticonError as error:
+            logger.warning("peer %s: %s", visible(peer.session, NAME), error)
+            self.lost(link, str(error))
+        except OSError as error:  # what the system has no more of, as of open files
+            reason = _shortage(error)
+            logger.warning("peer %s: %s", peer.session, reason)
+            self.lost(link, reason)
+        except Exception:
+            logger.exception("peer %s", visible(peer.session, NAME))
+            self.lost(link, "an error of ours, see the log")
+
+    def _close(self, link: int) -> None:
+        peer = self._peers.pop(link, None)
+        if peer is not None:
+            closing = asyncio.create_task(self._finish(peer), name=f"closing {peer.session}")
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+            self._close_peer(link)
+
+    async def _finish(self, peer: _Peer) -> None:
+        if peer.task is not None:
+            peer.task.cancel()
+            await asyncio.wait([peer.task])
+        try:
+            await peer.connection.close()
+        except Exception:
+            logger.exception("peer %s could not be closed", peer.session)

@@ -1,0 +1,88 @@
+"""The control channel, between two real peer connections."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from synopticon_rtc.peers import control
+from synopticon_rtc.peers.control import Control, Report
+from synopticon_rtc.rtc import Channel, PeerConnection
+
+
+@contextlib.asynccontextmanager
+async def linked() -> AsyncIterator[tuple[Channel, Channel]]:
+    arrived: asyncio.Future[Channel] = asyncio.get_running_loop().create_future()
+    one, two = PeerConnection(), PeerConnection(on_channel=arrived.set_result)
+    channel = one.add_channel(control.LABEL, protocol=control.PROTOCOL)
+    await one.set_answer(await two.answer(await one.offer()))
+    async with asyncio.timeout(5):
+        yield channel, await arrived
+    await asyncio.gather(one.close(), two.close())
+
+
+async def test_both_sides_learn_the_offset_of_the_clocks_and_the_round_trip() -> None:
+    async with linked() as (one, two):
+        sides = [Control(channel, gone=pytest.fail) for channel in (one, two)]
+        await asyncio.sleep(1.6)
+        for side in sides:
+            side.close()
+            assert side.offset is not None
+            assert side.round_trip is not None
+            assert abs(side.offset) < 0.05
+            assert 0 <= side.round_trip < 0.1
+
+
+async def test_one_side_reports_to_the_other() -> None:
+    async with linked() as (one, two):
+        reports = iter([Report(1, 2.0, capture=3.0), None, Report(4, 5.0)])
+        heard: asyncio.Queue[Report] = asyncio.Queue()
+        telling = Control(one, gone=pytest.fail, report=lambda: next(reports, None))
+        listening = Control(two, gone=pytest.fail, reported=heard.put_nowait)
+        async with asyncio.timeout(10):
+            assert [await heard.get(), await heard.get()] == [Report(1, 2.0, capture=3.0), Report(4, 5.0)]
+        for side in (telling, listening):
+            side.close()
+
+
+async def test_silence_is_noticed_once() -> None:
+    async with linked() as (one, two):
+        gone: list[str] = []
+        watching = Control(one, gone=gone.append)
+        other = Control(two, gone=lambda _: None)
+        await asyncio.sleep(0.5)
+        other.close()
+        two.on_message = None
+        await asyncio.sleep(control.SILENCE + 2 * control.PING_INTERVAL)
+        watching.close()
+        assert len(gone) == 1
+
+
+async def test_nonsense_is_ignored() -> None:
+    async with linked() as (one, two):
+        watching = Control(one, gone=pytest.fail, reported=lambda report: pytest.fail(str(report)))
+        heard: list[str | bytes] = []
+        two.on_message = heard.append
+        for nonsense in (
+            "",
+            "{",
+            "[]",
+            '{"type":"ping"}',
+            '{"type":"pong","t":"x","time":null}',
+            '{"type":"pong","t":1' + "0" * 400 + ',"time":1}',
+            '{"type":"report"}',
+            '{"type":"report","rtpTimestamp":-1,"captured":0}',
+            '{"type":"report","rtpTimestamp":1,"captured":1e300}',
+            '{"type":"report","rtpTimestamp":1,"captured":1,"encoding":-1}',
+            '{"type":"of a later version"}',
+            "[" * 50_000,
+            b"\xff",
+        ):
+            two.send(nonsense)
+        two.send('{"type":"pong","t":-1e300,"time":1e300}')
+        two.send('{"type":"ping","t":1}')
+        await asyncio.sleep(0.3)
+        watching.close()
+        assert watching.offset is None
+        assert any(b'"pong"' in (message if isinstance(message, bytes) else message.encode()) for message in heard)
