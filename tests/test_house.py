@@ -1,0 +1,150 @@
+"""The house stands: imports run downward, aiortc stays behind one wall, and what the documents point at is there."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import synopticon_rtc
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "synopticon_rtc"
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+# From the ground up. A room imports from the floors below its own, and from nobody on its own floor.
+FLOORS = (
+    {"basics"},
+    {"errors"},
+    {"signaling", "rtc", "media", "faces"},
+    {"events", "peers"},
+    {"sending", "receiving"},
+    {"broadcaster", "receiver"},
+    {"commands"},
+    {"__init__", "broadcast", "receive", "signaling.__main__"},  # doors: what users import and run
+)
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+DOORS = {"signaling.__init__", "signaling.access", "signaling.nats"}  # which lead from signaling to its server
+PUBLIC = [
+    "Broadcaster",
+    "BroadcasterStats",
+    "Camera",
+    "Delays",
+    "Detector",
+    "DetectorEvent",
+    "EncodedVideoFrame",
+    "Face",
+    "FaceLandmarker",
+    "FrameSource",
+    "IceServer",
+    "Moment",
+    "PeerEvent",
+    "Portrait",
+    "Receiver",
+    "ReceiverStats",
+    "SignalingClient",
+    "SignalingServer",
+    "SourceEvent",
+    "StateEvent",
+    "SynopticonError",
+    "TestPattern",
+    "VideoFile",
+    "draw_faces",
+]
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    """Give each module by its name below the package, like ``rtc.sender``, and what is written in it."""
+    for file in sorted(PACKAGE.rglob("*.py")):
+        yield ".".join(file.relative_to(PACKAGE).with_suffix("").parts), ast.parse(file.read_text(encoding="utf-8"))
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    """Give the full name of everything that a module imports, wherever in it that stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module, "a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def ours(tree: ast.Module) -> Iterator[str]:
+    """Give what a module imports of this package, by the name below it."""
+    for name in imported(tree):
+        package, _, below = name.partition(".")
+        if package == "synopticon_rtc":
+            yield below or "__init__"
+
+
+def room(module: str) -> str:
+    """Return the room that a module is in: a folder, or a file of the top floor."""
+    return module if module in FLOOR else module.split(".", maxsplit=1)[0]
+
+
+def test_every_room_has_a_floor() -> None:
+    assert {room(module) for module, _ in modules()} == set(FLOOR)
+
+
+def test_imports_run_downward() -> None:
+    upward = [
+        f"{module} imports {name}"
+        for module, tree in modules()
+        for name in ours(tree)
+        if room(name) != room(module) and FLOOR.get(room(name), len(FLOORS)) >= FLOOR[room(module)]
+    ]
+    assert not upward
+
+
+def test_the_peers_side_of_signaling_does_not_need_the_server() -> None:
+    assert not [
+        f"{module} imports {name}"
+        for module, tree in modules()
+        if module.startswith("signaling.") and not module.startswith("signaling.server.") and module not in DOORS
+        for name in ours(tree)
+        if f"{name}.".startswith("signaling.server.")
+    ]
+
+
+def test_only_rtc_knows_aiortc_and_aioice() -> None:
+    """Nobody else imports them, so that nobody else can reach their private names."""
+    assert not [
+        f"{module} imports {name}"
+        for module, tree in modules()
+        if not module.startswith("rtc.")
+        for name in imported(tree)
+        if name.split(".")[0] in ("aiortc", "aioice", "pylibsrtp")
+    ]
+
+
+def test_the_public_names_are_these() -> None:
+    assert synopticon_rtc.__all__ == PUBLIC
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_links_within_the_repository_lead_somewhere(document: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (document.parent / path).resolve() if path else document
+        if not file.exists() or (anchor and file.suffix == ".md" and anchor not in headings(file)):
+            broken.append(target)
+    assert not broken
+
+
+def headings(document: Path) -> set[str]:
+    """Return what links to the headings of a document say after the ``#``."""
+    found = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
+def test_the_map_names_files_that_exist_and_every_room() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = {name for name in re.findall(r"`([\w./-]+)`", text) if re.search(r"(\.(py|js|md)|/)$", name)}
+    assert not {name for name in named if not (PACKAGE / name).exists() and not (ROOT / name).exists()}
+    folders = {f"{file.parent.relative_to(PACKAGE).as_posix()}/" for file in PACKAGE.rglob("*/__init__.py")}
+    assert folders - {"./"} <= named
