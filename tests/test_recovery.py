@@ -4,17 +4,16 @@ import asyncio
 import contextlib
 import itertools
 import json
-import os
-import shutil
 import signal
-import subprocess
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from networks import Host, hosts
+from networks import connect as lay_cable
 from websockets.asyncio.client import ClientConnection, connect
 
 from synopticon_rtc import Broadcaster, Receiver, SignalingServer, TestPattern
@@ -226,65 +225,39 @@ async def test_an_answer_without_reaction_is_repeated_once() -> None:
 
 # Hosts of their own: two network namespaces, joined by a cable.
 
-ip = shutil.which("ip")
-needs_hosts = pytest.mark.skipif(ip is None or os.geteuid() != 0, reason="needs root and iproute2, to make hosts")
+
+def on(host: Host) -> tuple[str, ...]:
+    return ("ip", "netns", "exec", host.name)
 
 
-def sh(command: str, *, check: bool = True) -> None:
-    subprocess.run([str(ip), *command.split()], check=check, capture_output=True)
-
-
-@contextlib.contextmanager
-def hosts(name: str) -> Iterator[tuple[str, str]]:
-    names = f"synopticon-{name}-a", f"synopticon-{name}-b"
-    for host in names:
-        sh(f"netns del {host}", check=False)
-    try:
-        for host in names:
-            sh(f"netns add {host}")
-            sh(f"-n {host} link set lo up")
-        sh(f"link add cable netns {names[0]} type veth peer name cable netns {names[1]}")
-        for number, host in enumerate(names, 1):
-            sh(f"-n {host} addr add 198.51.100.{number}/24 dev cable")
-            sh(f"-n {host} link set cable up")
-        yield names
-    finally:
-        for host in names:
-            sh(f"netns del {host}", check=False)
-
-
-def on(host: str) -> tuple[str, ...]:
-    return (str(ip), "netns", "exec", host)
-
-
-async def media_come_back(moving: str) -> None:
+async def media_come_back(here: Host, there: Host, *, moving: str) -> None:
     # Signaling stays where it is; who moves sits at the other end of the cable.
     url = "ws://198.51.100.1:8081/ws"
-    with hosts(moving) as (here, there):
-        broadcasting, receiving = (here, there) if moving == "receiver" else (there, here)
-        async with (
-            process("signaling", "--host", "0.0.0.0", "--insecure", prefix=on(here)) as server,  # noqa: S104 - a test's own
-            process("broadcast", "--url", url, *CARD, prefix=on(broadcasting)) as broadcast,
-            process("receive", "--url", url, "--timeout", "60", prefix=on(receiving)) as receive,
-            asyncio.timeout(60),
-        ):
-            await event(server, "ready")
-            await event(broadcast, "ready")
-            assert (await states_until_connected(receive))[-2:] == ["connecting", "connected"]
-            await event(receive, "stats")
-            sh(f"-n {there} addr del 198.51.100.2/24 dev cable")
-            sh(f"-n {there} addr add 198.51.100.77/24 dev cable")
-            moved = time.monotonic()
-            states = await states_until_connected(receive)
-            assert states[0] == "interrupted"
-            assert time.monotonic() - moved < 30
-            decoded = (await event(receive, "stats"))["decoded"]
-            await asyncio.sleep(1.5)
-            assert (await event(receive, "stats"))["decoded"] > decoded
+    _, cable = lay_cable(here, "198.51.100.1/24", there, "198.51.100.2/24")
+    broadcasting, receiving = (here, there) if moving == "receiver" else (there, here)
+    async with (
+        process("signaling", "--host", "0.0.0.0", "--insecure", prefix=on(here)) as server,  # noqa: S104 - a test's own
+        process("broadcast", "--url", url, *CARD, prefix=on(broadcasting)) as broadcast,
+        process("receive", "--url", url, "--timeout", "60", prefix=on(receiving)) as receive,
+        asyncio.timeout(60),
+    ):
+        await event(server, "ready")
+        await event(broadcast, "ready")
+        assert (await states_until_connected(receive))[-2:] == ["connecting", "connected"]
+        await event(receive, "stats")
+        there.run("ip", "addr", "del", "198.51.100.2/24", "dev", cable)
+        there.run("ip", "addr", "add", "198.51.100.77/24", "dev", cable)
+        moved = time.monotonic()
+        states = await states_until_connected(receive)
+        assert states[0] == "interrupted"
+        assert time.monotonic() - moved < 30
+        decoded = (await event(receive, "stats"))["decoded"]
+        await asyncio.sleep(1.5)
+        assert (await event(receive, "stats"))["decoded"] > decoded
 
 
-@needs_hosts
 async def test_media_come_back_when_a_host_changes_its_address() -> None:
-    async with asyncio.TaskGroup() as at_once:  # each waits long for signs of life
-        for moving in ("receiver", "broadcaster"):
-            at_once.create_task(media_come_back(moving))
+    with hosts(4) as (one, two, three, four):
+        async with asyncio.TaskGroup() as at_once:  # each waits long for signs of life
+            at_once.create_task(media_come_back(one, two, moving="receiver"))
+            at_once.create_task(media_come_back(three, four, moving="broadcaster"))

@@ -1,1 +1,1 @@
-"""What every room stands on: text of others, the clock, the newest item, means of late."""
+"""What every room stands on: text of others, a clock that does not jump, the newest item, means of the last seconds."""

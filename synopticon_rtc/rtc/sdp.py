@@ -366,8 +366,7 @@ def _check_work(groups: list[list[str]]) -> None:
         formats = len(mapped)
         about = sum(line.startswith(("a=fmtp:", "a=rtcp-fb:")) for line in lines)
         sources = sum(line.startswith("a=ssrc:") for line in lines)
-        named = Counter(_format_of(line) for line in lines if line.startswith("a=rtcp-fb:"))
-        kept = sum(count * (formats if name == "*" else 1) for name, count in named.items())
+        kept = sum(formats if _format_of(line) == "*" else 1 for line in lines if line.startswith("a=rtcp-fb:"))
         work += formats * about + 4 * kept + sources * sources
     if work > MAX_WORK:
         raise InvalidSDP("the session description says too much about formats and sources")

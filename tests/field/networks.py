@@ -101,13 +101,18 @@ def hosts(count: int) -> Iterator[list[Host]]:
             _run("ip", "netns", "del", host.name)
 
 
-def connect(one: Host, address: str, other: Host, other_address: str, *, mtu: int = 1500) -> None:
-    """Lay a cable between two machines; addresses are given with their network, like 10.0.0.1/24."""
+def connect(one: Host, address: str, other: Host, other_address: str, *, mtu: int = 1500) -> list[str]:
+    """Lay a cable between two machines; addresses are given with their network, like 10.0.0.1/24.
+
+    Returns:
+        What its two ends are called.
+    """
     ends = [f"f{os.getpid() % 100_000}n{next(_NUMBERS)}" for _ in range(2)]
     _run("ip", "link", "add", ends[0], "netns", one.name, "type", "veth", "peer", "name", ends[1], "netns", other.name)
     for host, end, at in ((one, ends[0], address), (other, ends[1], other_address)):
         _run("ip", "-n", host.name, "address", "add", at, "dev", end, *(("nodad",) if ":" in at else ()))
         _run("ip", "-n", host.name, "link", "set", end, "up", "mtu", str(mtu))
+    return ends
 
 
 def drop_fragments(host: Host) -> None:
