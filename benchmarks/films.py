@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import av
+import numpy as np
 
 from benchmarks.filming import CAMERA, MJPEG, NETWORK, PHONE, SCREEN, Kind, Live, chunks, corner, film, jpegs, served
 from benchmarks.report import Bar, Result, Table, alone, percentile
@@ -29,6 +30,8 @@ from synopticon_rtc.media.planes import planes
 SECONDS, QUICK = 120.0, 15.0
 LATE = 0.2
 """Seconds that a picture may be late."""
+EARLY = 1.0
+"""Seconds that a picture may seem early: numbers come again after a reel, and what is later than the rest of one does."""
 OPENING = 0.5
 """Seconds after a live source was opened that do not count: FFmpeg looks at some pictures to know what they are."""
 STRETCHED = 0.03
@@ -52,6 +55,8 @@ GRACE = 60.0
 """Seconds after which a source that says nothing is given up."""
 FOREHEAD, CHIN, RIGHT_CHEEK, LEFT_CHEEK, RIGHT_EYE, LEFT_EYE = 10, 152, 234, 454, 33, 263
 """Numbers of landmarks."""
+NOBODY = av.VideoFrame.from_ndarray(np.full((144, 256, 3), 128, np.uint8), format="rgb24")
+"""A picture without faces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +125,13 @@ class Found:
     found: float
 
 
+async def shape(landmarker: FaceLandmarker, frame: av.VideoFrame) -> Shape | None:
+    """Look for a face in a frame, whatever was in the one before: that a landmarker follows faces would count here."""
+    await landmarker.detect(NOBODY)
+    faces = await landmarker.detect(frame)
+    return Shape.of(faces[0], frame.width, frame.height) if faces else None
+
+
 async def watch(source: object, seconds: float) -> Showing:
     """Watch a source, and look for faces now and then."""
     showing = Showing(seconds)
@@ -127,8 +139,7 @@ async def watch(source: object, seconds: float) -> Showing:
 
     async def look(frame: av.VideoFrame, number: int) -> None:
         async with looks:
-            faces = await landmarker.detect(frame)
-        showing.shapes[number] = Shape.of(faces[0], frame.width, frame.height) if faces else None
+            showing.shapes[number] = await shape(landmarker, frame)
 
     frames = cast("AsyncGenerator[av.VideoFrame, None]", aiter(as_source(cast("Any", source))))
     async with (
@@ -169,24 +180,22 @@ async def judge(kind: Kind, showing: Showing, start: float | None = None) -> Fou
     live = start is not None
     if start is None:
         start = showing.times[0] - showing.numbers[0] / kind.fps
-    quarter = kind.length / 4
     waits = [(one - start, other - start) for one, other in itertools.pairwise(showing.times)]
     gaps = [(one, other) for one, other in waits if other - one > PAUSE]
     openings = [showing.times[0] - start, *(other for _, other in gaps)] if live else []
     late = [
-        (at - start - number / kind.fps + quarter) % kind.length - quarter
+        (at - start - number / kind.fps + EARLY) % kind.length - EARLY
         for at, number in zip(showing.times, showing.numbers, strict=True)
         if all(not 0 <= at - start - opening < OPENING for opening in openings)
     ]
     seen, stretched, turned = 0, [], [0.0]
     async with FaceLandmarker() as landmarker:
-        for number, shape in showing.shapes.items():
-            drawn = await landmarker.detect(kind.draw(number))
-            seen += bool(drawn)
-            if shape is not None and drawn:
-                right = Shape.of(drawn[0], *kind.size)
-                stretched.append(shape.ratio / right.ratio - 1)
-                turned.append(abs((shape.turned - right.turned + 180) % 360 - 180))
+        for number, one in showing.shapes.items():
+            drawn = await shape(landmarker, kind.draw(number))
+            seen += drawn is not None
+            if one is not None and drawn is not None:
+                stretched.append(one.ratio / drawn.ratio - 1)
+                turned.append(abs((one.turned - drawn.turned + 180) % 360 - 180))
     return Found(
         showing,
         late,
