@@ -31,7 +31,7 @@ SECONDS, QUICK = 120.0, 15.0
 LATE = 0.2
 """Seconds that a picture may be late."""
 EARLY = 1.0
-"""Seconds that a picture may seem early: numbers come again after a reel, and what is later than the rest of one does."""
+"""Seconds that a picture may seem early; numbers come again with each reel, so what is later than its rest does too."""
 OPENING = 0.5
 """Seconds after a live source was opened that do not count: FFmpeg looks at some pictures to know what they are."""
 STRETCHED = 0.03
@@ -246,14 +246,14 @@ def row(name: str, found: Found) -> tuple[str, ...]:
         name,
         " ".join(f"{width}x{height}" for width, height in showing.sizes),
         f"{len(showing.times) / showing.seconds:.1f}",
-        f"{statistics.median(late) * 1000:.0f}",
-        f"{percentile(late, 99) * 1000:.0f}",
-        f"{max(late) * 1000:.0f}",
-        f"{late[-1] * 1000:.0f}",
+        str(round(statistics.median(late) * 1000)),
+        str(round(percentile(late, 99) * 1000)),
+        str(round(max(late) * 1000)),
+        str(round(late[-1] * 1000)),
         f"{found.stretched:+.1%}",
         f"{found.turned:.1f}",
         f"{found.found:.0%}",
-        f"{found.still * 1000:.0f}",
+        str(round(found.still * 1000)),
         f"{showing.cores:.2f}",
     )
 
