@@ -33,7 +33,7 @@ $(STACKS)/node_modules/ready: $(STACKS)/package.json
 conformance: .venv/ready $(STACKS)/node_modules/ready ## every published server and page, and other stacks, against ours: tables
 	$(BIN)/python tests/conformance
 
-bench: .venv/ready ## every measurement, against plain aiortc: three quarters of an hour
+bench: .venv/ready ## every measurement, against plain aiortc: an hour
 	$(BIN)/python -m benchmarks
 
 lint: .venv/ready

@@ -15,6 +15,7 @@ from benchmarks import (
     encoding,
     faces,
     fanout,
+    films,
     glass,
     idle,
     join,
@@ -54,6 +55,7 @@ MODULES: dict[str, Benchmark] = {
     "landmarks": landmarks,
     "audience": audience,
     "signaling": signaling,
+    "films": films,
 }
 logger = logging.getLogger(__name__)
 
@@ -76,9 +78,9 @@ def title(module: Benchmark) -> str:
 def main(
     names: tuple[str, ...], *, quick: bool, json_file: Path | None, markdown: Path | None, plots: Path | None
 ) -> None:
-    """Measure joins, fan-out, delay, loss, memory, faces and signaling, ours and others by turns, and print tables.
+    """Measure joins, fan-out, delay, loss, memory, faces, signaling and films, beside others, and print tables.
 
-    It takes three quarters of an hour, or some minutes with --quick, and wants a machine that does nothing else.
+    It takes an hour, or some minutes with --quick, and wants a machine that does nothing else.
     """
     machine = Machine.now()
     results: dict[str, Result] = {}

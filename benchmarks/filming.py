@@ -123,7 +123,7 @@ CAMERA = Kind(
 )
 SCREEN = Kind("screen", ".mp4", "libx264", (3840, 2160), 60, options={"preset": "superfast"})
 MJPEG = Kind("MJPEG", ".mjpeg", "mjpeg", (1280, 720), 30, options={"qscale": "4", "flags": "+qscale"})
-NETWORK = Kind("network camera", ".ts", "libx264", (1280, 720), 30, options={"tune": "zerolatency", "g": "30"})
+NETWORK = Kind("network camera", ".ts", "libx264", (1280, 720), 25, options={"tune": "zerolatency", "g": "25"})
 
 
 def film(kind: Kind, path: Path, seconds: float) -> Path:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import av
+import numpy as np
 
 from benchmarks.filming import CAMERA, MJPEG, NETWORK, PHONE, SCREEN, Kind, Live, chunks, corner, film, jpegs, served
 from benchmarks.report import Bar, Result, Table, alone, percentile
@@ -29,6 +30,8 @@ from synopticon_rtc.media.planes import planes
 SECONDS, QUICK = 120.0, 15.0
 LATE = 0.2
 """Seconds that a picture may be late."""
+EARLY = 1.0
+"""Seconds that a picture may seem early; numbers come again with each reel, so what is later than its rest does too."""
 OPENING = 0.5
 """Seconds after a live source was opened that do not count: FFmpeg looks at some pictures to know what they are."""
 STRETCHED = 0.03
@@ -44,12 +47,16 @@ STOPS = 40.0
 """Seconds that are needed to stop twice, and to be back."""
 PAUSE = 2.0
 """Seconds without a picture that are a stop."""
+STILL = 0.6
+"""Seconds without a picture, but for stops."""
 SAMPLE = 1.0
 """Seconds from one look for faces to the next."""
 GRACE = 60.0
 """Seconds after which a source that says nothing is given up."""
 FOREHEAD, CHIN, RIGHT_CHEEK, LEFT_CHEEK, RIGHT_EYE, LEFT_EYE = 10, 152, 234, 454, 33, 263
 """Numbers of landmarks."""
+NOBODY = av.VideoFrame.from_ndarray(np.full((144, 256, 3), 128, np.uint8), format="rgb24")
+"""A picture without faces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +109,8 @@ class Found:
 
     Attributes:
         late: Seconds by which each picture was late.
-        gaps: When nothing came for long, and when something came again, in seconds after the first picture.
+        gaps: When nothing came for long, and when something came again, in seconds after the start.
+        still: Most seconds without a picture, but for these.
         stretched: Median of the faces' height by width, by that of the pictures as they were drawn, less 1.
         turned: Most degrees by which a face is turned that was not drawn so.
         found: Part of the pictures looked at in which there was a face, of those in which there is one as drawn.
@@ -111,9 +119,17 @@ class Found:
     showing: Showing
     late: list[float]
     gaps: list[tuple[float, float]]
+    still: float
     stretched: float
     turned: float
     found: float
+
+
+async def shape(landmarker: FaceLandmarker, frame: av.VideoFrame) -> Shape | None:
+    """Look for a face in a frame, whatever was in the one before: that a landmarker follows faces would count here."""
+    await landmarker.detect(NOBODY)
+    faces = await landmarker.detect(frame)
+    return Shape.of(faces[0], frame.width, frame.height) if faces else None
 
 
 async def watch(source: object, seconds: float) -> Showing:
@@ -123,8 +139,7 @@ async def watch(source: object, seconds: float) -> Showing:
 
     async def look(frame: av.VideoFrame, number: int) -> None:
         async with looks:
-            faces = await landmarker.detect(frame)
-        showing.shapes[number] = Shape.of(faces[0], frame.width, frame.height) if faces else None
+            showing.shapes[number] = await shape(landmarker, frame)
 
     frames = cast("AsyncGenerator[av.VideoFrame, None]", aiter(as_source(cast("Any", source))))
     async with (
@@ -162,30 +177,30 @@ async def judge(kind: Kind, showing: Showing, start: float | None = None) -> Fou
         showing: Of it.
         start: When picture 0 was due; so that the first that came was in time, without it.
     """
+    live = start is not None
     if start is None:
         start = showing.times[0] - showing.numbers[0] / kind.fps
-    quarter = kind.length / 4
-    gaps = [(one, other) for one, other in itertools.pairwise(showing.times) if other - one > PAUSE]
-    openings = [showing.times[0], *(other for _, other in gaps)]
+    waits = [(one - start, other - start) for one, other in itertools.pairwise(showing.times)]
+    gaps = [(one, other) for one, other in waits if other - one > PAUSE]
+    openings = [showing.times[0] - start, *(other for _, other in gaps)] if live else []
     late = [
-        (at - start - number / kind.fps + quarter) % kind.length - quarter
+        (at - start - number / kind.fps + EARLY) % kind.length - EARLY
         for at, number in zip(showing.times, showing.numbers, strict=True)
-        if all(not 0 <= at - opening < OPENING for opening in openings)
+        if all(not 0 <= at - start - opening < OPENING for opening in openings)
     ]
-    gaps = [(one - start, other - start) for one, other in gaps]
     seen, stretched, turned = 0, [], [0.0]
     async with FaceLandmarker() as landmarker:
-        for number, shape in showing.shapes.items():
-            drawn = await landmarker.detect(kind.draw(number))
-            seen += bool(drawn)
-            if shape is not None and drawn:
-                right = Shape.of(drawn[0], *kind.size)
-                stretched.append(shape.ratio / right.ratio - 1)
-                turned.append(abs((shape.turned - right.turned + 180) % 360 - 180))
+        for number, one in showing.shapes.items():
+            drawn = await shape(landmarker, kind.draw(number))
+            seen += drawn is not None
+            if one is not None and drawn is not None:
+                stretched.append(one.ratio / drawn.ratio - 1)
+                turned.append(abs((one.turned - drawn.turned + 180) % 360 - 180))
     return Found(
         showing,
         late,
         gaps,
+        max(other - one for one, other in waits if other - one <= PAUSE),
         statistics.median(stretched) if stretched else math.inf,
         max(turned),
         len(stretched) / max(1, seen),
@@ -231,22 +246,27 @@ def row(name: str, found: Found) -> tuple[str, ...]:
         name,
         " ".join(f"{width}x{height}" for width, height in showing.sizes),
         f"{len(showing.times) / showing.seconds:.1f}",
-        f"{statistics.median(late) * 1000:.0f}",
-        f"{percentile(late, 99) * 1000:.0f}",
-        f"{max(late) * 1000:.0f}",
-        f"{late[-1] * 1000:.0f}",
+        str(round(statistics.median(late) * 1000)),
+        str(round(percentile(late, 99) * 1000)),
+        str(round(max(late) * 1000)),
+        str(round(late[-1] * 1000)),
         f"{found.stretched:+.1%}",
         f"{found.turned:.1f}",
         f"{found.found:.0%}",
+        str(round(found.still * 1000)),
         f"{showing.cores:.2f}",
     )
 
 
-def promises(name: str, kind: Kind, found: Found) -> list[Bar]:
-    """What is promised of each film."""
+def promises(name: str, kind: Kind, found: Found, stops: int) -> list[Bar]:
+    """What is promised of each film, which stops so often."""
     sizes, late = found.showing.sizes, max(found.late)
     return [
         Bar(f"{name}: at most {late:.3f} s late; at most {LATE:g}", late <= LATE),
+        Bar(
+            f"{name}: {len(found.gaps)} stops, else at most {found.still:.2f} s without a picture; at most {STILL:g}",
+            len(found.gaps) == stops and found.still <= STILL,
+        ),
         Bar(
             f"{name}: {sizes}, face {found.stretched:+.1%} and at most {found.turned:.1f} degrees off; "
             f"at most {STRETCHED:.0%} and {TURNED:g}",
@@ -272,14 +292,19 @@ async def run(*, quick: bool) -> Result:
             else:
                 found = await shown(kind, seconds, Path(folder))
             rows.append(row(kind.name, found))
-            bars += promises(kind.name, kind, found)
+            bars += promises(kind.name, kind, found, len(back))
             for number, after in enumerate(back, 1):
                 told = "never" if after is None else f"{after:.1f} s"
                 met = after is not None and after <= BACK
                 bars.append(Bar(f"{kind.name}: back after stop {number}: {told}; at most {BACK:g} s", met))
             data[kind.name] = asdict(found)
-    columns = ("film", "seen", "fps", "late, ms: median", "p99", "most", "last", "face", "turned", "found", "cores")
-    return Result([Table(f"Films, {seconds:g} s each", columns, rows)], bars, data=data)
+    columns = ("", "seen", "fps", "late, ms", "p99", "most", "last", "face", "turned", "found", "still, ms", "cores")
+    notes = (
+        "late: median, 99 %, most, and at the end; of a film after its first picture, of a live source after a picture",
+        f"was made, but for {OPENING:g} s after it was opened. face: its height by its width, against that as drawn.",
+        "turned: most degrees. still: the longest time without a picture, but for stops. cores: with looks for faces.",
+    )
+    return Result([Table(f"Films, {seconds:g} s each", columns, rows, notes)], bars, data=data)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from synopticon_rtc.media.presentation import Presentation
 
 _STDIN = "pipe:0"
 _TIMEOUT = 10.0  # seconds that a server may be silent
+_AT_ONCE = 0.01  # seconds in which FFmpeg gives what it has already
 _LONGEST_STEP = 60.0  # seconds between two frames where the film does not say how long it is; more is a fault in it
 _DEFAULT_RATE = 30
 _MOST_THREADS = 4  # that decode a film
@@ -138,7 +139,9 @@ class VideoFile:
         """Decode what can be decoded; a damaged picture is missing, and the others are there."""
         packets = container.demux(stream)
         damaged = 0
+        old = False  # FFmpeg gives up a source that is silent, and first gives what it had kept back
         while True:
+            asked = time.monotonic()
             try:
                 packet = next(packets, None)
             except (av.error.FFmpegError, OSError) as error:
@@ -149,7 +152,9 @@ class VideoFile:
                 return
             if packet is None:
                 return
-            if haste.skips(packet):
+            waited = time.monotonic() - asked
+            old = _is_remote(self._address) and (waited >= _TIMEOUT or (old and waited < _AT_ONCE))
+            if old or haste.skips(packet):
                 continue
             try:
                 yield from stream.decode(packet)

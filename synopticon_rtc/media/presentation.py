@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import av
 import av.error
@@ -113,7 +113,8 @@ class Presentation:
 def _turn(frame: av.VideoFrame) -> tuple[int, int, int, int]:
     """Return how the frame must be turned and mirrored, to the nearest right angle (ISO 14496-12, section 6.2.2)."""
     try:
-        data = cast("SideDataContainer", frame.side_data)[Type.DISPLAYMATRIX]
+        # A frame keeps its frame.side_data, which keeps the frame: only the garbage collector would free the picture.
+        data = SideDataContainer(frame)[Type.DISPLAYMATRIX]  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
     except KeyError:
         return _UPRIGHT
     a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()

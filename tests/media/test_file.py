@@ -343,6 +343,37 @@ async def test_a_live_source_that_breaks_off_is_asked_for_again(
     assert "is back" in caplog.text
 
 
+async def test_nothing_old_is_shown_when_a_live_source_that_fell_silent_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file, "_TIMEOUT", 1.0)
+    monkeypatch.setattr(file, "_PAUSES", (0.2,))
+    path = film(tmp_path / "live.ts", count=250, options={"tune": "zerolatency"})
+    with av.open(path) as container:
+        *_, last = container.decode(video=0)
+    data, again = path.read_bytes(), threading.Event()
+    asked = []
+
+    def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
+        asked.append(handler)
+        handler.send_response(200)
+        handler.end_headers()
+        handler.wfile.write(data)
+        if len(asked) == 1:
+            again.wait(10)  # it is silent, but there
+        else:
+            again.set()
+
+    times = []
+    async with served(answer) as port, aclosing(generator(VideoFile(f"http://127.0.0.1:{port}/live"))) as frames:
+        async for frame in frames:
+            if len(asked) > 1:
+                break
+            times.append(frame.time)
+    assert last.time is not None
+    assert max(time or 0.0 for time in times) < last.time
+
+
 async def test_a_live_source_is_not_paced_by_its_own_timestamps(tmp_path: Path) -> None:
     # 60 pictures a second, with timestamps as if they were 25.
     data = film(tmp_path / "live.mjpeg", codec="mjpeg", count=120).read_bytes()

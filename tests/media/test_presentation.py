@@ -1,3 +1,4 @@
+import gc
 from fractions import Fraction
 from pathlib import Path
 
@@ -46,6 +47,21 @@ def test_a_film_that_needs_nothing_is_passed_on_as_it_is(tmp_path: Path) -> None
     with av.open(film(tmp_path / "plain.mp4")) as container:
         for frame in container.decode(video=0):
             assert list(presentation.take(frame, None)) == [frame]
+
+
+def test_a_picture_is_free_when_nobody_has_it_any_more(tmp_path: Path) -> None:
+    def pictures() -> int:
+        return sum(isinstance(each, av.VideoFrame) for each in gc.get_objects())
+
+    path = film(tmp_path / "film.mp4", count=20)
+    gc.collect()
+    gc.disable()
+    try:
+        before = pictures()
+        assert len(shown(path)) == 20
+        assert pictures() == before
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(
