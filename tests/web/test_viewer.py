@@ -439,6 +439,36 @@ async def test_no_part_of_the_page_lies_on_the_picture_or_leaves_the_screen(
             await asyncio.sleep(0.1)
 
 
+async def test_open_parts_of_the_delay_leave_the_name_whole(server: SignalingServer, opened: Open) -> None:
+    async with (
+        Broadcaster(server.url, TestPattern(SIZE, 30), faces=AnyFace(), name="Portrait"),
+        opened(server.viewer, width=768, height=1024) as page,
+    ):
+        await reached(page, "synopticon.delays.detection !== null")
+        await page.click("#parts summary")
+        assert await page.eval_on_selector("#name", "(name) => name.scrollWidth <= name.clientWidth")
+
+
+async def test_a_list_that_names_the_broadcaster_stands_in_place_of_its_name(
+    server: SignalingServer, opened: Open
+) -> None:
+    named = "document.getElementById('name').classList.contains('unseen')"
+    async with Broadcaster(server.url, TestPattern(SIZE, 30), name="lab-1"):
+        async with (
+            Broadcaster(server.url, TestPattern(SIZE, 30), name="lab-2"),
+            opened(server.viewer, query="?from=lab-1", width=390, height=844) as page,
+        ):
+            await reached(page, f"synopticon.frames > 5 && {named}")
+            assert await page.text_content("#name") == "lab-1"
+            assert await page.eval_on_selector("#choice", "(list) => list.selectedOptions[0].text") == "lab-1"
+            await page.select_option("#choice", "")  # whoever answers: the list does not say who that is
+            await reached(page, f"synopticon.frames > 5 && !({named})")
+        async with opened(server.viewer, query="?from=lab-1") as page:
+            await reached(page, "synopticon.frames > 5")
+            assert await page.is_hidden("#choice")
+            assert not await page.evaluate(named)
+
+
 async def test_detection_stands_apart_from_the_parts_of_the_delay(server: SignalingServer, opened: Open) -> None:
     async with Broadcaster(server.url, TestPattern(SIZE, 30), faces=AnyFace()), opened(server.viewer) as page:
         await reached(page, "synopticon.frames > 5")
@@ -500,7 +530,7 @@ async def test_an_interruption_says_who_is_gone_and_since_when(server: Signaling
             await reached(page, "synopticon.frames > 10")
             child.kill()
             await reached(page, "synopticon.state === 'interrupted'")
-            assert re.fullmatch(r"lab-1 is gone since \d\d:\d\d:\d\d\.", await page.inner_text("#hint"))
+            assert re.fullmatch(r"lab-1 has been gone since \d\d:\d\d:\d\d\.", await page.inner_text("#hint"))
     finally:
         with contextlib.suppress(ProcessLookupError):
             child.kill()
