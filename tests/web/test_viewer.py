@@ -469,6 +469,27 @@ async def test_a_list_that_names_the_broadcaster_stands_in_place_of_its_name(
             assert not await page.evaluate(named)
 
 
+@pytest.mark.parametrize("query", ["", "?from=lab-1"])
+async def test_no_part_of_the_header_lies_on_another_where_there_is_a_list(
+    server: SignalingServer, query: str, opened: Open
+) -> None:
+    async with (
+        Broadcaster(server.url, TestPattern(SIZE, 30), name="lab-1"),
+        Broadcaster(server.url, TestPattern(SIZE, 30), name="A name as long as they come " * 3),
+        opened(server.viewer, query=query) as page,
+    ):
+        await reached(page, "!document.getElementById('choice').hidden")
+        await reached(page, "document.getElementById('bitrate').textContent !== '\u2013'")
+        name = ["#name"] * (not query)
+        for width, height in [(320, 640), (390, 844), (768, 1024), (844, 390), (667, 375), (1440, 900)]:
+            await page.set_viewport_size({"width": width, "height": height})
+            boxes = [await box(page, each) for each in (*name, "#choice", "#state", "#stats")]
+            for one, other in itertools.combinations(boxes, 2):
+                beside = one[2] <= other[0] or other[2] <= one[0]
+                assert beside or one[3] <= other[1] or other[3] <= one[1], (width, one, other)
+            assert max(right for _, _, right, _ in boxes) <= width - 12
+
+
 async def test_detection_stands_apart_from_the_parts_of_the_delay(server: SignalingServer, opened: Open) -> None:
     async with Broadcaster(server.url, TestPattern(SIZE, 30), faces=AnyFace()), opened(server.viewer) as page:
         await reached(page, "synopticon.frames > 5")
