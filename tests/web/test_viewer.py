@@ -26,8 +26,10 @@ from synopticon_rtc import (
     Face,
     FaceLandmarker,
     Portrait,
+    Receiver,
     SignalingClient,
     SignalingServer,
+    StateEvent,
     TestPattern,
 )
 from synopticon_rtc.signaling.server.tokens import Claims, TokenKeys, make_token
@@ -349,6 +351,21 @@ async def test_the_token_and_the_room_in_its_address_let_it_in(guarded: Signalin
         assert "room=lab" in await page.evaluate("location.search")
         await page.reload()
         await reached(page, "synopticon.frames > 5")
+
+
+async def test_a_broadcaster_is_called_what_its_token_calls_it(guarded: SignalingServer, opened: Open) -> None:
+    named, receives = make_token(SECRET, Claims(name="lab-1")), make_token(SECRET, Claims())
+    async with (
+        Broadcaster(SignalingClient(guarded.url, token=named), TestPattern(SIZE, 30)),
+        opened(guarded.viewer, query=f"?token={receives}") as page,
+        Receiver(SignalingClient(guarded.url, token=receives)) as receiver,
+    ):
+        states: list[StateEvent] = []
+        receiver.events.subscribe(states.append)
+        await anext(receiver)
+        assert {event.name for event in states if event.state in {"connecting", "connected"}} == {"lab-1"}
+        await reached(page, "synopticon.frames > 5")
+        assert await value(page, "name") == "lab-1"
 
 
 @pytest.mark.parametrize(
