@@ -1,13 +1,14 @@
 """Benchmarks come to an end."""
 
 import asyncio
-from pathlib import Path
+
+import pytest
 
 from benchmarks.faces import inherent
 
 
-async def test_the_detector_and_the_encoder_are_measured_alone(face_model: Path) -> None:
-    assert face_model.exists()
+@pytest.mark.usefixtures("face_model")
+async def test_the_detector_and_the_encoder_are_measured_alone() -> None:
     async with asyncio.timeout(60):
         found = await inherent(3)
     assert set(found) == {"MediaPipe alone", "VP8 encoder alone"}
