@@ -8,6 +8,7 @@ cores. Plain aiortc sends what MediaPipe found as JSON (benchmarks/plain_faces.p
 import asyncio
 import time
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 
 from benchmarks.children import ANYWHERE, child
 from benchmarks.fanout import SETTLE, Sample, audience, middle, sample
@@ -88,7 +89,7 @@ async def inherent(frames: int) -> dict[str, float]:
         begun = time.process_time()
         for number in range(frames):
             frame = reel.draw(number)
-            frame.pts = 3000 * number
+            frame.pts, frame.time_base = number, Fraction(1, FPS)
             encoder.encode(frame)
             await packed.acquire()
         found["VP8 encoder alone"] = 1e3 * (time.process_time() - begun) / frames

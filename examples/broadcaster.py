@@ -16,6 +16,7 @@ URL = os.environ.get("SYNOPTICON_URL", "ws://localhost:8081/ws")
 async def main() -> None:
     source = Portrait() if "--portrait" in sys.argv else Camera(0)
     async with Broadcaster(URL, source, faces=FaceLandmarker(max_faces=2, matrix=True), name="example") as broadcaster:
+        await broadcaster.signaling.wait_open()
         print(f"broadcasting at {URL}", flush=True)
         async for event in broadcaster.events:
             print(f"{event.session} {event.state}: {event.reason}", flush=True)

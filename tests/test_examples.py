@@ -99,6 +99,16 @@ def test_a_broadcaster_is_seen_through_another_server(face_model: Path) -> None:
     assert sum("nose at" in line for line in out.splitlines()) > 20
 
 
+def test_the_broadcaster_does_not_say_that_it_broadcasts_before_it_has_a_server(face_model: Path) -> None:
+    assert face_model.exists()
+    process = start("broadcaster.py", "--portrait", url="ws://127.0.0.1:9/ws")
+    assert process.stderr is not None
+    assert "is not there" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=20)
+    assert (process.returncode, out) == (0, "")
+
+
 @pytest.mark.parametrize("name", ["landmarks_to_csv.py", "expression_plot.py", "record.py", "own_source.py"])
 def test_ctrl_c_ends_an_example_without_a_word(name: str, tmp_path: Path) -> None:
     args = [] if name == "own_source.py" else [str(tmp_path / "out.mkv")]

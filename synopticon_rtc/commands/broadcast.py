@@ -232,13 +232,16 @@ class _Report:
         self._output.event("summary", **_fields(stats) | {"fps": fps, "faces_fps": faces_fps})
         faces = found(stats.detected, stats.frames_with_faces)
         nobody = "" if stats.detected or not self._looks else ": no receiver asked for any"
-        self._output.say(f"{stats.frames} frames at {fps:.1f} fps; {faces}{nobody}")
+        self._output.say(f"{stats.frames} frames at {fps:.1f} fps; {faces}{nobody}" if stats.frames else "no frames")
 
     def _addresses(self) -> dict[str, str]:
         rows = {"viewer": self._meeting.viewer} if self._meeting.viewer else {}
         note = f"   not connected: {self._news.missing}" if self._news.missing else ""
         note = note or ("   that of another broadcaster here" if self._meeting.others else "")
-        return rows | {"signaling": self._broadcaster.signaling.url + note}
+        url, server = self._broadcaster.signaling.url, self._meeting.server
+        if server is not None:
+            url = url.replace(server.url, server.public_url)  # what is in its query is kept
+        return rows | {"signaling": url + note}
 
     def _tick(self) -> None:
         stats = self._broadcaster.stats

@@ -311,6 +311,9 @@ class _Report:
             delay_ms=milliseconds(delay),
             delays_ms=_in_ms(delays),
         )
+        if not self.frames:
+            self._output.say("no frames")
+            return
         size = f"{stats['width']}x{stats['height']}"
         faces = found(self._looked_at, stats["frames_with_faces"])
         self._output.say(f"{self.frames} frames of {size} at {fps:.1f} fps; {faces}")
@@ -341,7 +344,7 @@ class _Report:
             lost = {"signaling": f"not connected: {self._news.missing}"} if self._news.missing else {}
             self._status.update(
                 {
-                    "state": f"{WORDS[self._state.state]} ({self._state.reason})",
+                    "state": _words(self._state),
                     "from": visible(self._state.name or self._state.session or "-", NAME),
                     "video": f"{stats.width}x{stats.height}   {fps:.1f} fps",
                     "faces": f"{stats.faces}   {rates['faces_messages']:.1f} messages a second",
@@ -355,7 +358,12 @@ class _Report:
         self._state = event
         self._output.event("state", **dataclasses.asdict(event))
         if not self._status.shown:
-            self._output.say(f"{WORDS[event.state]}: {event.reason}")
+            self._output.say(_words(event))
+
+
+def _words(event: StateEvent) -> str:
+    """Say what a state is and why, once where both are the same."""
+    return ": ".join(dict.fromkeys(filter(None, (WORDS[event.state], event.reason))))
 
 
 def _in_ms(delays: dict[str, float | None]) -> dict[str, float | None]:

@@ -146,7 +146,7 @@ async def main(
     )
     async with server:
         output.event("ready", url=server.url, viewer=server.viewer)
-        output.say(f"signaling  {server.url}")
+        output.say(f"signaling  {server.public_url}")
         output.say(f"viewer     {server.viewer}")
         with contextlib.suppress(asyncio.CancelledError), terminating() as asked:  # ends come before the summary
             await asked.wait()

@@ -39,9 +39,11 @@ def milliseconds(seconds: float | None) -> float | None:
 
 
 def found(looked_at: int, with_faces: int) -> str:
-    """Say in how many frames faces were looked for, and found."""
+    """Say in how many frames faces were looked for, and found: in more where frames have the newest of others."""
     if not looked_at:
         return "faces were looked for in none of them"
+    if with_faces > looked_at:
+        return f"faces were looked for in {looked_at} of them, and {with_faces} came with the newest faces"
     return f"faces were looked for in {looked_at} of them, and found in {with_faces}"
 
 

@@ -156,6 +156,11 @@ class SignalingClient:
         self._resume_at = float("-inf")  # sending, on the same
         self._pause = FIRST_PAUSE
 
+    @property
+    def gave_up(self) -> bool:
+        """Whether the server refused for good, so that it is not asked again."""
+        return self._failure is not None
+
     async def __aenter__(self) -> Self:
         """Connect, if nobody is in it yet.
 

@@ -586,7 +586,8 @@ class ReceiverHandshake(Handshake):
         session = message.source_session
         if not session or message.sdp.type != "offer":
             return []
-        name = one_line(message.name)
+        own = one_line(message.name)
+        name = (self._present or {}).get(session) or own  # its token's name goes before what it calls itself
         self._hear(session, name)
         actions: list[Action] = []
         connect_within = CONNECT_WITHIN
@@ -597,9 +598,10 @@ class ReceiverHandshake(Handshake):
             if link.phase == "connecting":  # a page takes the answer on its way for one to the new offer, and is stuck
                 connect_within = CROSSED_WITHIN
             actions += self._end(link, "the broadcaster offered anew", bye=False)
-        elif link is not None or session in self._taken() or not self._wants(session, name):
+        elif link is not None or session in self._taken() or not self._wants(session, own):
             return []
         link = self._open(message)
+        link.name = name
         link.origin = message.sdp.origin
         link.connect_within = connect_within
         link.deadline, link.patience = now + connect_within, now + PATIENCE

@@ -165,6 +165,7 @@ export class Receiver {
       this.#decline(offer);
       return;
     }
+    offer = { ...offer, name: displayable(this.#present?.get(source)) || offer.name }; // its token's name goes before
     this.#on.log(`${displayName(offer)} answered, session ${source}`);
     this.connection?.close(); // it starts afresh
     clearTimeout(this.#timer);

@@ -104,14 +104,14 @@ function describe() {
     default:
       return [
         from === null ? "Looking for a broadcaster…" : `Looking for “${from}”…`,
-        "The picture appears here by itself as soon as one starts.",
+        `The picture appears here by itself as soon as ${from === null ? "one" : "it"} starts.`,
       ];
   }
 }
 
 /** Who was lost, and since when. */
 function lost(interrupted) {
-  return interrupted === null ? "" : `${interrupted.name} is gone since ${clock(interrupted.since)}.`;
+  return interrupted === null ? "" : `${interrupted.name} has been gone since ${clock(interrupted.since)}.`;
 }
 
 /** What a mesh that was asked for is missing. */
@@ -151,6 +151,8 @@ function showChoices() {
   const others = broadcasters.filter(({ session }) => session !== connection?.source);
   $("choice").hidden = others.length === 0 || (broadcasters.length === 1 && from === null);
   const options = choices(broadcasters, from);
+  const named = !$("choice").hidden && options.some(({ value, text }) => value === from && text === connection?.name);
+  $("name").classList.toggle("unseen", named); // the list says it already
   const shape = JSON.stringify(options);
   if ($("choice").dataset.shape === shape || document.activeElement === $("choice")) return; // it may be open
   $("choice").dataset.shape = shape;

@@ -62,6 +62,15 @@ def test_a_room_that_the_token_is_not_for_is_told() -> None:
     assert "The token is for another room" in line
 
 
+@pytest.mark.parametrize("command", [("broadcast", *PICTURE), ("receive",)], ids=lambda command: command[0])
+def test_a_refusal_for_good_is_not_said_to_be_tried_again(command: tuple[str, ...]) -> None:
+    with running("signaling", "--port", "0", SYNOPTICON_TOKEN_SECRET=SECRET) as server:
+        code, out, _ = run(*command, "--url", server.next("ready")["url"])
+    assert code == 1
+    assert "signaling: given up: " in out
+    assert "trying again" not in out
+
+
 def test_another_server_at_the_port_is_told(website: str) -> None:
     code, _, err = run("receive", "--url", f"{website}/ws")
     assert code == 1

@@ -7,6 +7,8 @@ import pytest
 from field_helpers import run, running
 from rtc_network import free_port
 
+from synopticon_rtc.commands import status
+
 pytestmark = pytest.mark.field
 
 
@@ -56,3 +58,23 @@ def test_it_says_when_faces_came_too_late(face_model: Path) -> None:
         latest = run("receive", "--url", url, "--sync", "latest", "--frames", "90")
     assert "came too late for them: --faces-wait" in late.out
     assert "too late" not in latest.out + latest.err
+
+
+def test_it_never_says_that_faces_were_found_in_more_frames_than_were_looked_at() -> None:
+    assert status.found(60, 58) == "faces were looked for in 60 of them, and found in 58"
+    assert status.found(43, 135) == "faces were looked for in 43 of them, and 135 came with the newest faces"
+
+
+def test_where_there_was_no_frame_it_says_no_more() -> None:
+    received = run("receive", "--url", f"ws://127.0.0.1:{free_port()}/ws", "--duration", "0.5")
+    assert received.out.splitlines()[-1] == "no frames"
+    sent = run("broadcast", "--serve", str(free_port()), "--source", "/dev/video63", "--faces", "0")
+    assert (sent.code, sent.out) == (1, "no frames\n")
+
+
+def test_a_state_and_its_reason_are_said_once_where_they_are_the_same() -> None:
+    port = str(free_port())
+    with running("broadcast", "--serve", port, "--source", "test", "--faces", "0", until="signaling"):
+        done = run("receive", "--url", f"ws://127.0.0.1:{port}/ws", "--frames", "3")
+    assert done.out.splitlines()[0] == "looking for a broadcaster"
+    assert done.out.splitlines()[-2] == "closed"

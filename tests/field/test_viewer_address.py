@@ -4,6 +4,7 @@ import socket
 
 import pytest
 from calls import PICTURE, run, running
+from field_helpers import running as running_for_people
 
 pytestmark = pytest.mark.field
 
@@ -25,6 +26,21 @@ def test_a_broadcaster_for_all_prints_where_others_find_its_viewer() -> None:
     assert ready["viewer"].startswith(f"http://{address}:")
     assert ready["viewer"].endswith("/?room=lab")
     assert ready["url"].startswith("ws://127.0.0.1:")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("broadcast", *PICTURE, "--serve", "0.0.0.0:0", "--room", "lab"),
+        ("signaling", "--host", "0.0.0.0", "--port", "0"),  # noqa: S104 - what is printed then is the matter
+    ],
+    ids=lambda command: command[0],
+)
+def test_people_are_told_the_address_of_signaling_that_others_need_too(command: tuple[str, ...]) -> None:
+    address = own_address()
+    with running_for_people(*command, "--insecure", until="signaling  ") as line:
+        assert line.split()[1].startswith(f"ws://{address}:")
+        assert ("?room=lab" in line) == (command[0] == "broadcast")
 
 
 def test_a_broadcaster_for_this_machine_prints_an_address_of_this_machine() -> None:

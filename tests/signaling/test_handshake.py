@@ -775,7 +775,16 @@ class TestReceiver:
         # The server's name for it, from its token, counts as well as its own.
         assert not only(CreateAnswer, handshake.received(offer("ws_x", name="another"), 0))
         assert only(CreateAnswer, handshake.received(offer("ws_b", name=""), 0))
-        assert handshake.heard == {"ws_x": "another", "ws_b": ""}
+        assert handshake.heard == {"ws_x": "other", "ws_b": "cam"}
+
+    def test_calls_a_broadcaster_what_the_server_calls_it(self) -> None:
+        handshake = receiver()
+        self.seeking(handshake)
+        handshake.received(present(ws_b="lab-1"), 0)
+        actions = handshake.received(offer("ws_b", name="mine"), 0)
+        assert [action.reason for action in only(Notify, actions)] == ["lab-1 answered"]
+        assert handshake.link is not None
+        assert handshake.link.name == "lab-1"
 
     def test_is_not_moved_by_broadcasters_that_it_does_not_want(self) -> None:
         handshake = receiver("cam", taken=["ws_t"])

@@ -26,8 +26,10 @@ from synopticon_rtc import (
     Face,
     FaceLandmarker,
     Portrait,
+    Receiver,
     SignalingClient,
     SignalingServer,
+    StateEvent,
     TestPattern,
 )
 from synopticon_rtc.signaling.server.tokens import Claims, TokenKeys, make_token
@@ -351,6 +353,21 @@ async def test_the_token_and_the_room_in_its_address_let_it_in(guarded: Signalin
         await reached(page, "synopticon.frames > 5")
 
 
+async def test_a_broadcaster_is_called_what_its_token_calls_it(guarded: SignalingServer, opened: Open) -> None:
+    named, receives = make_token(SECRET, Claims(name="lab-1")), make_token(SECRET, Claims())
+    async with (
+        Broadcaster(SignalingClient(guarded.url, token=named), TestPattern(SIZE, 30)),
+        opened(guarded.viewer, query=f"?token={receives}") as page,
+        Receiver(SignalingClient(guarded.url, token=receives)) as receiver,
+    ):
+        states: list[StateEvent] = []
+        receiver.events.subscribe(states.append)
+        await anext(receiver)
+        assert {event.name for event in states if event.state in {"connecting", "connected"}} == {"lab-1"}
+        await reached(page, "synopticon.frames > 5")
+        assert await value(page, "name") == "lab-1"
+
+
 @pytest.mark.parametrize(
     ("query", "words"),
     [("", "A token is needed"), ("?token=x.y.z", "not valid"), ("?room=attic&token=LAB", "another room")],
@@ -439,6 +456,57 @@ async def test_no_part_of_the_page_lies_on_the_picture_or_leaves_the_screen(
             await asyncio.sleep(0.1)
 
 
+async def test_open_parts_of_the_delay_leave_the_name_whole(server: SignalingServer, opened: Open) -> None:
+    async with (
+        Broadcaster(server.url, TestPattern(SIZE, 30), faces=AnyFace(), name="Portrait"),
+        opened(server.viewer, width=768, height=1024) as page,
+    ):
+        await reached(page, "synopticon.delays.detection !== null")
+        await page.click("#parts summary")
+        assert await page.eval_on_selector("#name", "(name) => name.scrollWidth <= name.clientWidth")
+
+
+async def test_a_list_that_names_the_broadcaster_stands_in_place_of_its_name(
+    server: SignalingServer, opened: Open
+) -> None:
+    named = "document.getElementById('name').classList.contains('unseen')"
+    async with Broadcaster(server.url, TestPattern(SIZE, 30), name="lab-1"):
+        async with (
+            Broadcaster(server.url, TestPattern(SIZE, 30), name="lab-2"),
+            opened(server.viewer, query="?from=lab-1", width=390, height=844) as page,
+        ):
+            await reached(page, f"synopticon.frames > 5 && {named}")
+            assert await page.text_content("#name") == "lab-1"
+            assert await page.eval_on_selector("#choice", "(list) => list.selectedOptions[0].text") == "lab-1"
+            await page.select_option("#choice", "")  # whoever answers: the list does not say who that is
+            await reached(page, f"synopticon.frames > 5 && !({named})")
+        async with opened(server.viewer, query="?from=lab-1") as page:
+            await reached(page, "synopticon.frames > 5")
+            assert await page.is_hidden("#choice")
+            assert not await page.evaluate(named)
+
+
+@pytest.mark.parametrize("query", ["", "?from=lab-1"])
+async def test_no_part_of_the_header_lies_on_another_where_there_is_a_list(
+    server: SignalingServer, query: str, opened: Open
+) -> None:
+    async with (
+        Broadcaster(server.url, TestPattern(SIZE, 30), name="lab-1"),
+        Broadcaster(server.url, TestPattern(SIZE, 30), name="A name as long as they come " * 3),
+        opened(server.viewer, query=query) as page,
+    ):
+        await reached(page, "!document.getElementById('choice').hidden")
+        await reached(page, "document.getElementById('bitrate').textContent !== '\u2013'")
+        name = ["#name"] * (not query)
+        for width, height in [(320, 640), (390, 844), (768, 1024), (844, 390), (667, 375), (1440, 900)]:
+            await page.set_viewport_size({"width": width, "height": height})
+            boxes = [await box(page, each) for each in (*name, "#choice", "#state", "#stats")]
+            for one, other in itertools.combinations(boxes, 2):
+                beside = one[2] <= other[0] or other[2] <= one[0]
+                assert beside or one[3] <= other[1] or other[3] <= one[1], (width, one, other)
+            assert max(right for _, _, right, _ in boxes) <= width - 12
+
+
 async def test_detection_stands_apart_from_the_parts_of_the_delay(server: SignalingServer, opened: Open) -> None:
     async with Broadcaster(server.url, TestPattern(SIZE, 30), faces=AnyFace()), opened(server.viewer) as page:
         await reached(page, "synopticon.frames > 5")
@@ -500,7 +568,7 @@ async def test_an_interruption_says_who_is_gone_and_since_when(server: Signaling
             await reached(page, "synopticon.frames > 10")
             child.kill()
             await reached(page, "synopticon.state === 'interrupted'")
-            assert re.fullmatch(r"lab-1 is gone since \d\d:\d\d:\d\d\.", await page.inner_text("#hint"))
+            assert re.fullmatch(r"lab-1 has been gone since \d\d:\d\d:\d\d\.", await page.inner_text("#hint"))
     finally:
         with contextlib.suppress(ProcessLookupError):
             child.kill()

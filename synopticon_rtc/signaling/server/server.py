@@ -119,6 +119,11 @@ class SignalingServer:
         return self._at("ws", WILDCARDS.get(self.host, self.host)) + PATH
 
     @property
+    def public_url(self) -> str:
+        """The address of the signaling, as clients reach it, on other machines too if the server is for them."""
+        return self._at("ws", seen_by_others(self.host)) + PATH
+
+    @property
     def viewer(self) -> str:
         """The address of the viewer page, as browsers reach it, on other machines too if the server is for them."""
         return self._at("http", seen_by_others(self.host)) + "/"
