@@ -117,6 +117,11 @@ def _turn(frame: av.VideoFrame) -> tuple[int, int, int, int]:
         data = SideDataContainer(frame)[Type.DISPLAYMATRIX]  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
     except KeyError:
         return _UPRIGHT
+    except ValueError:  # PyAV does not know all that FFmpeg puts beside a picture, such as EXIF, and then gives none
+        angle = math.radians(frame.rotation)  # counterclockwise, without mirroring
+        cosine, sine = round(math.cos(angle)), round(math.sin(angle))
+        turn = cosine, -sine, sine, cosine
+        return turn if turn in _TURNS else _UPRIGHT
     a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()
     longest = max(abs(a), abs(b), abs(c), abs(d), 1)
     turn = round(a / longest), round(b / longest), round(c / longest), round(d / longest)

@@ -1,4 +1,5 @@
 import gc
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -105,3 +106,17 @@ def test_bright_films_are_tone_mapped(transfer: int, grey: int) -> None:
 def test_colours_that_a_film_does_not_name_are_those_of_its_size(lines: int, matrix: int) -> None:
     frame = av.VideoFrame(64, lines, "yuv420p")
     assert next(iter(Presentation().take(frame, None))).colorspace == matrix
+
+
+@pytest.mark.parametrize(
+    ("orientation", "seen"), [(1, "upper left"), (3, "lower right"), (6, "upper right"), (8, "lower left")]
+)
+def test_a_photograph_of_a_phone_is_shown_upright(orientation: int, seen: Corner, tmp_path: Path) -> None:
+    jpeg = film(tmp_path / "plain.jpg", codec="mjpeg", count=1).read_bytes()
+    tag = struct.pack(">HHIHH", 0x112, 3, 1, orientation, 0)  # EXIF 2.3, section 4.6.4
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01" + tag + bytes(4)
+    path = tmp_path / "phone.jpg"
+    path.write_bytes(jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:])
+    frame = shown(path)[0]
+    assert (frame.width, frame.height) == ((WIDTH, HEIGHT) if orientation < 6 else (HEIGHT, WIDTH))
+    assert corner(frame) == seen
