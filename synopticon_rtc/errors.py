@@ -25,9 +25,13 @@ import re
 
 from synopticon_rtc.basics.text import visible
 
-_CREDENTIALS = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*:(?://)?)[^/?#@\s]*(?:@[^/?#@\s]*)*@", re.IGNORECASE)
+_CREDENTIALS = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*:(?://)?)"
+    r"(?:(?<=//)[^/?#@:\s]*:\S*|[^/?#@\s]*(?:@[^/?#@\s]*)*)@",  # a password that nobody encoded holds anything
+    re.IGNORECASE,
+)
 _LOGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*:(?://)?|//|).*@", re.IGNORECASE | re.DOTALL)
-_SECRET = re.compile(r"(?P<name>\b(?:password|passwd|pass|pwd|token|secret|key)=)[^&;\s]+", re.IGNORECASE)
+_SECRET = re.compile(r"(?P<name>(?:pas|pwd|token|secret|key|auth|sig|credential)[\w.-]*=)[^&;\s]+", re.IGNORECASE)
 
 
 def without_password(text: str) -> str:
