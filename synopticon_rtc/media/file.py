@@ -45,7 +45,7 @@ class VideoFile:
 
     Args:
         path_or_url: A path, an address such as ``https://...`` or ``rtsp://...``, or ``-`` for standard input.
-        loop: Whether a film begins again at the end, without a gap; standard input cannot.
+        loop: Whether a film begins again at the end, without a gap; standard input and other pipes cannot.
         size: The width and height, in pixels, within which the picture is scaled down, its proportions kept.
         fps: Frames a second at the most; those beyond are left out.
         format: FFmpeg's name of the format, where it cannot be told from what is read.
@@ -95,7 +95,7 @@ class VideoFile:
                 log.log(level, "%s; it is asked for again until it is back", error)
                 stop.wait(_PAUSES[min(attempts, len(_PAUSES)) - 1])
             else:
-                if not self.loop or self._address == _STDIN:
+                if not self.loop or _is_pipe(self._address):
                     return
                 clock.repeat()
 
@@ -125,14 +125,16 @@ class VideoFile:
                     yield frame
             if clock.frames == before:
                 raise SourceError(f"there is not one picture in {self.name}; try another file")
-            if live and self._address != _STDIN:
+            if live and not _is_pipe(self._address):
                 raise SourceError(f"{self.name} ends")
 
     def _presented(self, container: InputContainer, stream: VideoStream, haste: "_Haste") -> Iterator[av.VideoFrame]:
         """Give its pictures as they are meant to be seen."""
         presentation = Presentation(self.size)
+        aspect, begun = stream.sample_aspect_ratio, stream.codec_context.sample_aspect_ratio
         for frame in self._decoded(container, stream, haste):
-            yield from presentation.take(frame, stream.sample_aspect_ratio)
+            current = stream.codec_context.sample_aspect_ratio  # television changes it from one programme to the next
+            yield from presentation.take(frame, aspect if current == begun else current)
         yield from presentation.flush()
 
     def _decoded(self, container: InputContainer, stream: VideoStream, haste: "_Haste") -> Iterator[av.VideoFrame]:
@@ -202,6 +204,11 @@ def _is_remote(address: str) -> bool:
     return "://" in address
 
 
+def _is_pipe(address: str) -> bool:
+    """Whether it can be read but once."""
+    return address == _STDIN or Path(address.removeprefix("file:")).is_fifo()
+
+
 def _is_live(container: InputContainer, address: str) -> bool:
     """Whether its pictures come when they are made, so that waiting for their time would only make them late."""
     if container.duration is not None or container.format.name in _SEGMENTED:
@@ -210,7 +217,7 @@ def _is_live(container: InputContainer, address: str) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or type(error).__name__
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 class _Clock:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -31,7 +32,7 @@ def parse_source(
     """Return the source that ``text`` names.
 
     Args:
-        text: ``0``, ``1``... or a path in ``/dev`` for a camera, ``portrait``, ``test``, a file or URL, or ``-`` for
+        text: ``0``, ``1``... or the path of a device for a camera, ``portrait``, ``test``, a file or URL, or ``-`` for
             standard input.
         size: Width and height in pixels; a film is scaled down within them. 1280x720, and a film's own, without it.
         fps: Frames a second, of a film at the most. 30, and a film's own, without it.
@@ -45,7 +46,7 @@ def parse_source(
     """
     if text.isdecimal():
         return Camera(int(text), size=size or SIZE, fps=fps or FPS)
-    if text.startswith("/dev/") and text not in {"/dev/stdin", "/dev/fd/0"}:
+    if _is_device(text):
         return Camera(text, size=size or SIZE, fps=fps or FPS)
     if text == "portrait":
         return Portrait(size or SIZE, fps or FPS)
@@ -55,6 +56,14 @@ def parse_source(
         return VideoFile(text, loop=loop, size=size, fps=fps, format=format, options=options)
     except SourceError as error:
         raise SourceError(f"{error}, or give the number of a camera, portrait, or test") from None
+
+
+def _is_device(text: str) -> bool:
+    """Whether a path is that of a camera, perhaps one that is not plugged in; not a film in /dev/shm, nor a pipe."""
+    path = Path(text)
+    if text in {"/dev/stdin", "/dev/fd/0"}:
+        return False
+    return path.is_char_device() or (text.startswith("/dev/") and not path.exists())
 
 
 def as_source(value: Source) -> FrameSource:

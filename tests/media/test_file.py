@@ -3,6 +3,7 @@ import contextlib
 import functools
 import http.server
 import logging
+import os
 import sys
 import threading
 import time
@@ -307,6 +308,29 @@ async def test_a_film_comes_from_standard_input(tmp_path: Path) -> None:
         process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdin=stdin, stdout=PIPE)
         output, _ = await process.communicate()
     assert output.split()[:2] == [b"192", b"108"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes have no path there")
+async def test_a_film_from_a_pipe_plays_once(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    data = film(tmp_path / "film.mkv", count=3).read_bytes()
+    writing = asyncio.create_task(asyncio.to_thread(path.write_bytes, data))
+    assert len([frame async for frame in VideoFile(path)]) == 3
+    await writing
+
+
+async def test_pixels_of_another_shape_from_a_moment_on_are_seen(tmp_path: Path) -> None:
+    path = tmp_path / "television.ts"
+    parts = [film(tmp_path / f"{n}.ts", count=10, aspect=aspect) for n, aspect in enumerate([None, Fraction(4, 3)])]
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    sizes = [(frame.width, frame.height) async for frame in VideoFile(path, loop=False)]
+    assert (sizes[0], sizes[-1]) == ((192, 108), (256, 108))
+
+
+async def test_a_format_that_ffmpeg_does_not_have_is_told(clip: Path) -> None:
+    with pytest.raises(SourceError, match=r"^cannot open [^\n]*clip.mkv: [^\n]*'mpgets'[^\n]*$"):
+        await first(VideoFile(clip, format="mpgets"))
 
 
 @pytest.mark.parametrize("status", [404, 401, 403, 500])

@@ -1,4 +1,6 @@
+import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -46,3 +48,23 @@ def test_an_impossible_size_is_told_in_one_line(text: str) -> None:
 @pytest.mark.parametrize("text", ["0", "portrait", "test", "rtsp://127.0.0.1/door"])
 def test_each_is_a_frame_source(text: str) -> None:
     assert isinstance(parse_source(text), FrameSource)
+
+
+def test_a_device_elsewhere_is_a_camera(tmp_path: Path) -> None:
+    link = tmp_path / "webcam"
+    link.symlink_to("/dev/null")
+    assert isinstance(parse_source(str(link)), Camera)
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="it is a folder of Linux")
+def test_a_film_below_dev_is_a_film() -> None:
+    with tempfile.NamedTemporaryFile(dir="/dev/shm", suffix=".mp4") as film:
+        assert isinstance(parse_source(film.name), VideoFile)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes have no path there")
+def test_a_pipe_is_a_film() -> None:
+    reading, writing = os.pipe()  # as bash gives it for <(...)
+    assert isinstance(parse_source(f"/dev/fd/{reading}"), VideoFile)
+    os.close(reading)
+    os.close(writing)
