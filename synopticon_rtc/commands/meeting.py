@@ -172,6 +172,6 @@ class News:
         told = {"connected": True, "session": session} if session else {"connected": False, "reason": self.missing}
         self._output.event("signaling", url=self._signaling.url, **told)
         if self._aloud and bool(before) != bool(self.missing):
-            going_on = "given up" if self._signaling.gave_up else "not connected, trying again"
+            going_on = "given up" if self._signaling.failure else "not connected, trying again"
             said = f"{going_on}: {self.missing}" if self.missing else "connected"
             self._output.say(f"signaling: {said}")

@@ -131,6 +131,7 @@ class SignalingClient:
         self.ice_servers: Any  # what the server said of them last, unchecked
         self.claimed: set[str] = set()  # the broadcasters that receivers on this client are linked with
         self.reason: str  # why there is no session, if there is none
+        self.failure: SignalingError | None  # why it is not tried again, where the server refused for good
         self._token = token or inside
         self._ssl = ssl
         self._callbacks: list[Callable[[], object]] = []
@@ -147,7 +148,7 @@ class SignalingClient:
         self.session = None
         self.ice_servers = None
         self.reason = "not connected yet"
-        self._failure: SignalingError | None = None
+        self.failure = None
         self._refused_first = self._refused_last = float("-inf")  # of the refusals in a row, on the loop's clock
         self._missed = False
         self._met = False
@@ -155,11 +156,6 @@ class SignalingClient:
         self._stale_at = float("inf")  # the credentials of the ICE servers, on the same
         self._resume_at = float("-inf")  # sending, on the same
         self._pause = FIRST_PAUSE
-
-    @property
-    def gave_up(self) -> bool:
-        """Whether the server refused for good, so that it is not asked again."""
-        return self._failure is not None
 
     async def __aenter__(self) -> Self:
         """Connect, if nobody is in it yet.
@@ -195,8 +191,8 @@ class SignalingClient:
         """Add a listener; it is told at once of a session that is already there."""
         self._listeners.append(listener)
         with self._surviving("a new listener"):
-            if self._failure is not None:
-                listener.failed(self._failure)
+            if self.failure is not None:
+                listener.failed(self.failure)
             elif self.session is not None:
                 self._configure()
                 listener.opened(self.session)
@@ -226,8 +222,8 @@ class SignalingClient:
         if not self._users:
             raise not_open(self)
         while self.session is None:
-            if self._failure is not None:
-                raise self._failure
+            if self.failure is not None:
+                raise self.failure
             await self._settled.wait()
             if not self._users:
                 raise SignalingError(f"the client of {self.url} was left before there was a session")
@@ -255,7 +251,7 @@ class SignalingClient:
                 callback()
 
     def _give_up(self, error: SignalingError) -> None:
-        self._failure = error
+        self.failure = error
         self._change(None, one_line(str(error)))
         self._settled.set()
         for listener in list(self._listeners):

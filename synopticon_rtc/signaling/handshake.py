@@ -15,6 +15,7 @@ from typing import ClassVar, Literal
 
 from synopticon_rtc.basics.text import NAME, visible
 from synopticon_rtc.signaling.messages import (
+    NAME_LENGTH,
     Answer,
     AnyMessage,
     BroadcasterAvailable,
@@ -497,6 +498,8 @@ class ReceiverHandshake(Handshake):
         self.heard: dict[str, str] = {}
         self.refusal = ""
         self._want = want
+        # As others have heard that name: as text that can be shown, and of a server cut short.
+        self._called = set() if want is None else {one_line(want), one_line(want[:NAME_LENGTH])}
         self._taken = taken
         self._seek_known = True
         self._seeks = 0
@@ -674,7 +677,8 @@ class ReceiverHandshake(Handshake):
 
     def _wants(self, session: str, name: str) -> bool:
         # A server may know a broadcaster by another name than it calls itself: its token's.
-        return self._want in (None, session, name, (self._present or {}).get(session))
+        heard = {name, (self._present or {}).get(session)}
+        return self._want in (None, session) or not self._called.isdisjoint(heard)
 
     def _met(self, present: dict[str, str], now: float) -> list[Action]:
         """The server tells who broadcasts: those that are new are asked at once."""

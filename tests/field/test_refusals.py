@@ -152,6 +152,14 @@ def test_a_receiver_says_that_signaling_is_gone_and_when_it_is_there_again() -> 
         receive.interrupt()
 
 
+def test_nobody_is_told_of_another_try_where_there_is_none() -> None:
+    with running("signaling", "--port", str(port := free_port())) as server:
+        server.next("ready")
+        code, out, _ = run("receive", "--url", f"ws://127.0.0.1:{port}/nowhere")
+    assert code == 1
+    assert "signaling: given up: " in out
+
+
 @pytest.mark.parametrize("command", [("broadcast", *PICTURE), ("receive",)], ids=lambda command: command[0])
 def test_people_are_told_that_a_command_is_not_connected(command: tuple[str, ...]) -> None:
     code, out, _ = run(*command, "--url", f"ws://127.0.0.1:{free_port()}/ws", "--duration", "1")

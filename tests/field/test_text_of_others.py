@@ -51,6 +51,12 @@ def test_a_log_and_lines_and_errors_show_it_as_it_is(url: str) -> None:
     assert r"[/x] \x1b]0;owned" in done.err
 
 
+@pytest.mark.parametrize("name", [NAME, NAME[:150], "[/x] \\x1b]0;owned\\x07 [bold]" + "x" * 78])
+def test_such_a_name_can_be_chosen(url: str, name: str) -> None:
+    done = run("receive", "--url", url, "--from", name, "--frames", "5", "--timeout", "5")
+    assert (done.code, done.err) == (0, "")
+
+
 @pytest.mark.parametrize("name", ["talk [final].mp4", "[bold].mp4", "a\x1b[31mb.mp4"])
 def test_a_film_may_be_called_anything(tmp_path: Path, name: str) -> None:
     path = tmp_path / "film.mp4"

@@ -8,6 +8,8 @@ import pytest
 from synopticon_rtc.errors import SourceError
 from synopticon_rtc.media import Camera, FrameSource, Portrait, TestPattern, VideoFile, parse_source
 
+MEMORY = Path("/dev") / "shm"
+
 
 def test_a_number_or_a_device_is_a_camera() -> None:
     numbered = parse_source("1", size=(640, 480), fps=15)
@@ -56,9 +58,9 @@ def test_a_device_elsewhere_is_a_camera(tmp_path: Path) -> None:
     assert isinstance(parse_source(str(link)), Camera)
 
 
-@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="it is a folder of Linux")
+@pytest.mark.skipif(not MEMORY.is_dir(), reason="it is a folder of Linux")
 def test_a_film_below_dev_is_a_film() -> None:
-    with tempfile.NamedTemporaryFile(dir="/dev/shm", suffix=".mp4") as film:
+    with tempfile.NamedTemporaryFile(dir=MEMORY, suffix=".mp4") as film:
         assert isinstance(parse_source(film.name), VideoFile)
 
 

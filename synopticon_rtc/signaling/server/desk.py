@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from websockets.frames import CloseCode
 
+from synopticon_rtc.signaling.messages import NAME_LENGTH
 from synopticon_rtc.signaling.server import answers
 from synopticon_rtc.signaling.server.access import ROLES, Role
 from synopticon_rtc.signaling.server.counts import Counts
@@ -20,7 +21,6 @@ from synopticon_rtc.signaling.server.session import Session
 SERVER_VERSION = "2.0.0"
 CAPABILITIES = ["webrtc"]
 TELLS = ("peers", "errors", "broadcasters", "ice")
-NAME_LENGTH = 100
 
 log = logging.getLogger("synopticon_rtc.signaling.server")
 
