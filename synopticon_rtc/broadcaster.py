@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Self
 
 import av
@@ -33,10 +34,11 @@ from synopticon_rtc.rtc import Channel, IceServer, PeerConnection, Stats
 from synopticon_rtc.rtc.budget import Budget
 from synopticon_rtc.rtc.level import level_for
 from synopticon_rtc.rtc.network import LocalNetwork
+from synopticon_rtc.rtc.servers import check_servers
 from synopticon_rtc.sending.cadence import Cadence
 from synopticon_rtc.sending.detection import Detection
 from synopticon_rtc.sending.ladder import BITRATES, Ladder, Layer
-from synopticon_rtc.signaling.client import SignalingClient
+from synopticon_rtc.signaling.client import SignalingClient, as_client
 from synopticon_rtc.signaling.handshake import BroadcasterHandshake, CreateAnswer, CreateOffer, Notify
 from synopticon_rtc.signaling.messages import Candidate
 
@@ -174,7 +176,8 @@ class Broadcaster:
         SourceError: The source is none, or names a file that is not there.
         ValueError: There is no codec, or an unknown one, or ``bitrate``, ``fps`` or ``faces_fps`` is out of range;
             ``udp_ports`` is no range, or an address or interface is not there.
-        TypeError: ``faces`` is no detector, or something else is among the ICE servers.
+        TypeError: ``signaling`` is neither an address nor a client, ``faces`` no detector, ``name`` no text, or
+            something else is among the ICE servers.
     """
 
     def __init__(
@@ -196,7 +199,9 @@ class Broadcaster:
     ) -> None:
         _check(codecs, bitrate, fps, faces_fps, ice_servers)
         _check_detector(faces)
-        self.signaling = SignalingClient(signaling) if isinstance(signaling, str) else signaling
+        if not isinstance(name, str):
+            raise TypeError(f"name must be a text, not {name!r:.100}")
+        self.signaling = as_client(signaling)
         self.name = name
         self.events: Events[PeerEvent] = Events()
         self.source_events: Events[SourceEvent] = Events()
@@ -613,11 +618,9 @@ def _check(
         check_codec(codec)
     check_range("bitrate", bitrate, *BITRATES, "bit/s")
     check_range("fps", fps, *FRAME_RATES, "frames a second")
-    if faces_fps is not None and not 0 < faces_fps < math.inf:
+    if faces_fps is not None and not (isinstance(faces_fps, Real) and 0 < faces_fps < math.inf):
         raise ValueError(f"faces_fps must be above 0, or None for no limit, not {faces_fps}")
-    for server in ice_servers:
-        if not isinstance(server, IceServer):
-            raise TypeError(f"an ICE server must be an IceServer, like IceServer('stun:host'), not {server!r}")
+    check_servers(ice_servers)
 
 
 def _check_detector(detector: object) -> None:

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, Self, TypedDict, Unpack, overload
+from typing import Any, Generic, Literal, Self, TypedDict, Unpack, get_args, overload
 
 import av
 import msgspec
@@ -27,7 +27,8 @@ from synopticon_rtc.receiving.pairing import F, Moment, Pairing, Sync, Unpaired
 from synopticon_rtc.receiving.playout import Playout
 from synopticon_rtc.rtc import MAX_SIZE, Channel, EncodedVideoFrame, IceServer, PeerConnection, VideoTrack
 from synopticon_rtc.rtc.network import LocalNetwork
-from synopticon_rtc.signaling.client import SignalingClient
+from synopticon_rtc.rtc.servers import check_servers
+from synopticon_rtc.signaling.client import SignalingClient, as_client
 from synopticon_rtc.signaling.handshake import CreateAnswer, CreateOffer, Notify, ReceiverHandshake
 from synopticon_rtc.signaling.messages import Candidate
 
@@ -164,8 +165,10 @@ class Receiver(Generic[F]):
         interfaces: Names of network interfaces, and addresses, to use alone; none for all.
 
     Raises:
-        ValueError: ``jitter_ms`` is negative, ``max_size`` is no size, ``udp_ports`` is no range, or an address or
-            interface is not there.
+        ValueError: ``sync`` is unknown, ``jitter_ms``, ``faces_wait`` or ``timeout`` is negative, ``max_size`` is no
+            size, ``udp_ports`` is no range, or an address or interface is not there.
+        TypeError: ``signaling`` is neither an address nor a client, ``broadcaster`` no text, or something else is among
+            the ICE servers.
     """
 
     @overload
@@ -222,13 +225,19 @@ class Receiver(Generic[F]):
         announce: Sequence[str] = (),
         interfaces: Sequence[str] = (),
     ) -> None:
-        self.signaling = SignalingClient(signaling) if isinstance(signaling, str) else signaling
+        self.signaling = as_client(signaling)
         self.events: Events[StateEvent] = Events()
         self._broadcaster = broadcaster
         self._sync: Sync = sync
         self._faces_wait = faces_wait
-        if jitter_ms < 0:
-            raise ValueError(f"jitter_ms must be 0 or more, not {jitter_ms}")
+        if sync not in get_args(Sync):
+            raise ValueError(f"sync must be one of {', '.join(get_args(Sync))}, not {sync!r}")
+        for option, value in (("jitter_ms", jitter_ms), ("faces_wait", faces_wait), ("timeout", timeout or 0)):
+            if not value >= 0:  # nor NaN
+                raise ValueError(f"{option} must be 0 or more, not {value}")
+        if not isinstance(broadcaster, str | None):
+            raise TypeError(f"broadcaster must be a name or a session, not {broadcaster!r:.100}")
+        check_servers(ice_servers)
         if min(max_size) < 1:
             raise ValueError(f"max_size must be a width and a height of 1 or more, not {max_size}")
         self._jitter = jitter_ms / 1000

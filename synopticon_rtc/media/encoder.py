@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
+from numbers import Real
 from types import TracebackType
 from typing import Literal, Self, get_args
 
@@ -40,8 +41,8 @@ def check_codec(codec: str) -> None:
 
 def check_range(name: str, value: float, least: float, most: float, unit: str) -> None:
     """Raise ValueError for an option that is out of its range, or not a number."""
-    if not least <= value <= most:
-        raise ValueError(f"{name} must be positive, from {least:,} to {most:,} {unit}, not {value}")
+    if not (isinstance(value, Real) and least <= value <= most):
+        raise ValueError(f"{name} must be positive, from {least:,} to {most:,} {unit}, not {value!r}")
 
 
 class SharedEncoder:

@@ -35,9 +35,11 @@ class LocalNetwork:
 
     def __post_init__(self) -> None:
         if self.udp_ports is not None:
-            low, high = self.udp_ports
-            if not 0 < low <= high <= _LARGEST_PORT:
-                raise ValueError(f"udp_ports must be the lowest and the highest port, 1 to 65535, not {low}-{high}")
+            match self.udp_ports:
+                case int(low), int(high) if 0 < low <= high <= _LARGEST_PORT:
+                    pass
+                case given:
+                    raise ValueError(f"udp_ports must be the lowest and the highest port, 1 to 65535, not {given!r}")
         for name in ("announce", "interfaces"):
             given = getattr(self, name)
             object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(given))

@@ -9,7 +9,7 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -73,6 +73,16 @@ class IceServer:
         values = {"host": match["host"].strip("[]"), "port": port, "turn": scheme != "stun"}
         for name, value in {**values, "tcp": transport == "tcp", "tls": scheme == "turns"}.items():
             object.__setattr__(self, name, value)
+
+
+def check_servers(servers: object) -> None:
+    """Raise TypeError for what is no sequence of ICE servers."""
+    given = servers if isinstance(servers, Sequence) and not isinstance(servers, str | bytes) else [servers]
+    for server in given:
+        if not isinstance(server, IceServer):
+            raise TypeError(f"ice_servers must be a list like [IceServer('stun:host')], not {type(server).__name__}")
+    if given is not servers:
+        raise TypeError("ice_servers must be a list like [IceServer('stun:host')], not a server alone")
 
 
 async def in_thread(work: Callable[[], _Result]) -> _Result:

@@ -463,3 +463,18 @@ class SignalingClient:
                 self._complained.add(complaint)
             logger.log(logging.WARNING if new else logging.DEBUG, "%s", error)
             return None
+
+
+def as_client(signaling: object) -> SignalingClient:
+    """Return a client for an address, and a client as it is.
+
+    Raises:
+        TypeError: It is neither.
+        InvalidURL: It is no address of a signaling server.
+    """
+    if isinstance(signaling, SignalingClient):
+        return signaling
+    if isinstance(signaling, str):
+        return SignalingClient(signaling)
+    what = signaling.__name__ if isinstance(signaling, type) else repr(signaling)
+    raise TypeError(f"signaling must be an address like ws://localhost:8081/ws or a SignalingClient, not {what:.100}")

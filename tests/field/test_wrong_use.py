@@ -1,13 +1,22 @@
 """Objects that are used outside of their `async with`, twice, or in another event loop: refused in words, or works."""
 
 import asyncio
+import functools
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from synopticon_rtc import Broadcaster, FaceLandmarker, Receiver, SignalingClient, SignalingServer, TestPattern
+from synopticon_rtc import (
+    Broadcaster,
+    FaceLandmarker,
+    IceServer,
+    Receiver,
+    SignalingClient,
+    SignalingServer,
+    TestPattern,
+)
 
 pytestmark = pytest.mark.field
 
@@ -161,3 +170,46 @@ def test_a_landmarker_can_be_used_in_one_event_loop_after_the_other() -> None:
 
     asyncio.run(use())
     asyncio.run(use())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"signaling": None},
+        {"signaling": SignalingClient},
+        {"ice_servers": "stun:host"},
+        {"ice_servers": None},
+        {"ice_servers": IceServer("stun:host")},
+        {"udp_ports": 40000},
+        {"udp_ports": "40000-40100"},
+        {"udp_ports": (1.5, 4)},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", [functools.partial(Broadcaster, source="test"), Receiver], ids=["sends", "receives"])
+def test_what_no_end_can_use_is_refused_at_once(kind: Callable[..., object], options: dict[str, object]) -> None:
+    name = next(iter(options))
+    with pytest.raises((TypeError, ValueError), match=f"^{name} must be "):
+        kind(**{"signaling": URL} | options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"sync": "excat"},
+        {"faces_wait": -1},
+        {"jitter_ms": float("nan")},
+        {"timeout": -1},
+        {"broadcaster": 5},
+    ],
+    ids=str,
+)
+def test_what_no_receiver_can_use_is_refused_at_once(options: dict[str, Any]) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"^{next(iter(options))} must be "):
+        Receiver(URL, **options)
+
+
+@pytest.mark.parametrize("options", [{"name": 5}, {"bitrate": "1M"}, {"fps": "30"}, {"faces_fps": "5"}], ids=str)
+def test_what_no_broadcaster_can_use_is_refused_at_once(options: dict[str, Any]) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"^{next(iter(options))} must be "):
+        Broadcaster(URL, "test", **options)

@@ -91,9 +91,9 @@ async def test_only_the_interfaces_that_are_named_are_gathered() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"udp_ports": (5, 4)}, "lowest and the highest port, 1 to 65535, not 5-4"),
-        ({"udp_ports": (0, 4)}, "not 0-4"),
-        ({"udp_ports": (65_000, 65_536)}, "not 65000-65536"),
+        ({"udp_ports": (5, 4)}, "lowest and the highest port, 1 to 65535, not (5, 4)"),
+        ({"udp_ports": (0, 4)}, "not (0, 4)"),
+        ({"udp_ports": (65_000, 65_536)}, "not (65000, 65536)"),
         ({"announce": ["example.org"]}, "'example.org' cannot be announced: give an IP address"),
         ({"announce": "0.0.0.0"}, "'0.0.0.0' cannot be announced"),  # noqa: S104 - refused
         ({"interfaces": ["wg7"]}, r"no network interface or address 'wg7': there are .*lo \(127\.0\.0\.1\)"),
@@ -101,7 +101,7 @@ async def test_only_the_interfaces_that_are_named_are_gathered() -> None:
     ],
 )
 def test_what_cannot_be_is_refused_in_words(options: dict[str, object], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=words if words.startswith("no network") else re.escape(words)):
         LocalNetwork(**options)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 
 
