@@ -105,6 +105,7 @@ class Command(click.Command):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # click's own signature
         """Parse, run and exit."""
+        _open_closed_streams()
         try:
             sys.exit(super().main(*args, **kwargs | {"standalone_mode": False}))
         except click.ClickException as error:
@@ -123,6 +124,19 @@ class Command(click.Command):
     def _fail(self, text: str, code: int) -> None:
         click.echo(visible(f"{self.name}: {' '.join(text.split())}"), err=True)
         sys.exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Read from and write to nowhere what was closed (``>&-``), so that no socket gets the number of a stream."""
+    for number, (name, mode) in enumerate([("stdin", "r"), ("stdout", "w"), ("stderr", "w")]):
+        if getattr(sys, name) is None:
+            try:
+                os.fstat(number)
+            except OSError:
+                os.dup2(opened := os.open(os.devnull, os.O_RDWR), number)
+                if opened != number:
+                    os.close(opened)
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
 def _json(fields: dict[str, object]) -> str:

@@ -217,6 +217,8 @@ def _is_live(container: InputContainer, address: str) -> bool:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, av.error.ExitError):  # PyAV's own, by which it ends what takes too long
+        return f"nothing came for {_TIMEOUT:g} s"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 

@@ -41,9 +41,11 @@ def parse_source(
         options: FFmpeg's options for a film.
 
     Raises:
-        SourceError: There is no such file, or no such size or rate.
+        SourceError: There is no such file, or no such size or rate, or a format or options are given to no film.
         MissingExtra: The source needs a package that is not installed.
     """
+    if (format or options) and (text.isdecimal() or text in {"portrait", "test"} or _is_device(text)):
+        raise SourceError(f"{text} is no film: format and options are for one")
     if text.isdecimal():
         return Camera(int(text), size=size or SIZE, fps=fps or FPS)
     if _is_device(text):

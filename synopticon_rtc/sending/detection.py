@@ -40,6 +40,8 @@ class Detection:
         Raises:
             DetectorError: It has failed for five seconds, whatever the frame.
         """
+        loop = asyncio.get_running_loop()
+        late = loop.call_later(TOLERATED, logger.warning, "the detector has looked at one frame for %g s", TOLERATED)
         try:
             faces = await self._ask(frame)
         except asyncio.CancelledError as error:
@@ -51,6 +53,8 @@ class Detection:
         except Exception as error:  # noqa: BLE001 - an application's own, and counted
             self._fail(error, now)
             return None
+        finally:
+            late.cancel()
         self._failing_since = None
         return self._tracker.track(faces, now)
 

@@ -1,11 +1,13 @@
 """A disk that is full, for the file of faces and for stdout: one line, and the summary where it can be printed."""
 
 import json
+import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from field_helpers import run, running
+from field_helpers import command, run, running
 from rtc_network import free_port
 
 FULL = Path("/dev/full")
@@ -49,3 +51,11 @@ def test_a_stdout_that_is_full_is_one_line(url: str, args: list[str], tmp_path: 
     assert done.code == 1
     assert len(done.err.splitlines()) == 1, done.err
     assert "stdout cannot be written: No space left on device" in done.err
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("more", ["--json", ""])
+def test_a_stream_that_is_closed_is_no_fault(url: str, closed: str, more: str) -> None:
+    line = f"{shlex.join(command('receive', '--url', url, '--frames', '5'))} {more} {closed}"
+    done = subprocess.run(["/bin/sh", "-c", line], stderr=subprocess.PIPE, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")

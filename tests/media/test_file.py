@@ -310,6 +310,13 @@ async def test_a_film_comes_from_standard_input(tmp_path: Path) -> None:
     assert output.split()[:2] == [b"192", b"108"]
 
 
+async def test_a_server_that_says_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file, "_TIMEOUT", 0.2)
+    async with served(lambda _: time.sleep(1)) as port:
+        with pytest.raises(SourceError, match=r"nothing came for 0\.2 s; check"):
+            await first(VideoFile(f"http://127.0.0.1:{port}/live"))
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes have no path there")
 async def test_a_film_from_a_pipe_plays_once(tmp_path: Path) -> None:
     path = tmp_path / "pipe"

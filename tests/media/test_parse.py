@@ -70,3 +70,11 @@ def test_a_pipe_is_a_film() -> None:
     assert isinstance(parse_source(f"/dev/fd/{reading}"), VideoFile)
     os.close(reading)
     os.close(writing)
+
+
+@pytest.mark.parametrize("text", ["0", "/dev/video0", "portrait", "test"])
+def test_what_only_films_have_is_not_ignored(text: str) -> None:
+    with pytest.raises(SourceError, match=f"^{text} is no film: "):
+        parse_source(text, format="mpegts")
+    with pytest.raises(SourceError, match=f"^{text} is no film: "):
+        parse_source(text, options={"rtsp_transport": "tcp"})

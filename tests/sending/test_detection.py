@@ -13,6 +13,7 @@ import pytest
 
 from synopticon_rtc import Face, TestPattern
 from synopticon_rtc.errors import DetectorError
+from synopticon_rtc.sending import detection
 from synopticon_rtc.sending.detection import TOLERATED, Detection
 
 FRAME = TestPattern((64, 48), 30).draw(0)
@@ -125,3 +126,27 @@ async def test_being_cancelled_is_no_failure() -> None:
     looking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await looking
+
+
+class Hangs:
+    """Looks at a frame until somebody complains."""
+
+    def __init__(self) -> None:
+        self.released = asyncio.Event()
+
+    async def detect(self, frame: av.VideoFrame) -> Sequence[Face]:  # noqa: ARG002 - it sees nothing
+        await self.released.wait()
+        return []
+
+
+async def test_a_detector_that_hangs_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    detector, said = Hangs(), list[str]()
+
+    def warn(text: str, *args: object) -> None:
+        said.append(text % args)
+        detector.released.set()
+
+    monkeypatch.setattr(detection, "TOLERATED", 0.01)
+    monkeypatch.setattr(detection.logger, "warning", warn)
+    assert await Detection(detector).look(FRAME, 0) == ()
+    assert said == ["the detector has looked at one frame for 0.01 s"]
