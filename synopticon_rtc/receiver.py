@@ -159,7 +159,8 @@ class Receiver(Generic[F]):
         ice_servers: STUN and TURN servers to ask for candidates. None is asked but these or, lacking these, those
             that the signaling server names.
         relay_only: Connect through TURN servers alone, so that peers do not learn each other's addresses.
-        udp_ports: The lowest and the highest UDP port on which to be reached, for a firewall; None for any.
+        udp_ports: The lowest and the highest UDP port on which to be reached, for a firewall; the same twice to have
+            one port for all peers; None for any.
         announce: Addresses at which this machine is reached from outside on the same ports, such as the public one of a
             cloud machine; peers are told them in the place of its own.
         interfaces: Names of network interfaces, and addresses, to use alone; none for all.
@@ -412,9 +413,7 @@ class Receiver(Generic[F]):
         feed.connection = PeerConnection(
             ice_servers=self._ice_servers or self._negotiator.ice_servers(),
             relay_only=self._relay_only,
-            udp_ports=self._network.udp_ports,
-            announce=self._network.announce,
-            interfaces=self._network.interfaces,
+            network=self._network,
             on_candidate=lambda candidate: self._negotiator.gathered(link, msgspec.convert(candidate, Candidate)),
             on_state=functools.partial(self._negotiator.changed, link),
             on_reached=functools.partial(self._negotiator.reached, link),

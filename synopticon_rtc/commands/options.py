@@ -143,7 +143,10 @@ class PortRange(click.ParamType[tuple[int, int]]):
 
 
 udp_ports_option = click.option(
-    "--udp-ports", type=PortRange(), help="UDP ports for video, like 40000-40100, as a firewall lets them in."
+    "--udp-ports",
+    "--udp-port",
+    type=PortRange(),
+    help="UDP ports for video, like 40000-40100, as a firewall lets them in; one, like 40000, serves all peers.",
 )
 announce_option = click.option(
     "--announce",

@@ -23,7 +23,7 @@ from synopticon_rtc.rtc import seams
 from synopticon_rtc.rtc.network import LOOPBACK, LocalNetwork, host_addresses
 from synopticon_rtc.rtc.sdp import is_reachable
 from synopticon_rtc.rtc.servers import IceServer, reflexive_candidate, relayed_protocol
-from synopticon_rtc.rtc.sorting import HostProtocol, SortingProtocol
+from synopticon_rtc.rtc.sorting import SortingProtocol
 
 logger = logging.getLogger(__name__)
 
@@ -243,22 +243,15 @@ class IceConnection(Connection):
     async def _bind(self, address: str) -> list[Candidate]:
         """Open a socket at an address, and return the candidates that others are told of it."""
         try:
-            opened = self._network.bind(address)
+            protocol = await self._network.open(address, self)
         except OSError as error:
             self.trouble = self._network.explain(error, address)
             logger.debug("%s", self.trouble)
             return []
-        try:
-            _, protocol = await asyncio.get_running_loop().create_datagram_endpoint(
-                lambda: HostProtocol(self), sock=opened
-            )
-        except BaseException:
-            opened.close()
-            raise
         if self._closing or self._settled:
             protocol.transport.close()
             return []
-        host, port = opened.getsockname()[:2]
+        host, port = protocol.transport.get_extra_info("sockname")[:2]
         candidates = [_host_candidate(at, port) for at in self._network.told(host)]
         protocol.local_candidate = candidates[0]
         self._protocols.append(protocol)
@@ -366,7 +359,7 @@ class IceConnection(Connection):
     def check_complete(self, pair: CandidatePair) -> None:
         """Note the outcome of a check."""
         if pair.state is CandidatePair.State.SUCCEEDED:
-            self._proven.add(pair.remote_addr)
+            self._prove(pair.remote_addr, pair.protocol)
         super().check_complete(pair)
         self._wake.set()
 
@@ -456,12 +449,17 @@ class IceConnection(Connection):
         """Answer a check of the peer; what is not signed with our password is nobody's, and gets no answer."""
         if not self._is_check(message):
             return
-        if addr not in self._proven:
-            if len(self._proven) >= MAX_PROVEN:
-                return
-            self._proven.add(addr)
+        if addr not in self._proven and len(self._proven) >= MAX_PROVEN:
+            return
+        self._prove(addr, protocol)
         self._heard = True
         super().request_received(message, addr, protocol)
+
+    def _prove(self, addr: tuple[str, int], protocol: StunProtocol) -> None:
+        """Note that the peer is at an address, of which it has shown something that is signed with a password."""
+        self._proven.add(addr)
+        if isinstance(protocol, SortingProtocol):
+            protocol.claim(addr)
 
     def _is_check(self, message: stun.Message) -> bool:
         attributes = message.attributes

@@ -1,15 +1,21 @@
 """Which of this machine's addresses and ports a connection uses, and how others see them."""
 
+import asyncio
 import errno
 import ipaddress
 import random
 import socket
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import ifaddr
 from aioice.ice import get_host_addresses
 
+from synopticon_rtc.rtc.port import SharedPort
+from synopticon_rtc.rtc.sorting import HostProtocol, SortingProtocol, Taker
+
+_Protocol = TypeVar("_Protocol", bound=asyncio.DatagramProtocol)
 LOOPBACK = ("127.0.0.1", "::1")
 _RECEIVE_BUFFER = 262_144
 _LARGEST_PORT = 65_535
@@ -20,7 +26,8 @@ class LocalNetwork:
     """What of this machine's network a connection uses.
 
     Args:
-        udp_ports: The lowest and the highest UDP port to use; None for any.
+        udp_ports: The lowest and the highest UDP port to use, the same twice to have all connections share one
+            port; None for any.
         announce: Addresses at which this machine is reached from outside on the same ports, such as the public one of a
             cloud machine; they take the place of its own of their family, which others are not told.
         interfaces: Names of interfaces, and addresses, to use alone; none for all but loopback.
@@ -32,6 +39,8 @@ class LocalNetwork:
     udp_ports: tuple[int, int] | None = None
     announce: Sequence[str] = ()
     interfaces: Sequence[str] = ()
+    _shared: dict[str, SharedPort] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _opening: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.udp_ports is not None:
@@ -60,6 +69,31 @@ class LocalNetwork:
         if not self.interfaces:
             return host_addresses()
         return list(dict.fromkeys(address for name in self.interfaces for address in _addresses_of(name)))
+
+    async def open(self, address: str, receiver: Taker) -> SortingProtocol:
+        """Open a way for datagrams to a connection: a socket of its own, or a share of the one port for all.
+
+        Raises:
+            OSError: As :meth:`bind`.
+        """
+        if self.udp_ports is None or self.udp_ports[0] < self.udp_ports[1]:
+            return await self._listen(address, lambda: HostProtocol(receiver))  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - ours alone
+        async with self._opening:
+            port = self._shared.get(address)
+            if port is None or port.is_closing:
+                if port is not None:
+                    await port.gone
+                self._shared[address] = port = await self._listen(address, SharedPort)
+            return port.share(receiver)
+
+    async def _listen(self, address: str, factory: Callable[[], _Protocol]) -> _Protocol:
+        opened = self.bind(address)
+        try:
+            _, protocol = await asyncio.get_running_loop().create_datagram_endpoint(factory, sock=opened)
+        except BaseException:
+            opened.close()
+            raise
+        return protocol
 
     def bind(self, address: str) -> socket.socket:
         """Open a UDP socket at an address, on a port of the range.
@@ -105,6 +139,8 @@ class LocalNetwork:
         """Say in words why no socket could be opened at an address, and what to do."""
         if error.errno == errno.EADDRINUSE and self.udp_ports is not None:
             low, high = self.udp_ports
+            if low == high:
+                return f"UDP port {low} at {address} is taken by another program, or by another connection of this one"
             return f"no UDP port of {low}-{high} is free at {address}: allow more, as each connection takes one"
         if error.errno in {errno.EMFILE, errno.ENFILE}:
             return "too many files and sockets are open: raise the limit (ulimit -n, LimitNOFILE=)"

@@ -93,12 +93,7 @@ class PeerConnection:
             received.
         max_size: Width and height of the largest video that is received, in pixels; what is larger is left out, before
             anything is decoded.
-        udp_ports: The lowest and the highest UDP port to use; None for any.
-        announce: Addresses at which this machine is reached from outside on the same ports, told in place of its own.
-        interfaces: Names of interfaces, and addresses, to use alone; none for all but loopback.
-
-    Raises:
-        ValueError: The ports are no range, an address is none, or an interface is not there.
+        network: What of this machine's network to use, the same object for all connections that share a port.
     """
 
     def __init__(
@@ -114,11 +109,9 @@ class PeerConnection:
         on_video: Callable[[VideoTrack], None] | None = None,
         on_encoded: Callable[[EncodedVideoFrame], None] | None = None,
         max_size: tuple[int, int] = MAX_SIZE,
-        udp_ports: tuple[int, int] | None = None,
-        announce: Sequence[str] = (),
-        interfaces: Sequence[str] = (),
+        network: LocalNetwork | None = None,
     ) -> None:
-        self._network = LocalNetwork(udp_ports, announce, interfaces)
+        self._network = network or LocalNetwork()
         self._servers = tuple(ice_servers)
         self._relay_only = relay_only
         self._on_candidate = on_candidate

@@ -2,7 +2,6 @@
 
 import logging
 import struct
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from aioice import stun
@@ -38,9 +37,16 @@ class Taker(Protocol):
     """What an ICE connection does with what is sorted."""
 
     username_mark: bytes
-    may_switch_role: Callable[[], bool]
-    take: Callable[[bytes, tuple[str, int]], None]
-    request_received: Callable[[stun.Message, tuple[str, int], StunProtocol], None]
+
+    def may_switch_role(self) -> bool:
+        """Whether the peer may have us change roles."""
+        ...
+
+    def take(self, data: bytes, addr: tuple[str, int]) -> None:
+        """Take a datagram that is no STUN."""
+
+    def request_received(self, message: stun.Message, addr: tuple[str, int], protocol: StunProtocol) -> None:
+        """Take a check."""
 
 
 def read_stun(data: bytes) -> stun.Message | None:
@@ -69,12 +75,25 @@ def is_flight(data: bytes) -> bool:
     return at == len(data) and carried <= 1
 
 
+def is_stun(data: bytes) -> bool:
+    """Whether a datagram is STUN, by its first byte."""
+    return bool(data) and _KINDS[data[0]] == _IS_STUN
+
+
+def is_stun_answer(data: bytes) -> bool:
+    """Whether a STUN message is a response or an error, by its first byte."""
+    return bool(data[0] & _ANSWERS)
+
+
 class SortingProtocol(StunProtocol):
     """A way that datagrams come: STUN is read here, DTLS and RTP go on, and everything else goes nowhere."""
 
     carries = False
     """Whether more than checks has come this way, which tells what the peer has chosen."""
     receiver: Taker  # type: ignore[assignment] # pyright: ignore[reportIncompatibleVariableOverride] - ours alone
+
+    def claim(self, addr: tuple[str, int]) -> None:
+        """Have what comes from an address at which the peer has proven to be: where the socket is ours alone, we do."""
 
     def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
         """Take a datagram."""
@@ -99,7 +118,7 @@ class SortingProtocol(StunProtocol):
 
     def _is_ours(self, data: bytes) -> bool:
         """Whether it answers us, or names us as whom it asks: all that a stranger sends ends here, at little cost."""
-        if data[0] & _ANSWERS:
+        if is_stun_answer(data):
             return data[8:20] in self.transactions
         return self.receiver.username_mark in data
 

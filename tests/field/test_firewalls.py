@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from networks import Host, connect, hosts, play, rules
+from networks import PORT, Host, connect, hosts, play, rules
 
 pytestmark = pytest.mark.field
 
@@ -42,6 +42,22 @@ def test_one_open_range_of_udp_ports_is_enough() -> None:
         connect(one, "10.0.0.5/24", other, "10.0.0.6/24")
         rules(one, ONE_RANGE)
         played(play(one, other, "10.0.0.5", "--source", "test", "--size", "640x360", "--udp-ports", "40000-40100"))
+
+
+def test_one_open_udp_port_is_enough_for_two_receivers() -> None:
+    with hosts(2) as (one, other):
+        connect(one, "10.0.0.5/24", other, "10.0.0.6/24")
+        rules(one, ONE_RANGE.replace("40000-40100", "40000"))
+        serve = ("--serve", f"0.0.0.0:{PORT}", "--insecure", "--json", "--faces", "0", "--udp-port", "40000")
+        receive = ("--url", f"ws://10.0.0.5:{PORT}/ws", "--json", "--frames", "30", "--timeout", "10")
+        with one.started("synopticon_rtc.broadcast", *serve, "--source", "test", "--size", "640x360") as sending:
+            sending.event("ready")
+            with (
+                other.started("synopticon_rtc.receive", *receive) as first,
+                other.started("synopticon_rtc.receive", *receive) as second,
+            ):
+                played(first.event("summary"))
+                played(second.event("summary"))
 
 
 def cloud(inner: Host, gateway: Host, outer: Host) -> None:

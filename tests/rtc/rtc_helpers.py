@@ -14,6 +14,7 @@ from av.video.frame import PictureType
 
 from synopticon_rtc.rtc import Channel, EncodedVideoFrame, IceServer, PeerConnection, Received, VideoStream, VideoTrack
 from synopticon_rtc.rtc.bitstream import MAX_SIZE
+from synopticon_rtc.rtc.network import LocalNetwork
 from synopticon_rtc.rtc.stream import Codec
 
 WIDTH, HEIGHT = 160, 96
@@ -104,8 +105,7 @@ class Peer:
         on_encoded: Callable[[EncodedVideoFrame], None] | None = None,
         video: bool = True,
         max_size: tuple[int, int] = MAX_SIZE,
-        announce: tuple[str, ...] = (),
-        interfaces: tuple[str, ...] = (),
+        network: LocalNetwork | None = None,
     ) -> None:
         self.states: list[str] = []
         self.reached: list[str] = []
@@ -127,8 +127,7 @@ class Peer:
             on_video=self._on_video if video else None,
             on_encoded=on_encoded,
             max_size=max_size,
-            announce=announce,
-            interfaces=interfaces,
+            network=network,
         )
 
     async def __aenter__(self) -> Self:

@@ -24,7 +24,7 @@ from rtc_network import Turn, coturn, relay, silence
 
 from synopticon_rtc.errors import InvalidSDP, NoCandidates
 from synopticon_rtc.rtc import IceServer, ice, network, servers
-from synopticon_rtc.rtc.network import host_addresses
+from synopticon_rtc.rtc.network import LocalNetwork, host_addresses
 
 
 @pytest.fixture(autouse=True)
@@ -281,7 +281,7 @@ async def test_nothing_in_an_offer_tells_of_what_is_behind_an_announced_address(
     if not mine:
         pytest.skip("this machine has no address but loopback")
     asked = (turn.stun, turn.turn("udp"))
-    async with Peer(ice_servers=asked, announce=("203.0.113.5",), interfaces=(mine[0],)) as sender:
+    async with Peer(ice_servers=asked, network=LocalNetwork(announce=["203.0.113.5"], interfaces=[mine[0]])) as sender:
         sender.connection.add_channel("faces")
         offer = await sender.connection.offer()
         await sender.until(lambda: sender.candidates[-1:] == [None])

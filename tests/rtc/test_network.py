@@ -16,7 +16,7 @@ CANDIDATE = re.compile(r"a=candidate:\S+ 1 udp \d+ (\S+) (\d+) typ (\w+)")
 
 
 async def candidates(**options: object) -> list[tuple[str, int, str]]:
-    connection = PeerConnection(**options)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    connection = PeerConnection(network=LocalNetwork(**options))  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     connection.add_channel("some")
     try:
         offer = await connection.offer()
@@ -68,7 +68,7 @@ async def test_what_is_announced_is_told_instead_of_our_own_of_its_family(monkey
 
 
 async def test_peers_that_announce_what_leads_nowhere_are_called_at_what_the_other_tells() -> None:
-    async with Peer(announce=("203.0.113.5", "2001:db8::5")) as sender, Peer() as receiver:
+    async with Peer(network=LocalNetwork(announce=["203.0.113.5", "2001:db8::5"])) as sender, Peer() as receiver:
         sender.connection.add_channel("faces")
         await join(sender, receiver)
 
