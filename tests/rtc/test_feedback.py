@@ -24,7 +24,8 @@ from aiortc.rtp import (
 from rtc_helpers import Clip, watching
 
 from synopticon_rtc.rtc.history import History
-from synopticon_rtc.rtc.sender import LOOKUPS, REPAIRS, FanoutSender
+from synopticon_rtc.rtc.repair import LOOKUPS, REPAIRS
+from synopticon_rtc.rtc.sender import FanoutSender
 from synopticon_rtc.rtc.stream import ntp_time
 from synopticon_rtc.rtc.transport import RTCP_OCTETS, RTCP_PACKET
 
@@ -46,7 +47,7 @@ async def test_a_packet_that_is_named_often_is_sent_again_once() -> None:
     async with watching(clip) as (sender, _):
         (fanout,) = sender.connection.senders
         await clip.play(3)
-        newest = fanout._sequence_number - 1 & 0xFFFF
+        newest = fanout._writer.next_number - 1 & 0xFFFF
         await fanout._handle_rtcp_packet(nack(fanout, [newest] * 5000))
         assert fanout.retransmits == 1
 
@@ -60,8 +61,8 @@ async def test_naming_every_packet_costs_a_bounded_number_of_lookups_and_repairs
         (fanout,) = sender.connection.senders
         await clip.play(20)
         lookups: list[Any] = []
-        monkeypatch.setattr(fanout._lookups, "_rate", 0.0)  # however long it takes
-        monkeypatch.setattr(fanout._repairs, "_rate", 0.0)
+        monkeypatch.setattr(fanout._repair._lookups, "_rate", 0.0)  # however long it takes
+        monkeypatch.setattr(fanout._repair._repairs, "_rate", 0.0)
         find = History.find
         monkeypatch.setattr(History, "find", counting(find, lookups))
         for _ in range(50):
@@ -140,7 +141,7 @@ async def test_a_report_that_tells_no_round_trip_is_not_one_of_the_last(lsr: int
     clip = Clip()
     async with watching(clip) as (sender, _):
         (fanout,) = sender.connection.senders
-        fanout.rtt = 0.5
+        fanout._reports.rtt = 0.5
         reports: list[Any] = []
         fanout.rate.reported = counting(fanout.rate.reported, reports)  # type: ignore[method-assign]
         before = (ntp_time() >> 16) - 1000 & 0xFFFFFFFF if lsr else 0

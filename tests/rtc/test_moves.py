@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from walking import FPS, TICKS, Show, Wire, turn, turn_clocks
 
 from synopticon_rtc.rtc.arrival import LONGEST_HOLD
-from synopticon_rtc.rtc.sender import BACKLOG_FRAMES
+from synopticon_rtc.rtc.backlog import BACKLOG_FRAMES
 from synopticon_rtc.rtc.stream import CLOCK_RATE, EncodedFrame
 
 CALM = 3.0
@@ -84,7 +84,7 @@ def test_whoever_is_due_frames_gets_them_in_order_and_once(
                 await disturb(show, what, show.peers[which % len(show.peers)], value)
             for each in show.peers:
                 assert len(each._backlog) <= BACKLOG_FRAMES
-                assert len(each._held) <= LONGEST_HOLD * FPS + 1
+                assert len(each._switch.held) <= LONGEST_HOLD * FPS + 1
         for peer in show.peers:
             peer.refuses, peer.rate.estimate = False, float("inf")
         await show.play(CALM)
@@ -171,11 +171,11 @@ def test_what_the_socket_refuses_takes_held_pictures_along() -> None:
         await show.play(1)
         peer.switch(show.layers[1].stream)
         await show.play(0.1)
-        assert peer._held
+        assert peer._switch.held
         peer.refuses = True
         await show.play(0.2)
         peer.refuses = False
-        assert not peer._held
+        assert not peer._switch.held
         await show.play(3)
         peer.check()
 
@@ -219,9 +219,11 @@ def test_an_error_of_a_peer_does_not_end_its_video(seconds: float, *, moving: bo
         def fail(frame: EncodedFrame) -> None:
             raise LookupError(frame)
 
-        setattr(peer, "_hold" if moving else "_queue", fail)
+        step = "_hold" if moving else "_send"
+        right = getattr(peer._switch, step)
+        setattr(peer._switch, step, fail)
         await show.play(seconds)
-        delattr(peer, "_hold" if moving else "_queue")
+        setattr(peer._switch, step, right)
         await show.play(3)
         before = len(peer.sent)
         await show.play(1)
@@ -286,14 +288,14 @@ def test_an_error_at_one_frame_costs_the_peer_no_more_than_the_way_to_the_next_k
         show = Show([0])
         peer = show.join(Wire())
         await show.play(1)
-        send = peer._send_packets
+        send = peer.write
 
-        def fail(frame: EncodedFrame, position: int, ntp_time: int) -> bool:
-            raise ValueError("libsrtp does not encrypt a packet", frame, position, ntp_time)
+        def fail(frame: EncodedFrame, position: int, first: int) -> bool:
+            raise ValueError("libsrtp does not encrypt a packet", frame, position, first)
 
-        peer._send_packets = fail  # type: ignore[method-assign]
+        peer.write = fail  # type: ignore[method-assign]
         await show.play(0.5)
-        peer._send_packets = send  # type: ignore[method-assign]
+        peer.write = send  # type: ignore[method-assign]
         await show.play(3)
         before = len(peer.sent)
         await show.play(1)

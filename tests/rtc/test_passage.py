@@ -34,9 +34,8 @@ class Passage(Wire):
         self._shown: tuple[VideoStream, int] | None = None
         self._last = 0.0
 
-    def _send_packets(self, frame: EncodedFrame, position: int, ntp_time: int) -> bool:
-        first = self._sequence_number
-        if not super()._send_packets(frame, position, ntp_time):
+    def write(self, frame: EncodedFrame, position: int, first: int) -> bool:
+        if not super().write(frame, position, first):
             return False
         assert self.stream is not None
         self._whole[frame.timestamp] = self.stream, frame
@@ -45,9 +44,9 @@ class Passage(Wire):
             self._carry(frame, before + index, first + index)
         return True
 
-    def _resend(self, frame: EncodedFrame, index: int, sequence_number: int) -> int:
-        self._carry(frame, index, sequence_number)
-        return super()._resend(frame, index, sequence_number)
+    def write_again(self, frame: EncodedFrame, index: int, number: int) -> int:
+        self._carry(frame, index, number)
+        return super().write_again(frame, index, number)
 
     def _carry(self, frame: EncodedFrame, index: int, sequence_number: int) -> None:
         if self._chance.random() >= self.lost:

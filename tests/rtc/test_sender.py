@@ -13,7 +13,6 @@ from aiortc.codecs import h264, vpx
 from aiortc.codecs.vpx import VpxPayloadDescriptor
 from aiortc.mediastreams import MediaStreamError
 from aiortc.rtp import (
-    RTCP_RTPFB_NACK,
     HeaderExtensionsMap,
     RtcpByePacket,
     RtcpPacket,
@@ -29,7 +28,6 @@ from rtc_helpers import TICKS, Clip, Peer, describe, is_rtp, watching
 
 from synopticon_rtc.rtc.history import HISTORY_FRAMES
 from synopticon_rtc.rtc.packets import LARGEST_PAYLOAD
-from synopticon_rtc.rtc.rate import FEWEST_REPEATS, REPEATS
 from synopticon_rtc.rtc.sender import KEYFRAME_INTERVAL, KEYFRAMES_AT_ONCE, PACE
 from synopticon_rtc.rtc.stream import Codec, VideoStream
 
@@ -208,7 +206,7 @@ async def test_only_what_is_still_known_is_sent_again() -> None:
     async with watching(clip) as (sender, _):
         (fanout,) = sender.connection._senders
         clip.send()
-        first = fanout._history[0][0]
+        first = fanout._repair.history[0][0]
         media = fanout._ssrc
         await fanout._handle_rtcp_packet(RtcpRtpfbPacket(1, 0, media, lost=[(first - 1) % 65_536, first]))
         assert fanout.retransmits == 1
@@ -362,26 +360,10 @@ async def test_padding_harms_no_picture() -> None:
             padded.append(octets)
 
         fanout.rate.padded = note  # type: ignore[method-assign]
-        begun = fanout._padded
+        begun = fanout._repair._padded_at
         await clip.play(20)
-        assert 5_000 < sum(padded) < 500_000 / 8 * (fanout._padded - begun) + MTU
+        assert 5_000 < sum(padded) < 500_000 / 8 * (fanout._repair._padded_at - begun) + MTU
         await receiver.until(lambda: len(receiver.frames) == 25)
-
-
-async def test_repairs_do_not_congest_a_link_by_themselves() -> None:
-    clip = Clip()
-    async with watching(clip) as (sender, _):
-        (fanout,) = sender.connection.senders
-        await clip.play(5)
-        newest = fanout._sequence_number - 1 & 0xFFFF
-        for _ in range(1000):
-            await fanout._handle_rtcp_packet(
-                RtcpRtpfbPacket(fmt=RTCP_RTPFB_NACK, ssrc=1, media_ssrc=fanout._ssrc, lost=[newest])
-            )
-        first, frame = fanout._history[-1]
-        octets = 2 + len(frame.payloads[newest - first & 0xFFFF])  # with the number that it had (RFC 4588)
-        most = max(FEWEST_REPEATS, REPEATS * fanout.octets)
-        assert most <= fanout.retransmits * octets < most + octets
 
 
 async def test_a_slow_peer_is_sent_what_waits_no_faster_than_its_link_bears() -> None:
@@ -394,7 +376,7 @@ async def test_a_slow_peer_is_sent_what_waits_no_faster_than_its_link_bears() ->
         before, begun = fanout.octets, time.monotonic()
         await clip.play(5, interval=0)
         await receiver.until(lambda: len(receiver.frames) == 10)
-        last = fanout._history[-1][1].octets
+        last = fanout._repair.history[-1][1].octets
         assert time.monotonic() - begun >= (fanout.octets - before - last) * 8 / (PACE * 200_000)
 
 
@@ -404,9 +386,10 @@ async def test_another_route_is_another_path() -> None:
         (fanout,) = sender.connection.senders
         await clip.play(3)
         forgotten: list[bool] = []
-        fanout.rate.rerouted = lambda: forgotten.append(True)  # type: ignore[method-assign]
-        assert fanout._ice.route is not None
-        fanout._route = (fanout._ice.route[0], ("127.0.0.1", 1))  # as if it had been another until now
+        outlet = fanout._outlet
+        outlet._on_rerouted = lambda: forgotten.append(True)
+        assert outlet._route is not None
+        outlet._route = (outlet._route[0], ("127.0.0.1", 1))  # as if it had been another until now
         await clip.play(3)
         assert forgotten == [True]
         await receiver.until(lambda: len(receiver.frames) == 6)
@@ -433,9 +416,9 @@ async def test_a_report_that_cannot_be_encrypted_costs_no_other(monkeypatch: pyt
                 raise pylibsrtp.Error(data)
 
         with monkeypatch.context() as patch:
-            patch.setattr("synopticon_rtc.rtc.sender.seams.outgoing_srtp", lambda _: Broken())
+            patch.setattr("synopticon_rtc.rtc.outlet.seams.outgoing_srtp", lambda _: Broken())
             fanout._send_report()
-        assert fanout._reports is not None
-        assert not fanout._reports.done()
+        assert fanout._reporting is not None
+        assert not fanout._reporting.done()
         await clip.play(3)
         await receiver.until(lambda: len(receiver.frames) == 3)

@@ -6,7 +6,7 @@ import pytest
 from rtc_helpers import Clip
 
 from synopticon_rtc.basics import clock as clock_module
-from synopticon_rtc.rtc.sender import BACKLOG_FRAMES
+from synopticon_rtc.rtc.backlog import BACKLOG_FRAMES
 from synopticon_rtc.rtc.stream import GROUP_AGE, GROUP_FRAMES, GROUP_OCTETS, EncodedFrame, VideoStream, ntp_time
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import pytest
 
 from synopticon_rtc.rtc.pacer import Pacer
+from synopticon_rtc.rtc.repair import Repair
 from synopticon_rtc.rtc.sender import FanoutSender
 from synopticon_rtc.rtc.stream import CLOCK_RATE, EncodedFrame, VideoStream
 
@@ -76,27 +77,50 @@ class Layer:
             self.stream._publish(self.under_way.pop(0)[1])
 
 
+class Paper:
+    """What takes the place of a way out and of what writes packets: the sender itself takes them."""
+
+    is_full = False
+    has_rtx = True
+
+    def __init__(self, sender: "Wire") -> None:
+        self.next_number = 0
+        self.packets = 0
+        self._sender = sender
+
+    def open(self) -> bool:
+        return True
+
+    def write(self, frame: EncodedFrame, position: int, *_: object) -> bool:
+        first = self.next_number
+        self.next_number += len(frame.bursts[position])
+        return self._sender.write(frame, position, first)
+
+    def write_again(self, frame: EncodedFrame, index: int, number: int) -> int:
+        return self._sender.write_again(frame, index, number)
+
+
 class Wire(FanoutSender):
     """A sender without a peer, which notes what it would have sent."""
 
     def __init__(self) -> None:
-        self._set_up(ice=None, select=None)  # type: ignore[arg-type] # neither is used here
-        self._ssrc = 1
+        self._RTCRtpSender__kind = "video"  # there is no transport, without which aiortc makes none
+        self._ssrc, self._rtx_ssrc = 1, 2
+        self._set_up(None, None)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - neither is used
+        self._outlet = self._writer = Paper(self)  # type: ignore[assignment] # pyright: ignore[reportAttributeAccessIssue]
+        self._repair = Repair(self._writer, self.rate)
         self.refuses = False
         self.sent: list[tuple[VideoStream, EncodedFrame]] = []
 
-    def _send_packets(self, frame: EncodedFrame, position: int, ntp_time: int) -> bool:  # noqa: ARG002 - as it is called
+    def write(self, frame: EncodedFrame, position: int, first: int) -> bool:  # noqa: ARG002 - as it is called
         assert self.stream is not None
         if self.refuses:
             return False
-        if position == 0:
-            self._history.add(self._sequence_number, frame)
-        self._sequence_number += len(frame.bursts[position])
         if position == len(frame.bursts) - 1:
             self.sent.append((self.stream, frame))
         return True
 
-    def _resend(self, frame: EncodedFrame, index: int, sequence_number: int) -> int:  # noqa: ARG002 - as it is called
+    def write_again(self, frame: EncodedFrame, index: int, number: int) -> int:  # noqa: ARG002 - as it is called
         return len(frame.payloads[index])
 
     def check(self) -> None:
@@ -125,9 +149,9 @@ class Show:
         self.number = begin
 
     def join(self, peer: W) -> W:
-        peer.stream = self.layers[0].stream
+        stream = peer._switch.stream = self.layers[0].stream
         self.peers.append(peer)
-        peer.stream.add(peer)
+        stream.add(peer)
         return peer
 
     def leave(self, peer: Wire) -> None:

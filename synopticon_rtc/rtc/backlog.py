@@ -1,0 +1,86 @@
+"""What waits to be sent to one peer."""
+
+from collections import deque
+
+from synopticon_rtc.rtc.stream import EncodedFrame
+
+BACKLOG_FRAMES = 64
+"""Frames that may wait for their turn: the cached pictures that a joining peer is sent, and then some."""
+
+
+def after(timestamp: int, other: int) -> bool:
+    """Whether an RTP timestamp comes after another; they wrap around."""
+    return 0 < (timestamp - other) & 0xFFFFFFFF < 2**31
+
+
+class Backlog:
+    """The frames that a peer is still to be sent, in order, burst by burst: from a keyframe on, and none left out.
+
+    Attributes:
+        needs_keyframe: Whether nothing can be sent but a keyframe, as something that the next frame builds on was not.
+        wants_keyframe: Whether a keyframe is to be asked for.
+        newest: The RTP timestamp of the last frame that was sent, or waits; None before the first.
+        dropped: Frames that were not sent.
+    """
+
+    def __init__(self) -> None:
+        self.needs_keyframe = True
+        self.wants_keyframe = False
+        self.newest: int | None = None
+        self.dropped = 0
+        self._frames: deque[EncodedFrame] = deque()
+        self._position = 0  # bursts of the first of them that were sent
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether all that waits is one frame, of which nothing was sent: it has just come."""
+        return len(self._frames) == 1 and not self._position
+
+    def put(self, frame: EncodedFrame) -> bool:
+        """Have a frame wait; False if it is not sent."""
+        if len(self._frames) >= BACKLOG_FRAMES:
+            self.drop()
+        if self.newest is not None and after(self.newest, frame.timestamp):
+            self.needs_keyframe = self.wants_keyframe = True  # what came before it went without it
+        elif frame.keyframe or not self.needs_keyframe:
+            self.needs_keyframe = False
+            self.newest = frame.timestamp
+            self._frames.append(frame)
+            return True
+        self.dropped += 1
+        return False
+
+    def next(self) -> tuple[EncodedFrame, int]:
+        """Return the frame that is to be sent next, and which burst of it."""
+        return self._frames[0], self._position
+
+    def advance(self) -> bool:
+        """Go on behind the next burst; True if it was the last of its frame."""
+        self._position += 1
+        if self._position < len(self._frames[0].bursts):
+            return False
+        frame = self._frames.popleft()
+        self._position = 0
+        if frame.keyframe:
+            self.wants_keyframe = False
+        return True
+
+    def forget(self) -> None:
+        """Finish what was begun, and send nothing else of what waits: a keyframe comes."""
+        while len(self._frames) > bool(self._position):
+            self._frames.pop()
+            self.dropped += 1
+
+    def clear(self) -> None:
+        """Let nothing wait."""
+        self._frames.clear()
+        self._position = 0
+
+    def drop(self) -> None:
+        """Send nothing until the next keyframe."""
+        self.dropped += len(self._frames)
+        self.clear()
+        self.needs_keyframe = self.wants_keyframe = True

@@ -1,0 +1,147 @@
+"""What is said of one peer's video, by us and by the peer."""
+
+from typing import NamedTuple
+
+from aiortc import RTCStatsReport, clock
+from aiortc.rtp import (
+    RtcpByePacket,
+    RtcpReceiverInfo,
+    RtcpRrPacket,
+    RtcpSdesPacket,
+    RtcpSenderInfo,
+    RtcpSourceInfo,
+    RtcpSrPacket,
+)
+from aiortc.stats import RTCOutboundRtpStreamStats, RTCRemoteInboundRtpStreamStats
+
+from synopticon_rtc.rtc.stream import CLOCK_RATE, EncodedFrame
+
+_CNAME = 1
+"""The type of an SDES item (RFC 3550 section 6.5.1)."""
+
+
+class Heard(NamedTuple):
+    """What a report of the peer says.
+
+    Attributes:
+        loss: Share of packets lost on the way, 0 to 1.
+        rtt: Round-trip time in seconds; None where the peer has had no report of ours.
+    """
+
+    loss: float
+    rtt: float | None
+
+
+class Reports:
+    """Writes the RTCP reports of a stream to one peer, and reads those that come back (RFC 3550 section 6.4).
+
+    Times are in 32.32 bits, as :func:`ntp_time` tells them, and passed in.
+
+    Args:
+        ssrc: Of the peer's RTP stream.
+        kind: ``"video"``.
+
+    Attributes:
+        frames: Frames that were sent.
+        octets: Octets of their payloads.
+        latest: The last of them, None before the first.
+        rtt: Round-trip time in seconds, as last heard.
+        loss: Share of packets lost on the way, 0 to 1, as last heard.
+        stats: The same as aiortc has it.
+    """
+
+    def __init__(self, ssrc: int, kind: str) -> None:
+        self.ssrc = ssrc
+        self.frames = 0
+        self.octets = 0
+        self.latest: EncodedFrame | None = None
+        self.rtt: float | None = None
+        self.loss: float | None = None
+        self.stats = RTCStatsReport()
+        self._kind = kind
+        self._cname = ""
+        self._transport_id = ""
+
+    def begin(self, cname: str, transport_id: str) -> None:
+        """Be told by what name the peer knows us (CNAME), and what aiortc calls the transport."""
+        self._cname = cname
+        self._transport_id = transport_id
+
+    def write(self, now: int, packets: int, *, goodbye: bool = False) -> bytes:
+        """Say how much was sent, and which RTP timestamp it is now (RFC 3550 section 6.4.1).
+
+        Args:
+            now: The time.
+            packets: How many were sent.
+            goodbye: Say that there will be no more.
+        """
+        timestamp = 0
+        if (frame := self.latest) is not None:
+            timestamp = (frame.timestamp + ((now - frame.ntp_time) * CLOCK_RATE >> 32)) & 0xFFFFFFFF
+        report = RtcpSrPacket(
+            ssrc=self.ssrc,
+            sender_info=RtcpSenderInfo(
+                ntp_timestamp=now,
+                rtp_timestamp=timestamp,
+                packet_count=packets & 0xFFFFFFFF,
+                octet_count=self.octets & 0xFFFFFFFF,
+            ),
+        )
+        source = RtcpSdesPacket([RtcpSourceInfo(ssrc=self.ssrc, items=[(_CNAME, self._cname.encode())])])
+        return bytes(report) + bytes(source) + (bytes(RtcpByePacket([self.ssrc])) if goodbye else b"")
+
+    def read(self, packet: RtcpRrPacket | RtcpSrPacket, now: int, packets: int) -> Heard | None:
+        """Read what the peer says of our stream; None where it says nothing of it.
+
+        Args:
+            packet: Its report.
+            now: The time.
+            packets: How many were sent.
+        """
+        report = next((report for report in packet.reports if report.ssrc == self.ssrc), None)
+        if report is None:
+            return None
+        self.loss = report.fraction_lost / 256
+        rtt = _round_trip(report, now)
+        self.rtt = self.rtt if rtt is None else rtt
+        self.stats.add(
+            RTCRemoteInboundRtpStreamStats(
+                timestamp=clock.current_datetime(),
+                type="remote-inbound-rtp",
+                id=f"remote-inbound-rtp_{id(self)}",
+                ssrc=packet.ssrc,
+                kind=self._kind,
+                transportId=self._transport_id,
+                packetsReceived=packets - report.packets_lost,
+                packetsLost=report.packets_lost,
+                jitter=report.jitter,
+                roundTripTime=self.rtt or 0.0,
+                fractionLost=report.fraction_lost,
+            )
+        )
+        return Heard(self.loss, rtt)
+
+    def sum_up(self, packets: int, track_id: str) -> RTCStatsReport:
+        """Return statistics as aiortc does."""
+        self.stats.add(
+            RTCOutboundRtpStreamStats(
+                timestamp=clock.current_datetime(),
+                type="outbound-rtp",
+                id=f"outbound-rtp_{id(self)}",
+                ssrc=self.ssrc,
+                kind=self._kind,
+                transportId=self._transport_id,
+                packetsSent=packets,
+                bytesSent=self.octets,
+                trackId=track_id,
+            )
+        )
+        return self.stats
+
+
+def _round_trip(report: RtcpReceiverInfo, now: int) -> float | None:
+    """Return seconds, from the middle 32 bits of NTP times, in 1/65536 s (RFC 3550 section 6.4.1)."""
+    if not report.lsr:
+        return None
+    elapsed = ((now >> 16) - report.lsr - report.dlsr) & 0xFFFFFFFF
+    return elapsed / 65536 if elapsed < 0x80000000 else None  # noqa: PLR2004 - else negative: the peer errs by a little

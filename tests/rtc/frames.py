@@ -1,0 +1,16 @@
+"""Encoded frames without an encoder."""
+
+import itertools
+
+from synopticon_rtc.rtc.stream import CLOCK_RATE, EncodedFrame
+
+TICKS = CLOCK_RATE // 30
+_payloads = itertools.count()
+
+
+def encoded(number: int, *, keyframe: bool = False, bursts: int = 1, packets: int = 1, size: int = 100) -> EncodedFrame:
+    """Make a frame, the so-and-so-manieth, of bursts of packets, no payload of which is another's."""
+    cut = [[next(_payloads).to_bytes(size, "big") for _ in range(packets)] for _ in range(bursts)]
+    payloads = [payload for burst in cut for payload in burst]
+    octets = size * len(payloads)
+    return EncodedFrame(payloads, cut, octets, number * TICKS % 2**32, keyframe=keyframe, ntp_time=number << 32)
