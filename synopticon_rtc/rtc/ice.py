@@ -359,7 +359,7 @@ class IceConnection(Connection):
     def check_complete(self, pair: CandidatePair) -> None:
         """Note the outcome of a check."""
         if pair.state is CandidatePair.State.SUCCEEDED:
-            self._prove(pair.remote_addr, pair.protocol)
+            self._prove(pair.remote_addr, pair.protocol, answered=True)
         super().check_complete(pair)
         self._wake.set()
 
@@ -451,15 +451,15 @@ class IceConnection(Connection):
             return
         if addr not in self._proven and len(self._proven) >= MAX_PROVEN:
             return
-        self._prove(addr, protocol)
+        self._prove(addr, protocol, answered=False)
         self._heard = True
         super().request_received(message, addr, protocol)
 
-    def _prove(self, addr: tuple[str, int], protocol: StunProtocol) -> None:
+    def _prove(self, addr: tuple[str, int], protocol: StunProtocol, *, answered: bool) -> None:
         """Note that the peer is at an address, of which it has shown something that is signed with a password."""
         self._proven.add(addr)
         if isinstance(protocol, SortingProtocol):
-            protocol.claim(addr)
+            protocol.claim(addr, answered=answered)
 
     def _is_check(self, message: stun.Message) -> bool:
         attributes = message.attributes

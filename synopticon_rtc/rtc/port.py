@@ -18,7 +18,8 @@ class SharedPort(asyncio.DatagramProtocol):
     """A socket, and the connections whose datagrams come to it.
 
     A check names its connection in the first half of its user name (RFC 8445 section 7.2.2), an answer by the
-    transaction. Everything else belongs to the connection to which that address last proved itself.
+    transaction. Everything else belongs to the connection that last had an answer from its address or, where none had,
+    to the first that was asked from there.
 
     Attributes:
         gone: Done when the socket is closed, which it is when the last connection has left it.
@@ -38,9 +39,15 @@ class SharedPort(asyncio.DatagramProtocol):
         self._shares[receiver.username_mark] = share
         return share
 
-    def claim(self, share: "_Share", addr: tuple[str, int]) -> None:
-        """Note that the peer at an address has proven to belong to a connection."""
-        self._owners[addr] = share
+    def claim(self, share: "_Share", addr: tuple[str, int], *, answered: bool) -> None:
+        """Note that the peer at an address has proven to belong to a connection.
+
+        Where it only asked it takes the address from nobody: a sender's address can be forged, an answer to it cannot.
+        """
+        if answered:
+            self._owners[addr] = share
+        else:
+            self._owners.setdefault(addr, share)
 
     def leave(self, share: "_Share") -> None:
         """Forget a connection, and close the socket behind the last."""
@@ -95,9 +102,9 @@ class _Share(SortingProtocol):
         super().__init__(receiver)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - ours alone
         self._port = port
 
-    def claim(self, addr: tuple[str, int]) -> None:
+    def claim(self, addr: tuple[str, int], *, answered: bool) -> None:
         """Have what comes from a peer's address."""
-        self._port.claim(self, addr)
+        self._port.claim(self, addr, answered=answered)
 
 
 class _ShareTransport(asyncio.DatagramTransport):

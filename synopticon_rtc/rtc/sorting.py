@@ -92,8 +92,8 @@ class SortingProtocol(StunProtocol):
     """Whether more than checks has come this way, which tells what the peer has chosen."""
     receiver: Taker  # type: ignore[assignment] # pyright: ignore[reportIncompatibleVariableOverride] - ours alone
 
-    def claim(self, addr: tuple[str, int]) -> None:
-        """Have what comes from an address at which the peer has proven to be: where the socket is ours alone, we do."""
+    def claim(self, addr: tuple[str, int], *, answered: bool) -> None:
+        """Have what comes from an address where the peer asked, or answered: where the socket is ours alone, we do."""
 
     def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
         """Take a datagram."""

@@ -146,6 +146,44 @@ async def test_what_strangers_send_is_nobodys(network: LocalNetwork) -> None:
             assert stranger.getsockname() not in network._shared[ADDRESS]._owners
 
 
+async def test_a_receiver_that_comes_back_at_the_same_address_is_heard(network: LocalNetwork) -> None:
+    (port, _) = free_range(1)
+    theirs = LocalNetwork(udp_ports=(port, port), interfaces=[ADDRESS])
+    async with contextlib.AsyncExitStack() as stack:
+        for word in (b"first", b"again"):  # while the broadcaster still holds the first for alive
+            call = Call(network)
+            call.receiver = Peer(network=theirs)
+            await stack.enter_async_context(call.sender)
+            await stack.enter_async_context(call.receiver)
+            await call.begin()
+            await call.talk(word)
+
+
+async def test_a_peer_that_forges_the_address_of_another_takes_nothing_from_it(network: LocalNetwork) -> None:
+    async with calls(network, 2) as (victim, forger):
+        ours, theirs = forger.sender.connection._ice, forger.receiver.connection._ice
+        attacked = victim.sender.connection._ice
+        assert ours is not None
+        assert theirs is not None
+        assert theirs.selected_pair is not None
+        assert attacked is not None
+        assert attacked.selected_pair is not None
+        check = theirs.build_request(theirs.selected_pair, nominate=False)
+        check.add_message_integrity(ours.local_password.encode())
+
+        async def forge(address: tuple[str, int]) -> None:
+            while True:
+                network._shared[ADDRESS].datagram_received(bytes(check), address)
+                await asyncio.sleep(0.005)
+
+        forging = asyncio.create_task(forge(attacked.selected_pair.remote_addr))
+        try:
+            await victim.talk(b"still heard")
+            await forger.talk(b"so is it")
+        finally:
+            forging.cancel()
+
+
 async def test_a_port_that_another_program_has_is_named(network: LocalNetwork) -> None:
     assert network.udp_ports is not None
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
