@@ -19,6 +19,8 @@ _Protocol = TypeVar("_Protocol", bound=asyncio.DatagramProtocol)
 LOOPBACK = ("127.0.0.1", "::1")
 _RECEIVE_BUFFER = 262_144
 _LARGEST_PORT = 65_535
+_TRIES, _PAUSE = 20, 0.01
+"""How often a port is tried that has just been closed, and the seconds between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +82,23 @@ class LocalNetwork:
             return await self._listen(address, lambda: HostProtocol(receiver))  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - ours alone
         async with self._opening:
             port = self._shared.get(address)
-            if port is None or port.is_closing:
-                if port is not None:
-                    await port.gone
+            if port is None:
                 self._shared[address] = port = await self._listen(address, SharedPort)
+            elif port.is_closing:
+                await port.gone
+                self._shared[address] = port = await self._listen_again(address)
             return port.share(receiver)
+
+    async def _listen_again(self, address: str) -> SharedPort:
+        """Open the port that was closed a moment ago: what sends on a connection that broke off still lets go of it."""
+        for _ in range(_TRIES):
+            try:
+                return await self._listen(address, SharedPort)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+            await asyncio.sleep(_PAUSE)
+        return await self._listen(address, SharedPort)
 
     async def _listen(self, address: str, factory: Callable[[], _Protocol]) -> _Protocol:
         opened = self.bind(address)

@@ -108,6 +108,24 @@ async def test_the_port_is_closed_behind_the_last_and_opened_for_the_next(networ
     assert is_free(network)
 
 
+async def test_the_port_is_opened_again_while_a_connection_breaks_off_that_sends(network: LocalNetwork) -> None:
+    clip = Clip()
+    async with Peer(network=network) as sender, Peer() as receiver:
+        sender.connection.add_video(lambda _: clip.stream)
+        await join(sender, receiver)
+        clip._request()
+        await clip.play(2)
+        await receiver.until(lambda: receiver.frames)
+        ice, port = sender.connection._ice, network._shared[ADDRESS]
+        assert ice is not None
+        ice._start_closing()  # as when the peer is not heard any more
+        while not port.is_closing:  # noqa: ASYNC110 - the very turn of the event loop counts
+            await asyncio.sleep(0)
+        async with Peer(network=network) as late:
+            late.connection.add_channel("faces")
+            assert "typ host" in await late.connection.offer()
+
+
 async def test_video_flows_to_all_of_them(network: LocalNetwork) -> None:
     clips = Clip(), Clip()
     receivers = []
