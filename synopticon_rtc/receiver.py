@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Generic, Literal, Self, TypedDict, Unpack, get_args, overload
 
 import av
@@ -233,14 +234,17 @@ class Receiver(Generic[F]):
         self._faces_wait = faces_wait
         if sync not in get_args(Sync):
             raise ValueError(f"sync must be one of {', '.join(get_args(Sync))}, not {sync!r}")
-        for option, value in (("jitter_ms", jitter_ms), ("faces_wait", faces_wait), ("timeout", timeout or 0)):
-            if not value >= 0:  # nor NaN
+        for option, value in (("jitter_ms", jitter_ms), ("faces_wait", faces_wait), ("timeout", timeout)):
+            if value is not None and not (isinstance(value, Real) and value >= 0):  # nor NaN
                 raise ValueError(f"{option} must be 0 or more, not {value}")
         if not isinstance(broadcaster, str | None):
             raise TypeError(f"broadcaster must be a name or a session, not {broadcaster!r:.100}")
         check_servers(ice_servers)
-        if min(max_size) < 1:
-            raise ValueError(f"max_size must be a width and a height of 1 or more, not {max_size}")
+        match max_size:
+            case int(width), int(height) if min(width, height) >= 1:
+                pass
+            case _:
+                raise ValueError(f"max_size must be a width and a height of 1 or more, not {max_size!r}")
         self._jitter = jitter_ms / 1000
         self._max_size = max_size
         self._video = video

@@ -12,7 +12,7 @@ import click
 
 from synopticon_rtc.basics.text import NAME, visible
 from synopticon_rtc.broadcaster import Broadcaster, BroadcasterStats
-from synopticon_rtc.commands.cli import Command, Output
+from synopticon_rtc.commands.cli import Command, Output, Quantity
 from synopticon_rtc.commands.meeting import Meeting, News
 from synopticon_rtc.commands.memory import map_large_pieces
 from synopticon_rtc.commands.options import (
@@ -63,7 +63,7 @@ SHOWN = 8  # receivers listed in the status
     "--size", type=Size(), help="Size of the picture, 1280x720 without it. A film is scaled down to fit, if at all."
 )
 @click.option(
-    "--fps", type=click.FloatRange(1, 120), help="Frames a second, 30 without it. Of a film, those beyond are left out."
+    "--fps", type=Quantity(1, 120), help="Frames a second, 30 without it. Of a film, those beyond are left out."
 )
 @click.option("--no-loop", is_flag=True, help="End with the film instead of playing it again.")
 @click.option("--format", "input_format", help="FFmpeg's name of the format of the film, like mpegts.")
@@ -77,7 +77,7 @@ SHOWN = 8  # receivers listed in the status
 @click.option("--faces", type=click.IntRange(0, 10), default=1, show_default=True, help="Faces to look for at most.")
 @click.option(
     "--faces-fps",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Quantity(min=0, min_open=True),
     help="Times a second to look for faces at most; as often as the detector manages without it.",
 )
 @click.option("--blendshapes", is_flag=True, help="Find MediaPipe's 52 blendshape scores of each face too.")

@@ -6,6 +6,7 @@ import datetime as dt
 import errno
 import json
 import logging
+import math
 import os
 import re
 import resource
@@ -24,6 +25,17 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PREFIX = "SYNOPTICON"
 # Kubernetes sets SYNOPTICON_PORT to such an address for all that run beside a service that is called synopticon.
 SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://.*", re.IGNORECASE)
+
+
+class Quantity(click.FloatRange):
+    """A number in a range: ``nan``, which click takes to be in every one, is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401 - click's signature
+        """Read it."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is no number.", param, ctx)
+        return number
 
 
 class Output:

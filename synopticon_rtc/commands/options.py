@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 import click
 
+from synopticon_rtc.commands.cli import Quantity
 from synopticon_rtc.errors import InvalidIceServer
 from synopticon_rtc.rtc import IceServer
 from synopticon_rtc.signaling import SignalingClient
@@ -174,7 +175,7 @@ ca_option = click.option(
     type=Authorities(),
     help="Certificates (PEM) of authorities to trust for wss:// addresses, beside the system's.",
 )
-duration_option = click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Seconds to run.")
+duration_option = click.option("--duration", type=Quantity(min=0, min_open=True), help="Seconds to run.")
 
 
 def signaling_client(url: str, room: str, token_file: Path | None, ca: ssl.SSLContext | None) -> SignalingClient:

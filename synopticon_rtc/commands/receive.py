@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from synopticon_rtc.basics.recent import Recent
 from synopticon_rtc.basics.text import NAME, visible
-from synopticon_rtc.commands.cli import Command, Output
+from synopticon_rtc.commands.cli import Command, Output, Quantity
 from synopticon_rtc.commands.meeting import News
 from synopticon_rtc.commands.options import (
     announce_option,
@@ -75,7 +75,7 @@ LIGHT, SHADE = (255, 248, 214), (32, 22, 0)  # blue, green, red: of what is writ
 )
 @click.option(
     "--faces-wait",
-    type=click.FloatRange(min=0, max=10),
+    type=Quantity(min=0, max=10),
     default=0.05,
     show_default=True,
     help="Seconds that a frame waits for its own faces at most; a slow detector needs more.",
@@ -84,7 +84,7 @@ LIGHT, SHADE = (255, 248, 214), (32, 22, 0)  # blue, green, red: of what is writ
 @duration_option
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Quantity(min=0, min_open=True),
     default=15,
     show_default=True,
     help="Seconds without a frame after which to give up.",

@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 import click
 
-from synopticon_rtc.commands.cli import Command, Output, terminating
+from synopticon_rtc.commands.cli import Command, Output, Quantity, terminating
 from synopticon_rtc.commands.memory import map_pieces
 from synopticon_rtc.errors import SignalingError
 from synopticon_rtc.signaling.addresses import write_address
@@ -68,7 +68,7 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command an option for each limit."""
     for name, text in reversed(LIMITS.items()):
         default = getattr(Limits, name)
-        kind = click.FloatRange(0, min_open=True) if isinstance(default, float) else click.IntRange(1)
+        kind = Quantity(0, min_open=True) if isinstance(default, float) else click.IntRange(1)
         flag = f"--max-{name.replace('_', '-')}"
         command = click.option(flag, type=kind, default=default, show_default=True, help=text)(command)
     return command

@@ -5,8 +5,9 @@ import contextlib
 import math
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from numbers import Integral
 
 import av
 
@@ -17,13 +18,16 @@ _PATIENCE = 0.5  # seconds to wait for a thread that may hang
 
 def checked_size(size: tuple[int, int]) -> tuple[int, int]:
     """Return ``size``, width and height in pixels; raises SourceError unless a frame in 4:2:0 can have it."""
-    if any(side <= 0 or side % 2 for side in size):
-        raise SourceError(f"no frame can be {size[0]}x{size[1]}; give an even, positive width and height")
+    width, height = checked_bounds(size)
+    if width % 2 or height % 2:
+        raise SourceError(f"no frame can be {width}x{height}; give an even, positive width and height")
     return size
 
 
 def checked_bounds(size: tuple[int, int]) -> tuple[int, int]:
-    """Return ``size``, width and height in pixels to ask for or to stay within; raises SourceError unless positive."""
+    """Return ``size``, width and height in pixels to ask for or to stay within; raises SourceError unless it is."""
+    if not isinstance(size, Sequence) or [isinstance(side, Integral) for side in size] != [True, True]:
+        raise SourceError(f"{size!r:.100} is no size of a frame; give a width and a height, as in (1280, 720)")
     if min(size) <= 0:
         raise SourceError(f"no frame can be {size[0]}x{size[1]}; give a positive width and height")
     return size

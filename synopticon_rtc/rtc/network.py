@@ -5,7 +5,7 @@ import errno
 import ipaddress
 import random
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -36,6 +36,7 @@ class LocalNetwork:
 
     Raises:
         ValueError: The ports are no range, an address is none, or an interface is not there.
+        TypeError: Addresses or interfaces are no texts.
     """
 
     udp_ports: tuple[int, int] | None = None
@@ -47,13 +48,16 @@ class LocalNetwork:
     def __post_init__(self) -> None:
         if self.udp_ports is not None:
             match self.udp_ports:
-                case int(low), int(high) if 0 < low <= high <= _LARGEST_PORT:
+                case int(low), int(high) if 0 < low <= high <= _LARGEST_PORT and low is not True:
                     pass
                 case given:
                     raise ValueError(f"udp_ports must be the lowest and the highest port, 1 to 65535, not {given!r}")
         for name in ("announce", "interfaces"):
             given = getattr(self, name)
-            object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(given))
+            several = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Iterable) else (None,)
+            if not all(isinstance(one, str) for one in several):
+                raise TypeError(f"{name} must be a list of texts, not {given!r:.100}")
+            object.__setattr__(self, name, several)
         for address in self.announce:
             try:
                 usable = not ipaddress.ip_address(address).is_unspecified

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from field_helpers import run
 
 from synopticon_rtc import (
     Broadcaster,
@@ -183,6 +184,9 @@ def test_a_landmarker_can_be_used_in_one_event_loop_after_the_other() -> None:
         {"udp_ports": 40000},
         {"udp_ports": "40000-40100"},
         {"udp_ports": (1.5, 4)},
+        {"udp_ports": (True, True)},
+        {"announce": 5},
+        {"interfaces": [3]},
     ],
     ids=str,
 )
@@ -200,6 +204,9 @@ def test_what_no_end_can_use_is_refused_at_once(kind: Callable[..., object], opt
         {"faces_wait": -1},
         {"jitter_ms": float("nan")},
         {"timeout": -1},
+        {"timeout": "1"},
+        {"max_size": 1920},
+        {"max_size": (1, 2, 3)},
         {"broadcaster": 5},
     ],
     ids=str,
@@ -213,3 +220,14 @@ def test_what_no_receiver_can_use_is_refused_at_once(options: dict[str, Any]) ->
 def test_what_no_broadcaster_can_use_is_refused_at_once(options: dict[str, Any]) -> None:
     with pytest.raises((TypeError, ValueError), match=f"^{next(iter(options))} must be "):
         Broadcaster(URL, "test", **options)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("broadcast", "--fps", "nan"), ("broadcast", "--faces-fps", "nan"), ("receive", "--duration", "nan")],
+    ids=str,
+)
+def test_what_is_no_number_is_refused_at_once(words: tuple[str, ...]) -> None:
+    done = run(*words)
+    assert done.code == 2
+    assert "'nan' is no number. Try --help" in done.err

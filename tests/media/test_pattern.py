@@ -120,6 +120,12 @@ def test_an_impossible_size_is_refused_in_one_line(size: tuple[int, int]) -> Non
         TestPattern(size)
 
 
+@pytest.mark.parametrize("size", [640, "640x480", (640,), (640, 480, 3), (640.5, 480), None], ids=str)
+def test_what_is_no_size_is_refused_in_one_line(size: Any) -> None:
+    with pytest.raises(SourceError, match=r"is no size of a frame; give [^\n]+$"):
+        TestPattern(size)
+
+
 @pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf")])
 def test_an_impossible_rate_is_refused_in_one_line(fps: float) -> None:
     with pytest.raises(SourceError, match=r"frames a second; give"):
