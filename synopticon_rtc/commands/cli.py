@@ -84,19 +84,19 @@ class Command(click.Command):
             click.Option(["--log-json"], is_flag=True, help="Log each step to stderr, one JSON object a line."),
         ]
         self._links: dict[str, str] = {}
+        self._variables = {o: _variables(o) for o in self.params if isinstance(o, click.Option) and o.envvar is None}
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:  # noqa: ANN401  # click's own signature
         """Parse, without those variables of the environment that only happen to be called like an option."""
         self._links = {
             variable: value
-            for option in self.params
-            if isinstance(option, click.Option)
-            and (variable := f"{PREFIX}_{option.name}".upper()).endswith("_PORT")
-            and SERVICE_LINK.fullmatch(value := os.environ.get(variable, ""))
+            for variables in self._variables.values()
+            for variable in variables
+            if variable.endswith("_PORT") and SERVICE_LINK.fullmatch(value := os.environ.get(variable, ""))
         }
-        for option in self.params:
-            if isinstance(option, click.Option):
-                option.allow_from_autoenv = f"{PREFIX}_{option.name}".upper() not in self._links
+        for option, variables in self._variables.items():
+            option.allow_from_autoenv = False  # click's way knows only what a function calls the option
+            option.envvar = [variable for variable in variables if variable not in self._links]
         return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> object:
@@ -136,6 +136,13 @@ class Command(click.Command):
     def _fail(self, text: str, code: int) -> None:
         click.echo(visible(f"{self.name}: {' '.join(text.split())}"), err=True)
         sys.exit(code)
+
+
+def _variables(option: click.Option) -> list[str]:
+    """List the variables of the environment that set an option: those of its flags, and of what it sets."""
+    flags = [flag.removeprefix("--") for flag in option.opts if flag.startswith("--")]
+    names = [*flags, *([option.name] if option.name else [])]
+    return list(dict.fromkeys(f"{PREFIX}_{name.replace('-', '_')}".upper() for name in names))
 
 
 def _open_closed_streams() -> None:

@@ -35,3 +35,19 @@ def test_a_port_that_is_none_is_still_refused() -> None:
 def test_a_port_in_the_environment_counts() -> None:
     with running("signaling", SYNOPTICON_PORT="0") as server:
         assert server.next("ready")["url"].startswith("ws://127.0.0.1:")
+
+
+@pytest.mark.parametrize(
+    ("variable", "option"),
+    [
+        ("SYNOPTICON_ICE_SERVER", "--ice-server"),
+        ("SYNOPTICON_UDP_PORT", "--udp-port"),
+        ("SYNOPTICON_UDP_PORTS", "--udp-port"),
+        ("SYNOPTICON_INTERFACE", "interface"),
+        ("SYNOPTICON_OPTION", "--option"),
+    ],
+)
+def test_every_option_is_set_by_the_variable_of_its_name(variable: str, option: str) -> None:
+    code, _, err = run("broadcast", **{variable: "none"})
+    assert code != 0
+    assert option in err
