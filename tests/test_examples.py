@@ -53,7 +53,7 @@ def test_receivers_write_and_plot_what_the_broadcaster_finds(
     table, picture, film = tmp_path / "landmarks.csv", tmp_path / "expression.png", tmp_path / "recording.mkv"
     receivers = [
         start("landmarks_to_csv.py", str(table), url=url),
-        start("expression_plot.py", str(picture), url=url),
+        start("expression_plot.py", str(picture), "3", url=url),
         start("record.py", str(film), url=url),
     ]
     for receiver in receivers:
