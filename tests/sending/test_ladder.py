@@ -55,8 +55,13 @@ class Show:
             frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
             frame.pts, frame.time_base = self._count * 3000, Fraction(1, 90_000)
             self._count += 1
-            self.ladder.encode(Picture(frame, self._converter))
+            picture = Picture(frame, self._converter)
+            self.ladder.encode(picture)
+            encoders = [layer.encoder for layer in self.ladder._layers.values()]
+            taken = [(encoder, encoder.frames) for encoder in encoders if encoder._waiting is picture]
             await asyncio.sleep(0.03)
+            while any(each.frames == before and not each._closing for each, before in taken):  # noqa: ASYNC110 - a busy machine
+                await asyncio.sleep(0.005)
 
     async def play_until(self, peer: Peer, scale: int) -> None:
         """Go on until a peer is sent a layer: on a busy machine that takes more than one keyframe."""
@@ -94,6 +99,7 @@ async def test_a_slow_receiver_is_moved_down_and_lowers_no_other(codec: Codec) -
         await it.play_until(slow, 2)
         await it.play(3)
         await slow_end.until(lambda: slow_end.frames and slow_end.frames[-1].frame.width == WIDTH // 2)
+        await fast_end.until(lambda: fast_end.frames)
         assert {received.frame.width for received in fast_end.frames} == {WIDTH}
         for end in slow_end, fast_end:
             times = [received.rtp_timestamp for received in end.frames]

@@ -115,7 +115,7 @@ def opened(chromium: Browser, request: pytest.FixtureRequest) -> Open:
     return opened
 
 
-async def reached(page: Page, condition: str, seconds: float = 20) -> None:
+async def reached(page: Page, condition: str, seconds: float = 60) -> None:
     """Wait until something is so; a page that loads anew knows nothing yet."""
     await page.wait_for_function(f"() => window.synopticon && ({condition})", timeout=seconds * 1000)
 
@@ -213,7 +213,7 @@ class Changing:
                 yield card.draw(number)
 
 
-async def until(tab: Tab, condition: str, seconds: float = 20) -> None:
+async def until(tab: Tab, condition: str, seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         while not await tab(condition):  # noqa: ASYNC110 - a page in any browser can only be asked
             await asyncio.sleep(0.1)
@@ -233,7 +233,7 @@ async def test_frames_have_their_own_faces_through_changes_of_size_and_the_wrap_
             await until(tab, "synopticon.frames > 20 && synopticon.paired > 0")
             frames, paired = await tab("[synopticon.frames, synopticon.paired]")
             seen: set[int] = set()
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while len(seen) < 2 or await tab(f"synopticon.frames < {frames} + 150"):
                     seen.add(await tab("document.getElementById('video').videoWidth"))
                     await asyncio.sleep(0.1)
