@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STACKS := tests/conformance/stacks
+# Tests wait more than they work: one more process at a time than there are cores, and four at most.
+AT_ONCE = $(shell $(PYTHON) -c "import os; print(min(4, 1 + (os.cpu_count() or 1)))")
 
 .PHONY: demo test field fuzz slow conformance bench lint types clean
 
@@ -15,7 +17,7 @@ demo: .venv/ready ## a face mesh in the browser: no camera needed
 	$(BIN)/python -m synopticon_rtc.broadcast --source portrait --name demo
 
 test: .venv/ready ## the tests, those with a browser where one is installed
-	$(BIN)/python -m pytest -m "not slow and not fuzz and not field" -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and not fuzz and not field" -n $(AT_ONCE) --dist loadfile
 
 field: .venv/ready ## what users bring, by the commands as they run them: a table
 	$(BIN)/python -m pytest -m "field and not slow" -n auto --maxprocesses 4 --dist loadfile -v --no-header tests/field

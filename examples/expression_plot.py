@@ -1,5 +1,6 @@
 """Plot how far the mouth is open and where the head turns, over ten seconds, to a PNG file. Needs matplotlib.
 
+A second argument says for how many seconds: expression_plot.py expression.png 60.
 The head's turn is that of `Face.pose`, for which the broadcaster has to look: FaceLandmarker(matrix=True), as in
 examples/broadcaster.py, or python -m synopticon_rtc.broadcast --matrix.
 """
@@ -20,7 +21,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 URL = os.environ.get("SYNOPTICON_URL", "ws://localhost:8081/ws")
-SECONDS = 10
+SECONDS = float(next(iter(sys.argv[2:]), 10))
 UPPER_LIP, LOWER_LIP = 13, 14
 FOREHEAD, CHIN = 10, 152
 
@@ -34,7 +35,7 @@ def mouth_opening(points: npt.NDArray[np.float32]) -> float:
 async def record() -> list[tuple[float, float, float]]:
     rows = []
     loop = asyncio.get_running_loop()
-    print(f"watching faces for {SECONDS} s at {URL}", flush=True)
+    print(f"watching faces for {SECONDS:g} s at {URL}", flush=True)
     async with Receiver(URL, timeout=15) as receiver:
         begun = None
         async for moment in receiver:
@@ -51,7 +52,7 @@ async def record() -> list[tuple[float, float, float]]:
 
 def plot(rows: list[tuple[float, float, float]], path: Path) -> None:
     if not rows:
-        sys.exit(f"no face was seen in {SECONDS} s")
+        sys.exit(f"no face was seen in {SECONDS:g} s")
     seconds, mouth, turn = np.array(rows).T
     if np.isnan(turn).all():
         print("the broadcaster does not tell how the head turns: it needs FaceLandmarker(matrix=True)")

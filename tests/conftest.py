@@ -9,7 +9,7 @@ import hypothesis
 import numpy as np
 import numpy.typing as npt
 import pytest
-from fuzzing import Fuzzer, seed_of_the_day
+from fuzzing import CORPUS, Fuzzer, seed_of_the_day
 
 from synopticon_rtc.errors import ModelError
 from synopticon_rtc.faces.model import find_model
@@ -40,11 +40,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture
-def fuzz(request: pytest.FixtureRequest) -> Callable[[str], Fuzzer]:
-    """Make the fuzzer of a target, which has its share of the time for all of them."""
+def fuzz(request: pytest.FixtureRequest) -> Callable[[str, str], Fuzzer]:
+    """Make the fuzzer of a target, given its name and that of its corpus; it has its share of the time for all."""
     targets = [item for item in request.session.items if item.get_closest_marker("fuzz")]
     seconds = float(request.config.getoption("--fuzz-seconds") or 0)
-    return lambda name: Fuzzer(name, seconds / max(1, len(targets)), seed_of_the_day())
+    return lambda name, corpus: Fuzzer(name, CORPUS / corpus, seconds / max(1, len(targets)), seed_of_the_day())
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -39,7 +39,7 @@ def held() -> Counter[str]:
     )
 
 
-async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - what is given back tells nobody
             await asyncio.sleep(0.1)
@@ -86,7 +86,7 @@ async def test_broadcasters_that_come_and_go_leave_nothing_at_a_receiver() -> No
     states: asyncio.Queue[str] = asyncio.Queue()
 
     async def reached(wanted: str) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await states.get() != wanted:
                 pass
 

@@ -75,7 +75,7 @@ async def server() -> AsyncIterator[SignalingServer]:
 async def take(receiver: Receiver, count: int, until: Callable[[Moment], bool] = lambda _: True) -> list[Moment]:
     """Take so many moments at least, and on until one is as it should be; none may have faces of another frame."""
     moments: list[Moment] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         async for moment in receiver:
             moments.append(moment)
             if moment.faces:

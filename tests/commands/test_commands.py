@@ -9,6 +9,8 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any, Self
 
 import av
@@ -25,7 +27,7 @@ def free_port() -> int:
 
 
 class Process:
-    """A command under test; what it prints with ``--json`` is read as it comes."""
+    """A command under test; what it prints is read as it comes, or it would wait until somebody does."""
 
     def __init__(self, module: str, *args: str, env: dict[str, str] | None = None) -> None:
         self.process = subprocess.Popen(
@@ -35,28 +37,44 @@ class Process:
             text=True,
             env={**os.environ, **(env or {})},
         )
+        self._lines = SimpleQueue[str]()
+        self._reader = Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._lines.put(line)
+        self._lines.put("")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.process.kill()
-        self.process.communicate()
+        self._reader.join()
+        with self.process:
+            pass  # its pipes are closed
 
     def next(self, event: str) -> dict[str, Any]:
-        """Wait for an event."""
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
+        """Wait for an event, printed with ``--json``."""
+        for line in iter(self._lines.get, ""):
             fields: dict[str, Any] = json.loads(line)
             if fields["event"] == event:
                 return fields
         assert self.process.stderr is not None
         pytest.fail(f"no {event} event: {self.process.stderr.read()}")
 
+    def rest(self, seconds: float = 60) -> tuple[int, str, str]:
+        """Wait for the end: the exit code, what it had still to print, stderr."""
+        code = self.process.wait(seconds)
+        assert self.process.stderr is not None
+        return code, "".join(iter(self._lines.get, "")), self.process.stderr.read()
+
     def end(self, seconds: float = 60) -> tuple[int, list[dict[str, Any]], str]:
         """Wait for the end: the exit code, the remaining events, stderr."""
-        out, err = self.process.communicate(timeout=seconds)
-        return self.process.returncode, [json.loads(line) for line in out.splitlines()], err
+        code, out, err = self.rest(seconds)
+        return code, [json.loads(line) for line in out.splitlines()], err
 
     def interrupt(self) -> None:
         self.process.send_signal(signal.SIGINT)
@@ -64,8 +82,7 @@ class Process:
 
 def run(module: str, *args: str, seconds: float = 60) -> tuple[int, str, str]:
     with Process(module, *args) as process:
-        out, err = process.process.communicate(timeout=seconds)
-        return process.process.returncode, out, err
+        return process.rest(seconds)
 
 
 @pytest.fixture(scope="module")
@@ -231,8 +248,8 @@ def test_neither_end_needs_opencv_where_there_is_no_camera(face_model: Path, tmp
         assert (code, err) == (0, "")
         assert events[-1]["frames_with_faces"] > 0
         with Process("receive", "--url", url, "--show", env=env) as receive:
-            _, err = receive.process.communicate(timeout=30)
-        assert receive.process.returncode == 1
+            code, _, err = receive.rest(30)
+        assert code == 1
         assert len(err.splitlines()) == 1
         assert "libGL" in err
 

@@ -4,16 +4,21 @@ import asyncio
 import contextlib
 import ctypes
 import gc
+import hashlib
 import logging
 import os
 import random
 import sys
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any, Self
 
 import psutil
 
+CORPUS = Path(__file__).parent / "corpus"
+"""A folder for each kind of input, with those to begin with, and those that have found a fault."""
 SLOWEST = 0.02
 """Seconds of this thread's CPU time that an input may take."""
 GROWTH = 16 * 2**20
@@ -123,6 +128,24 @@ class Watch(logging.Handler):
         asyncio.get_running_loop().set_exception_handler(lambda _, context: self.faults.append(f"loop: {context!r}"))
 
 
+def read_corpus(folder: Path) -> list[bytes]:
+    """Read inputs: of `.txt` files each line, of `.hex` files likewise, but for comments (#), of others the whole.
+
+    In hexadecimal, - is an empty one.
+    """
+    inputs = []
+    for path in sorted(folder.iterdir()):
+        match path.suffix:
+            case ".hex":
+                lines = (line.partition("#")[0].strip() for line in path.read_text().splitlines())
+                inputs += [bytes.fromhex(line.removeprefix("-")) for line in lines if line]
+            case ".txt":
+                inputs += path.read_bytes().splitlines()
+            case _:
+                inputs.append(path.read_bytes())
+    return inputs
+
+
 def resident() -> int:
     """The memory of this process, bytes, after what is free has been given back."""
     gc.collect()
@@ -132,20 +155,23 @@ def resident() -> int:
 
 
 class Fuzzer:
-    """Feeds bent inputs to a target for some time.
+    """Feeds inputs to a target for some time: those of its corpus as they are, and then bent.
 
     Args:
         name: Of the target.
+        folder: With inputs to begin with; one that finds a fault is written there, to be tried from then on.
         seconds: How long.
         seed: Of the inputs.
     """
 
-    def __init__(self, name: str, seconds: float, seed: int) -> None:
+    def __init__(self, name: str, folder: Path, seconds: float, seed: int) -> None:
         self.name = name
+        self.folder = folder
         self.seconds = seconds
         self.seed = seed
         self.count = 0
         self.slowest = 0.0
+        self._recent: deque[bytes] = deque(maxlen=BATCH)
 
     async def run(
         self, corpus: list[bytes], feed: Callable[[bytes], Awaitable[None] | None], settle: float = 0
@@ -153,11 +179,13 @@ class Fuzzer:
         """Feed until the time is up.
 
         Args:
-            corpus: What an honest peer sends.
+            corpus: What an honest peer sends, beside what is in the folder.
             feed: Gives one input to the target; what it raises is a fault.
             settle: Seconds to wait after each batch, for what the target does in the background.
         """
+        corpus = [*corpus, *read_corpus(self.folder)]
         assert corpus
+        unbent = iter(corpus)
         mutate = Mutator(corpus, self.seed)
         began = time.monotonic()
         settled = 0
@@ -167,11 +195,12 @@ class Fuzzer:
         try:
             with Watch() as watch:
                 watch.listen()
-                while (passed := time.monotonic() - began) < self.seconds:
+                while (passed := time.monotonic() - began) < self.seconds or self.count < len(corpus):
                     for _ in range(BATCH):
-                        await self._feed(feed, mutate(), watch)
+                        data = next(unbent, None)
+                        await self._feed(feed, mutate() if data is None else data, watch)
                     await asyncio.sleep(settle)
-                    self._expect(not watch.faults, "\n".join(watch.faults[:3]), b"")
+                    self._expect(not watch.faults, "\n".join(watch.faults[:3]), *self._recent)
                     if time.monotonic() - collected > 1:
                         gc.collect()  # or what waits for it would be taken for growth
                         collected = time.monotonic()
@@ -185,9 +214,10 @@ class Fuzzer:
             f"\n{self.name}: {self.count:,} inputs, {rate:,.0f} a second, slowest {self.slowest * 1000:.1f} ms, "
             f"grown by {growth / 2**20:.1f} MiB"
         )
-        self._expect(growth < GROWTH, f"memory grew by {growth / 2**20:.1f} MiB", b"")
+        self._expect(growth < GROWTH, f"memory grew by {growth / 2**20:.1f} MiB")
 
     async def _feed(self, feed: Callable[[bytes], Awaitable[None] | None], data: bytes, watch: Watch) -> None:
+        self._recent.append(data)
         took = float("inf")
         for _ in range(3):  # what another process does to the caches is no fault either
             began = time.thread_time()
@@ -205,12 +235,19 @@ class Fuzzer:
         self._expect(took < SLOWEST, f"took {took * 1000:.1f} ms", data)
         self._expect(not watch.faults, "\n".join(watch.faults[:3]), data)
 
-    def _expect(self, holds: bool, what: str, data: bytes) -> None:  # noqa: FBT001 - an assertion
+    def _expect(self, holds: bool, what: str, *inputs: bytes) -> None:  # noqa: FBT001 - an assertion
         if not holds:
-            raise AssertionError(self._about(what, data))
+            raise AssertionError(self._about(what, *inputs))
 
-    def _about(self, what: str, data: bytes) -> str:
-        return f"{self.name}, input {self.count:,} of seed {self.seed}: {what}\n{data[:2000]!r} ({len(data)} bytes)"
+    def _about(self, what: str, *inputs: bytes) -> str:
+        """Say what was found, and write the inputs that did it, or one of which did, to a file of the corpus."""
+        told = f"{self.name}, input {self.count:,} of seed {self.seed}: {what}"
+        if not inputs:
+            return told
+        lines = "".join(f"{data.hex() or '-'}\n" for data in inputs)
+        path = self.folder / f"{hashlib.sha256(lines.encode()).hexdigest()[:12]}.hex"
+        path.write_text("".join(f"# {line}\n" for line in told.splitlines()) + lines)
+        return f"{told}\n{'the input is' if len(inputs) == 1 else f'it is one of {len(inputs)}'} in {path}"
 
 
 def seed_of_the_day() -> int:

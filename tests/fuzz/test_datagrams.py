@@ -38,7 +38,7 @@ async def handshake() -> list[bytes]:
 
 
 @pytest.mark.parametrize("what", ["DTLS", "STUN"])
-async def test_datagrams_from_the_address_of_the_peer(what: str, fuzz: Callable[[str], Fuzzer]) -> None:
+async def test_datagrams_from_the_address_of_the_peer(what: str, fuzz: Callable[[str, str], Fuzzer]) -> None:
     corpus = [data for data in await handshake() if data[:1] and (data[0] < 4) == (what == "STUN")]
     async with attacked() as (attacker, victim):
         connection = victim.connection._ice
@@ -50,11 +50,11 @@ async def test_datagrams_from_the_address_of_the_peer(what: str, fuzz: Callable[
             pair.protocol.datagram_received(data, pair.remote_addr)
             await asyncio.sleep(0)
 
-        await fuzz(f"{what} from the peer's address").run(corpus, feed)
+        await fuzz(f"{what} from the peer's address", "datagrams").run(corpus, feed)
         await still_talk(attacker, victim)
 
 
-async def test_checks_with_the_right_password(fuzz: Callable[[str], Fuzzer]) -> None:
+async def test_checks_with_the_right_password(fuzz: Callable[[str, str], Fuzzer]) -> None:
     async with attacked() as (attacker, victim):
         connection = victim.connection._ice
         assert connection is not None
@@ -72,11 +72,11 @@ async def test_checks_with_the_right_password(fuzz: Callable[[str], Fuzzer]) -> 
             if len(data) > 60:
                 connection._protocols[0].datagram_received(sign(data), ("192.0.2.1", 1 + data[-1]))
 
-        await fuzz("STUN, signed").run(corpus, feed)
+        await fuzz("STUN, signed", "datagrams").run(corpus, feed)
         await still_talk(attacker, victim)
 
 
-async def test_datagrams_from_anywhere(fuzz: Callable[[str], Fuzzer]) -> None:
+async def test_datagrams_from_anywhere(fuzz: Callable[[str, str], Fuzzer]) -> None:
     corpus = await handshake()
     async with attacked() as (attacker, victim):
         connection = victim.connection._ice
@@ -85,5 +85,5 @@ async def test_datagrams_from_anywhere(fuzz: Callable[[str], Fuzzer]) -> None:
         def feed(data: bytes) -> None:
             connection._protocols[0].datagram_received(data, ("192.0.2.1", 9))
 
-        await fuzz("datagrams from anywhere").run(corpus, feed)
+        await fuzz("datagrams from anywhere", "datagrams").run(corpus, feed)
         await still_talk(attacker, victim)

@@ -41,7 +41,7 @@ def aimed(data: bytes, association: RTCSctpTransport) -> bytes:
     return sealed(packet)
 
 
-async def test_packets_on_a_live_association(fuzz: Callable[[str], Fuzzer]) -> None:
+async def test_packets_on_a_live_association(fuzz: Callable[[str, str], Fuzzer]) -> None:
     async with attacked() as (attacker, victim):
         corpus = await record(attacker, victim)
         association = sctp_of(victim)
@@ -52,4 +52,4 @@ async def test_packets_on_a_live_association(fuzz: Callable[[str], Fuzzer]) -> N
             bent = len(data) >= 16 and data[11] % 8
             await association._handle_data(aimed(data, association) if bent else data)
 
-        await fuzz("SCTP").run(corpus, feed)
+        await fuzz("SCTP", "sctp").run(corpus, feed)

@@ -26,6 +26,7 @@ from aiortc.rtp import (
 from aiortc.stats import RTCOutboundRtpStreamStats
 from rtc_helpers import TICKS, Clip, Peer, describe, is_rtp, watching
 
+from synopticon_rtc.rtc.budget import Budget
 from synopticon_rtc.rtc.history import HISTORY_FRAMES
 from synopticon_rtc.rtc.packets import LARGEST_PAYLOAD
 from synopticon_rtc.rtc.sender import KEYFRAME_INTERVAL, KEYFRAMES_AT_ONCE, PACE
@@ -335,9 +336,12 @@ async def test_a_move_that_is_taken_back_leaves_no_trace() -> None:
 
 async def test_one_peer_costs_the_others_few_keyframes() -> None:
     clip = Clip()
-    async with watching(clip) as (sender, _), watching(clip):
+    async with watching(clip) as (sender, receiver), watching(clip) as (_, other):
         (fanout,) = sender.connection.senders
         await clip.play(3)
+        for peer in receiver, other:
+            await peer.until(lambda peer=peer: peer.frames)  # on a busy machine they have asked, too
+        fanout._keyframes = Budget(1 / KEYFRAME_INTERVAL, KEYFRAMES_AT_ONCE)
         before = clip.requests
         for _ in range(20):
             await fanout._handle_rtcp_packet(RtcpPsfbPacket(1, 0, fanout._ssrc))
