@@ -4,10 +4,10 @@ from synopticon_rtc.broadcaster import Broadcaster, BroadcasterStats
 from synopticon_rtc.errors import SynopticonError
 from synopticon_rtc.events import DetectorEvent, PeerEvent, SourceEvent, StateEvent
 from synopticon_rtc.faces import Detector, Face, FaceLandmarker, draw_faces
+from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.media import Camera, FrameSource, Portrait, TestPattern, VideoFile
 from synopticon_rtc.receiver import Receiver, ReceiverStats
 from synopticon_rtc.receiving.latency import Delays
-from synopticon_rtc.receiving.pairing import Moment
 from synopticon_rtc.rtc import EncodedVideoFrame, IceServer
 from synopticon_rtc.signaling import SignalingClient, SignalingServer
 

@@ -23,13 +23,13 @@ from synopticon_rtc.basics.recent import Recent
 from synopticon_rtc.errors import DetectorError, SignalingError, SourceError, SynopticonError
 from synopticon_rtc.events import DetectorEvent, Events, PeerEvent, SourceEvent
 from synopticon_rtc.faces import Detector, Face
+from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.faces.wire import PROTOCOL, FacesMessage, encode, encode_json
 from synopticon_rtc.media import Codec, Converter, Picture, Source, as_source, frames_of
 from synopticon_rtc.media.encoder import FRAME_RATES, check_codec, check_range
 from synopticon_rtc.peers import control
 from synopticon_rtc.peers.control import Control, Report
 from synopticon_rtc.peers.negotiator import Negotiator
-from synopticon_rtc.receiving.pairing import Moment
 from synopticon_rtc.rtc import Channel, IceServer, PeerConnection, Stats
 from synopticon_rtc.rtc.budget import Budget
 from synopticon_rtc.rtc.level import level_for

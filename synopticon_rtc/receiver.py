@@ -18,12 +18,13 @@ from synopticon_rtc.basics.life import entered_before, not_open
 from synopticon_rtc.basics.text import NAME, WORDS, visible
 from synopticon_rtc.errors import ConnectionLost, InvalidFaces, NobodyAnswered, SignalingError
 from synopticon_rtc.events import Events, StateEvent
+from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.faces.wire import PROTOCOL, decode, decode_json
 from synopticon_rtc.peers import control
 from synopticon_rtc.peers.control import Control
 from synopticon_rtc.peers.negotiator import Negotiator
 from synopticon_rtc.receiving.latency import Delays, Latency
-from synopticon_rtc.receiving.pairing import F, Moment, Pairing, Sync, Unpaired
+from synopticon_rtc.receiving.pairing import F, Pairing, Sync, Unpaired
 from synopticon_rtc.receiving.playout import Playout
 from synopticon_rtc.rtc import MAX_SIZE, Channel, EncodedVideoFrame, IceServer, PeerConnection, VideoTrack
 from synopticon_rtc.rtc.network import LocalNetwork

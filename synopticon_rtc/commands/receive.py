@@ -37,8 +37,9 @@ from synopticon_rtc.commands.window import Window
 from synopticon_rtc.errors import SynopticonError
 from synopticon_rtc.events import StateEvent
 from synopticon_rtc.faces import Face, draw_faces
+from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.receiver import Receiver
-from synopticon_rtc.receiving.pairing import Moment, Sync
+from synopticon_rtc.receiving.pairing import Sync
 from synopticon_rtc.rtc import IceServer
 
 WORDS = {
