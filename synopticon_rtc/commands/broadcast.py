@@ -11,7 +11,7 @@ from typing import get_args
 import click
 
 from synopticon_rtc.basics.text import NAME, visible
-from synopticon_rtc.broadcaster import Broadcaster, BroadcasterStats
+from synopticon_rtc.broadcaster import Broadcaster
 from synopticon_rtc.commands.cli import Command, Output
 from synopticon_rtc.commands.meeting import Meeting, News
 from synopticon_rtc.commands.memory import map_large_pieces
@@ -37,6 +37,7 @@ from synopticon_rtc.faces import FaceLandmarker
 from synopticon_rtc.media import Codec, parse_source
 from synopticon_rtc.media.parse import FPS, SIZE
 from synopticon_rtc.rtc import IceServer
+from synopticon_rtc.sending.stats import BroadcasterStats
 from synopticon_rtc.signaling import SignalingServer
 
 STATUS_INTERVAL = 1.0  # seconds
