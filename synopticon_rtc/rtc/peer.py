@@ -45,9 +45,13 @@ class Stats:
     """What a connection has done so far."""
 
     packets_sent: int
+    """RTP packets, without those that were sent once more."""
     bytes_sent: int
+    """In those packets, without their headers."""
     retransmits: int
+    """Packets that were sent once more, as the peer asked for them."""
     frames_sent: int
+    """Frames of the video."""
     frames_dropped: int
     """Frames not sent, because the peer waited for a keyframe."""
     bitrate: float
@@ -55,7 +59,9 @@ class Stats:
     fps: float
     """Frames sent in the last second."""
     packets_received: int
+    """RTP packets, of the video that the peer sends."""
     bytes_received: int
+    """In those packets, without their headers."""
     frames_too_large: int
     """Frames left out because they were larger than allowed."""
     rtt: float | None

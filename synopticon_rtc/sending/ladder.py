@@ -14,7 +14,12 @@ from synopticon_rtc.rtc.pacer import BURST, Pacer, packets_a_turn
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """How one layer compares to the source: so many times smaller a side, at a share of the bit rate."""
+    """How one layer compares to the source: so many times smaller a side, at a share of the bit rate.
+
+    Attributes:
+        scale: How many times smaller a side is than the source.
+        share: Of the bit rate of the top layer.
+    """
 
     scale: int
     share: float
@@ -44,7 +49,15 @@ HALVED = 0.6
 
 @dataclass(slots=True, eq=False)
 class Layer:
-    """One size of one codec: an encoder, and the stream that it feeds."""
+    """One size of one codec: an encoder, and the stream that it feeds.
+
+    Attributes:
+        encoder: What makes it.
+        stream: What packs it, and sends it to all who watch it.
+        scale: How many times smaller a side is than the source.
+        halved: Whether every other frame is left out.
+        changed: When its bit rate was last set, s.
+    """
 
     encoder: SharedEncoder
     stream: VideoStream
