@@ -60,6 +60,8 @@ class Broadcaster:
         interfaces: Names of network interfaces, and addresses, to use alone; none for all.
 
     Attributes:
+        signaling: The client by which receivers find it.
+        name: As it was given.
         events: What happens to receivers. Iterations over them end when the broadcaster does; :meth:`wait_closed` then
             tells why.
         source_events: When the source falls silent, and when it is heard again.
@@ -116,7 +118,7 @@ class Broadcaster:
         )
         self._peers: dict[int, Peer] = {}  # by link
         self._signaling_lost: SignalingError | None = None
-        self._life = Life(lambda _: self.events.close())
+        self._life = Life(self._end)
         self._exit = contextlib.AsyncExitStack()
 
     async def start(self) -> Self:
@@ -180,6 +182,10 @@ class Broadcaster:
     def _connected(self) -> list[Peer]:
         """Those who are connected, in the order in which they came."""
         return [peer for peer in self._peers.values() if peer.connected]
+
+    def _end(self, _: BaseException | None) -> None:
+        self.events.close()
+        self._stream.end()
 
     # What the negotiator asks
 

@@ -91,6 +91,10 @@ class Receiver(Generic[F]):
             cloud machine; peers are told them in the place of its own.
         interfaces: Names of network interfaces, and addresses, to use alone; none for all.
 
+    Attributes:
+        signaling: The client by which it finds its broadcaster.
+        events: What becomes of the connection. Iterations over them end when the receiver is left.
+
     Raises:
         ValueError: ``sync`` is unknown, ``jitter_ms``, ``faces_wait`` or ``timeout`` is negative, ``max_size`` is no
             size, ``udp_ports`` is no range, or an address or interface is not there.

@@ -212,6 +212,22 @@ async def test_signaling_that_is_refused_for_good_ends_it_where_nobody_can_conne
             await asyncio.wait_for(broadcaster.wait_closed(), 5)
 
 
+async def test_iterations_over_what_its_stream_tells_end_when_signaling_is_refused_for_good(
+    server: SignalingServer,
+) -> None:
+    async def follow(things: Any) -> None:
+        async for _ in things:
+            pass
+
+    async with Broadcaster(server.url, Source(), faces=Detector()) as broadcaster:
+        told = broadcaster.faces, broadcaster.source_events, broadcaster.detector_events, broadcaster.events
+        following = [asyncio.create_task(follow(things)) for things in told]
+        await asyncio.sleep(0)
+        broadcaster._negotiator.failed(SignalingError("the token expired"))
+        async with asyncio.timeout(5):
+            await asyncio.gather(*following)
+
+
 async def test_a_frame_that_comes_again_is_not_touched_and_its_faces_have_their_own_time(
     server: SignalingServer,
 ) -> None:

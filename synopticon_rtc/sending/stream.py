@@ -132,6 +132,10 @@ class Stream:
             self._life.run(stack, self._adapt(), SynopticonError("the layers are adapted no more"))
             self._exit = stack.pop_all()
 
+    def end(self) -> None:
+        """End iterations over its events and faces; what runs is stopped by :meth:`aclose`."""
+        self._life.end()
+
     async def aclose(self) -> None:
         """Stop capturing and looking for faces, and stop the encoders; a second call does nothing."""
         await self._exit.aclose()
