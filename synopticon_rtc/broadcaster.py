@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import os
 import time
 from collections.abc import Sequence
 from typing import Self
@@ -28,6 +29,7 @@ from synopticon_rtc.sending.stream import Stream
 from synopticon_rtc.signaling.client import SignalingClient, as_client
 from synopticon_rtc.signaling.handshake import BroadcasterHandshake, CreateAnswer, CreateOffer, Notify
 from synopticon_rtc.signaling.messages import Candidate
+from synopticon_rtc.tracing import Trace
 
 ACCEPT = {"control": [control.PROTOCOL], "ice": ["more"]}
 
@@ -58,6 +60,7 @@ class Broadcaster:
         announce: Addresses at which this machine is reached from outside on the same ports, such as the public one of a
             cloud machine; peers are told them in the place of its own.
         interfaces: Names of network interfaces, and addresses, to use alone; none for all.
+        trace: A file in which what happens to each receiver is written down, for a report of a bad call.
 
     Attributes:
         signaling: The client by which receivers find it.
@@ -94,6 +97,7 @@ class Broadcaster:
         udp_ports: tuple[int, int] | None = None,
         announce: Sequence[str] = (),
         interfaces: Sequence[str] = (),
+        trace: str | os.PathLike[str] | None = None,
     ) -> None:
         if not isinstance(name, str):
             raise TypeError(f"name must be a text, not {name!r:.100}")
@@ -108,6 +112,7 @@ class Broadcaster:
         self._ice_servers = ice_servers
         self._relay_only = relay_only
         self._network = LocalNetwork(udp_ports, announce, interfaces)
+        self._trace = Trace(trace, "broadcaster")
         self._negotiator = Negotiator(
             self.signaling,
             BroadcasterHandshake(name=name, accept=ACCEPT, timestamp=lambda: time.time_ns() // 1_000_000),
@@ -115,6 +120,7 @@ class Broadcaster:
             close_peer=self._close_peer,
             notify=self._notify,
             failed=self._lose_signaling,
+            trace=self._trace,
         )
         self._peers: dict[int, Peer] = {}  # by link
         self._signaling_lost: SignalingError | None = None
@@ -134,6 +140,7 @@ class Broadcaster:
         self._life.begun = True
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(self._life.end)
+            await stack.enter_async_context(self._trace)
             await self._stream.start(self._life.end)
             stack.push_async_callback(self._stream.aclose)
             await stack.enter_async_context(self._negotiator)
@@ -198,6 +205,7 @@ class Broadcaster:
             ice_servers=self._ice_servers or self._negotiator.ice_servers(),
             relay_only=self._relay_only,
             network=self._network,
+            note=self._trace.of(action.session),
             on_candidate=lambda candidate: self._negotiator.gathered(link, msgspec.convert(candidate, Candidate)),
             on_state=functools.partial(self._changed, link),
         )

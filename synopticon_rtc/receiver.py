@@ -1,8 +1,10 @@
 """Receives the frames and faces of one broadcaster."""
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
+import os
 import time
 from collections.abc import Sequence
 from typing import Any, Generic, Literal, Self, TypedDict, Unpack, get_args, overload
@@ -10,6 +12,7 @@ from typing import Any, Generic, Literal, Self, TypedDict, Unpack, get_args, ove
 import av
 import msgspec
 
+from synopticon_rtc import tracing
 from synopticon_rtc.basics.latest import Latest, Unbroken
 from synopticon_rtc.basics.life import entered_before, not_open
 from synopticon_rtc.errors import SignalingError
@@ -31,6 +34,7 @@ from synopticon_rtc.rtc.servers import check_servers
 from synopticon_rtc.signaling.client import SignalingClient, as_client
 from synopticon_rtc.signaling.handshake import CreateAnswer, CreateOffer, Notify, ReceiverHandshake
 from synopticon_rtc.signaling.messages import Candidate
+from synopticon_rtc.tracing import Trace
 
 ACCEPT = {"faces": [PROTOCOL, "json"], "control": [control.PROTOCOL], "ice": ["more"]}
 ENCODED_WAIT = 1.0  # seconds that encoded frames wait for a slow consumer, before it misses all up to a keyframe
@@ -55,6 +59,7 @@ class _Options(TypedDict, total=False):
     udp_ports: tuple[int, int] | None
     announce: Sequence[str]
     interfaces: Sequence[str]
+    trace: str | os.PathLike[str] | None
 
 
 class Receiver(Generic[F]):
@@ -90,6 +95,7 @@ class Receiver(Generic[F]):
         announce: Addresses at which this machine is reached from outside on the same ports, such as the public one of a
             cloud machine; peers are told them in the place of its own.
         interfaces: Names of network interfaces, and addresses, to use alone; none for all.
+        trace: A file in which what happens to the connection is written down, for a report of a bad call.
 
     Attributes:
         signaling: The client by which it finds its broadcaster.
@@ -155,6 +161,7 @@ class Receiver(Generic[F]):
         udp_ports: tuple[int, int] | None = None,
         announce: Sequence[str] = (),
         interfaces: Sequence[str] = (),
+        trace: str | os.PathLike[str] | None = None,
     ) -> None:
         _check(broadcaster, sync, jitter_ms, faces_wait, timeout, max_size, ice_servers)
         self.signaling = as_client(signaling)
@@ -170,6 +177,7 @@ class Receiver(Generic[F]):
         self._ice_servers = ice_servers
         self._relay_only = relay_only
         self._network = LocalNetwork(udp_ports, announce, interfaces)
+        self._trace = Trace(trace, "receiver")
         self._handshake = ReceiverHandshake(
             want=broadcaster,
             taken=lambda: frozenset(self.signaling.claimed),
@@ -183,6 +191,7 @@ class Receiver(Generic[F]):
             close_peer=self._close_peer,
             notify=self._notify,
             failed=self._fail,
+            trace=self._trace,
         )
         self._peers: dict[int, Peer] = {}  # by link
         self._moments: Latest[Moment[F] | None] = (
@@ -190,6 +199,7 @@ class Receiver(Generic[F]):
         )  # None is the end of the iteration
         self._playing: set[asyncio.Task[None]] = set()  # one a stream whose frames are decoded
         self._entered = False
+        self._exit = contextlib.AsyncExitStack()
         self._leaving: asyncio.Task[None] | None = None
         self._failure: SignalingError | None = None
         self._first_sought: float | None = None  # when the first discovery was sent, by the loop's clock
@@ -205,7 +215,12 @@ class Receiver(Generic[F]):
         if self._entered:
             raise entered_before(self)
         self._entered = True
-        await self._negotiator.__aenter__()
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(self._trace)
+            self._trace.watch(self._write_figures)
+            stack.push_async_callback(self._played)
+            await stack.enter_async_context(self._negotiator)
+            self._exit = stack.pop_all()
         return self
 
     async def aclose(self) -> None:
@@ -236,12 +251,15 @@ class Receiver(Generic[F]):
 
     async def _leave(self) -> None:
         try:
-            await self._negotiator.__aexit__(None, None, None)
-            if self._playing:
-                await asyncio.wait(self._playing)
+            await self._exit.aclose()
         finally:
             self._moments.put(None)
             self.events.close()
+
+    async def _played(self) -> None:
+        """Wait for the tasks that take decoded frames."""
+        if self._playing:
+            await asyncio.wait(self._playing)
 
     def __aiter__(self) -> Self:
         """Begin to iterate. Raises :class:`RuntimeError` if the receiver was not started, or was left."""
@@ -289,6 +307,19 @@ class Receiver(Generic[F]):
             delays=self._latency.delays,
         )
 
+    def _write_figures(self) -> None:
+        stats = self.stats
+        self._trace.write(
+            tracing.Pairing(
+                frames=stats.frames,
+                frames_with_faces=stats.frames_with_faces,
+                faces_messages=stats.faces_messages,
+                faces_late=stats.faces_late,
+                invalid_faces=stats.invalid_faces,
+                delay=stats.delay,
+            )
+        )
+
     def age(self, moment: Moment[F]) -> float | None:
         """Return how long ago a moment was captured, in seconds, by clocks aligned over the control channel.
 
@@ -321,6 +352,7 @@ class Receiver(Generic[F]):
             ice_servers=self._ice_servers or self._negotiator.ice_servers(),
             relay_only=self._relay_only,
             network=self._network,
+            note=self._trace.of(action.session),
             on_candidate=lambda candidate: self._negotiator.gathered(link, msgspec.convert(candidate, Candidate)),
             on_state=functools.partial(self._negotiator.changed, link),
             on_reached=functools.partial(self._negotiator.reached, link),

@@ -18,12 +18,13 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FLOORS = (
     {"basics"},
     {"errors"},
+    {"tracing"},
     {"signaling", "rtc", "media", "faces"},
     {"events", "peers"},
     {"sending", "receiving"},
     {"broadcaster", "receiver"},
     {"commands"},
-    {"__init__", "broadcast", "receive", "signaling.__main__"},  # doors: what users import and run
+    {"__init__", "broadcast", "receive", "trace", "signaling.__main__"},  # doors: what users import and run
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 DOORS = {"signaling.__init__", "signaling.access", "signaling.nats"}  # which lead from signaling to its server

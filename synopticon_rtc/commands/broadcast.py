@@ -28,6 +28,7 @@ from synopticon_rtc.commands.options import (
     room_option,
     signaling_client,
     token_file_option,
+    trace_option,
     udp_ports_option,
 )
 from synopticon_rtc.commands.status import Rates, Status, found, milliseconds
@@ -88,6 +89,7 @@ SHOWN = 8  # receivers listed in the status
 @click.option("--bitrate", type=Bitrate(), default="1.5M", show_default=True, help="Of the video, like 1.5M or 800k.")
 @click.option("--name", default="", help="Name by which receivers see and choose this broadcaster.")
 @ice_server_option
+@trace_option
 @udp_ports_option
 @announce_option
 @interfaces_option
@@ -116,6 +118,7 @@ async def main(
     bitrate: int,
     name: str,
     ice_servers: tuple[IceServer, ...],
+    trace: Path | None,
     udp_ports: tuple[int, int] | None,
     announce: tuple[str, ...],
     interfaces: tuple[str, ...],
@@ -155,6 +158,7 @@ async def main(
                 udp_ports=udp_ports,
                 announce=announce,
                 interfaces=interfaces,
+                trace=trace,
             )
         except ValueError as error:
             raise click.UsageError(f"{error}.") from error

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import av
 from av.stream import Stream
 
+from synopticon_rtc import tracing
 from synopticon_rtc.media import Codec, Picture, SharedEncoder
 from synopticon_rtc.rtc import FanoutSender, VideoStream
 from synopticon_rtc.rtc.pacer import BURST, Pacer, packets_a_turn
@@ -172,7 +173,10 @@ class Ladder:
             places[sender] = self._best(sender, place, demands)
         demands = _demands(places)
         for sender, place in places.items():
-            sender.switch(self._layer(place).stream)
+            layer = self._layer(place)
+            if layer.stream is not sender.next_stream:
+                sender.note(tracing.Layer(scale=layer.scale, bitrate=layer.encoder.bitrate))
+            sender.switch(layer.stream)
         for index, layer in self._layers.items():
             if demands[index].fastest:
                 self._set_bitrate(layer, self._bearable(index, demands[index].fastest), self._nominal(index), now)
