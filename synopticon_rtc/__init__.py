@@ -1,14 +1,16 @@
 """Real-time face streaming over WebRTC: video on a track, face landmarks on a data channel beside it."""
 
-from synopticon_rtc.broadcaster import Broadcaster, BroadcasterStats
+from synopticon_rtc.broadcaster import Broadcaster
 from synopticon_rtc.errors import SynopticonError
 from synopticon_rtc.events import DetectorEvent, PeerEvent, SourceEvent, StateEvent
 from synopticon_rtc.faces import Detector, Face, FaceLandmarker, draw_faces
+from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.media import Camera, FrameSource, Portrait, TestPattern, VideoFile
-from synopticon_rtc.receiver import Receiver, ReceiverStats
+from synopticon_rtc.receiver import Receiver
 from synopticon_rtc.receiving.latency import Delays
-from synopticon_rtc.receiving.pairing import Moment
+from synopticon_rtc.receiving.stats import ReceiverStats
 from synopticon_rtc.rtc import EncodedVideoFrame, IceServer
+from synopticon_rtc.sending.stats import BroadcasterStats
 from synopticon_rtc.signaling import SignalingClient, SignalingServer
 
 __all__ = [

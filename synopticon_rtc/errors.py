@@ -123,6 +123,10 @@ class InvalidFaces(SynopticonError, ValueError):
     """A faces message breaks its format."""
 
 
+class TraceError(SynopticonError):
+    """A trace cannot be written, or is none."""
+
+
 class MissingExtra(SynopticonError, ImportError):
     """An optional dependency is not installed."""
 

@@ -10,12 +10,10 @@ import numpy as np
 import pytest
 
 from synopticon_rtc import Broadcaster, Face, Moment, Receiver, SignalingServer, TestPattern
-from synopticon_rtc.broadcaster import PREPARED
 from synopticon_rtc.errors import DetectorError, SignalingError, SourceError
 from synopticon_rtc.events import PeerEvent
 from synopticon_rtc.media import SharedEncoder
 from synopticon_rtc.rtc import IceServer, PeerConnection
-from synopticon_rtc.rtc.budget import Budget
 from synopticon_rtc.rtc.ice import IceConnection
 
 SIZE = (320, 240)
@@ -125,7 +123,7 @@ async def test_a_broadcaster_is_entered_once(server: SignalingServer) -> None:
     async with broadcaster:
         with pytest.raises(RuntimeError, match="can be entered only once"):
             await broadcaster.__aenter__()
-        assert not broadcaster._closed.done()
+        assert not broadcaster._life.over
     with pytest.raises(RuntimeError, match="can be entered only once"):
         async with broadcaster:
             pass
@@ -196,10 +194,10 @@ async def test_signaling_that_is_refused_for_good_cuts_off_nobody_who_is_connect
             while not any(link.phase == "connecting" for link in links.values()):  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.01)
             negotiator.failed(SignalingError("the token expired"))
-            assert not broadcaster._closed.done()
+            assert not broadcaster._life.over
             go_on.set()
             await anext(aiter(receiver))
-            assert not broadcaster._closed.done()
+            assert not broadcaster._life.over
         async with asyncio.timeout(20):
             with pytest.raises(SignalingError, match="token"):
                 await broadcaster.wait_closed()
@@ -212,6 +210,22 @@ async def test_signaling_that_is_refused_for_good_ends_it_where_nobody_can_conne
         broadcaster._negotiator.failed(SignalingError("the token expired"))
         with pytest.raises(SignalingError, match="token"):
             await asyncio.wait_for(broadcaster.wait_closed(), 5)
+
+
+async def test_iterations_over_what_its_stream_tells_end_when_signaling_is_refused_for_good(
+    server: SignalingServer,
+) -> None:
+    async def follow(things: Any) -> None:
+        async for _ in things:
+            pass
+
+    async with Broadcaster(server.url, Source(), faces=Detector()) as broadcaster:
+        told = broadcaster.faces, broadcaster.source_events, broadcaster.detector_events, broadcaster.events
+        following = [asyncio.create_task(follow(things)) for things in told]
+        await asyncio.sleep(0)
+        broadcaster._negotiator.failed(SignalingError("the token expired"))
+        async with asyncio.timeout(5):
+            await asyncio.gather(*following)
 
 
 async def test_a_frame_that_comes_again_is_not_touched_and_its_faces_have_their_own_time(
@@ -277,28 +291,6 @@ async def test_an_error_at_one_receiver_ends_its_link_alone(
             patch.setattr(PeerConnection, method, broken)
             second = asyncio.create_task(watch_once(server.url))
             assert "an error of ours" in await ended
-            assert len(broadcaster._connections) == len(broadcaster._watchers) == 1
-            assert not broadcaster._joining
+            assert len(broadcaster._peers) == len(broadcaster._stream.watchers) == 1
         await anext(moments)
         await second  # it asks again, and there is nothing wrong any more
-
-
-async def test_asking_for_offers_again_and_again_costs_others_few_keyframes(
-    server: SignalingServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[int] = []
-
-    def ask(broadcaster: Broadcaster) -> int:
-        broadcaster._ladder("vp8").top.on_keyframe_request = lambda: asked.append(1)
-        monkeypatch.setattr(broadcaster, "_prepared", Budget(0.0, PREPARED[1]))  # however long it takes
-        asked.clear()
-        for link in range(1000, 1020):
-            broadcaster._prepare(link)
-            broadcaster._close_peer(link)
-        return len(asked)
-
-    async with Broadcaster(server.url, Source()) as broadcaster:
-        assert ask(broadcaster) == 20  # where nobody watches, nobody pays for it
-    async with Broadcaster(server.url, Source()) as broadcaster, Receiver(server.url) as receiver:
-        await anext(receiver)
-        assert ask(broadcaster) == PREPARED[1]

@@ -1,6 +1,7 @@
 """The house stands: imports run downward, aiortc stays behind one wall, and what the documents point at is there."""
 
 import ast
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,12 +18,13 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FLOORS = (
     {"basics"},
     {"errors"},
+    {"tracing"},
     {"signaling", "rtc", "media", "faces"},
     {"events", "peers"},
     {"sending", "receiving"},
     {"broadcaster", "receiver"},
     {"commands"},
-    {"__init__", "broadcast", "receive", "signaling.__main__"},  # doors: what users import and run
+    {"__init__", "broadcast", "receive", "trace", "signaling.__main__"},  # doors: what users import and run
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 DOORS = {"signaling.__init__", "signaling.access", "signaling.nats"}  # which lead from signaling to its server
@@ -120,6 +122,35 @@ def test_only_rtc_knows_aiortc_and_aioice() -> None:
 
 def test_the_public_names_are_these() -> None:
     assert synopticon_rtc.__all__ == PUBLIC
+
+
+def test_every_field_of_what_is_handed_round_has_a_line_of_words() -> None:
+    """Events, actions, figures, messages: the docstring names each field, or a string or a comment stands by it."""
+    assert not [
+        f"{module}.{name}.{field}"
+        for module, tree in modules()
+        for name, missing in unexplained(tree, (PACKAGE / Path(*module.split("."))).with_suffix(".py"))
+        for field in missing
+    ]
+
+
+def unexplained(tree: ast.Module, file: Path) -> Iterator[tuple[str, list[str]]]:
+    """Give the public dataclasses of a module, each with its fields that have no words."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ClassDef) or node.name.startswith("_"):
+            continue
+        if not any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
+            continue
+        described = set(re.findall(r"^    (\w+): \S", ast.get_docstring(node) or "", flags=re.MULTILINE))
+        missing = []
+        for statement, following in itertools.pairwise([*node.body, ast.Pass()]):
+            if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+                told = isinstance(following, ast.Expr) or "  # " in lines[(statement.end_lineno or 0) - 1]
+                field = statement.target.id
+                if not (told or field in described or field.startswith("_")):
+                    missing.append(field)
+        yield node.name, missing
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)

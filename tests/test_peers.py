@@ -175,8 +175,8 @@ async def test_statistics_tell_what_each_receiver_is_sent(server: SignalingServe
 async def test_faces_stay_with_their_frames_in_a_smaller_layer(server: SignalingServer) -> None:
     async with broadcasting(server.url) as broadcaster, Receiver(server.url) as slow, Receiver(server.url) as fast:
         await asyncio.gather(take(slow, 10), take(fast, 10))
-        _, connection = next(iter(broadcaster._connections.values()))
-        connection.senders[0].rate.estimate = 200_000
+        peer = next(iter(broadcaster._peers.values()))
+        peer.connection.senders[0].rate.estimate = 200_000
         seen = {slow: set[int](), fast: set[int]()}
         async with asyncio.timeout(10):
             while seen[slow] | seen[fast] != {SIZE[0], SIZE[0] // 2}:

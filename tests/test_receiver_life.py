@@ -11,7 +11,6 @@ import pytest
 
 from synopticon_rtc import Broadcaster, EncodedVideoFrame, Face, Moment, Receiver, SignalingServer, TestPattern
 from synopticon_rtc.peers import control as control_channel
-from synopticon_rtc.receiving.playout import Playout
 from synopticon_rtc.rtc import Channel, PeerConnection
 
 SIZE = (320, 240)
@@ -75,7 +74,7 @@ async def test_a_connection_that_cannot_be_made_leaves_no_claim(
     async with Broadcaster(server.url, TestPattern(SIZE)), Receiver(server.url, timeout=LONG) as receiver:
         await failed.wait()
         assert receiver.signaling.claimed == set()
-        assert receiver._feeds == {}
+        assert receiver._peers == {}
         await anext(receiver)  # it asked again
 
 
@@ -127,7 +126,7 @@ async def test_it_leaves_nothing_behind_when_it_is_cancelled_while_it_leaves(
         async with asyncio.timeout(5):
             await asyncio.gather(*iterations)
         assert (receiver.signaling._task, receiver.signaling.claimed) == (None, set())
-        assert (receiver._tasks, receiver._negotiator._peers, receiver._negotiator._closing) == (set(), {}, set())
+        assert (receiver._playing, receiver._negotiator._peers, receiver._negotiator._closing) == (set(), {}, set())
         await until(lambda: not broadcaster.peers)
 
 
@@ -146,8 +145,8 @@ async def test_frames_that_wait_for_faces_are_given_out_when_their_broadcaster_l
         async with Broadcaster(server.url, TestPattern(SIZE, 30), faces=Stuck()):
             await until(lambda: receiver.stats.frames >= 10)
             first = len(moments)
-            (feed,) = receiver._feeds.values()
-        await until(lambda: not receiver._feeds)
+            stream = next(iter(receiver._peers.values())).stream
+        await until(lambda: not receiver._peers)
         count = receiver.stats.frames
         await until(lambda: len(moments) == count)
         assert first < 10
@@ -155,11 +154,11 @@ async def test_frames_that_wait_for_faces_are_given_out_when_their_broadcaster_l
         stamps = [moment.frame.rtp_timestamp for moment in moments]
         assert all((later - earlier) % 2**32 < 2**31 for earlier, later in itertools.pairwise(stamps))
         # A connection may still give out what it has while it closes.
-        receiver._encoded(feed, moments[-1].frame)
-        receiver._faces(feed, '{"landmarks": []}')
-        receiver._add_channel(0, feed, Channel.__new__(Channel))
+        stream.encoded(moments[-1].frame)
+        stream.message('{"landmarks": []}')
+        receiver._add_channel(0, Channel.__new__(Channel))
         await asyncio.sleep(0.1)
-        assert (len(moments), receiver.stats.frames, feed.timer is None or feed.timer.cancelled()) == (
+        assert (len(moments), receiver.stats.frames, stream._timer is None or stream._timer.cancelled()) == (
             count,
             count,
             True,
@@ -171,17 +170,10 @@ async def test_what_is_held_back_for_its_rhythm_is_given_out_at_the_end(server: 
     async with Receiver(server.url, decode=False, jitter_ms=LONG * 1000) as receiver:
         async with Broadcaster(server.url, TestPattern(SIZE, 30)):
             await until(lambda: receiver.stats.frames >= 5)
-        await until(lambda: not receiver._feeds)
+        await until(lambda: not receiver._peers)
         async with asyncio.timeout(5):
             for _ in range(receiver.stats.frames):
                 await anext(receiver)
-
-
-async def test_a_moment_without_a_time_does_not_overtake_those_that_are_held_back() -> None:
-    receiver = Receiver("ws://127.0.0.1:1/ws", video=False)
-    receiver._loop = asyncio.get_running_loop()
-    moments = [Moment(None, (), True, None, timestamp) for timestamp in (0, 3000, None)]
-    assert list(receiver._hold_back(Playout(LONG), moments)) == moments
 
 
 # What else a broadcaster sends

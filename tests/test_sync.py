@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -13,7 +12,7 @@ import pytest
 from rtc_helpers import Tap, is_rtp
 
 from synopticon_rtc import Broadcaster, Face, FaceLandmarker, Moment, Portrait, Receiver, SignalingServer, TestPattern
-from synopticon_rtc.broadcaster import FACES_BUFFERED
+from synopticon_rtc.sending.faces_channel import BUFFERED
 
 SIZE = (640, 360)
 FPS = 30
@@ -91,7 +90,7 @@ def paired(moments: Sequence[Moment]) -> float:
 
 async def test_through_the_wrap_of_rtp_timestamps(server: SignalingServer) -> None:
     broadcaster = Broadcaster(server.url, TestPattern(SIZE, FPS), faces=NumberFace())
-    broadcaster._origin = 2**32 - 360_000  # four seconds before it
+    broadcaster._stream._capture.origin = 2**32 - 360_000  # four seconds before it
     async with broadcaster, Receiver(server.url, faces_wait=PATIENT) as receiver:
 
         def wrapped(moment: Moment) -> bool:
@@ -139,8 +138,7 @@ async def test_through_a_switch_of_the_source(server: SignalingServer) -> None:
 def lose(broadcaster: Broadcaster, share: float, kind: Callable[[bytes], bool]) -> Tap:
     """Lose a share of the datagrams of a kind that are sent to the one receiver."""
     chance = random.Random(5)  # noqa: S311 - no secret
-    ((_, connection),) = broadcaster._connections.values()
-    peer: Any = SimpleNamespace(connection=connection)
+    peer: Any = next(iter(broadcaster._peers.values()))
     return Tap(peer, lambda data: kind(data) and chance.random() < share)
 
 
@@ -195,8 +193,9 @@ async def test_faces_that_cannot_go_out_are_dropped_and_the_video_goes_on(server
         waiting = []
         for _ in range(35):
             await take(receiver, 1)
-            waiting += [watcher.faces._channel.bufferedAmount for watcher in broadcaster._watchers.values()]
-        assert FACES_BUFFERED < max(waiting) < FACES_BUFFERED + 2000
+            channels = [watcher.faces for watcher in broadcaster._stream.watchers if watcher.faces]
+            waiting += [faces.channel._channel.bufferedAmount for faces in channels]
+        assert BUFFERED < max(waiting) < BUFFERED + 2000
         tap.drop = lambda _: False
         moments = await take(receiver, 1, lambda moment: moment.detected)
         age = receiver.age(moments[-1])

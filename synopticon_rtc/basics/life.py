@@ -1,4 +1,9 @@
-"""What objects that live in an ``async with`` say to those who use them outside of it."""
+"""How long objects live that are started and closed, and what they say to those who use them outside of that."""
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import Callable, Coroutine
 
 
 def entered_before(what: object) -> RuntimeError:
@@ -12,3 +17,63 @@ def not_open(what: object) -> RuntimeError:
     kind = type(what).__name__
     starts = ", or after `await ....start()`" if hasattr(what, "start") else ""
     return RuntimeError(f"this {kind} is not open: use it inside `async with {kind}(...) as ...:`{starts}")
+
+
+class Life:
+    """Lasts until somebody ends it, or until one of its parts ends.
+
+    Args:
+        on_end: Called once, at the end, with the error that was the reason, or None.
+
+    Attributes:
+        begun: Whether it was begun; nobody begins it twice.
+        over: Whether it has ended.
+    """
+
+    def __init__(self, on_end: Callable[[BaseException | None], None]) -> None:
+        self.begun = False
+        self.over = False
+        self._on_end = on_end
+        self._error: BaseException | None = None
+        self._ended = asyncio.Event()
+        self._leaving = False  # whether parts are stopped, and their ends are no errors
+
+    def run(
+        self, stack: contextlib.AsyncExitStack, work: Coroutine[None, None, None], cancelled: BaseException
+    ) -> None:
+        """Run a part until the stack unwinds; if it ends before, so does this life.
+
+        Args:
+            stack: Ends the part.
+            work: The part.
+            cancelled: What it means if the part is cancelled by anybody else.
+        """
+        task = asyncio.create_task(work)
+        task.add_done_callback(functools.partial(self._part_ended, cancelled))
+        stack.push_async_callback(self._stop, task)
+
+    def end(self, error: BaseException | None = None) -> None:
+        """End it; only the first end counts."""
+        if self.over:
+            return
+        self.over = True
+        self._error = error
+        self._ended.set()
+        self._on_end(error)
+
+    async def wait(self) -> None:
+        """Wait for the end, and raise the error that was the reason, if there was one."""
+        await self._ended.wait()
+        if self._error is not None:
+            raise self._error
+
+    async def _stop(self, task: asyncio.Task[None]) -> None:
+        self._leaving = True
+        task.cancel()
+        await asyncio.wait([task])
+
+    def _part_ended(self, cancelled: BaseException, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            self.end(task.exception())
+        else:
+            self.end(None if self._leaving else cancelled)

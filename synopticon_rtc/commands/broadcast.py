@@ -11,7 +11,7 @@ from typing import get_args
 import click
 
 from synopticon_rtc.basics.text import NAME, visible
-from synopticon_rtc.broadcaster import Broadcaster, BroadcasterStats
+from synopticon_rtc.broadcaster import Broadcaster
 from synopticon_rtc.commands.cli import Command, Output, Quantity
 from synopticon_rtc.commands.meeting import Meeting, News
 from synopticon_rtc.commands.memory import map_large_pieces
@@ -28,6 +28,7 @@ from synopticon_rtc.commands.options import (
     room_option,
     signaling_client,
     token_file_option,
+    trace_option,
     udp_ports_option,
 )
 from synopticon_rtc.commands.status import Rates, Status, found, milliseconds
@@ -37,6 +38,7 @@ from synopticon_rtc.faces import FaceLandmarker
 from synopticon_rtc.media import Codec, parse_source
 from synopticon_rtc.media.parse import FPS, SIZE
 from synopticon_rtc.rtc import IceServer
+from synopticon_rtc.sending.stats import BroadcasterStats
 from synopticon_rtc.signaling import SignalingServer
 
 STATUS_INTERVAL = 1.0  # seconds
@@ -87,6 +89,7 @@ SHOWN = 8  # receivers listed in the status
 @click.option("--bitrate", type=Bitrate(), default="1.5M", show_default=True, help="Of the video, like 1.5M or 800k.")
 @click.option("--name", default="", help="Name by which receivers see and choose this broadcaster.")
 @ice_server_option
+@trace_option
 @udp_ports_option
 @announce_option
 @interfaces_option
@@ -115,6 +118,7 @@ async def main(
     bitrate: int,
     name: str,
     ice_servers: tuple[IceServer, ...],
+    trace: Path | None,
     udp_ports: tuple[int, int] | None,
     announce: tuple[str, ...],
     interfaces: tuple[str, ...],
@@ -154,6 +158,7 @@ async def main(
                 udp_ports=udp_ports,
                 announce=announce,
                 interfaces=interfaces,
+                trace=trace,
             )
         except ValueError as error:
             raise click.UsageError(f"{error}.") from error

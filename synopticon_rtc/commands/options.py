@@ -149,6 +149,11 @@ udp_ports_option = click.option(
     type=PortRange(),
     help="UDP ports for video, like 40000-40100, as a firewall lets them in; one, like 40000, serves all peers.",
 )
+trace_option = click.option(
+    "--trace",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Write what happens to each peer here, for a report; python -m synopticon_rtc.trace FILE reads it.",
+)
 announce_option = click.option(
     "--announce",
     multiple=True,

@@ -30,6 +30,7 @@ from synopticon_rtc.commands.options import (
     room_option,
     signaling_client,
     token_file_option,
+    trace_option,
     udp_ports_option,
 )
 from synopticon_rtc.commands.status import Rates, Status, found, milliseconds
@@ -37,8 +38,9 @@ from synopticon_rtc.commands.window import Window
 from synopticon_rtc.errors import SynopticonError
 from synopticon_rtc.events import StateEvent
 from synopticon_rtc.faces import Face, draw_faces
+from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.receiver import Receiver
-from synopticon_rtc.receiving.pairing import Moment, Sync
+from synopticon_rtc.receiving.pairing import Sync
 from synopticon_rtc.rtc import IceServer
 
 WORDS = {
@@ -90,6 +92,7 @@ LIGHT, SHADE = (255, 248, 214), (32, 22, 0)  # blue, green, red: of what is writ
     help="Seconds without a frame after which to give up.",
 )
 @ice_server_option
+@trace_option
 @udp_ports_option
 @announce_option
 @interfaces_option
@@ -108,6 +111,7 @@ async def main(
     duration: float | None,
     timeout: float,  # noqa: ASYNC109 - of the receiver, that says what was missing
     ice_servers: tuple[IceServer, ...],
+    trace: Path | None,
     udp_ports: tuple[int, int] | None,
     announce: tuple[str, ...],
     interfaces: tuple[str, ...],
@@ -129,6 +133,7 @@ async def main(
             udp_ports=udp_ports,
             announce=announce,
             interfaces=interfaces,
+            trace=trace,
         )
     except ValueError as error:
         raise click.UsageError(f"{error}.") from error

@@ -6,9 +6,10 @@ import errno
 import functools
 import itertools
 import logging
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 
@@ -29,12 +30,14 @@ from synopticon_rtc.signaling.handshake import (
     Notify,
     Send,
 )
-from synopticon_rtc.signaling.messages import AnyMessage, Candidate, Discovery, Offer
+from synopticon_rtc.signaling.messages import AnyMessage, Candidate, Discovery, Offer, Relayed
+from synopticon_rtc.tracing import Signal, State, Trace
 
 logger = logging.getLogger(__name__)
 
 CLOSE_WITHIN = 5.0  # seconds for the last goodbyes; a connection that needs longer is left to itself
 CLOSING = 64  # connections that are closing, while which nobody can have another one opened
+_PASSWORD = re.compile(r"^(a=ice-pwd:)[^\r\n]*", re.MULTILINE)
 ICE_SERVERS = 16  # that a signaling server may name; each is asked at every connection
 
 
@@ -65,6 +68,14 @@ def _urls(server: _NamedServer) -> list[str]:
     return [server.urls] if isinstance(server.urls, str) else server.urls
 
 
+def _without_secrets(message: Relayed) -> dict[str, Any]:
+    """Return a message as it goes over the wire, but for the password with which ICE signs its checks."""
+    told: dict[str, Any] = msgspec.to_builtins(message, enc_hook=str)
+    if isinstance(sdp := told.get("sdp"), dict):
+        sdp["sdp"] = _PASSWORD.sub(r"\1...", str(sdp.get("sdp", "")))
+    return told
+
+
 def _shortage(error: OSError) -> str:
     advice = ": raise the limit (ulimit -n, LimitNOFILE=)" if error.errno in {errno.EMFILE, errno.ENFILE} else ""
     return f"{error.strerror or error}{advice}"
@@ -93,6 +104,7 @@ class Negotiator:
         close_peer: Told that the peer connection of a link is closing.
         notify: Told of every change of state.
         failed: Told that signaling is gone for good.
+        trace: Where all of it is written down.
     """
 
     def __init__(
@@ -104,6 +116,7 @@ class Negotiator:
         close_peer: Callable[[int], None],
         notify: Callable[[Notify], None],
         failed: Callable[[SignalingError], None],
+        trace: Trace | None = None,
     ) -> None:
         self.handshake = handshake
         self.requirements = handshake.requirements
@@ -112,6 +125,7 @@ class Negotiator:
         self._open_peer = open_peer
         self._close_peer = close_peer
         self._notify = notify
+        self._trace = trace or Trace(None, "")
         self._named: object = None  # what the signaling server said of ICE servers, and what of it can be used
         self._ice_servers: tuple[IceServer, ...] = ()
         self._peers: dict[int, _Peer] = {}
@@ -120,6 +134,7 @@ class Negotiator:
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
+        self._trace.watch(self._write_figures)
         await self._client.__aenter__()
         self._client.listen(self)
         return self
@@ -160,6 +175,8 @@ class Negotiator:
         if isinstance(message, Discovery | Offer) and len(self._closing) >= CLOSING:
             return True  # somebody opens and closes connections as fast as they can
         actions = self.handshake.received(message, self._loop.time())
+        if actions and isinstance(message, Relayed):
+            self._trace.write(Signal(sent=False, message=_without_secrets(message)), message.source_session)
         self._perform(actions)
         return bool(actions)
 
@@ -210,7 +227,7 @@ class Negotiator:
         for action in actions:
             match action:
                 case Send(message):
-                    self._client.send(message)
+                    self._send(message)
                 case CreateOffer(link) | CreateAnswer(link):
                     if reason := self._open(action):
                         self.lost(link, reason)
@@ -221,10 +238,23 @@ class Negotiator:
                     self._close(link)
                 case Fail(reason):
                     self.failed(SignalingError(reason))
-                case Notify(state, session, reason):
-                    reason = visible(reason, WORDS)  # some are others' words
-                    logger.info("%s%s: %s", f"peer {visible(session, NAME)} " if session else "", state, reason)
-                    self._notify(dataclasses.replace(action, reason=reason))
+                case Notify():
+                    self._tell(action)
+
+    def _tell(self, change: Notify) -> None:
+        reason, session = visible(change.reason, WORDS), change.session  # some are others' words
+        logger.info("%s%s: %s", f"peer {visible(session, NAME)} " if session else "", change.state, reason)
+        self._trace.write(State(state=change.state, reason=reason), session)
+        self._notify(dataclasses.replace(change, reason=reason))
+
+    def _send(self, message: Relayed) -> None:
+        to = str(message.target_session or "")
+        self._trace.write(Signal(sent=True, message=_without_secrets(message)), to)
+        self._client.send(message)
+
+    def _write_figures(self) -> None:
+        for peer in self._peers.values():
+            peer.connection.write_figures()
 
     def _arm(self) -> None:
         if self._timer is not None:

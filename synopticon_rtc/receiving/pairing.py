@@ -9,11 +9,10 @@ from typing import Generic, Literal
 import av
 from typing_extensions import TypeVar  # whose type variables have defaults (PEP 696)
 
-from synopticon_rtc.faces import Face
+from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.faces.wire import FacesMessage
 
 F = TypeVar("F", default=av.VideoFrame)
-F_co = TypeVar("F_co", default=av.VideoFrame, covariant=True)
 
 Sync = Literal["exact", "latest"]
 
@@ -24,32 +23,6 @@ KEPT = 2.0  # seconds that a message waits for its frame, and that frames go on 
 SWAPPED = 0.015  # seconds: faces that later ones have overtaken come within these, or are lost
 BACK, AHEAD = 0.5, 10.0  # seconds that timestamps go back, or ahead of time, only where a sender starts them anew
 TOO_LATE = 5  # times in a row that faces come after their frames have gone, and none is waited for any more
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Moment(Generic[F_co]):
-    """A frame with its faces.
-
-    Attributes:
-        frame: The decoded frame; its ``pts`` is the RTP timestamp, its ``time_base`` 1/90000 s. An
-            :class:`~synopticon_rtc.EncodedVideoFrame` where the receiver does not decode, None where it takes no video.
-        faces: The faces found in it, or with ``sync="latest"`` the newest known when it came.
-        detected: Whether ``faces`` is what was found in this very frame: False where no detection ran on it, or its
-            result was lost or late.
-        captured: When the frame was captured, seconds since the epoch on the broadcaster's clock; None where it did not
-            tell (yet).
-        rtp_timestamp: That of the frame, 0 to 2**32 - 1, in 1/90000 s; None where there is no frame and the broadcaster
-            did not tell.
-        faces_age: Seconds by which the frame that ``faces`` were found in is older than this one: 0 where they are its
-            own, None where there are none or the broadcaster did not tell.
-    """
-
-    frame: F_co
-    faces: tuple[Face, ...]
-    detected: bool
-    captured: float | None
-    rtp_timestamp: int | None
-    faces_age: float | None = None
 
 
 @dataclass(slots=True, eq=False)

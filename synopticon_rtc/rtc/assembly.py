@@ -37,9 +37,13 @@ class Piece:
     """What one RTP packet holds of a frame."""
 
     sequence_number: int
+    """Of the packet, 0 to 65,535."""
     timestamp: int
+    """Of its frame, in 1/90000 s."""
     marker: bool
+    """Whether the packet says that its frame ends with it."""
     data: bytes
+    """Its part of the encoded frame."""
     keyframe: bool = False
     """Whether a keyframe begins with it, or with one shortly before it."""
     start: bool = False

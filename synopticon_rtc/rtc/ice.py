@@ -24,6 +24,7 @@ from synopticon_rtc.rtc.network import LOOPBACK, LocalNetwork, host_addresses
 from synopticon_rtc.rtc.sdp import is_reachable
 from synopticon_rtc.rtc.servers import IceServer, reflexive_candidate, relayed_protocol
 from synopticon_rtc.rtc.sorting import SortingProtocol
+from synopticon_rtc.tracing import Note, Pair, ignore
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +97,7 @@ class IceConnection(Connection):
         relay_only: bool,
         on_lost: Callable[[], None],
         network: LocalNetwork,
+        note: Note = ignore,
     ) -> None:
         super().__init__(
             ice_controlling=ice_controlling,
@@ -109,6 +111,7 @@ class IceConnection(Connection):
         self._relay_only = relay_only
         self._on_lost = on_lost
         self._network = network
+        self._note = note
         self._settled = False
         self.trouble = ""
         """Why there is no candidate of an address of ours, in words."""
@@ -361,7 +364,11 @@ class IceConnection(Connection):
         if pair.state is CandidatePair.State.SUCCEEDED:
             self._prove(pair.remote_addr, pair.protocol, answered=True)
         super().check_complete(pair)
+        self._tell(pair, "succeeded" if pair.state is CandidatePair.State.SUCCEEDED else "failed")
         self._wake.set()
+
+    def _tell(self, pair: CandidatePair, state: str) -> None:
+        self._note(Pair(local=_named(pair.local_candidate), remote=_named(pair.remote_candidate), state=state))
 
     async def connect(self) -> None:
         """Check pairs until one is nominated.
@@ -393,6 +400,8 @@ class IceConnection(Connection):
                     pair.task.cancel()
         if self._check_list_state.get_nowait() != ICE_COMPLETED or self._closing:
             raise ConnectionError("no pair of candidates works")
+        if self.selected_pair is not None:
+            self._tell(self.selected_pair, "chosen")
         self._query_consent_task = asyncio.create_task(self.query_consent())
         self._spawn(self._settle())
 
@@ -549,6 +558,11 @@ class IceConnection(Connection):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _named(candidate: Candidate) -> str:
+    host = f"[{candidate.host}]" if ":" in candidate.host else candidate.host
+    return f"{candidate.type} {host}:{candidate.port}"
 
 
 def _host_candidate(host: str, port: int) -> Candidate:

@@ -36,6 +36,7 @@ from synopticon_rtc.rtc.servers import IceServer
 from synopticon_rtc.rtc.stream import Codec, VideoStream
 from synopticon_rtc.rtc.track import VideoTrack
 from synopticon_rtc.rtc.transport import Transport
+from synopticon_rtc.tracing import Figures, Note, ignore
 
 logger = logging.getLogger(__name__)
 
@@ -45,9 +46,13 @@ class Stats:
     """What a connection has done so far."""
 
     packets_sent: int
+    """RTP packets, without those that were sent once more."""
     bytes_sent: int
+    """In those packets, without their headers."""
     retransmits: int
+    """Packets that were sent once more, as the peer asked for them."""
     frames_sent: int
+    """Frames of the video."""
     frames_dropped: int
     """Frames not sent, because the peer waited for a keyframe."""
     bitrate: float
@@ -55,7 +60,9 @@ class Stats:
     fps: float
     """Frames sent in the last second."""
     packets_received: int
+    """RTP packets, of the video that the peer sends."""
     bytes_received: int
+    """In those packets, without their headers."""
     frames_too_large: int
     """Frames left out because they were larger than allowed."""
     rtt: float | None
@@ -94,6 +101,7 @@ class PeerConnection:
         max_size: Width and height of the largest video that is received, in pixels; what is larger is left out, before
             anything is decoded.
         network: What of this machine's network to use, the same object for all connections that share a port.
+        note: Told of what is found out and decided, for a trace.
     """
 
     def __init__(
@@ -110,8 +118,10 @@ class PeerConnection:
         on_encoded: Callable[[EncodedVideoFrame], None] | None = None,
         max_size: tuple[int, int] = MAX_SIZE,
         network: LocalNetwork | None = None,
+        note: Note = ignore,
     ) -> None:
         self._network = network or LocalNetwork()
+        self._note = note
         self._servers = tuple(ice_servers)
         self._relay_only = relay_only
         self._on_candidate = on_candidate
@@ -179,7 +189,7 @@ class PeerConnection:
         transceiver.setCodecPreferences([*preferred, *(codec for codec in known if codec.name.lower() == "rtx")])
         ice = self._adopt(transceiver.receiver.transport)
         seams.unburden(transceiver.receiver)
-        self._senders.append(FanoutSender.adopt(transceiver.sender, ice, select))
+        self._senders.append(FanoutSender.adopt(transceiver.sender, ice, select, self._note))
 
     def add_channel(
         self,
@@ -346,6 +356,31 @@ class PeerConnection:
             remote_candidate=pair.remote_candidate.type if pair is not None else None,
         )
 
+    def write_figures(self) -> None:
+        """Note for a trace what :meth:`stats` says, and more."""
+        stats, receivers = self.stats(), self._receivers
+        self._note(
+            Figures(
+                packets_sent=stats.packets_sent,
+                bytes_sent=stats.bytes_sent,
+                retransmits=stats.retransmits,
+                frames_sent=stats.frames_sent,
+                frames_dropped=stats.frames_dropped,
+                bitrate=round(stats.bitrate),
+                fps=round(stats.fps, 1),
+                bearable=None if math.isinf(stats.bearable) else round(stats.bearable),
+                bitrate_limit=stats.bitrate_limit,
+                loss=stats.loss,
+                rtt=None if stats.rtt is None else round(stats.rtt, 4),
+                packets_received=stats.packets_received,
+                bytes_received=stats.bytes_received,
+                nacks=sum(receiver.nacks for receiver in receivers),
+                keyframes_asked=sum(receiver.keyframe_requests for receiver in receivers),
+                frames_too_large=stats.frames_too_large,
+                decode_errors=sum(receiver.decode_errors for receiver in receivers),
+            )
+        )
+
     async def close(self) -> None:
         """Say goodbye and close; the second call and those after it wait for the first."""
         if self._closing is None:
@@ -372,6 +407,7 @@ class PeerConnection:
                 relay_only=self._relay_only,
                 on_lost=lambda: self._set_state("failed"),
                 network=self._network,
+                note=self._note,
             )
             seams.put_ice_connection(transport.transport, self._ice)
             Transport.adopt(transport)

@@ -3,6 +3,8 @@
 import math
 from collections import deque
 
+from synopticon_rtc.tracing import Note, Rate, ignore
+
 WINDOW = 1.0
 """Seconds over which the rate that is sent is measured."""
 RESOLUTION = WINDOW / 256
@@ -110,13 +112,17 @@ class RateControl:
     whether the link bears more, it grows again after a while, and asks for padding: packets that were sent already,
     whose loss harms nobody. It does no I/O, and time is passed in, in seconds.
 
+    Args:
+        note: Told of each decision.
+
     Attributes:
         estimate: What the link is thought to bear, bit/s.
         padding: What to send beyond the media to try it, bit/s.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, note: Note = ignore) -> None:
         self.estimate = math.inf
+        self._note = note
         self.padding = 0.0
         self._media = _Window()
         self._repeats = _Window()
@@ -192,7 +198,8 @@ class RateControl:
             self._round_trips.add(now, rtt)
             self._bad_reports = 0
             return
-        self._shrink(now, self._rate(now) * (1 - loss) * BACK_OFF)
+        what = "packets are lost" if loss > LOSS else "a queue fills up"
+        self._shrink(now, self._rate(now) * (1 - loss) * BACK_OFF, f"{what}: {loss:.0%} lost, round trip {_ms(rtt)}")
 
     @property
     def _shortest(self) -> float:
@@ -225,15 +232,16 @@ class RateControl:
         if now - self._stepped < SETTLING:
             if self._falling and falls:
                 self.estimate = max(LOWEST, min(self.estimate, limit))
+                self._tell("the peer's own estimate falls on")
         elif limit >= self._rate(now) * (LIMITED if self._grown is None else BACK_OFF):
             self._low_limits = 0
         elif limit < self._highest * BACK_OFF:
             self._low_limits += 1
             if self._low_limits > 1:
-                self._shrink(now, limit)
+                self._shrink(now, limit, "the peer's own estimate is below what is sent")
                 self._falling = True
 
-    def _shrink(self, now: float, bearable: float) -> None:
+    def _shrink(self, now: float, bearable: float, reason: str) -> None:
         if self._grown is not None:
             self._hold = min(2 * self._hold, LONGEST_HOLD)
             self._grown = None
@@ -244,6 +252,10 @@ class RateControl:
         self._stepped = now
         self.padding = 0.0
         self.estimate = max(LOWEST, min(self.estimate, bearable))
+        self._tell(reason)
+
+    def _tell(self, reason: str) -> None:
+        self._note(Rate(bearable=None if math.isinf(self.estimate) else self.estimate, reason=reason))
 
     def grow(self, now: float, enough: float) -> None:
         """Try more, if it is time to; call this a few times a second.
@@ -258,6 +270,7 @@ class RateControl:
             if now - self._stepped < self._hold or now - self._reported > REPORTED:
                 return
             self._grown = now
+            self._tell("nothing has spoken against it for a while: more is tried")
         if now - self._reported > REPORTED:
             self.padding = 0.0
             self._grown = now
@@ -269,5 +282,10 @@ class RateControl:
             self.padding = 0.0
             self._grown = None
             self._hold = HOLD
+            self._tell("it bears all that is sent")
         else:
             self.padding = max(0.0, self.estimate - self.media_rate(now))
+
+
+def _ms(seconds: float | None) -> str:
+    return "unknown" if seconds is None else f"{seconds * 1000:.0f} ms"

@@ -48,12 +48,19 @@ class Section:
     """One media section (``m=``) as text."""
 
     lines: list[str]
+    """All that it says, from its ``m=`` on."""
     kind: str
+    """``video``, ``audio``, ``application``, or what else there may be."""
     port: int
+    """Of its ``m=`` line: 0 means that it is refused, or goes with another."""
     profile: str
+    """How it is carried, like ``UDP/TLS/RTP/SAVPF``."""
     formats: str
+    """What may be sent in it, as on its ``m=`` line."""
     mid: str
+    """Its name, by which candidates and groups mean it."""
     taken: bool = True
+    """Whether we take part in it."""
     apart: bool = False
     """Whether its transport is another than the one that carries everything."""
 
@@ -118,6 +125,7 @@ class Remote:
     text: str
     """Without candidates, and without what is not taken; an answer has stand-ins for that."""
     sections: list[Section]
+    """All of them, also those that are not taken, in their order."""
     primary: Section
     """The section whose transport carries everything."""
     candidates: list[str]

@@ -36,6 +36,7 @@ from synopticon_rtc.rtc.stream import Codec, EncodedFrame, VideoStream, ntp_time
 from synopticon_rtc.rtc.switch import Switch
 from synopticon_rtc.rtc.watchdog import Watchdog
 from synopticon_rtc.rtc.writer import PacketWriter
+from synopticon_rtc.tracing import Keyframe, Note, ignore
 
 logger = logging.getLogger(__name__)
 
@@ -56,27 +57,36 @@ class FanoutSender(RTCRtpSender):
     of its frames for a second, whatever the reason, begins anew at the next keyframe, and the log says so.
 
     Attributes:
+        note: Takes what is decided about the peer, for a trace.
         rate: What the peer's link is thought to bear.
         bitrate_limit: What the peer estimates that it can receive, in bit/s (REMB).
     """
 
     @classmethod
-    def adopt(cls, sender: RTCRtpSender, ice: IceConnection, select: Callable[[Codec], VideoStream]) -> "FanoutSender":
+    def adopt(
+        cls,
+        sender: RTCRtpSender,
+        ice: IceConnection,
+        select: Callable[[Codec], VideoStream],
+        note: Note = ignore,
+    ) -> "FanoutSender":
         """Turn a sender that has not started into one that sends a shared stream.
 
         Args:
             sender: aiortc's sender; a peer connection makes it itself and takes no other.
             ice: The connection that carries the peer.
             select: Gives the stream for the codec that was negotiated, ``"vp8"`` or ``"h264"``.
+            note: Told of what is decided about the peer.
         """
         sender.__class__ = cls
         assert isinstance(sender, cls)  # noqa: S101 - tells the type checkers
-        sender._set_up(ice, select)  # noqa: SLF001 - takes the place of a constructor
+        sender._set_up(ice, select, note)  # noqa: SLF001 - takes the place of a constructor
         return sender
 
-    def _set_up(self, ice: IceConnection, select: Callable[[Codec], VideoStream]) -> None:
+    def _set_up(self, ice: IceConnection, select: Callable[[Codec], VideoStream], note: Note = ignore) -> None:
         self._select = select
-        self.rate = RateControl()
+        self.note = note
+        self.rate = RateControl(note)
         self.bitrate_limit: int | None = None
         self._outlet = Outlet(ice, self.rate.rerouted)
         self._writer = PacketWriter(self._outlet, self._ssrc, self._rtx_ssrc)
@@ -177,7 +187,7 @@ class FanoutSender(RTCRtpSender):
                 self._repair.repair(now, packet.lost)
             case RtcpPsfbPacket(fmt=fmt) if fmt in {RTCP_PSFB_PLI, RTCP_PSFB_FIR}:
                 self._backlog.wants_keyframe = True
-                self._ask_for_keyframe()
+                self._ask_for_keyframe("the peer asks for it")
             case RtcpPsfbPacket(fmt=fmt) if fmt == RTCP_PSFB_APP:
                 with contextlib.suppress(ValueError, struct.error):
                     bitrate, ssrcs = unpack_remb_fci(packet.fci)
@@ -231,7 +241,7 @@ class FanoutSender(RTCRtpSender):
         self._switch.abandon()
         self._backlog.newest = None
         self._has_turn = False
-        self._ask_for_keyframe()
+        self._ask_for_keyframe("the peer was sent nothing")
 
     def _drop(self) -> None:
         """Send nothing until the next keyframe."""
@@ -257,18 +267,19 @@ class FanoutSender(RTCRtpSender):
     def _queue(self, frame: EncodedFrame) -> None:
         backlog, stream = self._backlog, self.stream
         if backlog.wants_keyframe and not frame.keyframe:
-            self._ask_for_keyframe()
+            self._ask_for_keyframe("a frame was not sent, or the peer had asked too often")
         if backlog.put(frame) and not self._has_turn and stream is not None:
             self._has_turn = True
             stream.pacer.add(self._take_turn)
 
-    def _ask_for_keyframe(self) -> None:
+    def _ask_for_keyframe(self, reason: str) -> None:
         """Ask for a keyframe, as often as the other peers of the stream can bear."""
         stream = self.stream
         if stream is None or (self._backlog.needs_keyframe and self._outlet.is_full):
             return
         if self._keyframes.take(time.monotonic()) or stream.viewers == 1:
             self._backlog.wants_keyframe = False
+            self.note(Keyframe(reason=reason))
             stream.request_keyframe()
 
     # Turns

@@ -52,10 +52,15 @@ class IceServer:
     username: str | None = None
     credential: str | None = field(default=None, repr=False)
     host: str = field(init=False, repr=False)
+    """Its name or address, as the URL has it."""
     port: int = field(init=False, repr=False)
+    """Of the server, by default 3478, with TLS 5349."""
     turn: bool = field(init=False, repr=False)
+    """Whether it relays, else it only tells us our address."""
     tcp: bool = field(init=False, repr=False)
+    """Whether it is reached over TCP, else over UDP."""
     tls: bool = field(init=False, repr=False)
+    """Whether it is reached over TLS."""
 
     def __post_init__(self) -> None:
         shown = without_login(self.url)  # a password that does not belong there is not shown

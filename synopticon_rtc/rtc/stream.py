@@ -36,11 +36,15 @@ class EncodedFrame:
     """One frame, packetised: what all peers share."""
 
     payloads: list[bytes]
+    """Its pieces, each of which becomes an RTP packet."""
     bursts: list[list[bytes]]
     """The same, by what is sent at once."""
     octets: int
+    """In all of its pieces."""
     timestamp: int
+    """Of RTP, the same for all peers."""
     keyframe: bool
+    """Whether it can be decoded without those before it."""
     ntp_time: int
     """When it was sent, as :func:`ntp_time` tells."""
 

@@ -30,10 +30,6 @@ class Cadence:
         self._frames = Recent()
         self._durations = Recent()
 
-    def frame_rate(self, now: float) -> float:
-        """Return how many frames come in a second."""
-        return self._frames.rate(now)
-
     def rate(self, now: float) -> float:
         """Return in how many frames a second faces are looked for."""
         return self._durations.rate(now)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import av
 from av.stream import Stream
 
+from synopticon_rtc import tracing
 from synopticon_rtc.media import Codec, Picture, SharedEncoder
 from synopticon_rtc.rtc import FanoutSender, VideoStream
 from synopticon_rtc.rtc.pacer import BURST, Pacer, packets_a_turn
@@ -14,7 +15,12 @@ from synopticon_rtc.rtc.pacer import BURST, Pacer, packets_a_turn
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """How one layer compares to the source: so many times smaller a side, at a share of the bit rate."""
+    """How one layer compares to the source: so many times smaller a side, at a share of the bit rate.
+
+    Attributes:
+        scale: How many times smaller a side is than the source.
+        share: Of the bit rate of the top layer.
+    """
 
     scale: int
     share: float
@@ -44,7 +50,15 @@ HALVED = 0.6
 
 @dataclass(slots=True, eq=False)
 class Layer:
-    """One size of one codec: an encoder, and the stream that it feeds."""
+    """One size of one codec: an encoder, and the stream that it feeds.
+
+    Attributes:
+        encoder: What makes it.
+        stream: What packs it, and sends it to all who watch it.
+        scale: How many times smaller a side is than the source.
+        halved: Whether every other frame is left out.
+        changed: When its bit rate was last set, s.
+    """
 
     encoder: SharedEncoder
     stream: VideoStream
@@ -159,7 +173,10 @@ class Ladder:
             places[sender] = self._best(sender, place, demands)
         demands = _demands(places)
         for sender, place in places.items():
-            sender.switch(self._layer(place).stream)
+            layer = self._layer(place)
+            if layer.stream is not sender.next_stream:
+                sender.note(tracing.Layer(scale=layer.scale, bitrate=layer.encoder.bitrate))
+            sender.switch(layer.stream)
         for index, layer in self._layers.items():
             if demands[index].fastest:
                 self._set_bitrate(layer, self._bearable(index, demands[index].fastest), self._nominal(index), now)

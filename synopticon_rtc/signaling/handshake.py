@@ -63,14 +63,24 @@ ASKED_ALONE = 16  # broadcasters that are asked one by one; more are asked all a
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send this message to the signaling server."""
+    """Send this message to the signaling server.
+
+    Attributes:
+        message: Complete, with its receiver where it is for one alone.
+    """
 
     message: Relayed
 
 
 @dataclass(frozen=True, slots=True)
 class CreateOffer:
-    """Open a peer connection for ``link`` and hand its offer to ``described``."""
+    """Open a peer connection for ``link`` and hand its offer to ``described``.
+
+    Attributes:
+        link: The new link.
+        session: Of the receiver.
+        asked: What it asked for, and what it can read.
+    """
 
     link: int
     session: str
@@ -79,7 +89,13 @@ class CreateOffer:
 
 @dataclass(frozen=True, slots=True)
 class CreateAnswer:
-    """Open a peer connection for ``link``, apply the offer, and hand the answer to ``described``."""
+    """Open a peer connection for ``link``, apply the offer, and hand the answer to ``described``.
+
+    Attributes:
+        link: The new link.
+        session: Of the broadcaster.
+        asked: Its offer.
+    """
 
     link: int
     session: str
@@ -88,7 +104,12 @@ class CreateAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ApplyAnswer:
-    """Apply the peer's answer."""
+    """Apply the peer's answer.
+
+    Attributes:
+        link: Whose offer was answered.
+        sdp: The answer.
+    """
 
     link: int
     sdp: str
@@ -96,7 +117,12 @@ class ApplyAnswer:
 
 @dataclass(frozen=True, slots=True)
 class AddCandidate:
-    """Add a candidate of the peer, or None for the end of its candidates; it may come before the description."""
+    """Add a candidate of the peer, or None for the end of its candidates; it may come before the description.
+
+    Attributes:
+        link: Whose peer can perhaps be reached there.
+        candidate: Where.
+    """
 
     link: int
     candidate: Candidate | None
@@ -104,7 +130,12 @@ class AddCandidate:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Close the peer connection of ``link``."""
+    """Close the peer connection of ``link``.
+
+    Attributes:
+        link: Which is known no more.
+        reason: Why, in words for people; some are the peer's own.
+    """
 
     link: int
     reason: str
@@ -112,7 +143,13 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Notify:
-    """Tell the application; ``session`` is the peer's, or empty where there is none."""
+    """Tell the application.
+
+    Attributes:
+        state: Of the peer, or of a receiver itself.
+        session: The peer's, empty where there is none.
+        reason: Why, in words for people; some are others' own.
+    """
 
     state: State
     session: str
@@ -121,7 +158,12 @@ class Notify:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """See at once whether the peer is still there, and if not, say so by ``lost``."""
+    """See at once whether the peer is still there, and if not, say so by ``lost``.
+
+    Attributes:
+        link: Whose peer is to be asked.
+        reason: What is to be said by ``lost``.
+    """
 
     link: int
     reason: str
@@ -129,7 +171,11 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """Tell the application that the server does not let it take part."""
+    """Tell the application that the server does not let it take part.
+
+    Attributes:
+        reason: Why, in words for people.
+    """
 
     reason: str
 
@@ -139,23 +185,44 @@ Action = Send | CreateOffer | CreateAnswer | ApplyAnswer | AddCandidate | Close 
 
 @dataclass(slots=True)
 class Link:
-    """One attempt to connect with one session."""
+    """One attempt to connect with one session. Times are by the clock that the handshake is given; ``inf`` is never.
+
+    Attributes:
+        id: By which actions and news mean this link.
+        session: The peer's.
+        ours: By which the peer knows us; signaling may have given us another since.
+        name: What the peer calls itself, for people.
+        takes_bye: Whether the peer understands a goodbye.
+        takes_more: Whether it reads several candidates in one message.
+        reachable: Whether it is reached by signaling: nothing is sent to a session that ended.
+        phase: ``describing`` until our description is there, ``described`` until the peer has answered our offer,
+            ``connecting`` until the connection is up, then ``connected``.
+        connect_within: Seconds from the answer until the connection must be up.
+        deadline: When the link is given up.
+        repeat_at: When our description is sent once more.
+        description: Our offer or answer, None before it is there.
+        origin: Of the offer that we answer, by which it is known again.
+        patience: The last moment for which a peer that makes the same offer again is waited for.
+        taken: Candidates of the peer that were added.
+        unsent: Candidates of ours that are yet to be sent.
+        send_at: When they are.
+    """
 
     id: int
     session: str
-    ours: str | None  # by which the peer knows us; signaling may have given us another since
+    ours: str | None
     name: str
     takes_bye: bool
     takes_more: bool
-    reachable: bool = True  # by signaling: nothing is sent to a session that ended
+    reachable: bool = True
     phase: Literal["describing", "described", "connecting", "connected"] = "describing"
     connect_within: float = CONNECT_WITHIN
     deadline: float = float("inf")
     repeat_at: float = float("inf")
     description: Offer | Answer | None = None
-    origin: tuple[str, ...] = ()  # of the offer that we answer
-    patience: float = float("inf")  # the last moment for which a peer that makes the same offer again is waited for
-    taken: int = 0  # candidates of the peer
+    origin: tuple[str, ...] = ()
+    patience: float = float("inf")
+    taken: int = 0
     unsent: list[Candidate] = field(default_factory=list)
     send_at: float = float("inf")
 
@@ -168,6 +235,10 @@ class Handshake(ABC):
         other: What the peers are.
         tell: What we want the server to tell us, where it can.
         requirements: What the server is told of it.
+        name: A name of ours for people.
+        accept: The formats that we can read, by kind.
+        session: Ours, None before signaling has given us one.
+        links: The links that there are, by their ids.
 
     Args:
         name: A name for people, sent along with descriptions.

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synopticon_rtc.faces import Face
+from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.faces.wire import FacesMessage
-from synopticon_rtc.receiving.pairing import KEPT, MOST_FACES, REMEMBERED, SWAPPED, F, Moment, Pairing, Unpaired
+from synopticon_rtc.receiving.pairing import KEPT, MOST_FACES, REMEMBERED, SWAPPED, F, Pairing, Unpaired
 
 STEP = 3000  # of RTP timestamps, at 30 fps
 FRAME = av.VideoFrame(16, 16, "yuv420p")

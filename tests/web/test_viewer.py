@@ -228,7 +228,7 @@ async def test_frames_have_their_own_faces_through_changes_of_size_and_the_wrap_
         pytest.skip(f"needs {browser} at {path}")
     broadcaster = Broadcaster(server.url, Changing(), faces=AnyFace())
     async with launched() as open_tab, open_tab(server.viewer) as tab:
-        broadcaster._origin = 2**32 - 270_000  # three seconds before it
+        broadcaster._stream._capture.origin = 2**32 - 270_000  # three seconds before it
         async with broadcaster:
             await until(tab, "synopticon.frames > 20 && synopticon.paired > 0")
             frames, paired = await tab("[synopticon.frames, synopticon.paired]")

@@ -1,0 +1,203 @@
+"""A stream as its receiver sees it: frames and faces come in, and moments go out when they are due."""
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import av
+
+from synopticon_rtc.basics import clock
+from synopticon_rtc.errors import InvalidFaces
+from synopticon_rtc.faces.moment import Moment
+from synopticon_rtc.faces.wire import decode, decode_json
+from synopticon_rtc.peers.control import Report
+from synopticon_rtc.receiving.latency import Latency
+from synopticon_rtc.receiving.pairing import Pairing, Sync, Unpaired
+from synopticon_rtc.receiving.playout import Playout
+from synopticon_rtc.receiving.stats import ReceiverStats
+from synopticon_rtc.rtc import EncodedVideoFrame, VideoTrack
+
+logger = logging.getLogger(__name__)
+
+
+class Stream:
+    """One stream of one connection: each frame meets its faces, and both are given out together.
+
+    Args:
+        video: Whether it has frames. Else it has faces alone, each message of which is a moment.
+        sync: How frames and faces are paired (see :class:`~synopticon_rtc.receiving.pairing.Pairing`).
+        faces_wait: Seconds that a frame waits for its faces at most.
+        jitter: Seconds of delay that are traded for smoothness, 0 for none.
+        totals: Where it counts what comes in and goes out.
+        latency: Where it notes how long that took.
+        heard: Called at each frame, or without video at each faces message, with the time.
+        give: Called with each moment when it is due.
+
+    Attributes:
+        offset: Gives the sender's clock minus ours, seconds, None while it is not known.
+        closed: Whether it was closed; what comes in later is left out.
+    """
+
+    def __init__(
+        self,
+        *,
+        video: bool,
+        sync: Sync,
+        faces_wait: float,
+        jitter: float,
+        totals: ReceiverStats,
+        latency: Latency,
+        heard: Callable[[float], None],
+        give: Callable[[Moment[Any]], None],
+    ) -> None:
+        self.offset: Callable[[], float | None] = lambda: None
+        self.closed = False
+        self._video = video
+        self._faces_wait = faces_wait
+        self._pairing: Pairing[Any] = Pairing(sync, faces_wait) if video else Unpaired()
+        self._playout: Playout[Moment[Any]] | None = Playout(jitter) if jitter else None
+        self._totals = totals
+        self._latency = latency
+        self._heard = heard
+        self._give = give
+        self._loop = asyncio.get_running_loop()
+        self._times: dict[int, tuple[float, float]] = {}  # by RTP timestamp, when a frame arrived and was decoded
+        self._timer: asyncio.TimerHandle | None = None  # for what waits
+        self._playing: asyncio.Task[None] | None = None
+        self._told = False  # that faces come too late
+
+    def expect_faces(self) -> None:
+        """Have frames wait for faces from the first on."""
+        self._pairing.expected = True
+
+    def reported(self, report: Report) -> None:
+        """Take what the sender reports of its part in the delay."""
+        self._latency.reported(report)
+
+    # What comes in
+
+    def play(self, track: VideoTrack) -> asyncio.Task[None] | None:
+        """Take the frames of a track until the stream is closed.
+
+        Returns:
+            The task that does so; None where the stream has a track, or is closed.
+        """
+        if self._playing is not None or self.closed:
+            return None
+        self._playing = asyncio.create_task(self._watch(track), name="video")
+        return self._playing
+
+    def encoded(self, frame: EncodedVideoFrame) -> None:
+        """Take a frame that is not to be decoded."""
+        self.take_frame(frame, frame.rtp_timestamp, frame.arrived, self._loop.time())
+
+    def message(self, data: str | bytes) -> None:
+        """Take a message of a data channel."""
+        self.take_faces(data, self._loop.time())
+
+    async def _watch(self, track: VideoTrack) -> None:
+        async for received in track:
+            self._totals.width, self._totals.height = received.frame.width, received.frame.height
+            self.take_frame(received.frame, received.rtp_timestamp, received.arrived, self._loop.time())
+
+    def take_frame(
+        self, frame: av.VideoFrame | EncodedVideoFrame, rtp_timestamp: int, arrived: float, now: float
+    ) -> None:
+        """Take a frame.
+
+        Args:
+            frame: The frame, decoded or not.
+            rtp_timestamp: By which its faces are found.
+            arrived: When its last packet came, by the loop's clock.
+            now: By the same clock.
+        """
+        if self.closed:
+            return
+        self._times[rtp_timestamp] = arrived, now
+        self._totals.frames += 1
+        self._heard(now)
+        self._go_on(self._pairing.frame(frame, rtp_timestamp, now), now)
+
+    def take_faces(self, data: str | bytes, now: float) -> None:
+        """Take a faces message, or what pretends to be one, at a time by the loop's clock."""
+        if self.closed:
+            return
+        totals = self._totals
+        try:
+            message = decode_json(data) if isinstance(data, str) else decode(data)
+        except InvalidFaces as error:
+            totals.invalid_faces += 1
+            logger.debug("%s", error)
+            return
+        totals.faces_messages += message.detected
+        if not self._video:
+            totals.width, totals.height = message.width, message.height
+            self._heard(now)
+        late = self._pairing.late
+        self._go_on(self._pairing.message(message, now), now)
+        totals.faces_late += self._pairing.late - late
+        if self._pairing.in_vain and not self._told:
+            self._told = True
+            logger.warning(
+                "faces come more than %g s after their frames, which are given out without them: "
+                "a larger faces_wait gets them, or sync='latest'",
+                self._faces_wait,
+            )
+
+    # What goes out
+
+    def age(self, moment: Moment[Any]) -> float | None:
+        """Return how long ago a moment was captured, in seconds by aligned clocks; None where that is not known."""
+        offset = self.offset()
+        return None if moment.captured is None or offset is None else clock.now() + offset - moment.captured
+
+    def close(self) -> None:
+        """Give out what waits for faces or for its time, neither of which will come, and take nothing more."""
+        now = self._loop.time()
+        self._go_on(self._pairing.tick(float("inf")), now)
+        for moment in self._playout.tick(float("inf")) if self._playout else ():
+            self._give_out(moment, now)
+        self.closed = True  # the connection says goodbye meanwhile, and more may come in
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._playing is not None:
+            self._playing.cancel()
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        self._go_on(self._pairing.tick(now), now)
+
+    def _go_on(self, moments: Iterable[Moment[Any]], now: float) -> None:
+        """Give out what is due, and see to it that the rest will be."""
+        if self._playout is not None:
+            moments = _hold_back(self._playout, moments, now)
+        for moment in moments:
+            self._give_out(moment, now)
+        if self._timer is not None:
+            self._timer.cancel()
+        due = min(self._pairing.next_tick(), self._playout.next_tick() if self._playout else float("inf"))
+        self._timer = None if due == float("inf") else self._loop.call_at(due, self._tick)
+
+    def _give_out(self, moment: Moment[Any], now: float) -> None:
+        totals = self._totals
+        totals.faces = len(moment.faces)
+        totals.frames_with_faces += bool(moment.faces)
+        timestamp = moment.rtp_timestamp
+        if moment.captured is None and timestamp is not None:
+            moment = dataclasses.replace(moment, captured=self._latency.captured(timestamp))
+        arrived, decoded = self._times.pop(timestamp, (now, now)) if timestamp is not None else (now, now)
+        self._latency.add(now, delay=self.age(moment), decoding=decoded - arrived, waiting=now - decoded)
+        self._give(moment)
+
+
+def _hold_back(playout: Playout[Moment[Any]], moments: Iterable[Moment[Any]], now: float) -> Iterator[Moment[Any]]:
+    """Give each moment the rhythm in which its frame was captured."""
+    for moment in moments:
+        if moment.rtp_timestamp is None:
+            yield from playout.tick(float("inf"))  # in order, though it has no time
+            yield moment
+        else:
+            playout.put(moment, moment.rtp_timestamp, now)
+    yield from playout.tick(now)

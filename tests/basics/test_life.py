@@ -1,0 +1,82 @@
+"""The life of an object: who ends it, and who is told."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from synopticon_rtc.basics.life import Life
+
+
+class Told:
+    """Is told of the end of a life."""
+
+    def __init__(self) -> None:
+        self.ends: list[BaseException | None] = []
+        self.life = Life(self.ends.append)
+
+
+async def wait() -> None:
+    await asyncio.Event().wait()
+
+
+async def fail() -> None:
+    raise LookupError("a part broke")
+
+
+async def test_only_the_first_end_counts() -> None:
+    told = Told()
+    error = LookupError("first")
+    told.life.end(error)
+    told.life.end()
+    told.life.end(LookupError("last"))
+    assert told.ends == [error]
+    with pytest.raises(LookupError, match="first"):
+        await told.life.wait()
+
+
+async def test_waiting_ends_with_it() -> None:
+    told = Told()
+    waiting = asyncio.create_task(told.life.wait())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    told.life.end()
+    await waiting
+
+
+async def test_it_ends_with_a_part_that_fails() -> None:
+    told = Told()
+    async with contextlib.AsyncExitStack() as stack:
+        told.life.run(stack, wait(), LookupError("cancelled"))
+        told.life.run(stack, fail(), LookupError("cancelled"))
+        with pytest.raises(LookupError, match="a part broke"):
+            await told.life.wait()
+
+
+async def test_it_ends_with_a_part_that_ends() -> None:
+    told = Told()
+    async with contextlib.AsyncExitStack() as stack:
+        told.life.run(stack, asyncio.sleep(0), LookupError("cancelled"))
+        await told.life.wait()
+    assert told.ends == [None]
+
+
+async def test_a_part_that_somebody_else_cancels_is_an_error() -> None:
+    told = Told()
+
+    async def be_cancelled() -> None:
+        raise asyncio.CancelledError
+
+    async with contextlib.AsyncExitStack() as stack:
+        told.life.run(stack, be_cancelled(), LookupError("cancelled"))
+        with pytest.raises(LookupError, match="cancelled"):
+            await told.life.wait()
+
+
+async def test_stopping_its_parts_is_none() -> None:
+    told = Told()
+    async with contextlib.AsyncExitStack() as stack:
+        told.life.run(stack, wait(), LookupError("cancelled"))
+        told.life.run(stack, wait(), LookupError("cancelled"))
+        await asyncio.sleep(0)
+    assert told.ends == [None]

@@ -1,0 +1,106 @@
+"""Which frames the detector gets, and what is told of each."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+
+import av
+import pytest
+
+from synopticon_rtc import DetectorEvent, Face
+from synopticon_rtc.errors import DetectorError
+from synopticon_rtc.sending.capture import Captured
+from synopticon_rtc.sending.detection import Detection
+from synopticon_rtc.sending.search import FaceSearch
+
+FRAME = av.VideoFrame(64, 64, "yuv420p")
+Told = list[tuple[int, bool]]  # of each frame, its ticks and whether it was looked at
+
+
+class Gate:
+    """A detector that finds nothing, and only when it is let."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.begun = asyncio.Event()
+
+    async def detect(self, frame: av.VideoFrame) -> Sequence[Face]:  # noqa: ARG002 - whichever it is
+        self.begun.set()
+        await self.open.wait()
+        return ()
+
+
+def captured(number: int) -> Captured:
+    return Captured(FRAME, number, number, 0.0)
+
+
+@contextlib.asynccontextmanager
+async def searching(gate: Gate, told: Told, most: float | None = None) -> AsyncIterator[FaceSearch]:
+    def tell(frame: Captured, faces: tuple[Face, ...] | None) -> None:
+        told.append((frame.ticks, faces is not None))
+
+    search = FaceSearch(gate, fps=30, most=most, tell=tell)
+    running = asyncio.create_task(search.run())
+    try:
+        yield search
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def until_told(told: Told, count: int) -> None:
+    async with asyncio.timeout(10):
+        while len(told) < count:  # noqa: ASYNC110 - nobody else tells
+            await asyncio.sleep(0)
+
+
+async def test_while_it_is_busy_the_newest_frame_waits_and_those_before_it_are_told_of_at_once() -> None:
+    gate, told = Gate(), Told()
+    async with searching(gate, told) as search:
+        now = asyncio.get_running_loop().time()
+        search.offer(captured(0), now, wanted=True)
+        await gate.begun.wait()
+        for number in range(1, 4):
+            search.offer(captured(number), now + number / 30, wanted=True)
+        assert told == [(1, False), (2, False)]
+        gate.open.set()
+        await until_told(told, 4)
+    assert told[2:] == [(0, True), (3, True)]
+
+
+async def test_a_frame_that_nobody_wants_the_faces_of_is_not_looked_at() -> None:
+    gate, told = Gate(), Told()
+    gate.open.set()
+    async with searching(gate, told) as search:
+        now = asyncio.get_running_loop().time()
+        search.offer(captured(0), now, wanted=False)
+        search.offer(captured(1), now + 1, wanted=True)
+        await until_told(told, 1)
+    assert told == [(1, True)]
+
+
+async def test_no_more_frames_are_looked_at_than_it_may() -> None:
+    gate, told = Gate(), Told()
+    async with searching(gate, told, most=5) as search:
+        now = asyncio.get_running_loop().time()
+        for number in range(3):
+            search.offer(captured(number), now + number / 30, wanted=True)
+    assert told == [(1, False), (2, False)]  # the first waits
+
+
+async def test_after_the_detector_was_given_up_every_frame_is_told_of_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def give_up(*_: object) -> None:
+        raise DetectorError("it has failed for 5 s")
+
+    monkeypatch.setattr(Detection, "look", give_up)
+    gate, told, events = Gate(), Told(), list[DetectorEvent]()
+    async with searching(gate, told) as search:
+        search.events.subscribe(events.append)
+        now = asyncio.get_running_loop().time()
+        search.offer(captured(0), now, wanted=True)
+        await until_told(told, 1)
+        search.offer(captured(1), now + 1, wanted=True)
+        assert told == [(0, False), (1, False)]
+    assert (search.ended, [event.reason for event in events]) == (True, ["it has failed for 5 s"])
