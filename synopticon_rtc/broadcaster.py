@@ -17,6 +17,7 @@ import av
 import msgspec
 
 from synopticon_rtc.basics import clock
+from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.basics.latest import Latest
 from synopticon_rtc.basics.life import entered_before, not_open
 from synopticon_rtc.basics.recent import Recent
@@ -104,6 +105,8 @@ class BroadcasterStats:
         seconds: From the first frame to the last.
         faces_fps: In how many of them faces are looked for.
         detection: Seconds from the capture of a frame until its faces are found, None while none are looked for.
+        faults: Errors that nobody foresaw, of this package, the detector or a callback, with those of the signaling
+            client; each cost a message, a frame or a peer, and is in the log.
     """
 
     frames: int = 0
@@ -120,6 +123,7 @@ class BroadcasterStats:
     seconds: float = 0.0
     faces_fps: float = 0.0
     detection: float | None = None
+    faults: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,10 +208,11 @@ class Broadcaster:
             raise TypeError(f"name must be a text, not {name!r:.100}")
         self.signaling = as_client(signaling)
         self.name = name
-        self.events: Events[PeerEvent] = Events()
-        self.source_events: Events[SourceEvent] = Events()
-        self.detector_events: Events[DetectorEvent] = Events()
-        self.faces: Events[Moment] = Events(kept=1)
+        self._faults = faults = Faults()
+        self.events: Events[PeerEvent] = Events(faults=faults)
+        self.source_events: Events[SourceEvent] = Events(faults=faults)
+        self.detector_events: Events[DetectorEvent] = Events(faults=faults)
+        self.faces: Events[Moment] = Events(kept=1, faults=faults)
         self._source = as_source(source)
         self._detector = faces
         self._codecs: Sequence[Codec] = tuple(codecs)
@@ -223,6 +228,7 @@ class Broadcaster:
             close_peer=self._close_peer,
             notify=self._notify,
             failed=self._lose_signaling,
+            faults=self._faults,
         )
         self._joining: dict[int, Codec] = {}  # the codec that a link not yet connected will most likely take
         self._unsent: Picture | None = None  # the newest frame, if nobody has encoded it
@@ -300,6 +306,7 @@ class Broadcaster:
             fps=self._cadence.frame_rate(now),
             faces_fps=self._cadence.rate(now),
             detection=self._detection.mean(now),
+            faults=self._faults.count + self.signaling.faults,
         )
 
     def peer_stats(self) -> dict[str, PeerStats]:
@@ -382,7 +389,7 @@ class Broadcaster:
             self._send_faces(each.message((), detected=False))
 
     async def _detect(self, detector: Detector) -> None:
-        detection = Detection(detector)
+        detection = Detection(detector, self._faults)
         while not self._blind:
             captured = await self._newest.get()
             self._cadence.begin(time.monotonic())
@@ -433,7 +440,12 @@ class Broadcaster:
         """Give the layers of a codec, and start their encoder if this is the first peer to want them."""
         if codec not in self._ladders:
             self._ladders[codec] = Ladder(
-                codec, bitrate=self._bitrate, fps=self._fps, origin=self._origin, on_packet=self._count_bytes
+                codec,
+                bitrate=self._bitrate,
+                fps=self._fps,
+                origin=self._origin,
+                on_packet=self._count_bytes,
+                faults=self._faults,
             )
         return self._ladders[codec]
 
@@ -452,7 +464,7 @@ class Broadcaster:
             self._watch_source()
             senders = [sender for _, connection in self._connections.values() for sender in connection.senders]
             for ladder in self._ladders.values():
-                ladder.adapt(senders, time.monotonic())
+                self._faults.call(ladder.adapt, senders, time.monotonic())
 
     async def _close_ladders(self) -> None:
         for ladder in self._ladders.values():
@@ -479,6 +491,7 @@ class Broadcaster:
             network=self._network,
             on_candidate=lambda candidate: self._negotiator.gathered(link, msgspec.convert(candidate, Candidate)),
             on_state=functools.partial(self._changed, link),
+            faults=self._faults,
         )
         if not asked.refuses("video"):
             level = level_for(self._stats.width, self._stats.height, self._fps, self._bitrate)

@@ -13,6 +13,7 @@ import av
 import msgspec
 
 from synopticon_rtc.basics import clock
+from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.basics.latest import Latest, Unbroken
 from synopticon_rtc.basics.life import entered_before, not_open
 from synopticon_rtc.basics.text import NAME, WORDS, visible
@@ -59,6 +60,8 @@ class ReceiverStats:
         delay: Seconds from the capture of a frame to its being given out, by clocks aligned over the control channel,
             the mean of two seconds; None where the broadcaster is none of this package.
         delays: The parts of it.
+        faults: Errors that nobody foresaw, of this package or a callback, with those of the signaling client; each cost
+            a message, a frame or a connection, and is in the log.
     """
 
     frames: int = 0
@@ -73,6 +76,7 @@ class ReceiverStats:
     first_frame: float | None = None
     delay: float | None = None
     delays: Delays = dataclasses.field(default_factory=Delays)
+    faults: int = 0
 
 
 class _Feed:
@@ -227,7 +231,8 @@ class Receiver(Generic[F]):
         interfaces: Sequence[str] = (),
     ) -> None:
         self.signaling = as_client(signaling)
-        self.events: Events[StateEvent] = Events()
+        self._faults = Faults()
+        self.events: Events[StateEvent] = Events(faults=self._faults)
         self._broadcaster = broadcaster
         self._sync: Sync = sync
         self._faces_wait = faces_wait
@@ -262,6 +267,7 @@ class Receiver(Generic[F]):
             close_peer=self._close_peer,
             notify=self._notify,
             failed=self._fail,
+            faults=self._faults,
         )
         self._feeds: dict[int, _Feed] = {}
         self._moments: Latest[Moment[F] | None] = (
@@ -359,7 +365,11 @@ class Receiver(Generic[F]):
         """Totals since the start, over all connections."""
         too_large = self._stats.too_large + sum(feed.too_large for feed in self._feeds.values())
         return dataclasses.replace(
-            self._stats, too_large=too_large, delay=self._latency.delay, delays=self._latency.delays
+            self._stats,
+            too_large=too_large,
+            delay=self._latency.delay,
+            delays=self._latency.delays,
+            faults=self._faults.count + self.signaling.faults,
         )
 
     def age(self, moment: Moment[F]) -> float | None:
@@ -421,6 +431,7 @@ class Receiver(Generic[F]):
             on_video=functools.partial(self._add_video, feed) if self._video and self._decode else None,
             on_encoded=functools.partial(self._encoded, feed) if self._video and not self._decode else None,
             max_size=self._max_size,
+            faults=self._faults,
         )
         self._feeds[link] = feed  # and now that nothing can go wrong any more, the broadcaster is ours
         self.signaling.claimed.add(action.session)
@@ -453,7 +464,7 @@ class Receiver(Generic[F]):
     async def _watch(self, feed: _Feed, track: VideoTrack) -> None:
         async for received in track:
             self._stats.width, self._stats.height = received.frame.width, received.frame.height
-            self._frame(feed, received.frame, received.rtp_timestamp, received.arrived)
+            self._faults.call(self._frame, feed, received.frame, received.rtp_timestamp, received.arrived)
 
     def _encoded(self, feed: _Feed, frame: EncodedVideoFrame) -> None:
         self._frame(feed, frame, frame.rtp_timestamp, frame.arrived)
