@@ -11,6 +11,7 @@ from bare_client import fetch, joined
 from synopticon_rtc import Broadcaster, Face, Receiver, SignalingClient, SignalingServer, TestPattern
 from synopticon_rtc.rtc import PeerConnection
 from synopticon_rtc.signaling.messages import Requirements
+from synopticon_rtc.signaling.server.backplane import Backplane
 from synopticon_rtc.signaling.server.desk import Desk
 
 PATTERN = TestPattern((320, 240), 30)
@@ -211,5 +212,5 @@ class Foreign:
 
 
 async def test_a_backplane_that_fails_costs_no_session() -> None:
-    async with SignalingServer(port=0, backplane=Foreign()) as server, joined(server) as [client]:
+    async with SignalingServer(port=0, backplane=cast("Backplane", Foreign())) as server, joined(server) as [client]:
         assert await client.next_is_pong()
