@@ -4,8 +4,10 @@ BIN := .venv/bin
 STACKS := tests/conformance/stacks
 # Tests wait more than they work: one more process at a time than there are cores, and four at most.
 AT_ONCE = $(shell $(PYTHON) -c "import os; print(min(4, 1 + (os.cpu_count() or 1)))")
+# `make test field coverage COVERED=1` measures what the tests run of the package.
+PYTEST := $(BIN)/$(if $(COVERED),coverage run,python) -m pytest
 
-.PHONY: demo test field fuzz slow conformance bench lint types clean
+.PHONY: demo test field coverage fuzz slow conformance bench lint types clean
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -17,10 +19,14 @@ demo: .venv/ready ## a face mesh in the browser: no camera needed
 	$(BIN)/python -m synopticon_rtc.broadcast --source portrait --name demo
 
 test: .venv/ready ## the tests, those with a browser where one is installed
-	$(BIN)/python -m pytest -m "not slow and not fuzz and not field" -n $(AT_ONCE) --dist loadfile
+	$(PYTEST) -m "not slow and not fuzz and not field" -n $(AT_ONCE) --dist loadfile
 
 field: .venv/ready ## what users bring, by the commands as they run them: a table
-	$(BIN)/python -m pytest -m "field and not slow" -n auto --maxprocesses 4 --dist loadfile -v --no-header tests/field
+	$(PYTEST) -m "field and not slow" -n auto --maxprocesses 4 --dist loadfile -v --no-header tests/field
+
+coverage: .venv/ready ## lines and branches of the package that `make test field COVERED=1` ran, and those that it did not
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 fuzz: .venv/ready ## bent inputs for everything that reads what others send: a minute, or SECONDS=3600
 	$(BIN)/python -m pytest -m fuzz -s tests/fuzz --timeout 0 --fuzz-seconds $(or $(SECONDS),60)
@@ -47,4 +53,4 @@ types: .venv/ready
 	$(BIN)/pyright
 
 clean:
-	rm -rf .venv $(STACKS)/node_modules build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv $(STACKS)/node_modules build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*

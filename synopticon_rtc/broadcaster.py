@@ -10,6 +10,7 @@ from typing import Self
 
 import msgspec
 
+from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.basics.life import Life, entered_before, not_open
 from synopticon_rtc.errors import SignalingError, SynopticonError
 from synopticon_rtc.events import DetectorEvent, Events, PeerEvent, SourceEvent
@@ -102,10 +103,13 @@ class Broadcaster:
         if not isinstance(name, str):
             raise TypeError(f"name must be a text, not {name!r:.100}")
         check_servers(ice_servers)
-        self._stream = Stream(source, faces, codecs=codecs, bitrate=bitrate, fps=fps, faces_fps=faces_fps)
+        self._faults = Faults()
+        self._stream = Stream(
+            source, faces, codecs=codecs, bitrate=bitrate, fps=fps, faces_fps=faces_fps, faults=self._faults
+        )
         self.signaling = as_client(signaling)
         self.name = name
-        self.events: Events[PeerEvent] = Events()
+        self.events: Events[PeerEvent] = Events(faults=self._faults)
         self.source_events: Events[SourceEvent] = self._stream.source_events
         self.detector_events: Events[DetectorEvent] = self._stream.detector_events
         self.faces: Events[Moment] = self._stream.faces
@@ -121,6 +125,7 @@ class Broadcaster:
             notify=self._notify,
             failed=self._lose_signaling,
             trace=self._trace,
+            faults=self._faults,
         )
         self._peers: dict[int, Peer] = {}  # by link
         self._signaling_lost: SignalingError | None = None
@@ -174,7 +179,8 @@ class Broadcaster:
     @property
     def stats(self) -> BroadcasterStats:
         """Totals since the start."""
-        return dataclasses.replace(self._stream.stats(), peers=len(self._connected))
+        faults = self._faults.count + self.signaling.faults
+        return dataclasses.replace(self._stream.stats(), peers=len(self._connected), faults=faults)
 
     def peer_stats(self) -> dict[str, PeerStats]:
         """Return what was sent to each receiver that is connected, by session."""
@@ -208,6 +214,7 @@ class Broadcaster:
             note=self._trace.of(action.session),
             on_candidate=lambda candidate: self._negotiator.gathered(link, msgspec.convert(candidate, Candidate)),
             on_state=functools.partial(self._changed, link),
+            faults=self._faults,
         )
         watcher = self._stream.add(
             connection, video=not asked.refuses("video"), binary=asked.accepts("faces", PROTOCOL)

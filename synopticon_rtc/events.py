@@ -1,15 +1,13 @@
 """What happens to connections, told to whoever wants to know."""
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
+from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.signaling.handshake import State
-
-logger = logging.getLogger(__name__)
 
 E = TypeVar("E")
 
@@ -81,10 +79,12 @@ class Events(Generic[E]):
 
     Args:
         kept: How many events are kept for an iteration that lags behind; older ones give way.
+        faults: What counts errors of callbacks.
     """
 
-    def __init__(self, kept: int = KEPT) -> None:
+    def __init__(self, kept: int = KEPT, *, faults: Faults | None = None) -> None:
         self._kept = kept
+        self._faults = faults or Faults()
         self._callbacks: list[Callable[[E], object]] = []
         self._iterations: list[tuple[deque[E], asyncio.Event]] = []
         self._closed = False
@@ -102,10 +102,7 @@ class Events(Generic[E]):
     def emit(self, event: E) -> None:
         """Tell everybody."""
         for callback in list(self._callbacks):
-            try:
-                callback(event)
-            except Exception:
-                logger.exception("a callback failed at %s", event)
+            self._faults.call(callback, event)
         for waiting, filled in self._iterations:
             waiting.append(event)
             filled.set()

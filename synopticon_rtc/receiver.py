@@ -14,6 +14,7 @@ import av
 import msgspec
 
 from synopticon_rtc import tracing
+from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.basics.latest import Latest, Unbroken
 from synopticon_rtc.basics.life import entered_before, not_open
 from synopticon_rtc.errors import SignalingError
@@ -166,7 +167,8 @@ class Receiver(Generic[F]):
     ) -> None:
         _check(broadcaster, sync, jitter_ms, faces_wait, timeout, max_size, ice_servers)
         self.signaling = as_client(signaling)
-        self.events: Events[StateEvent] = Events()
+        self._faults = Faults()
+        self.events: Events[StateEvent] = Events(faults=self._faults)
         self._broadcaster = broadcaster
         self._video = video
         self._decode = decode
@@ -193,6 +195,7 @@ class Receiver(Generic[F]):
             notify=self._notify,
             failed=self._fail,
             trace=self._trace,
+            faults=self._faults,
         )
         self._peers: dict[int, Peer] = {}  # by link
         self._moments: Latest[Moment[F] | None] = (
@@ -306,6 +309,7 @@ class Receiver(Generic[F]):
             too_large=self._totals.too_large + sum(peer.too_large for peer in self._peers.values()),
             delay=self._latency.delay,
             delays=self._latency.delays,
+            faults=self._faults.count + self.signaling.faults,
         )
 
     def _write_figures(self) -> None:
@@ -348,6 +352,7 @@ class Receiver(Generic[F]):
             latency=latency,
             heard=self._note_first,
             give=functools.partial(self._give_out, latency),
+            faults=self._faults,
         )
         connection = PeerConnection(
             ice_servers=self._ice_servers or self._negotiator.ice_servers(),
@@ -361,6 +366,7 @@ class Receiver(Generic[F]):
             on_video=functools.partial(self._play, stream) if self._video and self._decode else None,
             on_encoded=stream.encoded if self._video and not self._decode else None,
             max_size=self._max_size,
+            faults=self._faults,
         )
         self._peers[link] = Peer(action.session, connection, stream)  # now that nothing can go wrong any more
         self.signaling.claimed.add(action.session)

@@ -55,6 +55,18 @@ PUBLIC = [
     "draw_faces",
 ]
 
+# What catches everything and neither raises again nor notes a fault, since it gives the error to somebody else.
+PASSED_ON = {
+    "basics.faults.Faults.call": "noted: this is where",
+    "faces.model.find_model": "the next way is tried, and in the end all that failed is told",
+    "media.pacing.taken.run": "raised in the consumer",
+    "rtc.ice.MdnsResolver.datagram_received": "what strangers send, at which a library fails in many ways",
+    "rtc.servers.in_thread.run": "raised where it is awaited",
+    "sending.detection.Detection.look": "noted together with what was cancelled",
+    "signaling.client.SignalingClient._stay_connected": "explained, and raised where it is final",
+    "signaling.server.nats.NatsBackplane._connect": "told; the next attempt may do better",
+}
+
 
 def modules() -> Iterator[tuple[str, ast.Module]]:
     """Give each module by its name below the package, like ``rtc.sender``, and what is written in it."""
@@ -151,6 +163,45 @@ def unexplained(tree: ast.Module, file: Path) -> Iterator[tuple[str, list[str]]]
                 if not (told or field in described or field.startswith("_")):
                     missing.append(field)
         yield node.name, missing
+
+
+def catchers(node: ast.AST, within: str) -> Iterator[tuple[str, list[ast.stmt]]]:
+    """Give what catches every exception, by the function that it stands in, and what is done then."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.ExceptHandler) and (child.type is None or catches_all(child.type)):
+            yield within, child.body
+        if (
+            isinstance(child, ast.Call)
+            and ast.unparse(child.func).endswith("suppress")
+            and any(map(catches_all, child.args))
+        ):
+            yield within, []
+        name = getattr(child, "name", None) if isinstance(child, ast.stmt) else None  # of a function or a class
+        yield from catchers(child, f"{within}.{name}" if name else within)
+
+
+def catches_all(kind: ast.expr) -> bool:
+    return any(isinstance(node, ast.Name) and node.id in ("Exception", "BaseException") for node in ast.walk(kind))
+
+
+def survives_openly(body: list[ast.stmt]) -> bool:
+    """Whether the error is raised again in the end, or noted as a fault by ``Faults.note``."""
+    if body and isinstance(body[-1], ast.Raise):
+        return True
+    return any(
+        isinstance(node, ast.Call)
+        and ast.unparse(node.func).rsplit(".", 2)[-2:] in (["_faults", "note"], ["faults", "note"])
+        for statement in body
+        for node in ast.walk(statement)
+    )
+
+
+def test_what_nobody_foresaw_never_vanishes() -> None:
+    """The rule for errors of docs/architecture.md: whatever catches everything raises again, notes or passes on."""
+    silent = {
+        within for module, tree in modules() for within, body in catchers(tree, module) if not survives_openly(body)
+    }
+    assert silent == set(PASSED_ON)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)

@@ -15,6 +15,7 @@ from av.container import InputContainer
 from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
+from synopticon_rtc.basics.seldom import Seldom
 from synopticon_rtc.errors import SourceError, without_password
 from synopticon_rtc.media.pacing import checked_bounds, checked_fps, taken
 from synopticon_rtc.media.presentation import Presentation
@@ -29,6 +30,7 @@ _LATE = 0.1  # seconds after which a frame is late, and not shown
 _STALE = 0.5  # seconds after which a late frame is shown all the same, as there was no other
 _BEHIND = 1.0  # seconds late from which on it matters whether the decoder catches up,
 _PATIENCE = 1.0  # which is looked at as often, in seconds
+_DAMAGE_EVERY = 10.0  # seconds between two lines of the log that tell of damage
 _ROUNDING = 1e-3  # seconds by which timestamps may be rounded
 _PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds between attempts to reach a source again, the last one for good
 _SEGMENTED = {"hls", "dash"}  # live as well, but they come in lumps, so that only their timestamps tell the pace
@@ -140,7 +142,7 @@ class VideoFile:
     def _decoded(self, container: InputContainer, stream: VideoStream, haste: "_Haste") -> Iterator[av.VideoFrame]:
         """Decode what can be decoded; a damaged picture is missing, and the others are there."""
         packets = container.demux(stream)
-        damaged = 0
+        damaged = Seldom(_DAMAGE_EVERY)
         old = False  # FFmpeg gives up a source that is silent, and first gives what it had kept back
         while True:
             asked = time.monotonic()
@@ -161,9 +163,8 @@ class VideoFile:
             try:
                 yield from stream.decode(packet)
             except (av.error.FFmpegError, OSError):
-                damaged += 1
-                if str(damaged).strip("0") == "1":  # 1, 10, 100...
-                    log.warning("a picture of %s is damaged and left out, %d so far", self.name, damaged)
+                if (more := damaged.take()) is not None:
+                    log.warning("a picture of %s is damaged and left out (%d more since)", self.name, more)
 
     def _open(self) -> InputContainer:
         # The errors of FFmpeg hold the whole address, so none is named as a cause.

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import msgspec
 
+from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.basics.text import NAME, WORDS, visible
 from synopticon_rtc.errors import InvalidIceServer, SignalingError, SynopticonError
 from synopticon_rtc.rtc import IceServer, PeerConnection
@@ -105,6 +106,7 @@ class Negotiator:
         notify: Told of every change of state.
         failed: Told that signaling is gone for good.
         trace: Where all of it is written down.
+        faults: What counts errors that nobody foresaw.
     """
 
     def __init__(
@@ -117,6 +119,7 @@ class Negotiator:
         notify: Callable[[Notify], None],
         failed: Callable[[SignalingError], None],
         trace: Trace | None = None,
+        faults: Faults | None = None,
     ) -> None:
         self.handshake = handshake
         self.requirements = handshake.requirements
@@ -126,6 +129,7 @@ class Negotiator:
         self._close_peer = close_peer
         self._notify = notify
         self._trace = trace or Trace(None, "")
+        self._faults = faults or Faults()
         self._named: object = None  # what the signaling server said of ICE servers, and what of it can be used
         self._ice_servers: tuple[IceServer, ...] = ()
         self._peers: dict[int, _Peer] = {}
@@ -264,7 +268,10 @@ class Negotiator:
 
     def _tick(self) -> None:
         self._timer = None
-        self._perform(self.handshake.tick(self._loop.time()))
+        try:
+            self._perform(self.handshake.tick(self._loop.time()))
+        except Exception:  # noqa: BLE001 - it is noted, and whatever comes next sets the clock again
+            self._faults.note("what was due of a handshake failed")
 
     def _open(self, action: CreateOffer | CreateAnswer) -> str:
         """Open a peer connection; where that fails, return why: whatever it is, it ends this link alone."""
@@ -272,8 +279,8 @@ class Negotiator:
             connection = self._open_peer(action)
         except SynopticonError as error:
             return str(error)
-        except Exception:
-            logger.exception("peer %s", action.session)
+        except Exception:  # noqa: BLE001 - it is noted, and this peer told
+            self._faults.note("peer %s could not be connected to", visible(action.session, NAME))
             return "an error of ours, see the log"
         peer = _Peer(action.session, connection)
         self._peers[action.link] = peer
@@ -323,8 +330,8 @@ class Negotiator:
             reason = _shortage(error)
             logger.warning("peer %s: %s", peer.session, reason)
             self.lost(link, reason)
-        except Exception:
-            logger.exception("peer %s", visible(peer.session, NAME))
+        except Exception:  # noqa: BLE001 - it is noted, and this peer ends
+            self._faults.note("the connection to peer %s ends", visible(peer.session, NAME))
             self.lost(link, "an error of ours, see the log")
 
     def _close(self, link: int) -> None:
@@ -341,5 +348,5 @@ class Negotiator:
             await asyncio.wait([peer.task])
         try:
             await peer.connection.close()
-        except Exception:
-            logger.exception("peer %s could not be closed", peer.session)
+        except Exception:  # noqa: BLE001 - it is noted; what is left of it ends with the process
+            self._faults.note("peer %s could not be closed", visible(peer.session, NAME))

@@ -26,6 +26,8 @@ class ReceiverStats:
         delay: Seconds from the capture of a frame to its being given out, by clocks aligned over the control channel,
             the mean of two seconds; None where the broadcaster is none of this package.
         delays: The parts of it.
+        faults: Errors that nobody foresaw, of this package or a callback, with those of the signaling client; each cost
+            a message, a frame or a connection, and is in the log.
     """
 
     frames: int = 0
@@ -40,3 +42,4 @@ class ReceiverStats:
     first_frame: float | None = None
     delay: float | None = None
     delays: Delays = dataclasses.field(default_factory=Delays)
+    faults: int = 0

@@ -9,6 +9,7 @@ from typing import Any
 import av
 
 from synopticon_rtc.basics import clock
+from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.errors import InvalidFaces
 from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.faces.wire import decode, decode_json
@@ -34,6 +35,7 @@ class Stream:
         latency: Where it notes how long that took.
         heard: Called at each frame, or without video at each faces message, with the time.
         give: Called with each moment when it is due.
+        faults: What counts errors that nobody foresaw.
 
     Attributes:
         offset: Gives the sender's clock minus ours, seconds, None while it is not known.
@@ -51,6 +53,7 @@ class Stream:
         latency: Latency,
         heard: Callable[[float], None],
         give: Callable[[Moment[Any]], None],
+        faults: Faults | None = None,
     ) -> None:
         self.offset: Callable[[], float | None] = lambda: None
         self.closed = False
@@ -62,6 +65,7 @@ class Stream:
         self._latency = latency
         self._heard = heard
         self._give = give
+        self._faults = faults or Faults()
         self._loop = asyncio.get_running_loop()
         self._times: dict[int, tuple[float, float]] = {}  # by RTP timestamp, when a frame arrived and was decoded
         self._timer: asyncio.TimerHandle | None = None  # for what waits
@@ -100,7 +104,8 @@ class Stream:
     async def _watch(self, track: VideoTrack) -> None:
         async for received in track:
             self._totals.width, self._totals.height = received.frame.width, received.frame.height
-            self.take_frame(received.frame, received.rtp_timestamp, received.arrived, self._loop.time())
+            now = self._loop.time()
+            self._faults.call(self.take_frame, received.frame, received.rtp_timestamp, received.arrived, now)
 
     def take_frame(
         self, frame: av.VideoFrame | EncodedVideoFrame, rtp_timestamp: int, arrived: float, now: float

@@ -19,9 +19,9 @@ from aiortc.rtcsctptransport import (
     SackChunk,
 )
 
+from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.rtc import chunks
 from synopticon_rtc.rtc.reassembly import InboundStream
-from synopticon_rtc.rtc.surprise import Surprise
 
 logger = logging.getLogger(__name__)
 
@@ -54,21 +54,22 @@ class Association(RTCSctpTransport):
     """
 
     on_abuse: Callable[[str], None]
-    surprise: Surprise
+    faults: Faults
     has_stopped: bool
 
     @classmethod
-    def adopt(cls, transport: RTCSctpTransport, on_abuse: Callable[[str], None]) -> None:
+    def adopt(cls, transport: RTCSctpTransport, on_abuse: Callable[[str], None], faults: Faults) -> None:
         """Make an association of aiortc one of these, before it starts.
 
         Args:
             transport: What aiortc has made.
             on_abuse: Called with the reason when the peer is given up.
+            faults: What counts errors that nobody foresaw.
         """
         transport.__class__ = cls
         assert isinstance(transport, cls)  # noqa: S101 - it is now
         transport.on_abuse = on_abuse
-        transport.surprise = Surprise()
+        transport.faults = faults
         transport.has_stopped = False
 
     # Packets and chunks
@@ -80,8 +81,8 @@ class Association(RTCSctpTransport):
             await super()._handle_data(data)
         except ConnectionError:
             raise
-        except Exception:  # noqa: BLE001 - it is told
-            self.surprise.tell("an SCTP packet could not be handled")
+        except Exception:  # noqa: BLE001 - it is noted, and the next may go better
+            self.faults.note("an SCTP packet could not be handled")
 
     async def _receive_chunk(self, chunk: Chunk) -> None:
         begins = isinstance(chunk, BaseInitChunk)

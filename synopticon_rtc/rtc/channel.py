@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from aiortc import RTCDataChannel
 
-from synopticon_rtc.rtc.callback import call
+from synopticon_rtc.basics.faults import Faults
 
 logger = logging.getLogger(__name__)
 
@@ -18,9 +18,12 @@ class Channel:
     Args:
         channel: aiortc's channel.
         max_buffered: Bytes that may wait to be sent before messages are dropped.
+        faults: What counts errors that nobody foresaw, as in what is called here.
     """
 
-    def __init__(self, channel: RTCDataChannel, *, max_buffered: int = MAX_BUFFERED) -> None:
+    def __init__(
+        self, channel: RTCDataChannel, *, max_buffered: int = MAX_BUFFERED, faults: Faults | None = None
+    ) -> None:
         self.on_open: Callable[[], None] | None = None
         """Called when the channel opens."""
         self.on_message: Callable[[bytes | str], None] | None = None
@@ -29,6 +32,7 @@ class Channel:
         """Called when it is closed, by either end or with the connection."""
         self._channel = channel
         self._max_buffered = max_buffered
+        self._faults = faults or Faults()
         self._told = False  # that a message is too large: there may be one a frame
         channel.on("open", self._opened)
         channel.on("message", self._received)
@@ -73,10 +77,10 @@ class Channel:
         self._channel.close()
 
     def _opened(self) -> None:
-        call(self.on_open)
+        self._faults.call(self.on_open)
 
     def _closed(self) -> None:
-        call(self.on_close)
+        self._faults.call(self.on_close)
 
     def _received(self, message: bytes | str) -> None:
-        call(self.on_message, message)
+        self._faults.call(self.on_message, message)

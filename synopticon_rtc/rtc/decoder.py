@@ -14,9 +14,9 @@ import av
 import av.error
 from av.video.codeccontext import VideoCodecContext
 
+from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.rtc.assembly import EncodedVideoFrame
 from synopticon_rtc.rtc.stream import CLOCK_RATE, Codec
-from synopticon_rtc.rtc.surprise import Surprise
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ class Decoder:
             of no use up to the next keyframe. It does not where a keyframe has been put since.
         on_silent: Called on the event loop when many frames were decoded and none is to be shown: they began with no
             keyframe, or refresh the picture bit by bit.
+        faults: What counts errors that nobody foresaw.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Decoder:
         on_frame: Callable[[Received], None],
         on_error: Callable[[bool], None],
         on_silent: Callable[[], None],
+        faults: Faults | None = None,
     ) -> None:
         self._pixels = (max_size[0] + _ALIGNMENT) * (max_size[1] + _ALIGNMENT)
         self._on_frame = on_frame
@@ -78,7 +80,7 @@ class Decoder:
         self._changed = threading.Condition()
         self._closing = False
         self._closed = asyncio.Event()
-        self._surprise = Surprise()
+        self._faults = faults or Faults()
         self._thread = threading.Thread(target=self._run, name="video-decoder", daemon=True)
         self._thread.start()
 
@@ -129,8 +131,8 @@ class Decoder:
                 except av.error.FFmpegError as error:
                     logger.debug("a frame cannot be decoded: %s", error)
                     self._call(self._fail, count)
-                except Exception:  # noqa: BLE001 - it is told, and the video goes on with the next keyframe
-                    self._surprise.tell("decoding failed")
+                except Exception:  # noqa: BLE001 - it is noted, and the video goes on with the next keyframe
+                    self._faults.note("decoding failed")
                     codec = None
                     self._call(self._fail, count)
                 self._keyframe_since = None

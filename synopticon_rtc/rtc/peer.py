@@ -20,12 +20,12 @@ from aiortc import (
     RTCSessionDescription,
 )
 
+from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.errors import ConnectionLost, InvalidSDP, NoCandidates
 from synopticon_rtc.rtc import sdp, seams
 from synopticon_rtc.rtc.assembly import EncodedVideoFrame
 from synopticon_rtc.rtc.association import Association
 from synopticon_rtc.rtc.bitstream import MAX_SIZE
-from synopticon_rtc.rtc.callback import call
 from synopticon_rtc.rtc.channel import MAX_BUFFERED, Channel
 from synopticon_rtc.rtc.ice import MAX_REMOTE_CANDIDATES, IceConnection
 from synopticon_rtc.rtc.level import LEAST
@@ -77,6 +77,8 @@ class Stats:
     """The type of our selected candidate: ``host``, ``srflx``, ``prflx`` or ``relay``."""
     remote_candidate: str | None
     """The type of the peer's selected candidate."""
+    faults: int
+    """Errors that nobody foresaw, of this package or a callback; each cost a message or a frame, and is in the log."""
 
 
 class PeerConnection:
@@ -102,6 +104,7 @@ class PeerConnection:
             anything is decoded.
         network: What of this machine's network to use, the same object for all connections that share a port.
         note: Told of what is found out and decided, for a trace.
+        faults: What counts errors that nobody foresaw, beside this connection itself.
     """
 
     def __init__(
@@ -119,7 +122,9 @@ class PeerConnection:
         max_size: tuple[int, int] = MAX_SIZE,
         network: LocalNetwork | None = None,
         note: Note = ignore,
+        faults: Faults | None = None,
     ) -> None:
+        self._faults = Faults(faults)
         self._network = network or LocalNetwork()
         self._note = note
         self._servers = tuple(ice_servers)
@@ -136,6 +141,7 @@ class PeerConnection:
         self._connection = seams.OwnedPeerConnection(
             RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE),
             on_broken=lambda: self._set_state("failed"),
+            faults=self._faults,
         )
         self._connection.on("connectionstatechange", self._on_connection_state)
         self._connection.on("iceconnectionstatechange", self._on_ice_state)
@@ -189,7 +195,7 @@ class PeerConnection:
         transceiver.setCodecPreferences([*preferred, *(codec for codec in known if codec.name.lower() == "rtx")])
         ice = self._adopt(transceiver.receiver.transport)
         seams.unburden(transceiver.receiver)
-        self._senders.append(FanoutSender.adopt(transceiver.sender, ice, select, self._note))
+        self._senders.append(FanoutSender.adopt(transceiver.sender, ice, select, self._note, self._faults))
 
     def add_channel(
         self,
@@ -213,7 +219,7 @@ class PeerConnection:
             label, protocol=protocol, ordered=ordered, maxRetransmits=max_retransmits
         )
         self._adopt_channels()
-        return Channel(channel, max_buffered=max_buffered)
+        return Channel(channel, max_buffered=max_buffered, faults=self._faults)
 
     async def offer(self) -> str:
         """Make the offer, with the candidates that need no server in it.
@@ -282,9 +288,10 @@ class PeerConnection:
     def _receive(self, transceiver: RTCRtpTransceiver, ice: IceConnection) -> None:
         sink = self._on_encoded or VideoTrack(transceiver.mid or "")
         ssrc = seams.sender_ssrc(transceiver.sender)
-        self._receivers.append(VideoReceiver.adopt(transceiver.receiver, ice, ssrc, sink, self._max_size))
+        receiver = VideoReceiver.adopt(transceiver.receiver, ice, ssrc, sink, self._max_size, self._faults)
+        self._receivers.append(receiver)
         if isinstance(sink, VideoTrack):
-            call(self._on_video, sink)
+            self._faults.call(self._on_video, sink)
 
     # Candidates
 
@@ -354,6 +361,7 @@ class PeerConnection:
             bearable=sender.rate.estimate if sender is not None else math.inf,
             local_candidate=pair.local_candidate.type if pair is not None else None,
             remote_candidate=pair.remote_candidate.type if pair is not None else None,
+            faults=self._faults.count,
         )
 
     def write_figures(self) -> None:
@@ -410,7 +418,7 @@ class PeerConnection:
                 note=self._note,
             )
             seams.put_ice_connection(transport.transport, self._ice)
-            Transport.adopt(transport)
+            Transport.adopt(transport, self._faults)
         return self._ice
 
     def _adopt_channels(self) -> None:
@@ -418,7 +426,7 @@ class PeerConnection:
         association = self._connection.sctp
         if association is not None and not isinstance(association, Association):
             self._adopt(association.transport)
-            Association.adopt(association, self._give_up)
+            Association.adopt(association, self._give_up, self._faults)
 
     def _give_up(self, reason: str) -> None:
         logger.warning("a peer is given up: %s", reason)
@@ -460,9 +468,9 @@ class PeerConnection:
                     "sdpMLineIndex": line,
                     "usernameFragment": ice.local_username,
                 }
-                call(self._on_candidate, told)
+                self._faults.call(self._on_candidate, told)
             elif self._signal_end:
-                call(self._on_candidate, None)
+                self._faults.call(self._on_candidate, None)
 
         ice.trickle(publish)
 
@@ -476,13 +484,13 @@ class PeerConnection:
 
     def _on_ice_state(self) -> None:
         if self._connection.iceConnectionState == "completed":
-            call(self._on_reached)
+            self._faults.call(self._on_reached)
 
     def _set_state(self, state: str) -> None:
         if state == self._state or self._closing is not None:
             return
         self._state = state
-        call(self._on_state, state)
+        self._faults.call(self._on_state, state)
 
     def _on_datachannel(self, channel: RTCDataChannel) -> None:
-        call(self._on_channel, Channel(channel))
+        self._faults.call(self._on_channel, Channel(channel, faults=self._faults))

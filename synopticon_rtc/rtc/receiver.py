@@ -28,15 +28,14 @@ from aiortc.rtp import (
     unwrap_rtx,
 )
 
+from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.rtc import seams
 from synopticon_rtc.rtc.assembly import EncodedVideoFrame, FrameBuffer, Outcome, Piece, depayload
 from synopticon_rtc.rtc.bitstream import MAX_SIZE, TooLargeError, bitstream
-from synopticon_rtc.rtc.callback import call
 from synopticon_rtc.rtc.decoder import Decoder
 from synopticon_rtc.rtc.ice import IceConnection
 from synopticon_rtc.rtc.losses import Losses
 from synopticon_rtc.rtc.stream import CLOCK_RATE, Codec
-from synopticon_rtc.rtc.surprise import Surprise
 from synopticon_rtc.rtc.track import VideoTrack
 
 logger = logging.getLogger(__name__)
@@ -84,6 +83,7 @@ class VideoReceiver(RTCRtpReceiver):
         ssrc: int,
         sink: Sink,
         max_size: tuple[int, int] = MAX_SIZE,
+        faults: Faults | None = None,
     ) -> "VideoReceiver":
         """Turn a receiver that has not started into one that feeds a track.
 
@@ -94,13 +94,14 @@ class VideoReceiver(RTCRtpReceiver):
             sink: A track, which the decoded frames go to, or a function, which is called with each
                 :class:`EncodedVideoFrame`; then none is decoded.
             max_size: Width and height of the largest frames that are taken, in pixels.
+            faults: What counts errors that nobody foresaw.
         """
         receiver.__class__ = cls
         assert isinstance(receiver, cls)  # noqa: S101 - tells the type checkers
-        receiver._set_up(ice, ssrc, sink, max_size)  # noqa: SLF001 - takes the place of a constructor
+        receiver._set_up(ice, ssrc, sink, max_size, faults or Faults())  # noqa: SLF001 - takes the place of a constructor
         return receiver
 
-    def _set_up(self, ice: IceConnection, ssrc: int, sink: Sink, max_size: tuple[int, int] = MAX_SIZE) -> None:
+    def _set_up(self, ice: IceConnection, ssrc: int, sink: Sink, max_size: tuple[int, int], faults: Faults) -> None:
         self._ice = ice
         self._sink = sink
         self._max_size = max_size
@@ -144,7 +145,7 @@ class VideoReceiver(RTCRtpReceiver):
         self._parted: float | None = None  # when the source said goodbye
         self._ended = False
         self._reports: asyncio.Task[None] | None = None
-        self._surprise = Surprise()
+        self._faults = faults
 
     # Overrides of what aiortc calls
 
@@ -167,6 +168,7 @@ class VideoReceiver(RTCRtpReceiver):
                 on_frame=self._sink.put,
                 on_error=self._on_decode_error,
                 on_silent=self.request_keyframe,
+                faults=self._faults,
             )
         seams.register_receiver(self.transport, self, parameters)
         self._keyframe_requested = self._loop.time()  # by joining
@@ -310,7 +312,7 @@ class VideoReceiver(RTCRtpReceiver):
         timestamp, arrived = pieces[0].timestamp, time.monotonic()
         frame = EncodedVideoFrame(self._codec, data, timestamp, keyframe, arrived, self._epoch(timestamp, arrived))
         if not isinstance(self._sink, VideoTrack):
-            call(self._sink, frame)
+            self._faults.call(self._sink, frame)
         elif self._decoder is not None and not self._decoder.put(frame):
             self._need_keyframe()
 
@@ -450,8 +452,8 @@ class VideoReceiver(RTCRtpReceiver):
                 continue
             try:
                 self._send(RtcpRrPacket(ssrc=self._own_ssrc, reports=[self._report(ssrc) for ssrc in self._streams]))
-            except Exception:  # noqa: BLE001 - it is told; the next may go better, and closing waits for this task
-                self._surprise.tell("a report could not be sent")
+            except Exception:  # noqa: BLE001 - it is noted; the next may go better, and closing waits for this task
+                self._faults.note("a report could not be sent")
 
     def _report(self, ssrc: int) -> RtcpReceiverInfo:
         stream = self._streams[ssrc]

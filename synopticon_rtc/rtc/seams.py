@@ -31,6 +31,8 @@ from OpenSSL import SSL
 from pylibsrtp import Session
 from pylibsrtp._binding import ffi, lib
 
+from synopticon_rtc.basics.faults import Faults
+
 # ruff: noqa: SLF001 - reaching behind is what this module is for
 
 logger = logging.getLogger(__name__)
@@ -78,14 +80,16 @@ class OwnedPeerConnection(RTCPeerConnection):
     Args:
         configuration: aiortc's.
         on_broken: Called when connecting ended in an error that aiortc does not expect.
+        faults: What counts that error.
     """
 
-    def __init__(self, configuration: RTCConfiguration, *, on_broken: Callable[[], None]) -> None:
+    def __init__(self, configuration: RTCConfiguration, *, on_broken: Callable[[], None], faults: Faults) -> None:
         super().__init__(configuration)
         self._certificate = Certificate.generateCertificate()
         self._RTCPeerConnection__certificates = [self._certificate]  # in place of aiortc's
         self.connecting: set[asyncio.Task[None]] = set()
         self._on_broken = on_broken
+        self._faults = faults
 
     @property
     def failure(self) -> str:
@@ -117,8 +121,8 @@ class OwnedPeerConnection(RTCPeerConnection):
             self._on_broken()
         except ConnectionError:
             logger.debug("closed while connecting")
-        except Exception:
-            logger.exception("connecting to a peer broke")
+        except Exception:  # noqa: BLE001 - it is noted, and the peer is given up
+            self._faults.note("connecting to a peer broke")
             self._on_broken()
         finally:
             transports = {transceiver.receiver.transport for transceiver in self.getTransceivers()}

@@ -23,6 +23,7 @@ from aiortc.rtp import (
     unpack_remb_fci,
 )
 
+from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.rtc import seams
 from synopticon_rtc.rtc.backlog import Backlog
 from synopticon_rtc.rtc.budget import Budget
@@ -69,6 +70,7 @@ class FanoutSender(RTCRtpSender):
         ice: IceConnection,
         select: Callable[[Codec], VideoStream],
         note: Note = ignore,
+        faults: Faults | None = None,
     ) -> "FanoutSender":
         """Turn a sender that has not started into one that sends a shared stream.
 
@@ -77,13 +79,21 @@ class FanoutSender(RTCRtpSender):
             ice: The connection that carries the peer.
             select: Gives the stream for the codec that was negotiated, ``"vp8"`` or ``"h264"``.
             note: Told of what is decided about the peer.
+            faults: What counts errors that nobody foresaw.
         """
         sender.__class__ = cls
         assert isinstance(sender, cls)  # noqa: S101 - tells the type checkers
-        sender._set_up(ice, select, note)  # noqa: SLF001 - takes the place of a constructor
+        sender._set_up(ice, select, note, faults)  # noqa: SLF001 - takes the place of a constructor
         return sender
 
-    def _set_up(self, ice: IceConnection, select: Callable[[Codec], VideoStream], note: Note = ignore) -> None:
+    def _set_up(
+        self,
+        ice: IceConnection,
+        select: Callable[[Codec], VideoStream],
+        note: Note = ignore,
+        faults: Faults | None = None,
+    ) -> None:
+        self._faults = faults or Faults()
         self._select = select
         self.note = note
         self.rate = RateControl(note)
@@ -231,9 +241,9 @@ class FanoutSender(RTCRtpSender):
                 self._warn("a peer was not sent its last %d frames: %s", self._watchdog.missed, self._condition())
                 self._begin_anew()
             self._switch.take(frame)
-        except Exception:
+        except Exception:  # noqa: BLE001 - it is noted
+            self._faults.note("a frame is not sent to a peer")
             self._drop()  # what follows builds on this one
-            raise
 
     def _begin_anew(self) -> None:
         """Let go of all that the peer may be waiting for but the next keyframe: it was sent none of its frames."""
@@ -288,10 +298,8 @@ class FanoutSender(RTCRtpSender):
         """Send one burst; tell whether there is more."""
         try:
             self._send_bursts()
-        except Exception:
-            if not self._told:
-                self._told = True
-                logger.exception("a frame is not sent to a peer")
+        except Exception:  # noqa: BLE001 - it is noted
+            self._faults.note("a frame is not sent to a peer")
             self._drop()
         self._has_turn = bool(self._backlog)
         return self._has_turn
@@ -341,7 +349,7 @@ class FanoutSender(RTCRtpSender):
         while True:
             await asyncio.sleep(REPORT_INTERVAL)
             if self._reports.latest is not None:
-                self._send_report()
+                self._faults.call(self._send_report)
 
     def _send_report(self, *, goodbye: bool = False) -> None:
         self._outlet.send_report(self._reports.write(ntp_time(), self.packets, goodbye=goodbye))

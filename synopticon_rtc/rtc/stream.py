@@ -9,11 +9,10 @@ import av
 from av.stream import Stream
 
 from synopticon_rtc.basics import clock
-from synopticon_rtc.rtc.callback import call
+from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.rtc.pacer import BURST, Pacer
 from synopticon_rtc.rtc.packets import cut_h264, cut_vp8
 from synopticon_rtc.rtc.sealer import Sealer
-from synopticon_rtc.rtc.surprise import Surprise
 
 Codec = Literal["vp8", "h264"]
 
@@ -77,6 +76,7 @@ class VideoStream:
         burst: Packets that a peer is sent at once, no more than BURST.
         turn: Packets that it is sent in a turn, in one burst or several, where nothing is known against it.
         pacer: Gives the peers their turns; streams between which peers are moved share one.
+        faults: What counts errors that nobody foresaw.
     """
 
     def __init__(
@@ -89,6 +89,7 @@ class VideoStream:
         burst: int = BURST,
         turn: int = BURST,
         pacer: Pacer | None = None,
+        faults: Faults | None = None,
     ) -> None:
         self.codec: Codec = codec
         self.on_keyframe_request = on_keyframe_request
@@ -102,7 +103,7 @@ class VideoStream:
         self._viewers: list[Viewer] = []
         self._group: list[EncodedFrame] = []  # the last keyframe and all since, empty where that is too much
         self._group_octets = 0
-        self._surprise = Surprise()
+        self._faults = faults or Faults()
 
     @property
     def viewers(self) -> int:
@@ -150,8 +151,8 @@ class VideoStream:
     def _send(self, viewer: Viewer, frame: EncodedFrame) -> None:
         try:
             viewer.send_frame(frame)
-        except Exception:  # noqa: BLE001 - it is told; the next frame may go better
-            self._surprise.tell("a frame is not sent to a peer")
+        except Exception:  # noqa: BLE001 - it is noted; the next frame may go better
+            self._faults.note("a frame is not sent to a peer")
 
     def _keep(self, frame: EncodedFrame) -> None:
         """Keep what a joining peer needs."""
@@ -171,7 +172,7 @@ class VideoStream:
 
     def request_keyframe(self) -> None:
         """Ask the encoder for a keyframe."""
-        call(self.on_keyframe_request)
+        self._faults.call(self.on_keyframe_request)
 
     def add(self, viewer: Viewer) -> None:
         """Send the stream to one more peer, from the last keyframe on if that is recent, else from the next."""
@@ -205,4 +206,4 @@ class VideoStream:
             self._count()
 
     def _count(self) -> None:
-        call(self.on_viewers, len(self._viewers))
+        self._faults.call(self.on_viewers, len(self._viewers))

@@ -8,8 +8,8 @@ import pylibsrtp
 from aiortc import RTCDtlsTransport
 from aiortc.rtp import RtcpPacket, RtpPacket
 
+from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.rtc.budget import Budget
-from synopticon_rtc.rtc.surprise import Surprise
 
 MAX_SSRCS = 64
 """Synchronisation sources of a peer that are remembered; libsrtp walks through all that it knows for each packet."""
@@ -24,18 +24,18 @@ RTCP_SENDER = 8
 class Transport(RTCDtlsTransport):
     """aiortc's transport, for peers that may send anything: a packet that cannot be read is lost, and nothing else."""
 
-    surprise: Surprise
+    faults: Faults
     sources: dict[int, None]
     """The synchronisation sources of the peer, the oldest first."""
     feedback: Budget
     """What RTCP of the peer is looked at."""
 
     @classmethod
-    def adopt(cls, transport: RTCDtlsTransport) -> None:
+    def adopt(cls, transport: RTCDtlsTransport, faults: Faults) -> None:
         """Make a transport of aiortc one of these, before it starts."""
         transport.__class__ = cls
         assert isinstance(transport, cls)  # noqa: S101 - it is now
-        transport.surprise = Surprise()
+        transport.faults = faults
         transport.sources = {}
         transport.feedback = Budget(RTCP_OCTETS, RTCP_OCTETS)
 
@@ -47,7 +47,7 @@ class Transport(RTCDtlsTransport):
         except Exception:
             if not self.encrypted:  # the handshake ends by it
                 raise
-            self.surprise.tell("a datagram could not be handled")
+            self.faults.note("a datagram could not be handled")
 
     async def _handle_rtp_data(self, data: bytes, arrival_time_ms: int) -> None:
         try:
@@ -63,8 +63,8 @@ class Transport(RTCDtlsTransport):
             await receiver._handle_rtp_packet(packet, arrival_time_ms=arrival_time_ms)  # noqa: SLF001 - as aiortc does
         except ConnectionError:
             raise
-        except Exception:  # noqa: BLE001 - it is told
-            self.surprise.tell("an RTP packet could not be handled")
+        except Exception:  # noqa: BLE001 - it is noted, and the next may go better
+            self.faults.note("an RTP packet could not be handled")
 
     def _remember(self, ssrc: int) -> None:
         """Remember a source that has proven itself, and forget the oldest of too many, here and in libsrtp."""
@@ -94,5 +94,5 @@ class Transport(RTCDtlsTransport):
                 await recipient._handle_rtcp_packet(packet)  # noqa: SLF001 - as aiortc does
         except ConnectionError:
             raise
-        except Exception:  # noqa: BLE001 - it is told
-            self.surprise.tell("an RTCP packet could not be handled")
+        except Exception:  # noqa: BLE001 - it is noted, and the next may go better
+            self.faults.note("an RTCP packet could not be handled")

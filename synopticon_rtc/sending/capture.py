@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import av
 
 from synopticon_rtc.basics import clock
+from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.basics.recent import Recent
 from synopticon_rtc.events import Events, SourceEvent
 from synopticon_rtc.media import FrameSource, frames_of
@@ -39,6 +40,7 @@ class Capture:
 
     Args:
         source: Where they come from.
+        faults: What counts errors that nobody foresaw.
 
     Attributes:
         events: When the source falls silent, and when it is heard again.
@@ -48,8 +50,8 @@ class Capture:
         seconds: From the first frame to the newest.
     """
 
-    def __init__(self, source: FrameSource) -> None:
-        self.events: Events[SourceEvent] = Events()
+    def __init__(self, source: FrameSource, faults: Faults | None = None) -> None:
+        self.events: Events[SourceEvent] = Events(faults=faults)
         self.origin = random.getrandbits(32)
         self.newest: Captured | None = None
         self.count = 0

@@ -8,6 +8,7 @@ from typing import cast
 
 import av
 
+from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.errors import DetectorError, InvalidFaces
 from synopticon_rtc.faces import Detector, Face, Tracker
 from synopticon_rtc.faces.wire import check_faces
@@ -22,12 +23,13 @@ class Detection:
 
     Args:
         detector: Faces that it returns in any iterable are taken, and whatever it raises.
+        faults: What counts frames on which it failed.
     """
 
-    def __init__(self, detector: Detector) -> None:
+    def __init__(self, detector: Detector, faults: Faults | None = None) -> None:
         self._detector = detector
+        self._faults = faults or Faults()
         self._tracker = Tracker()
-        self._failures = 0
         self._failing_since: float | None = None
 
     async def look(self, frame: av.VideoFrame, now: float) -> tuple[Face, ...] | None:
@@ -50,7 +52,7 @@ class Detection:
                 raise
             self._fail(error, now)  # something within the detector was cancelled
             return None
-        except Exception as error:  # noqa: BLE001 - an application's own, and counted
+        except Exception as error:  # noqa: BLE001 - it is noted: the detector is the application's own
             self._fail(error, now)
             return None
         finally:
@@ -72,12 +74,8 @@ class Detection:
         return faces
 
     def _fail(self, error: BaseException, now: float) -> None:
-        self._failures += 1
+        self._faults.note("the detector failed on a frame, which goes without faces", error=error)
         reason = str(error) or type(error).__name__
-        if self._failures.bit_count() == 1:  # the 1st, 2nd, 4th, 8th ...
-            logger.warning(
-                "the detector failed on a frame, which goes without faces (%d so far): %s", self._failures, reason
-            )
         if self._failing_since is None:
             self._failing_since = now
         elif now - self._failing_since >= TOLERATED:

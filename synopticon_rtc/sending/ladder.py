@@ -8,6 +8,7 @@ import av
 from av.stream import Stream
 
 from synopticon_rtc import tracing
+from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.media import Codec, Picture, SharedEncoder
 from synopticon_rtc.rtc import FanoutSender, VideoStream
 from synopticon_rtc.rtc.pacer import BURST, Pacer, packets_a_turn
@@ -104,16 +105,25 @@ class Ladder:
         fps: The frame rate for which the encoders plan their bit rates.
         origin: The RTP timestamp of presentation time 0, the same for all layers.
         on_packet: Called with the size of each encoded frame in bytes.
+        faults: What counts errors that nobody foresaw.
     """
 
     def __init__(
-        self, codec: Codec, *, bitrate: int, fps: float, origin: int, on_packet: Callable[[int], None]
+        self,
+        codec: Codec,
+        *,
+        bitrate: int,
+        fps: float,
+        origin: int,
+        on_packet: Callable[[int], None],
+        faults: Faults | None = None,
     ) -> None:
         self._codec: Codec = codec
         self._bitrate = bitrate
         self._fps = fps
         self._origin = origin
         self._on_packet = on_packet
+        self._faults = faults
         self._layers: dict[int, Layer] = {}
         self._pacer = Pacer()
         self._rungs = 1
@@ -229,6 +239,7 @@ class Ladder:
                 burst=min(BURST, max(BURST // rung.scale**2, packets)),
                 turn=max(BURST, packets),
                 pacer=self._pacer,
+                faults=self._faults,
             )
             self._layers[index] = Layer(encoder, stream, rung.scale)
         return self._layers[index]

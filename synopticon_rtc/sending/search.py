@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 
 from synopticon_rtc.basics import clock
+from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.basics.latest import Latest
 from synopticon_rtc.basics.recent import Recent
 from synopticon_rtc.errors import DetectorError
@@ -26,6 +27,7 @@ class FaceSearch:
         most: Frames a second to look at, at most; None for as many as the detector manages.
         tell: Called once for each frame that was wanted, in order: with its faces, or with None where it was not
             looked at, since there was no time for it, or the detector failed on it.
+        faults: What counts errors that nobody foresaw.
 
     Attributes:
         events: What happens to the detector.
@@ -39,11 +41,12 @@ class FaceSearch:
         fps: float,
         most: float | None,
         tell: Callable[[Captured, tuple[Face, ...] | None], None],
+        faults: Faults | None = None,
     ) -> None:
-        self.events: Events[DetectorEvent] = Events()
+        self.events: Events[DetectorEvent] = Events(faults=faults)
         self.ended = False
         self._tell = tell
-        self._detection = Detection(detector)
+        self._detection = Detection(detector, faults)
         self._cadence = Cadence(fps, most)
         self._next: Latest[Captured] = Latest()  # for the detector, when it is free
         self._delays = Recent()

@@ -25,6 +25,8 @@ class BroadcasterStats:
         seconds: From the first frame to the last.
         faces_fps: In how many of them faces are looked for.
         detection: Seconds from the capture of a frame until its faces are found, None while none are looked for.
+        faults: Errors that nobody foresaw, of this package, the detector or a callback, with those of the signaling
+            client; each cost a message, a frame or a peer, and is in the log.
     """
 
     frames: int = 0
@@ -41,6 +43,7 @@ class BroadcasterStats:
     seconds: float = 0.0
     faces_fps: float = 0.0
     detection: float | None = None
+    faults: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 
+from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.basics.life import Life
 from synopticon_rtc.errors import DetectorError, SourceError, SynopticonError
 from synopticon_rtc.events import DetectorEvent, Events, SourceEvent
@@ -57,6 +58,7 @@ class Stream:
         bitrate: Of the video, bit/s.
         fps: The frame rate for which the encoder plans its bit rate.
         faces_fps: In how many frames a second faces are looked for at most; None for as many as the detector manages.
+        faults: What counts errors that nobody foresaw.
 
     Attributes:
         source_events: When the source falls silent, and when it is heard again.
@@ -79,15 +81,21 @@ class Stream:
         bitrate: int,
         fps: float,
         faces_fps: float | None,
+        faults: Faults | None = None,
     ) -> None:
         _check(codecs, bitrate, fps, faces_fps)
         _check_detector(detector)
-        self._capture = Capture(as_source(source))
+        self._faults = faults = faults or Faults()
+        self._capture = Capture(as_source(source), faults)
         self._detector = detector
-        self._search = FaceSearch(detector, fps=fps, most=faces_fps, tell=self._tell) if detector is not None else None
+        self._search = (
+            FaceSearch(detector, fps=fps, most=faces_fps, tell=self._tell, faults=faults)
+            if detector is not None
+            else None
+        )
         self.source_events: Events[SourceEvent] = self._capture.events
         self.detector_events: Events[DetectorEvent] = self._search.events if self._search else Events()
-        self.faces: Events[Moment] = Events(kept=1)
+        self.faces: Events[Moment] = Events(kept=1, faults=faults)
         self.watchers: list[Watcher] = []
         self._codecs: Sequence[Codec] = tuple(codecs)
         self._bitrate = int(bitrate)
@@ -153,7 +161,7 @@ class Stream:
             self._capture.watch(now)
             senders = [sender for watcher in self.watchers for sender in watcher.connection.senders]
             for ladder in self._ladders.values():
-                ladder.adapt(senders, now)
+                self._faults.call(ladder.adapt, senders, now)
 
     async def _close_ladders(self) -> None:
         for ladder in self._ladders.values():
@@ -257,6 +265,7 @@ class Stream:
                 fps=self._fps,
                 origin=self._capture.origin,
                 on_packet=self._count_bytes,
+                faults=self._faults,
             )
         return self._ladders[codec]
 

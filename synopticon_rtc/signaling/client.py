@@ -14,6 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import CloseCode
 
+from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.basics.life import not_open
 from synopticon_rtc.basics.text import NAME, visible
 from synopticon_rtc.errors import InvalidMessage, SignalingError
@@ -140,6 +141,7 @@ class SignalingClient:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._complained: set[str] = set()
+        self._faults = Faults()
         self._sessions: deque[str] = deque(maxlen=OWN_SESSIONS)
         self._forget()
 
@@ -229,6 +231,11 @@ class SignalingClient:
                 raise SignalingError(f"the client of {self.url} was left before there was a session")
         return self.session
 
+    @property
+    def faults(self) -> int:
+        """Errors so far that nobody foresaw, of this package or a listener; each cost a message, and is in the log."""
+        return self._faults.count
+
     async def flush(self) -> None:
         """Wait until what was sent is on its way, at most a moment."""
         with contextlib.suppress(TimeoutError):
@@ -240,8 +247,9 @@ class SignalingClient:
             await self._stay_connected()
         except SignalingError as error:
             self._give_up(error)
-        except Exception as error:  # noqa: BLE001 - told to every listener
-            self._give_up(SignalingError(f"{self.url} is no signaling server: {one_line(str(error))}"))
+        except Exception:  # noqa: BLE001 - it is noted, and told to every listener
+            self._faults.note("signaling with %s ends", self.url)
+            self._give_up(SignalingError(f"signaling with {self.url} ended by an error of ours, see the log"))
 
     def _change(self, session: str | None, reason: str) -> None:
         changed = (session, reason) != (self.session, self.reason)
@@ -433,17 +441,21 @@ class SignalingClient:
                 with self._surviving(type(message).__name__):
                     listener.received(message)
             return
+        if not any(self._takes(listener.received, message) for listener in listeners):
+            any(self._takes(listener.unclaimed, message) for listener in listeners)
+
+    def _takes(self, receive: Callable[[AnyMessage], bool], message: AnyMessage) -> bool:
         with self._surviving(type(message).__name__):
-            if not any(listener.received(message) for listener in listeners):
-                any(listener.unclaimed(message) for listener in listeners)
+            return receive(message)
+        return False
 
     @contextlib.contextmanager
     def _surviving(self, what: str) -> Generator[None]:
         """Keep signaling alive for everybody else if a listener fails at something: that is a bug, so say where."""
         try:
             yield
-        except Exception:
-            logger.exception("%s could not be handled", what)
+        except Exception:  # noqa: BLE001 - it is noted, and others may do better
+            self._faults.note("%s could not be handled", what)
 
     def _hold_back(self) -> None:
         """Send nothing for a while, longer each time that the server says so again soon after."""

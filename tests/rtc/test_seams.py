@@ -5,6 +5,7 @@ name: read the change, adapt, and put the new digest here.
 """
 
 import asyncio
+import functools
 import hashlib
 import inspect
 import socket
@@ -21,6 +22,7 @@ from aiortc.rate import RateCounter, RemoteBitrateEstimator
 from aiortc.rtp import RtpPacket
 from OpenSSL import SSL
 
+from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.rtc import seams
 from synopticon_rtc.rtc.association import WINDOW
 from synopticon_rtc.rtc.receiver import BITRATE_WINDOW
@@ -270,11 +272,11 @@ async def test_aiortc_goes_on_connecting_while_it_closes(monkeypatch: pytest.Mon
         await asyncio.sleep(60)
 
     monkeypatch.setattr(aiortc.RTCPeerConnection, "_RTCPeerConnection__connect", connect)
-    for kind, alone in ((aiortc.RTCPeerConnection, False), (seams.OwnedPeerConnection, True)):
+    ours = functools.partial(seams.OwnedPeerConnection, on_broken=pytest.fail, faults=Faults())
+    for kind, alone in ((aiortc.RTCPeerConnection, False), (ours, True)):
         going_on.clear()
         before = asyncio.all_tasks()
-        options = {"on_broken": pytest.fail} if alone else {}
-        connection = kind(aiortc.RTCConfiguration(iceServers=[]), **options)
+        connection = kind(aiortc.RTCConfiguration(iceServers=[]))
         connection.createDataChannel("any")
         await connection.setLocalDescription(await connection.createOffer())
         await going_on.wait()

@@ -12,6 +12,7 @@ one subscription. Each change carries the table's version; where one is missing,
 """
 
 import asyncio
+import functools
 import logging
 import secrets
 from collections import Counter
@@ -23,6 +24,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.signaling.addresses import source_of
 from synopticon_rtc.signaling.server.access import Participant
 from synopticon_rtc.signaling.server.backplane import Backplane, LocalBackplane
@@ -125,6 +127,7 @@ class Cluster:
     Args:
         listener: Who is told what comes from other servers.
         backplane: What joins the servers. Without one this server is alone, and what follows costs it nothing.
+        faults: What counts errors that nobody foresaw: each costs one message of another server, or one beat.
 
     Attributes:
         server: The id of this server: 8 hex digits.
@@ -133,12 +136,13 @@ class Cluster:
         addresses: How many of them come from each address; those of IPv6 are counted by their /64.
     """
 
-    def __init__(self, listener: Listener, backplane: Backplane | None = None) -> None:
+    def __init__(self, listener: Listener, backplane: Backplane | None = None, faults: Faults | None = None) -> None:
         self.server = secrets.token_hex(4)
         self.rooms: Counter[str] = Counter()
         self.addresses: Counter[str] = Counter()
         self._listener = listener
         self._backplane = backplane or LocalBackplane()
+        self._faults = faults or Faults()
         self._beating: asyncio.Task[None] | None = None
         self._local: dict[str, Participant] = {}
         self._version = 0
@@ -159,7 +163,8 @@ class Cluster:
 
     async def __aenter__(self) -> Self:
         subjects = [SERVERS, f"{SERVER}.{self.server}.>", f"{ROOM}.*"]
-        await self._backplane.open(subjects, self.receive, self.reached)
+        receive = functools.partial(self._faults.call, self.receive)
+        await self._backplane.open(subjects, receive, self.reached)
         self._beating = asyncio.create_task(self._keep_beating())
         return self
 
@@ -175,7 +180,10 @@ class Cluster:
     async def _keep_beating(self) -> None:
         while True:
             await asyncio.sleep(BEAT)
-            self.tick()
+            self._faults.call(self.tick)
+
+    def _publish(self, subject: str, payload: bytes) -> None:
+        self._faults.call(self._backplane.publish, subject, payload)  # it may be an application's own
 
     # What this server tells
 
@@ -200,7 +208,7 @@ class Cluster:
             return  # gone meanwhile
         subject, payload = f"{SERVER}.{server.id}.session.{target.session}", b"%b %b" % (source.encode(), frame)
         if server.told:
-            self._backplane.publish(subject, payload)
+            self._publish(subject, payload)
         elif server.held_bytes + len(payload) <= HELD_BYTES:
             server.held.append((subject, payload))
             server.held_bytes += len(payload)
@@ -210,7 +218,7 @@ class Cluster:
         if source.room in self.rooms:
             # One word of at most 100 characters; rooms that share it are told apart by the source.
             room = quote(source.room, safe="").replace(".", "%2E")[:100] or "-"
-            self._backplane.publish(f"{ROOM}.{room}", b"%b\n%b" % (_encode(source), frame))
+            self._publish(f"{ROOM}.{room}", b"%b\n%b" % (_encode(source), frame))
 
     # What comes in: messages, time, the state of the backplane
 
@@ -296,7 +304,7 @@ class Cluster:
     # Telling
 
     def _tell(self, server: _Server, news: _News) -> None:
-        self._backplane.publish(f"{SERVER}.{server.id}.sessions", _encode(news))
+        self._publish(f"{SERVER}.{server.id}.sessions", _encode(news))
 
     def _tell_all(self, news: _News) -> None:
         for server in self._servers.values():
@@ -310,7 +318,7 @@ class Cluster:
             self._tell(server, _Table(self.server, self._version, part, parts, some))
         server.told = True
         for subject, payload in server.held:
-            self._backplane.publish(subject, payload)
+            self._publish(subject, payload)
         server.held.clear()
         server.held_bytes = 0
 
@@ -319,7 +327,7 @@ class Cluster:
         self._tell(server, _Ask(self.server, server.told))
 
     def _publish_beat(self) -> None:
-        self._backplane.publish(SERVERS, _encode(_Beat(self.server, self._version)))
+        self._publish(SERVERS, _encode(_Beat(self.server, self._version)))
 
     # The others' tables
 

@@ -6,7 +6,7 @@ it does not know who asks: so the request is read here.
 
 import asyncio
 import logging
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,6 +14,7 @@ from picows import WSAutoPingStrategy, WSCloseCode, WSFrame, WSListener, WSMsgTy
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # as picows.api has it; not in its stub
 from websockets.frames import Close, CloseCode
 
+from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.signaling.messages import one_line
 from synopticon_rtc.signaling.server.door import Call
 from synopticon_rtc.signaling.server.http import Head, Refused, Response, read_head, refuse
@@ -42,21 +43,19 @@ Answer = Callable[[Head, Call], "Listener | Response"]
 log = logging.getLogger(__name__)
 
 
-class _Faults(logging.LoggerAdapter[logging.Logger]):
+class _Log(logging.LoggerAdapter[logging.Logger]):
     """picows tells every handshake and every fault of a client; only what fails in our own code matters."""
+
+    def __init__(self, faults: Faults) -> None:
+        super().__init__(log)
+        self._faults = faults
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802  # logging's name
         return level >= logging.ERROR
 
-    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:  # noqa: ANN401  # logging's signature
-        return msg, kwargs
-
-    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:  # noqa: ANN401  # logging's signature
+    def log(self, level: int, msg: object, *args: object, **_: Any) -> None:  # noqa: ANN401  # logging's signature
         if self.isEnabledFor(level) and not str(msg).startswith(FAULT_OF_CLIENT):
-            super().log(level, msg, *args, **kwargs)
-
-
-_faults = _Faults(log)
+            self._faults.note(str(msg), *args)
 
 
 class Connection(asyncio.Protocol):
@@ -66,12 +65,14 @@ class Connection(asyncio.Protocol):
         answer: Answers its request, and is given where that came from: host and port.
         call: What the door knows of it.
         limits: How large messages may be, and how long it may take to ask and to read.
+        faults: What counts errors that nobody foresaw.
     """
 
-    def __init__(self, answer: Answer, call: Call, limits: Limits) -> None:
+    def __init__(self, answer: Answer, call: Call, limits: Limits, faults: Faults) -> None:
         self._answer = answer
         self._call = call
         self._limits = limits
+        self._faults = faults
         self._transport: asyncio.Transport
         self._received = bytearray()
         self._answered = False
@@ -105,8 +106,8 @@ class Connection(asyncio.Protocol):
             answer = self._answer(head, self._call)
         except Refused as refused:
             self._write(refuse(refused.status, refused.code, refused.message, refused.headers), method)
-        except Exception:
-            log.exception("request of %s failed", self._call.host)
+        except Exception:  # noqa: BLE001 - it is noted, and the client told
+            self._faults.note("request of %s failed", self._call.host)
             self._write(refuse(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "The server failed"), method)
         else:
             if isinstance(answer, Response):
@@ -124,7 +125,7 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def _upgrade(self, listener: "Listener", head: Head, rest: bytes) -> None:
-        socket = _Socket(listener, self._call, self._limits)
+        socket = _Socket(listener, self._call, self._limits, self._faults)
         self._transport.set_protocol(socket)
         socket.connection_made(self._transport)
         socket.feed(UPGRADE % (head.headers["Sec-WebSocket-Key"].encode(), rest))
@@ -133,13 +134,13 @@ class Connection(asyncio.Protocol):
 class _Socket(WSProtocol):  # type: ignore[misc]  # untyped in picows' stub
     """A WebSocket of picows, whose request was looked at already."""
 
-    def __init__(self, listener: "Listener", call: Call, limits: Limits) -> None:
+    def __init__(self, listener: "Listener", call: Call, limits: Limits, faults: Faults) -> None:
         super().__init__(
             None,  # host and path: it is a server's
             None,
             False,
             lambda _request: listener,
-            _faults,
+            _Log(faults),
             True,  # an error of ours closes the connection
             None,  # it has asked already
             False,  # no pings: the idle clock also closes those that answer pings and say nothing

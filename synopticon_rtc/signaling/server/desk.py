@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from websockets.frames import CloseCode
 
+from synopticon_rtc.basics.seldom import Seldom
 from synopticon_rtc.signaling.messages import NAME_LENGTH
 from synopticon_rtc.signaling.server import answers
 from synopticon_rtc.signaling.server.access import ROLES, Role
@@ -15,7 +16,6 @@ from synopticon_rtc.signaling.server.envelope import Fields, Target
 from synopticon_rtc.signaling.server.ice import TurnServers
 from synopticon_rtc.signaling.server.limits import LINE_EVERY, Limits
 from synopticon_rtc.signaling.server.presence import Presence
-from synopticon_rtc.signaling.server.seldom import Seldom
 from synopticon_rtc.signaling.server.session import Session
 
 SERVER_VERSION = "2.0.0"

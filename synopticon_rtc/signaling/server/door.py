@@ -18,6 +18,7 @@ from typing import Any, cast
 
 import aiofastnet
 
+from synopticon_rtc.basics.seldom import Seldom
 from synopticon_rtc.signaling.addresses import is_loopback, source_of
 from synopticon_rtc.signaling.server.limits import (
     ACCEPT_AT_ONCE,
@@ -28,7 +29,6 @@ from synopticon_rtc.signaling.server.limits import (
     SPARE_FILES,
     Limits,
 )
-from synopticon_rtc.signaling.server.seldom import Seldom
 
 WINDOW = 2**18  # bytes that a client may be ahead of the server; picows takes all that are there at once
 MAX_PORT = 65535

@@ -11,6 +11,8 @@ from operator import itemgetter
 
 from websockets.frames import CloseCode
 
+from synopticon_rtc.basics.faults import Faults
+from synopticon_rtc.basics.seldom import Seldom
 from synopticon_rtc.basics.text import WORDS, visible
 from synopticon_rtc.signaling.addresses import is_loopback, source_of, write_address
 from synopticon_rtc.signaling.server import answers
@@ -27,7 +29,6 @@ from synopticon_rtc.signaling.server.permissions import Permissions
 from synopticon_rtc.signaling.server.presence import Presence
 from synopticon_rtc.signaling.server.relay import Relay
 from synopticon_rtc.signaling.server.rooms import Rooms
-from synopticon_rtc.signaling.server.seldom import Seldom
 from synopticon_rtc.signaling.server.session import Session
 from synopticon_rtc.signaling.server.tokens import Claims
 from synopticon_rtc.signaling.server.turn import Turn
@@ -51,6 +52,7 @@ class Hub:
         sessions: The open sessions, by id.
         rooms: Who is where, on all servers.
         counts: What there was so far.
+        faults: What counts errors that nobody foresaw, of this package or of what it was given to call.
         cluster: This server among others.
         memory: What is held for the sessions.
         draining: Whether it is about to stop, and takes nobody in any more.
@@ -68,7 +70,8 @@ class Hub:
         self.sessions: dict[str, Session] = {}
         self.rooms = Rooms()
         self.counts = Counts()
-        self.cluster = Cluster(self, backplane)
+        self.faults = Faults()
+        self.cluster = Cluster(self, backplane, self.faults)
         self.draining = False
         self.memory = Memory(limits.held_bytes)
         self._vacant = asyncio.Event()
@@ -77,7 +80,7 @@ class Hub:
         self._refused_lines = Seldom(LINE_EVERY)
         self._expiries: dict[str, asyncio.TimerHandle] = {}
         self._turn = Turn(self.counts.turned)
-        self._permissions = Permissions(can_connect)
+        self._permissions = Permissions(can_connect, self.faults)
         self._presence = Presence(self.rooms, self.cluster, self._permissions)
         self._desk = Desk(self.sessions, self._presence, ice_servers, limits, self.counts)
         self._relay = Relay(self.rooms, self.cluster, self._permissions, self._desk, limits, self.counts, self._turn)
@@ -153,8 +156,8 @@ class Hub:
     def _tell(self, session: Session) -> None:
         try:
             self._on_session(session)
-        except Exception:  # the application's: the session and the server go on without it
-            log.exception("on_session failed at session %s", session.id)
+        except Exception:  # noqa: BLE001 - it is noted: the session and the server go on without the application's
+            self.faults.note("on_session failed at session %s", session.id)
 
     def end_idle(self) -> None:
         """Close the sessions that have been silent for too long."""

@@ -4,8 +4,8 @@ import logging
 from collections.abc import Hashable
 from typing import Protocol
 
+from synopticon_rtc.basics.seldom import Seldom
 from synopticon_rtc.signaling.server.limits import LINE_EVERY
-from synopticon_rtc.signaling.server.seldom import Seldom
 
 log = logging.getLogger("synopticon_rtc.signaling.server")
 

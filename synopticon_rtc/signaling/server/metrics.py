@@ -47,6 +47,9 @@ class _HubCollector(Collector):
         yield GaugeMetricFamily(f"{PREFIX}_rooms", "Rooms with somebody in them", len(hub.rooms))
         yield CounterMetricFamily(f"{PREFIX}_sessions_opened", "Sessions so far", counts.sessions)
         yield CounterMetricFamily(f"{PREFIX}_relayed", "Messages passed on", counts.relayed)
+        yield CounterMetricFamily(
+            f"{PREFIX}_faults", "Errors that nobody foresaw, each of which is in the log", hub.faults.count
+        )
         yield _by(f"{PREFIX}_messages", "Messages from clients", "type", counts.messages.items())
         yield _by(f"{PREFIX}_refused", "Sessions and messages refused", "code", counts.refused.items())
         yield _histogram(

@@ -1,7 +1,6 @@
 """How bytes go to NATS and come from it, for nats-py and past it."""
 
 import asyncio
-import logging
 import ssl
 from collections.abc import Callable
 from typing import cast
@@ -11,8 +10,6 @@ import aiofastnet
 from nats.aio.transport import Transport
 
 CLOSE = 1.0  # seconds for what is not written yet
-
-log = logging.getLogger(__name__)
 
 
 class NatsTransport(Transport):
@@ -150,7 +147,7 @@ class _Connection(asyncio.Protocol):
                     self._needed = after - start
                     break
                 if words[0] == b"MSG":  # nobody here sends headers
-                    self._hand_on(words[1].decode(), data[end + 2 : after - 2])
+                    self._on_message(words[1].decode(), data[end + 2 : after - 2])
             else:
                 self.lines.feed_data(data[start:after])
             start = after
@@ -175,12 +172,6 @@ class _Connection(asyncio.Protocol):
         self.closed.set()
         self.writable.set()
         self._on_lost()
-
-    def _hand_on(self, subject: str, payload: bytes) -> None:
-        try:
-            self._on_message(subject, payload)
-        except Exception:
-            log.exception("message on %s failed", subject)
 
 
 class _Unconnected(asyncio.Transport):

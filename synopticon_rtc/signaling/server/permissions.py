@@ -2,17 +2,15 @@
 
 import asyncio
 import inspect
-import logging
 import weakref
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.signaling.server.access import CanConnect, Participant
-from synopticon_rtc.signaling.server.limits import LINE_EVERY
-from synopticon_rtc.signaling.server.seldom import Seldom
 from synopticon_rtc.signaling.server.session import Peer
 
-log = logging.getLogger(__name__)
+FAILED = "can_connect failed, which means no"
 
 Then = Callable[[bool], object]
 Pair = tuple[str, str]
@@ -40,13 +38,14 @@ class Permissions:
     """Asks who may connect to whom: one question at a time for a pair, however many want to know.
 
     Args:
-        can_connect: The hook. An error in it is logged, and means no.
+        can_connect: The hook. An error in it means no.
+        faults: What counts and logs that error.
     """
 
-    def __init__(self, can_connect: CanConnect) -> None:
+    def __init__(self, can_connect: CanConnect, faults: Faults) -> None:
         self._can_connect = can_connect
         self._asked: dict[Pair, _Question] = {}
-        self._lines = Seldom(LINE_EVERY)
+        self._faults = faults
         self._theirs: weakref.WeakSet[asyncio.Future[bool]] = weakref.WeakSet()  # futures of hooks, to the end
 
     def ask(self, source: Peer, target: Peer, why: str, then: Then) -> None:
@@ -60,8 +59,8 @@ class Permissions:
             return
         try:
             answer = self._can_connect(source.who, target.who)
-        except Exception as error:  # noqa: BLE001 - it is told
-            self._tell(error)
+        except Exception as error:  # noqa: BLE001 - it is noted, and means no
+            self._faults.note(FAILED, error=error)
             answer = False
         if inspect.isawaitable(answer):
             self._wait(source, target, {why: then}, answer)
@@ -86,10 +85,6 @@ class Permissions:
         if answers:
             await asyncio.wait(answers)
 
-    def _tell(self, failure: BaseException) -> None:
-        if (more := self._lines.take()) is not None:
-            log.error("can_connect failed, which means no (%d more since)", more, exc_info=failure)
-
     def _wait(self, source: Peer, target: Peer, then: dict[str, Then], answer: Awaitable[bool]) -> None:
         future = asyncio.ensure_future(answer)
         ours = future is not answer
@@ -104,7 +99,7 @@ class Permissions:
         # Cancelled by us, it is not waited for any more; by itself, it means no.
         failure = None if answer.cancelled() else answer.exception()
         if failure is not None:
-            self._tell(failure)
+            self._faults.note(FAILED, error=failure)
         if self._asked.get(question.pair) is not question:
             return
         del self._asked[question.pair]

@@ -12,6 +12,7 @@ from typing import Self
 from websockets.frames import CloseCode
 
 from synopticon_rtc.basics.life import entered_before, not_open
+from synopticon_rtc.basics.seldom import Seldom
 from synopticon_rtc.errors import PortInUse, SignalingError
 from synopticon_rtc.signaling.addresses import PATH, is_loopback, seen_by_others, write_address
 from synopticon_rtc.signaling.server.access import CanConnect, roles_meet
@@ -24,7 +25,6 @@ from synopticon_rtc.signaling.server.hub import Hub
 from synopticon_rtc.signaling.server.ice import TurnServers
 from synopticon_rtc.signaling.server.limits import FULL_EVERY, LINE_EVERY, Limits
 from synopticon_rtc.signaling.server.operations import Operations
-from synopticon_rtc.signaling.server.seldom import Seldom
 from synopticon_rtc.signaling.server.session import Session
 from synopticon_rtc.signaling.server.site import WEB, Site
 from synopticon_rtc.signaling.server.tokens import Claims, TokenKeys
@@ -100,7 +100,10 @@ class SignalingServer:
         self._hub = Hub(self.limits, can_connect, ice_servers, backplane, on_session or (lambda _: None))
         self._operations = Operations(self._hub, public=metrics_public)
         self._server = Door(
-            lambda call: Connection(self._answer, call, self.limits), self.limits, tls, self._proxies.__contains__
+            lambda call: Connection(self._answer, call, self.limits, self._hub.faults),
+            self.limits,
+            tls,
+            self._proxies.__contains__,
         )
         self._refused_lines = Seldom(LINE_EVERY)
         self._origin_lines = Seldom(FULL_EVERY)
@@ -245,4 +248,4 @@ class SignalingServer:
     async def _end_idle_sessions(self) -> None:
         while True:
             await asyncio.sleep(min(self.limits.idle, self.limits.first) / 4)
-            self._hub.end_idle()
+            self._hub.faults.call(self._hub.end_idle)

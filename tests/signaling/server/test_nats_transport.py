@@ -1,5 +1,4 @@
 import asyncio
-import logging
 
 import pytest
 from hypothesis import given
@@ -50,22 +49,6 @@ async def test_replies_and_headers_that_nobody_here_sends_do_no_harm() -> None:
         b"MSG a.b 1 reply.to 2\r\nhi\r\nHMSG a.b 1 12 17\r\nNATS/1.0\r\n\r\nhello\r\nMSG a.b 1 0\r\n\r\n"
     )
     assert messages == [("a.b", b"hi"), ("a.b", b"")]
-
-
-async def test_one_message_that_fails_does_not_end_the_connection(caplog: pytest.LogCaptureFixture) -> None:
-    messages: list[bytes] = []
-
-    def take(_subject: str, payload: bytes) -> None:
-        messages.append(payload)
-        if payload == b"1":
-            raise ValueError(payload)
-
-    connection = _Connection(take, nothing)
-    connection.data_received(b"MSG a 1 1\r\n1\r\nMSG a 1 1\r\n2\r\n")
-    assert messages == [b"1", b"2"]
-    assert caplog.record_tuples == [
-        ("synopticon_rtc.signaling.server.nats_transport", logging.ERROR, "message on a failed")
-    ]
 
 
 async def test_a_large_message_in_many_pieces_is_put_together_once() -> None:

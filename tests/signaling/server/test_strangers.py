@@ -29,7 +29,6 @@ from websockets.frames import Frame, Opcode
 from synopticon_rtc.signaling.server import door
 from synopticon_rtc.signaling.server.limits import ACCEPT_GRACE, SPARE_FILES, Limits
 from synopticon_rtc.signaling.server.memory import Memory
-from synopticon_rtc.signaling.server.seldom import Seldom
 from synopticon_rtc.signaling.server.server import SignalingServer
 
 PATIENCE = 30.0  # seconds; a busy machine is no failure, a server that hangs is
@@ -378,16 +377,6 @@ async def test_where_all_descriptors_are_sessions_one_more_is_turned_away(monkey
 # Lines of the log
 
 
-def test_of_many_alike_lines_one_is_written_and_the_others_are_counted() -> None:
-    now = 0.0
-    seldom = Seldom(1.0, lambda: now)
-    assert [seldom.take() for _ in range(3)] == [0, None, None]
-    now = 1.0
-    assert [seldom.take() for _ in range(2)] == [2, None]
-    now = 5.0
-    assert seldom.take() == 1
-
-
 async def test_who_sends_what_is_no_message_in_ever_new_sessions_writes_a_line_a_second(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -412,18 +401,17 @@ async def test_what_a_client_says_when_it_goes_is_a_line(caplog: pytest.LogCaptu
     assert all(record.message.isprintable() for record in caplog.records)
 
 
-async def test_a_hook_that_always_fails_writes_a_trace_a_second(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_hook_that_always_fails_writes_one_trace(caplog: pytest.LogCaptureFixture) -> None:
     def fail(*_: object) -> bool:
         raise RuntimeError("no database")
 
     async with SignalingServer(port=0, can_connect=fail) as server, joined(server, 2) as [one, other]:
-        started = time.monotonic()
         for _ in range(50):
             await one.send({"type": "request_offer"})
         assert await one.next_is_pong()
         assert await other.next_is_pong()
-        lines = [record for record in caplog.records if "can_connect failed" in record.message]
-        assert 1 <= len(lines) <= 1 + (time.monotonic() - started)
+    (line,) = [record for record in caplog.records if "can_connect failed" in record.message]
+    assert line.exc_info
 
 
 async def test_who_is_refused_again_and_again_writes_a_line_a_second(caplog: pytest.LogCaptureFixture) -> None:

@@ -14,6 +14,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 
+from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.signaling.server.access import Participant, Role, roles_meet
 from synopticon_rtc.signaling.server.cluster import BEAT, ROOM, SERVER, SERVERS, Cluster
 from synopticon_rtc.signaling.server.permissions import Permissions
@@ -104,7 +105,7 @@ class Node:
         self.sessions: dict[str, Watcher] = {}
         self.rooms = Rooms()
         self.cluster = Cluster(self, self)
-        self.presence = Presence(self.rooms, self.cluster, Permissions(roles_meet))
+        self.presence = Presence(self.rooms, self.cluster, Permissions(roles_meet, Faults()))
         self._numbers = itertools.count()
         bus.nodes.append(self)
         self.connect(True)

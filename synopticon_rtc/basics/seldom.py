@@ -1,4 +1,4 @@
-"""Lines of a log that strangers can cause, so that nobody fills it with them."""
+"""Lines of a log that others can cause, so that nobody fills it with them."""
 
 import time
 from collections.abc import Callable
