@@ -93,6 +93,10 @@ class Negotiator:
         close_peer: Told that the peer connection of a link is closing.
         notify: Told of every change of state.
         failed: Told that signaling is gone for good.
+
+    Attributes:
+        handshake: What decides.
+        requirements: What the signaling server is told of us.
     """
 
     def __init__(
