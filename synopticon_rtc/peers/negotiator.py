@@ -107,6 +107,10 @@ class Negotiator:
         failed: Told that signaling is gone for good.
         trace: Where all of it is written down.
         faults: What counts errors that nobody foresaw.
+
+    Attributes:
+        handshake: What decides.
+        requirements: What the signaling server is told of us.
     """
 
     def __init__(

@@ -1,0 +1,67 @@
+"""What is said of a moment that does not come."""
+
+import pytest
+
+from synopticon_rtc.errors import ConnectionLost, NobodyAnswered
+from synopticon_rtc.receiving.overdue import overdue
+from synopticon_rtc.signaling.client import SignalingClient, as_client
+from synopticon_rtc.signaling.handshake import ReceiverHandshake
+
+URL = "ws://127.0.0.1:1/ws"
+
+
+@pytest.fixture
+def client() -> SignalingClient:
+    client = as_client(URL)
+    client.session = "ours"
+    return client
+
+
+@pytest.fixture
+def handshake() -> ReceiverHandshake:
+    return ReceiverHandshake(want=None, taken=frozenset, accept={}, timestamp=lambda: 0)
+
+
+def told(
+    client: SignalingClient,
+    handshake: ReceiverHandshake,
+    *,
+    wanted: str | None = None,
+    video: bool = True,
+    begun: bool = False,
+) -> str:
+    error = overdue(client, handshake, broadcaster=wanted, video=video, begun=begun, timeout=2.5)
+    assert isinstance(error, ConnectionLost if begun else NobodyAnswered)
+    return str(error)
+
+
+def test_without_a_server_the_address_is_doubted(client: SignalingClient, handshake: ReceiverHandshake) -> None:
+    client.session = None
+    assert f"the signaling server {URL} was not there within 2.5 s" in told(client, handshake)
+
+
+def test_where_nobody_answered_it_is_asked_whether_anybody_runs(
+    client: SignalingClient, handshake: ReceiverHandshake
+) -> None:
+    assert told(client, handshake) == f"no broadcaster answered within 2.5 s at {URL}: is one running there?"
+
+
+def test_where_another_than_the_wanted_one_was_heard_it_is_named(
+    client: SignalingClient, handshake: ReceiverHandshake
+) -> None:
+    handshake.heard["s1"] = "lab\x1b[2J"
+    assert told(client, handshake, wanted="hall") == (
+        "no broadcaster 'hall' answered within 2.5 s; there are: lab\\x1b[2J (s1)"
+    )
+
+
+def test_what_the_server_says_is_passed_on(client: SignalingClient, handshake: ReceiverHandshake) -> None:
+    handshake.refusal = "not allowed"
+    assert told(client, handshake).endswith(f"{URL} says: not allowed")
+
+
+@pytest.mark.parametrize(("video", "what"), [(True, "no frame within 2.5 s"), (False, "no faces within 2.5 s")])
+def test_one_that_was_there_before_is_gone(
+    client: SignalingClient, handshake: ReceiverHandshake, *, video: bool, what: str
+) -> None:
+    assert told(client, handshake, video=video, begun=True) == f"{what}: the broadcaster is gone"
