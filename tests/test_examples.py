@@ -30,6 +30,14 @@ def line_of(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline()
 
 
+def finish(process: subprocess.Popen[str], seconds: float = 100) -> tuple[str, str]:
+    """Wait for the end of a program, and return what it has printed; one that does not come to it is killed."""
+    try:
+        return process.communicate(timeout=seconds)
+    finally:
+        process.kill()
+
+
 @pytest.fixture(scope="module")
 def broadcast(face_model: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """The broadcaster example, at a signaling server of its own."""
@@ -41,9 +49,12 @@ def broadcast(face_model: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     broadcaster = start("broadcaster.py", "--portrait", url=url)
     assert url in line_of(broadcaster)
     yield url, broadcaster
-    for process in (broadcaster, server):
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=10)
+    try:
+        broadcaster.send_signal(signal.SIGINT)
+        finish(broadcaster, 60)
+    finally:
+        server.send_signal(signal.SIGINT)
+        finish(server, 60)
 
 
 def test_receivers_write_and_plot_what_the_broadcaster_finds(
@@ -57,8 +68,9 @@ def test_receivers_write_and_plot_what_the_broadcaster_finds(
         start("record.py", str(film), url=url),
     ]
     for receiver in receivers:
-        _, err = receiver.communicate(timeout=100)
-        assert (receiver.returncode, err) == (0, "")
+        _, err = finish(receiver)
+        told = [line for line in err.splitlines() if "a larger faces_wait gets them" not in line]  # on a busy machine
+        assert (receiver.returncode, told) == (0, [])
     rows = list(csv.DictReader(table.read_text().splitlines()))
     assert {int(row["landmark"]) for row in rows} == set(range(478))
     assert all(0 < float(row["x"]) < 1 and 0 < float(row["y"]) < 1 for row in rows)
@@ -78,13 +90,13 @@ def test_a_source_of_ones_own_can_be_watched() -> None:
         assert "10 frames of 640x360" in out
     finally:
         process.terminate()
-        process.communicate(timeout=10)
+        finish(process, 10)
 
 
 def test_both_ends_fit_into_one_process(face_model: Path) -> None:
     assert face_model.exists()
     process = start("both_ends.py")
-    out, err = process.communicate(timeout=100)
+    out, err = finish(process)
     assert process.returncode == 0, err
     lines = out.splitlines()
     assert len(lines) == 60
@@ -94,7 +106,7 @@ def test_both_ends_fit_into_one_process(face_model: Path) -> None:
 def test_a_broadcaster_is_seen_through_another_server(face_model: Path) -> None:
     assert face_model.exists()
     process = start("cluster/two_servers.py")
-    out, err = process.communicate(timeout=100)
+    out, err = finish(process)
     assert process.returncode == 0, err
     assert sum("nose at" in line for line in out.splitlines()) > 20
 
@@ -105,7 +117,7 @@ def test_the_broadcaster_does_not_say_that_it_broadcasts_before_it_has_a_server(
     assert process.stderr is not None
     assert any("is not there" in line for line in process.stderr)  # a busy machine has more to tell
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=20)
+    out, _ = finish(process, 20)
     assert (process.returncode, out) == (0, "")
 
 
@@ -115,7 +127,7 @@ def test_ctrl_c_ends_an_example_without_a_word(name: str, tmp_path: Path) -> Non
     process = start(name, *args, url="ws://127.0.0.1:9/ws")
     assert line_of(process)  # it says at once what it does
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = finish(process, 20)
     assert (process.returncode, "Traceback" in err) == (0, False)
 
 
@@ -124,7 +136,7 @@ def test_a_recording_that_cannot_hold_what_is_sent_is_told_in_one_line(
 ) -> None:
     url, _ = broadcast
     process = start("record.py", str(tmp_path / "film.mp4"), url=url)
-    _, err = process.communicate(timeout=100)
+    _, err = finish(process)
     assert process.returncode == 1
     assert len(err.splitlines()) == 1
     assert ".mkv" in err

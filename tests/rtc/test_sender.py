@@ -339,8 +339,8 @@ async def test_one_peer_costs_the_others_few_keyframes() -> None:
     async with watching(clip) as (sender, receiver), watching(clip) as (_, other):
         (fanout,) = sender.connection.senders
         await clip.play(3)
-        for peer in receiver, other:
-            await peer.until(lambda peer=peer: peer.frames)  # type: ignore[misc] # on a busy machine they have asked, too
+        await receiver.until(lambda: receiver.frames)  # on a busy machine they have asked, too
+        await other.until(lambda: other.frames)
         fanout._keyframes = Budget(1 / KEYFRAME_INTERVAL, KEYFRAMES_AT_ONCE)
         before = clip.requests
         for _ in range(20):
