@@ -255,7 +255,7 @@ class FanoutSender(RTCRtpSender):
         return f"{len(self._backlog)} wait for their turn, {'which does not come' if self._has_turn else 'without one'}"
 
     def _queue(self, frame: EncodedFrame) -> None:
-        backlog, stream = self._backlog, self.stream
+        backlog, stream = self._backlog, self._switch.stream
         if backlog.is_full:
             self._drop()
         waits = backlog.put(frame)
@@ -291,7 +291,7 @@ class FanoutSender(RTCRtpSender):
     def _send_bursts(self, now: float) -> None:
         if now < self._pause_until:
             return
-        stream, backlog = self.stream, self._backlog
+        stream, backlog = self._switch.stream, self._backlog
         left = stream.turn if stream is not None else BURST
         fresh = backlog.is_fresh
         while backlog and left > 0:
