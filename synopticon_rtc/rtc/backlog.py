@@ -35,15 +35,22 @@ class Backlog:
         return len(self._frames)
 
     @property
+    def is_full(self) -> bool:
+        """Whether no more may wait."""
+        return len(self._frames) >= BACKLOG_FRAMES
+
+    @property
     def is_fresh(self) -> bool:
         """Whether all that waits is one frame, of which nothing was sent: it has just come."""
         return len(self._frames) == 1 and not self._position
 
+    def is_past(self, frame: EncodedFrame) -> bool:
+        """Whether a frame that comes after this one was sent, or waits."""
+        return self.newest is not None and after(self.newest, frame.timestamp)
+
     def put(self, frame: EncodedFrame) -> bool:
-        """Have a frame wait; False if it is not sent."""
-        if len(self._frames) >= BACKLOG_FRAMES:
-            self.drop()
-        if self.newest is not None and after(self.newest, frame.timestamp):
+        """Have a frame wait; False if it is not sent. Where it is full, :meth:`drop` comes first."""
+        if self.is_past(frame):
             self.needs_keyframe = self.wants_keyframe = True  # what came before it went without it
         elif frame.keyframe or not self.needs_keyframe:
             self.needs_keyframe = False

@@ -51,13 +51,13 @@ class Reports:
     """
 
     def __init__(self, ssrc: int, kind: str) -> None:
-        self.ssrc = ssrc
         self.frames = 0
         self.octets = 0
         self.latest: EncodedFrame | None = None
         self.rtt: float | None = None
         self.loss: float | None = None
         self.stats = RTCStatsReport()
+        self._ssrc = ssrc
         self._kind = kind
         self._cname = ""
         self._transport_id = ""
@@ -79,7 +79,7 @@ class Reports:
         if (frame := self.latest) is not None:
             timestamp = (frame.timestamp + ((now - frame.ntp_time) * CLOCK_RATE >> 32)) & 0xFFFFFFFF
         report = RtcpSrPacket(
-            ssrc=self.ssrc,
+            ssrc=self._ssrc,
             sender_info=RtcpSenderInfo(
                 ntp_timestamp=now,
                 rtp_timestamp=timestamp,
@@ -87,8 +87,8 @@ class Reports:
                 octet_count=self.octets & 0xFFFFFFFF,
             ),
         )
-        source = RtcpSdesPacket([RtcpSourceInfo(ssrc=self.ssrc, items=[(_CNAME, self._cname.encode())])])
-        return bytes(report) + bytes(source) + (bytes(RtcpByePacket([self.ssrc])) if goodbye else b"")
+        source = RtcpSdesPacket([RtcpSourceInfo(ssrc=self._ssrc, items=[(_CNAME, self._cname.encode())])])
+        return bytes(report) + bytes(source) + (bytes(RtcpByePacket([self._ssrc])) if goodbye else b"")
 
     def read(self, packet: RtcpRrPacket | RtcpSrPacket, now: int, packets: int) -> Heard | None:
         """Read what the peer says of our stream; None where it says nothing of it.
@@ -98,7 +98,7 @@ class Reports:
             now: The time.
             packets: How many were sent.
         """
-        report = next((report for report in packet.reports if report.ssrc == self.ssrc), None)
+        report = next((report for report in packet.reports if report.ssrc == self._ssrc), None)
         if report is None:
             return None
         self.loss = report.fraction_lost / 256
@@ -128,7 +128,7 @@ class Reports:
                 timestamp=clock.current_datetime(),
                 type="outbound-rtp",
                 id=f"outbound-rtp_{id(self)}",
-                ssrc=self.ssrc,
+                ssrc=self._ssrc,
                 kind=self._kind,
                 transportId=self._transport_id,
                 packetsSent=packets,

@@ -275,10 +275,13 @@ class FanoutSender(RTCRtpSender):
         return f"{len(self._backlog)} wait for their turn, {'which does not come' if self._has_turn else 'without one'}"
 
     def _queue(self, frame: EncodedFrame) -> None:
-        backlog, stream = self._backlog, self.stream
-        if backlog.wants_keyframe and not frame.keyframe:
+        backlog, stream = self._backlog, self._switch.stream
+        if backlog.is_full:
+            self._drop()
+        waits = backlog.put(frame)
+        if backlog.wants_keyframe and not frame.keyframe and not backlog.is_past(frame):
             self._ask_for_keyframe("a frame was not sent, or the peer had asked too often")
-        if backlog.put(frame) and not self._has_turn and stream is not None:
+        if waits and not self._has_turn and stream is not None:
             self._has_turn = True
             stream.pacer.add(self._take_turn)
 
@@ -297,17 +300,17 @@ class FanoutSender(RTCRtpSender):
     def _take_turn(self) -> bool:
         """Send one burst; tell whether there is more."""
         try:
-            self._send_bursts()
+            self._send_bursts(time.monotonic())
         except Exception:  # noqa: BLE001 - it is noted
             self._faults.note("a frame is not sent to a peer")
             self._drop()
         self._has_turn = bool(self._backlog)
         return self._has_turn
 
-    def _send_bursts(self) -> None:
-        if self._pause_until and time.monotonic() < self._pause_until:
+    def _send_bursts(self, now: float) -> None:
+        if now < self._pause_until:
             return
-        stream, backlog = self.stream, self._backlog
+        stream, backlog = self._switch.stream, self._backlog
         left = stream.turn if stream is not None else BURST
         fresh = backlog.is_fresh
         while backlog and left > 0:
@@ -319,9 +322,9 @@ class FanoutSender(RTCRtpSender):
                 return
             self._watchdog.delivered()
             if backlog.advance():
-                self._note_sent(frame)
+                self._note_sent(now, frame)
             if self.rate.estimate < math.inf:
-                self._pause_until = time.monotonic() + sum(map(len, burst)) * 8 / (PACE * self.rate.estimate)
+                self._pause_until = now + sum(map(len, burst)) * 8 / (PACE * self.rate.estimate)
                 return
 
     def _send_burst(self, stream: VideoStream, frame: EncodedFrame, position: int, ntp_time: int) -> bool:
@@ -335,11 +338,10 @@ class FanoutSender(RTCRtpSender):
         self._repair.history.drop_newest()  # what of it is missing is not worth being asked for
         return False
 
-    def _note_sent(self, frame: EncodedFrame) -> None:
+    def _note_sent(self, now: float, frame: EncodedFrame) -> None:
         self._told = False
         self._reports.frames += 1
         self._reports.octets += frame.octets
-        now = time.monotonic()
         self.rate.sent(now, frame.octets)
         self._repair.pad(now)
 

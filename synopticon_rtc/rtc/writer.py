@@ -28,11 +28,11 @@ class PacketWriter:
     """
 
     def __init__(self, outlet: Outlet, ssrc: int, rtx_ssrc: int) -> None:
-        self.outlet = outlet
-        self.ssrc = ssrc
-        self.rtx_ssrc = rtx_ssrc
         self.next_number = random_sequence_number()
         self.packets = 0
+        self._outlet = outlet
+        self._ssrc = ssrc
+        self._rtx_ssrc = rtx_ssrc
         self._next_rtx_number = random_sequence_number()
         self._header: Header
 
@@ -58,8 +58,8 @@ class PacketWriter:
         first = self.next_number
         self.next_number = first + len(payloads)
         word = header.first_octet << 24 | header.payload_type << 16 | first & 0xFFFF
-        tail = _tail(frame.timestamp, self.ssrc) + header.extension(ntp_time)
-        if not self.outlet.send_burst(sealer, payloads, word, tail, marked=position == len(frame.bursts) - 1):
+        tail = _tail(frame.timestamp, self._ssrc) + header.extension(ntp_time)
+        if not self._outlet.send_burst(sealer, payloads, word, tail, marked=position == len(frame.bursts) - 1):
             return False
         self.packets += len(payloads)
         return True
@@ -77,10 +77,10 @@ class PacketWriter:
         """
         header, payload = self._header, frame.payloads[index]
         marker = 0x80 if index == len(frame.payloads) - 1 else 0
-        payload_type, ssrc, own = header.payload_type, self.ssrc, number
+        payload_type, ssrc, own = header.payload_type, self._ssrc, number
         if header.rtx_payload_type is not None:
-            payload_type, ssrc, own = header.rtx_payload_type, self.rtx_ssrc, self._next_rtx_number
+            payload_type, ssrc, own = header.rtx_payload_type, self._rtx_ssrc, self._next_rtx_number
             payload = number.to_bytes(2, "big") + payload
             self._next_rtx_number = (own + 1) & 0xFFFF
         head = _header(header.first_octet, marker | payload_type, own, frame.timestamp, ssrc)
-        return len(payload) if self.outlet.send_packet(head + header.extension(ntp_time()) + payload) else 0
+        return len(payload) if self._outlet.send_packet(head + header.extension(ntp_time()) + payload) else 0

@@ -9,7 +9,7 @@ _payloads = itertools.count()
 
 
 def encoded(number: int, *, keyframe: bool = False, bursts: int = 1, packets: int = 1, size: int = 100) -> EncodedFrame:
-    """Make a frame, the so-and-so-manieth, of bursts of packets, no payload of which is another's."""
+    """Make a frame of bursts of packets by its number in the source; no two payloads are alike."""
     cut = [[next(_payloads).to_bytes(size, "big") for _ in range(packets)] for _ in range(bursts)]
     payloads = [payload for burst in cut for payload in burst]
     octets = size * len(payloads)

@@ -67,13 +67,24 @@ def test_a_frame_behind_a_newer_one_is_left_out_with_what_builds_on_it() -> None
     assert backlog.dropped == 2
 
 
-def test_where_too_much_waits_it_goes_on_at_a_keyframe() -> None:
+def test_where_too_much_waits_it_is_full_until_that_is_dropped() -> None:
     backlog = begun()
     for number in range(1, BACKLOG_FRAMES + 1):
+        assert not backlog.is_full
         assert backlog.put(encoded(number))
-    assert not backlog.put(encoded(BACKLOG_FRAMES + 1))
-    assert (len(backlog), backlog.dropped) == (0, BACKLOG_FRAMES + 1)
+    assert backlog.is_full
+    backlog.drop()
+    assert not backlog.is_full
+    assert (len(backlog), backlog.dropped) == (0, BACKLOG_FRAMES)
+
+
+def test_what_was_dropped_is_made_good_by_a_keyframe_alone() -> None:
+    backlog = begun()
+    backlog.drop()
     assert backlog.wants_keyframe
+    assert not backlog.put(encoded(1))
+    assert backlog.put(encoded(2, keyframe=True))
+    assert backlog.put(encoded(3))
 
 
 @pytest.mark.parametrize("is_begun", [False, True])
@@ -122,6 +133,9 @@ def test_whatever_happens_a_frame_builds_on_the_one_before_it(steps: list[tuple[
             backlog.forget()
             number = newest
         number += ahead
+        if backlog.is_full:
+            backlog.drop()
+            whole = False
         accepted = backlog.put(encoded(number, keyframe=keyframe, bursts=2))
         if accepted:
             assert keyframe or whole

@@ -1,6 +1,7 @@
 """Random walks of peers between layers, with skips, late encoders, refusals of the socket, joins and leaves."""
 
 import asyncio
+import math
 import random
 from typing import Any
 
@@ -304,3 +305,55 @@ def test_an_error_at_one_frame_costs_the_peer_no_more_than_the_way_to_the_next_k
 
     turn(walk())
     assert [record.levelname for record in caplog.records if record.exc_info] == ["ERROR"]
+
+
+async def fill(show: Show) -> Wire:
+    """Have a peer join whose link takes nothing after a second, so that as much waits as may."""
+    peer = show.join(Wire())
+    await show.play(1)
+    peer._pause_until = math.inf
+    await show.play(BACKLOG_FRAMES / FPS)
+    assert peer._backlog.is_full
+    return peer
+
+
+def test_where_too_much_waits_a_keyframe_is_asked_for_at_once() -> None:
+    async def walk() -> None:
+        show = Show([0])
+        peer = await fill(show)
+        show.layers[0].encode(show.number, skip=False)
+        assert show.layers[0].wanted
+        assert peer.dropped == BACKLOG_FRAMES + 1
+
+    turn(walk())
+
+
+def test_where_too_much_waits_nothing_is_held_that_builds_on_it() -> None:
+    async def walk() -> None:
+        show = Show([0, FPS])
+        peer = await fill(show)
+        peer.switch(show.layers[1].stream)
+        await show.play(3 / FPS)
+        assert len(peer._switch.held) == 3
+        peer._switch._release(until=peer._switch.held[0].timestamp)
+        assert not peer._switch.held
+        assert peer.dropped == BACKLOG_FRAMES + 3
+
+    turn(walk())
+
+
+def test_frames_behind_a_newer_one_cost_nobody_keyframes() -> None:
+    async def walk() -> None:
+        show = Show([0])
+        peer = show.join(Wire())
+        await show.play(1)
+        peer._backlog.newest = (show.number + 2 * FPS) * TICKS
+        keyframes = show.layers[0].keyframes
+        await show.play(1)  # all that comes is older
+        assert show.layers[0].keyframes == keyframes
+        await show.play(3)
+        before = len(peer.sent)
+        await show.play(1)
+        assert len(peer.sent) == before + FPS
+
+    turn(walk())

@@ -348,7 +348,7 @@ async def test_a_sender_with_a_new_source_is_followed(jump: int) -> None:
         await clip.play(10)
         await receiver.until(lambda: len(receiver.frames) == 10)
         fanout = sender.connection._senders[0]
-        fanout._writer.ssrc ^= 0x1234
+        fanout._writer._ssrc ^= 0x1234
         fanout._writer.next_number = (fanout._writer.next_number + jump) & 0xFFFF
         clip._request()
         before = receiver_of(receiver).keyframe_requests
@@ -363,7 +363,7 @@ async def test_a_new_source_that_begins_without_a_keyframe_is_asked_for_one() ->
         await clip.play(10)
         await receiver.until(lambda: len(receiver.frames) == 10)
         fanout = sender.connection._senders[0]
-        fanout._writer.ssrc ^= 0x1234
+        fanout._writer._ssrc ^= 0x1234
         fanout._writer.next_number ^= 0x4000
         requested = receiver_of(receiver).keyframe_requests
         await clip.play(1)
@@ -449,7 +449,7 @@ async def test_a_source_that_comes_back_long_after_a_goodbye_is_shown_again(*, a
         await asyncio.sleep(1.5)
         assert not any(is_keyframe_request(data) for data in tap.sent)  # nobody is there to be asked
         if anew:
-            fanout._writer.ssrc ^= 1
+            fanout._writer._ssrc ^= 1
             clip._keyframe = True
         sent = await clip.play(10)
         await receiver.until(lambda: receiver.frames[-1].rtp_timestamp == sent[-1])

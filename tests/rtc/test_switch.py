@@ -1,32 +1,43 @@
 """Which stream one peer is sent."""
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
+import dataclasses
+import itertools
+import random
 
+import pytest
 from frames import encoded
-from walking import turn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from walking import FPS, Layer, turn, turn_clocks
 
-from synopticon_rtc.rtc.arrival import HOLD
-from synopticon_rtc.rtc.backlog import Backlog
-from synopticon_rtc.rtc.stream import EncodedFrame, VideoStream
+from synopticon_rtc.rtc.arrival import HOLD, LONGEST_HOLD
+from synopticon_rtc.rtc.backlog import BACKLOG_FRAMES, Backlog
+from synopticon_rtc.rtc.pacer import Pacer
+from synopticon_rtc.rtc.stream import EncodedFrame, VideoStream, ntp_time
 from synopticon_rtc.rtc.switch import Switch
 
 HELD = round(HOLD * 30)
 """Frames that are held at first at most."""
 
 
+@pytest.fixture(autouse=True)
+def turned(monkeypatch: pytest.MonkeyPatch) -> None:
+    turn_clocks(monkeypatch)
+
+
 class Peer:
     """A peer of two streams, and what it is sent."""
 
-    def __init__(self) -> None:
+    def __init__(self, *streams: VideoStream) -> None:
         self.asked = 0
-        self.large, self.small = self._stream(), self._stream()
+        self.large, self.small = streams or (self._stream(), self._stream())
         self.backlog = Backlog()
         self.switch = Switch(self, self.backlog, self.take)
         self.switch.stream = self.large
         self.large.add_at_keyframe(self)
         self.came: list[EncodedFrame] = []
+        self.streams: list[VideoStream | None] = []  # that they are of
         self.asked = 0
 
     def _stream(self) -> VideoStream:
@@ -37,7 +48,9 @@ class Peer:
 
     def take(self, frame: EncodedFrame) -> None:
         if self.backlog.put(frame):
+            self.backlog.advance()
             self.came.append(frame)
+            self.streams.append(self.switch.stream)
 
     def send_frame(self, frame: EncodedFrame) -> None:
         self.switch.take(frame)
@@ -51,10 +64,6 @@ def play(stream: VideoStream, number: int, *, keyframe: bool = False) -> Encoded
     frame = encoded(number, keyframe=keyframe)
     stream._publish(frame)
     return frame
-
-
-def run(work: Coroutine[Any, Any, None]) -> None:
-    turn(work)
 
 
 def test_a_peer_changes_at_a_keyframe_and_sees_every_picture_once() -> None:
@@ -75,7 +84,7 @@ def test_a_peer_changes_at_a_keyframe_and_sees_every_picture_once() -> None:
         assert peer.numbers == [0, 1, 2, 3]
         assert (peer.large.viewers, peer.small.viewers) == (0, 1)
 
-    run(walk())
+    turn(walk())
 
 
 def test_a_move_to_where_the_peer_is_changes_nothing() -> None:
@@ -85,7 +94,7 @@ def test_a_move_to_where_the_peer_is_changes_nothing() -> None:
         assert not peer.switch.is_moving
         assert peer.asked == 0
 
-    run(walk())
+    turn(walk())
 
 
 def test_a_move_that_is_taken_back_sends_what_was_held() -> None:
@@ -99,7 +108,7 @@ def test_a_move_that_is_taken_back_sends_what_was_held() -> None:
         assert peer.numbers == [0, 1]
         assert (peer.large.viewers, peer.small.viewers) == (1, 0)
 
-    run(walk())
+    turn(walk())
 
 
 def test_pictures_are_held_no_longer_than_a_keyframe_is_hoped_for() -> None:
@@ -113,7 +122,7 @@ def test_pictures_are_held_no_longer_than_a_keyframe_is_hoped_for() -> None:
         play(peer.large, HELD + 2)
         assert peer.numbers[-1] == HELD + 2  # nothing more is held
 
-    run(walk())
+    turn(walk())
 
 
 def test_pictures_go_out_though_no_other_comes() -> None:
@@ -125,7 +134,24 @@ def test_pictures_go_out_though_no_other_comes() -> None:
         await asyncio.sleep(2)
         assert peer.numbers == [0, 1]
 
-    run(walk())
+    turn(walk())
+
+
+def test_a_picture_is_held_for_its_own_time_and_not_for_that_of_an_earlier_one() -> None:
+    async def walk() -> None:
+        peer = Peer()
+        play(peer.large, 0, keyframe=True)
+        for number in 1, 2:
+            peer.switch.move(peer.small)
+            peer.large._publish(dataclasses.replace(encoded(number), ntp_time=ntp_time()))
+            await asyncio.sleep(0.8 * LONGEST_HOLD)
+            assert peer.numbers[-1] == number - 1
+            if number == 1:
+                peer.switch.move(peer.large)
+        await asyncio.sleep(0.3 * LONGEST_HOLD)
+        assert peer.numbers == [0, 1, 2]
+
+    turn(walk())
 
 
 def test_a_keyframe_that_is_too_late_costs_no_picture_and_another_is_asked_for() -> None:
@@ -142,7 +168,7 @@ def test_a_keyframe_that_is_too_late_costs_no_picture_and_another_is_asked_for()
         assert peer.asked == asked + 1
         assert peer.numbers == list(range(10))
 
-    run(walk())
+    turn(walk())
 
 
 def test_what_is_dropped_is_counted() -> None:
@@ -156,7 +182,7 @@ def test_what_is_dropped_is_counted() -> None:
         peer.switch.abandon()
         assert peer.numbers == [0]
 
-    run(walk())
+    turn(walk())
 
 
 def test_a_peer_that_leaves_is_in_no_stream_and_sent_nothing() -> None:
@@ -171,4 +197,77 @@ def test_a_peer_that_leaves_is_in_no_stream_and_sent_nothing() -> None:
         await asyncio.sleep(2)
         assert peer.numbers == [0]
 
-    run(walk())
+    turn(walk())
+
+
+def test_a_peer_that_needs_a_keyframe_does_not_wait_for_that_of_the_other_stream() -> None:
+    async def walk() -> None:
+        peer = Peer()
+        play(peer.large, 0, keyframe=True)
+        peer.switch.move(peer.small)
+        peer.backlog.drop()
+        play(peer.large, 1, keyframe=True)
+        assert peer.numbers == [0, 1]
+
+    turn(walk())
+
+
+def test_few_pictures_are_held_however_close_they_are() -> None:
+    async def walk() -> None:
+        peer = Peer()
+        play(peer.large, 0, keyframe=True)
+        peer.switch.move(peer.small)
+        for ticks in range(1, BACKLOG_FRAMES + 1):
+            assert len(peer.came) == 1
+            peer.large._publish(dataclasses.replace(encoded(0), timestamp=ticks))
+        assert len(peer.came) == BACKLOG_FRAMES + 1
+
+    turn(walk())
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("play"), st.integers(1, 12)),
+        st.tuples(st.just("play"), st.integers(1, 12)),
+        st.tuples(st.just("move"), st.integers(0, 1)),
+        st.tuples(st.just("pause"), st.integers(1, 30)),
+        st.tuples(st.just("drop"), st.just(0)),
+    ),
+    max_size=30,
+)
+
+
+@settings(deadline=None)
+@given(steps=STEPS, late=st.tuples(st.integers(0, 6), st.integers(0, 6)), skips=st.randoms(use_true_random=False))
+def test_whichever_stream_is_ahead_pictures_go_out_in_order_and_build_on_what_was_sent(
+    steps: list[tuple[str, int]], late: tuple[int, int], skips: random.Random
+) -> None:
+    async def walk() -> None:
+        layers = [Layer(each, Pacer()) for each in late]
+        peer = Peer(*(layer.stream for layer in layers))
+        numbers = itertools.count()
+        for what, value in steps:
+            if what == "play":
+                for number in itertools.islice(numbers, value):
+                    for layer in layers:
+                        layer.encode(number, skip=skips.random() < 0.2)
+                    await asyncio.sleep(1 / FPS)
+            elif what == "move":
+                peer.switch.move(layers[value].stream)
+            elif what == "pause":
+                await asyncio.sleep(value / FPS)
+            else:
+                peer.switch.drop()
+                peer.backlog.drop()
+                for layer in layers:
+                    layer.want()
+            assert len(peer.switch.held) <= LONGEST_HOLD * FPS
+            assert peer.switch.is_moving or not peer.switch.held
+        assert peer.numbers == sorted(set(peer.numbers))
+        before = None
+        for stream, frame in zip(peer.streams, peer.came, strict=True):
+            place = int.from_bytes(frame.payloads[0], "big")  # among those that its layer encoded
+            assert frame.keyframe or before == (stream, place - 1)
+            before = stream, place
+
+    turn(walk())
