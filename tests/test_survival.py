@@ -9,7 +9,8 @@ import pytest
 from bare_client import fetch, joined
 
 from synopticon_rtc import Broadcaster, Face, Receiver, SignalingClient, SignalingServer, TestPattern
-from synopticon_rtc.rtc import PeerConnection
+from synopticon_rtc.rtc import FanoutSender, PeerConnection
+from synopticon_rtc.rtc.receiver import VideoReceiver
 from synopticon_rtc.signaling.messages import Requirements
 from synopticon_rtc.signaling.server.backplane import Backplane
 from synopticon_rtc.signaling.server.desk import Desk
@@ -118,6 +119,22 @@ async def test_a_bug_at_one_peer_is_told_by_an_event_and_ends_no_other(
                 await until(lambda: "an error of ours, see the log" in reasons)
         assert broadcaster.stats.faults > 0
         await anext(moments)
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"), [(VideoReceiver, "_handle_rtp_packet"), (FanoutSender, "_handle_rtcp_packet")]
+)
+async def test_a_packet_that_an_end_fails_at_is_counted_and_costs_that_packet(
+    server: SignalingServer, monkeypatch: pytest.MonkeyPatch, kind: type, method: str
+) -> None:
+    async with Broadcaster(server.url, PATTERN) as broadcaster, Receiver(server.url) as receiver, asyncio.timeout(20):
+        moments = aiter(receiver)
+        await anext(moments)
+        with monkeypatch.context() as patch:
+            patch.setattr(kind, method, fail)
+            await until(lambda: (receiver if kind is VideoReceiver else broadcaster).stats.faults)
+        for _ in range(30):
+            await anext(moments)
 
 
 async def test_a_message_that_a_peer_fails_at_is_counted_for_that_peer_and_the_next_comes() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import re
+import sys
 import time
 from pathlib import Path
 
@@ -347,7 +348,8 @@ def test_no_description_is_long_to_read(offer: str) -> None:
             sdp.read_offer(offer)
         return time.thread_time() - began
 
-    assert min(took() for _ in range(5)) < 0.02
+    traced = sys.gettrace() is not None  # as where coverage is measured, which takes longer
+    assert min(took() for _ in range(5)) < (0.2 if traced else 0.02)
 
 
 @pytest.mark.parametrize("name", ["0", "00"])
