@@ -5,7 +5,6 @@ import contextlib
 import logging
 import math
 import struct
-import time
 from collections.abc import Callable
 
 from aiortc import RTCRtpSender, RTCStatsReport
@@ -23,6 +22,7 @@ from aiortc.rtp import (
     unpack_remb_fci,
 )
 
+from synopticon_rtc.basics import clock
 from synopticon_rtc.rtc import seams
 from synopticon_rtc.rtc.backlog import Backlog
 from synopticon_rtc.rtc.budget import Budget
@@ -168,7 +168,7 @@ class FanoutSender(RTCRtpSender):
         return self._reports.sum_up(self.packets, str(id(self.track)))
 
     async def _handle_rtcp_packet(self, packet: AnyRtcpPacket) -> None:
-        now = time.monotonic()
+        now = clock.monotonic()
         match packet:
             case RtcpRrPacket() | RtcpSrPacket():
                 if (heard := self._reports.read(packet, ntp_time(), self.packets)) is not None:
@@ -195,7 +195,7 @@ class FanoutSender(RTCRtpSender):
         """Note that the source has frames, now and then: where the stream brings none for a second, something is wrong.
 
         Args:
-            now: The time, s, of :func:`time.monotonic`.
+            now: The time, s, of :func:`.clock.monotonic`.
         """
         if self.stream is None or not self._supply.due(now):
             return
@@ -216,7 +216,7 @@ class FanoutSender(RTCRtpSender):
         """Send one frame, unless the peer still waits for a keyframe."""
         self._supply.delivered()
         try:
-            now = time.monotonic()
+            now = clock.monotonic()
             if self._watchdog.due(now) and now > self._pause_until:
                 self._warn("a peer was not sent its last %d frames: %s", self._watchdog.missed, self._condition())
                 self._begin_anew()
@@ -267,7 +267,7 @@ class FanoutSender(RTCRtpSender):
         stream = self.stream
         if stream is None or (self._backlog.needs_keyframe and self._outlet.is_full):
             return
-        if self._keyframes.take(time.monotonic()) or stream.viewers == 1:
+        if self._keyframes.take(clock.monotonic()) or stream.viewers == 1:
             self._backlog.wants_keyframe = False
             stream.request_keyframe()
 
@@ -286,7 +286,7 @@ class FanoutSender(RTCRtpSender):
         return self._has_turn
 
     def _send_bursts(self) -> None:
-        if self._pause_until and time.monotonic() < self._pause_until:
+        if self._pause_until and clock.monotonic() < self._pause_until:
             return
         stream, backlog = self.stream, self._backlog
         left = stream.turn if stream is not None else BURST
@@ -302,7 +302,7 @@ class FanoutSender(RTCRtpSender):
             if backlog.advance():
                 self._note_sent(frame)
             if self.rate.estimate < math.inf:
-                self._pause_until = time.monotonic() + sum(map(len, burst)) * 8 / (PACE * self.rate.estimate)
+                self._pause_until = clock.monotonic() + sum(map(len, burst)) * 8 / (PACE * self.rate.estimate)
                 return
 
     def _send_burst(self, stream: VideoStream, frame: EncodedFrame, position: int, ntp_time: int) -> bool:
@@ -320,7 +320,7 @@ class FanoutSender(RTCRtpSender):
         self._told = False
         self._reports.frames += 1
         self._reports.octets += frame.octets
-        now = time.monotonic()
+        now = clock.monotonic()
         self.rate.sent(now, frame.octets)
         self._repair.pad(now)
 

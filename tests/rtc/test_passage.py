@@ -8,7 +8,8 @@ import pytest
 from aiortc.rtp import RTCP_PSFB_PLI, RTCP_RTPFB_NACK, RtcpPsfbPacket, RtcpRtpfbPacket
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from walking import FPS, Show, Wire, turn, turn_clocks
+from turned import run
+from walking import FPS, Show, Wire
 
 from synopticon_rtc.rtc.assembly import FrameBuffer, Piece
 from synopticon_rtc.rtc.stream import EncodedFrame, VideoStream
@@ -89,11 +90,6 @@ class Passage(Wire):
         self.sent = sent
 
 
-@pytest.fixture(autouse=True)
-def turned(monkeypatch: pytest.MonkeyPatch) -> None:
-    turn_clocks(monkeypatch)
-
-
 @pytest.mark.parametrize("layers", [2, 3])
 @settings(deadline=None)
 @given(
@@ -130,4 +126,4 @@ def test_what_a_sender_sends_comes_out_at_the_other_end(
         asking.cancel()
         await asyncio.wait([asking])
 
-    turn(walk())
+    run(walk())

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+import turned
 from frames import encoded
-from walking import turn
 
 from synopticon_rtc.rtc.arrival import HOLD
 from synopticon_rtc.rtc.backlog import Backlog
@@ -54,7 +54,7 @@ def play(stream: VideoStream, number: int, *, keyframe: bool = False) -> Encoded
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
-    turn(work)
+    turned.run(work)
 
 
 def test_a_peer_changes_at_a_keyframe_and_sees_every_picture_once() -> None:
