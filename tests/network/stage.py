@@ -11,6 +11,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 from rtc_helpers import Peer, describe
+from turned import elapse
 from wires import Host, Network, Way
 
 from synopticon_rtc.media import Converter, Picture
@@ -55,8 +56,8 @@ class Viewer:
 
     def __init__(self, network: Network, home: Host) -> None:
         self.host = network.host()
-        self.down: Way = network.way(home, self.host)
-        self.up: Way = network.way(self.host, home)
+        self.down: Way = network.way(home.address, self.host.address)
+        self.up: Way = network.way(self.host.address, home.address)
         self.seen: list[Seen] = []
         self._height = 0
         self.sender = Peer(network=home)
@@ -119,7 +120,7 @@ class Stage:
     async def play(self, seconds: float) -> float:
         """Go on for a time, and return when that began."""
         begun = self.now
-        await asyncio.sleep(seconds)
+        await elapse(seconds)
         return begun
 
     async def _show(self) -> None:
@@ -128,11 +129,11 @@ class Stage:
             frame = av.VideoFrame.from_ndarray(self._film[number % PICTURES], format="yuv420p")
             frame.pts, frame.time_base = number * 90_000 // FPS, Fraction(1, 90_000)
             self.ladder.encode(Picture(frame, self._converter))
-            await asyncio.sleep(begun + (number + 1) / FPS - self.now)
+            await elapse(begun + (number + 1) / FPS - self.now)
 
     async def _adapt(self) -> None:
         while True:
-            await asyncio.sleep(ADAPT_INTERVAL)
+            await elapse(ADAPT_INTERVAL)
             senders = [sender for viewer in self.viewers for sender in viewer.sender.connection.senders]
             self.ladder.adapt(senders, self.now)
 

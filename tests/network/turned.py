@@ -95,3 +95,9 @@ def turned(test: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
         return run(test(*args, **kwargs))
 
     return play
+
+
+async def elapse(seconds: float) -> None:
+    """Let time pass on the clock that is turned: nobody waits for it."""
+    assert isinstance(asyncio.get_running_loop(), TurnedLoop), "this test would sleep: it needs @turned"
+    await asyncio.sleep(seconds)

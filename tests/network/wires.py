@@ -11,6 +11,9 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from turned import TurnedLoop
 
 from synopticon_rtc.rtc.network import LocalNetwork
 
@@ -141,16 +144,18 @@ class Network:
         self._hosts += 1
         return Host(self, f"198.18.0.{self._hosts}")
 
-    def way(self, source: "Host | str", to: "Host | str") -> Way:
-        """Return the way from one machine to another, which may be changed."""
-        ends = getattr(source, "address", source), getattr(to, "address", to)
-        if ends not in self._ways:
-            self._ways[ends] = Way(random.Random(f"{self._seed} {ends}"))  # noqa: S311 - no secret
-        return self._ways[ends]
+    def way(self, source: str, to: str) -> Way:
+        """Return the way from one address to another, which may be changed."""
+        if (source, to) not in self._ways:
+            self._ways[source, to] = Way(random.Random(f"{self._seed} {source} {to}"))  # noqa: S311 - no secret
+        return self._ways[source, to]
 
     def cut(self, one: "Host", other: "Host", *, up: bool = False) -> None:
         """Cut the ways between two machines, or mend them."""
-        self.way(one, other).up = self.way(other, one).up = up
+        self.way(one.address, other.address).up = self.way(other.address, one.address).up = up
+
+
+_networks: "WeakKeyDictionary[TurnedLoop, Network]" = WeakKeyDictionary()
 
 
 class Host(LocalNetwork):
@@ -174,6 +179,14 @@ class Host(LocalNetwork):
         protocol = factory()
         protocol.connection_made(Socket(self.network, (address, next(self._ports)), protocol))
         return protocol
+
+
+def own_host() -> Host | None:
+    """Return a new machine on the one network of the event loop, if that is turned; None where there are sockets."""
+    loop = asyncio.get_running_loop()
+    if not isinstance(loop, TurnedLoop):
+        return None
+    return _networks.setdefault(loop, Network()).host()
 
 
 class Socket(asyncio.DatagramTransport):

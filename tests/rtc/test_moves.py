@@ -8,7 +8,7 @@ import pytest
 from aiortc.rtp import RTCP_PSFB_PLI, RTCP_RTPFB_NACK, RtcpPsfbPacket, RtcpRtpfbPacket
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from turned import run
+from turned import elapse, run
 from walking import FPS, TICKS, Show, Wire
 
 from synopticon_rtc.rtc.arrival import LONGEST_HOLD
@@ -154,7 +154,7 @@ def test_pictures_that_are_held_go_out_though_no_other_comes() -> None:
         show.layers[0].encode(show.number, skip=False)
         held = show.number * TICKS
         assert peer.sent[-1][1].timestamp != held
-        await asyncio.sleep(LONGEST_HOLD + 0.01)  # a source that shows nothing new
+        await elapse(LONGEST_HOLD + 0.01)  # a source that shows nothing new
         assert peer.sent[-1][1].timestamp == held
 
     run(walk())
@@ -234,7 +234,7 @@ def test_an_error_of_a_peer_does_not_end_its_video(seconds: float, *, moving: bo
 async def look(peer: Wire) -> None:
     """See to a peer as the ladder does."""
     while True:
-        await asyncio.sleep(0.25)
+        await elapse(0.25)
         peer.watch(asyncio.get_running_loop().time())
 
 
@@ -265,11 +265,11 @@ def test_a_peer_whose_frames_are_not_encoded_is_told_of_once(caplog: pytest.LogC
         peer = show.join(Wire())
         looking = asyncio.create_task(look(peer))
         await show.play(3)
-        await asyncio.sleep(5)
+        await elapse(5)
         await show.play(3)
         assert len(peer.sent) == show.number
         peer._leave()
-        await asyncio.sleep(5)  # it is due nothing any more
+        await elapse(5)  # it is due nothing any more
         looking.cancel()
 
     run(walk())

@@ -8,7 +8,7 @@ import pytest
 from aiortc.rtp import RTCP_PSFB_PLI, RTCP_RTPFB_NACK, RtcpPsfbPacket, RtcpRtpfbPacket
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from turned import run
+from turned import elapse, run
 from walking import FPS, Show, Wire
 
 from synopticon_rtc.rtc.assembly import FrameBuffer, Piece
@@ -76,7 +76,7 @@ class Passage(Wire):
         """Ask for what is missing, and for a keyframe where that does not help."""
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(ASK)
+            await elapse(ASK)
             if missing := [number & 0xFFFF for number in self._buffer.missing]:
                 await self._handle_rtcp_packet(RtcpRtpfbPacket(RTCP_RTPFB_NACK, 0, 1, missing))
             if loop.time() - self._last > PATIENCE:

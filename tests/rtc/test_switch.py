@@ -1,6 +1,5 @@
 """Which stream one peer is sent."""
 
-import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
@@ -122,7 +121,7 @@ def test_pictures_go_out_though_no_other_comes() -> None:
         play(peer.large, 0, keyframe=True)
         peer.switch.move(peer.small)
         play(peer.large, 1)
-        await asyncio.sleep(2)
+        await turned.elapse(2)
         assert peer.numbers == [0, 1]
 
     run(walk())
@@ -168,7 +167,7 @@ def test_a_peer_that_leaves_is_in_no_stream_and_sent_nothing() -> None:
         peer.switch.leave()
         assert (peer.large.viewers, peer.small.viewers) == (0, 0)
         assert peer.switch.stream is peer.switch.next_stream is None
-        await asyncio.sleep(2)
+        await turned.elapse(2)
         assert peer.numbers == [0]
 
     run(walk())

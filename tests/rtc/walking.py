@@ -1,9 +1,10 @@
 """Senders without peers, fed by layers without encoders, in time that jumps to whatever is due next."""
 
-import asyncio
 import random
 from dataclasses import dataclass, field
 from typing import TypeVar
+
+from turned import elapse
 
 from synopticon_rtc.rtc.pacer import Pacer
 from synopticon_rtc.rtc.repair import Repair
@@ -142,4 +143,4 @@ class Show:
             for layer in self.layers:
                 layer.encode(self.number, skip=skips is not None and skips.random() < 0.3)
             self.number += 1
-            await asyncio.sleep(1 / FPS)
+            await elapse(1 / FPS)
