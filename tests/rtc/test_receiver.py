@@ -17,6 +17,7 @@ from aiortc.rtp import AnyRtcpPacket, RtcpByePacket, RtcpRrPacket, RtpPacket
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
 from rtc_helpers import HEIGHT, TICKS, WIDTH, Clip, Peer, Tap, is_rtp, join, watching
+from turned import elapse, turned
 
 from synopticon_rtc.media.encoder import opened
 from synopticon_rtc.rtc import EncodedVideoFrame
@@ -228,6 +229,7 @@ async def test_what_came_while_the_loop_was_held_up_is_read_at_once() -> None:
 
 
 @pytest.mark.parametrize("codec", ["vp8", "h264"])
+@turned
 async def test_encoded_frames_come_in_order_and_can_be_decoded(codec: Codec) -> None:
     clip, frames = Clip(codec), list[EncodedVideoFrame]()
     async with Peer() as sender, Peer(on_encoded=frames.append) as receiver:
@@ -236,7 +238,7 @@ async def test_encoded_frames_come_in_order_and_can_be_decoded(codec: Codec) -> 
         await sender.until(lambda: clip.stream.viewers)
         sent = await clip.play(10)
         await receiver.until(lambda: len(frames) == 10)
-        await asyncio.sleep(0.3)
+        await elapse(0.3)
         before = clip.requests
         for _ in range(3):  # in one go: one request
             receiver.connection.request_keyframe()
@@ -254,6 +256,7 @@ async def test_encoded_frames_come_in_order_and_can_be_decoded(codec: Codec) -> 
     assert [picture.pts for picture in pictures] == [number * TICKS for number in range(15)]
 
 
+@turned
 async def test_encoded_frames_that_build_on_a_lost_one_are_left_out() -> None:
     clip, frames = Clip(), list[EncodedVideoFrame]()
     async with Peer() as sender, Peer(on_encoded=frames.append) as receiver:
@@ -369,6 +372,7 @@ async def test_a_new_source_that_begins_without_a_keyframe_is_asked_for_one() ->
         await receiver.until(lambda: receiver_of(receiver).keyframe_requests > requested)
 
 
+@turned
 async def test_what_was_under_way_from_the_old_source_does_not_bring_it_back() -> None:
     async with wired() as (wire, receiver, frames):
         old, new = wire.ssrc, wire.ssrc ^ 1
@@ -384,16 +388,18 @@ async def test_what_was_under_way_from_the_old_source_does_not_bring_it_back() -
         assert receiver_of(receiver).keyframe_requests == 0
 
 
+@turned
 async def test_a_source_that_was_left_is_returned_to_once_the_other_is_silent() -> None:
     async with wired() as (wire, receiver, frames):
         await wire.frame()
         await wire.frame(ssrc=wire.ssrc ^ 1)
         await receiver.until(lambda: len(frames) == 2)
-        await asyncio.sleep(1.5 * SILENCE)
+        await elapse(1.5 * SILENCE)
         await wire.frame()
         await receiver.until(lambda: len(frames) == 3)
 
 
+@turned
 async def test_what_a_new_source_loses_is_sent_again_by_the_source_that_repaired_the_old() -> None:
     async with wired() as (wire, receiver, frames):
         repairs = receiver_of(receiver)._repaired_ssrcs
@@ -403,7 +409,7 @@ async def test_what_a_new_source_loses_is_sent_again_by_the_source_that_repaired
         await wire.frame()
         lost = wire.packet(KEYFRAME)
         delta = wire.packet(DELTA)
-        await asyncio.sleep(1.5 * SILENCE)
+        await elapse(1.5 * SILENCE)
         await wire.send(delta)
         await receiver.until(lambda: receiver_of(receiver).nacks)
         again = wire.packet(lost.sequence_number.to_bytes(2, "big") + lost.payload, ssrc=repairing)
@@ -413,6 +419,7 @@ async def test_what_a_new_source_loses_is_sent_again_by_the_source_that_repaired
         assert [frame.keyframe for frame in frames] == [True, True, True, False]
 
 
+@turned
 async def test_a_goodbye_of_a_source_that_goes_on_as_another_does_not_end_the_track() -> None:
     async with wired() as (wire, receiver, frames):
         await wire.frame()
@@ -425,6 +432,7 @@ async def test_a_goodbye_of_a_source_that_goes_on_as_another_does_not_end_the_tr
         assert receiver_of(receiver)._parted is None
 
 
+@turned
 async def test_a_goodbye_of_somebody_else_is_none() -> None:
     async with wired() as (wire, receiver, frames):
         await wire.frame()
@@ -456,6 +464,7 @@ async def test_a_source_that_comes_back_long_after_a_goodbye_is_shown_again(*, a
         await receiver.until(lambda: any(is_keyframe_request(data) for data in tap.sent) or not video._keyframe_wanted)
 
 
+@turned
 async def test_from_however_many_sources_a_peer_sends_few_are_kept_and_reported_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -478,13 +487,14 @@ async def test_from_however_many_sources_a_peer_sends_few_are_kept_and_reported_
         assert len(video.transport._rtp_router.ssrc_table) <= 2 * MOST_STREAMS
         reports = [bytes(RtcpRrPacket(ssrc=1, reports=[video._report(ssrc) for ssrc in video._streams]))]
         assert len(reports[0]) < 300
-        await asyncio.sleep(1.2 * REPORT_INTERVAL)
+        await elapse(1.2 * REPORT_INTERVAL)
         assert video._reports is not None
         assert not video._reports.done()
         assert len(frames) == 400
     assert "Traceback" not in caplog.text
 
 
+@turned
 async def test_a_silence_costs_nothing_however_long_it_was() -> None:
     async with wired() as (wire, receiver, frames):
         video = receiver_of(receiver)
@@ -497,6 +507,7 @@ async def test_a_silence_costs_nothing_however_long_it_was() -> None:
         assert len(frames) == 6
 
 
+@turned
 async def test_a_report_that_fails_is_logged_and_neither_ends_reporting_nor_hinders_closing(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -507,7 +518,7 @@ async def test_a_report_that_fails_is_logged_and_neither_ends_reporting_nor_hind
         await receiver.until(lambda: len(frames) == 1)
         video._streams[5] = None  # type: ignore[assignment]
         await receiver.until(lambda: "a report could not be sent" in caplog.text)
-        await asyncio.sleep(0.1)
+        await elapse(0.1)
         assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
         assert video._reports is not None
         assert not video._reports.done()
@@ -515,6 +526,7 @@ async def test_a_report_that_fails_is_logged_and_neither_ends_reporting_nor_hind
             await receiver.connection.close()
 
 
+@turned
 async def test_presentation_times_run_on_over_the_wrap_and_a_new_start() -> None:
     async with wired() as (wire, receiver, frames):
         wire.timestamp = 2**32 - TICKS
@@ -535,6 +547,7 @@ async def test_presentation_times_run_on_over_the_wrap_and_a_new_start() -> None
 # What is asked for
 
 
+@turned
 async def test_a_keyframe_that_is_wanted_right_after_another_comes_too() -> None:
     clip, frames = Clip(), list[EncodedVideoFrame]()
     async with Peer() as sender, Peer(on_encoded=frames.append) as receiver:
@@ -543,7 +556,7 @@ async def test_a_keyframe_that_is_wanted_right_after_another_comes_too() -> None
         await sender.until(lambda: clip.stream.viewers)
         playing = asyncio.create_task(clip.play(200))
         await receiver.until(lambda: frames)
-        await asyncio.sleep(KEYFRAME_REQUEST_INTERVAL)
+        await elapse(KEYFRAME_REQUEST_INTERVAL)
         receiver.connection.request_keyframe()
         await receiver.until(lambda: sum(frame.keyframe for frame in frames) == 2)
         receiver.connection.request_keyframe()
@@ -551,6 +564,7 @@ async def test_a_keyframe_that_is_wanted_right_after_another_comes_too() -> None
         playing.cancel()
 
 
+@turned
 async def test_large_frames_come_whole() -> None:
     async with wired() as (wire, receiver, frames):
         body = bytes(range(256)) * 4
@@ -560,7 +574,7 @@ async def test_large_frames_come_whole() -> None:
                 packet.timestamp = count
                 await wire.send(packet)
                 if at % 100 == 0:
-                    await asyncio.sleep(0.001)
+                    await elapse(0.001)
         await receiver.until(lambda: len(frames) == 3)
         assert [len(frame.data) // len(body) for frame in frames] == [511, 513, 2000]
         assert receiver_of(receiver).keyframe_requests == 0
@@ -584,6 +598,7 @@ async def test_a_4k_page_of_text_is_shown() -> None:
 
 
 @pytest.mark.parametrize("payload", [b"\x80", b"\x10", b""], ids=["broken", "empty", "padding"])
+@turned
 async def test_a_packet_that_holds_nothing_leaves_no_hole(payload: bytes) -> None:
     async with wired() as (wire, receiver, frames):
         await wire.frame()
