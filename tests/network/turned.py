@@ -12,6 +12,9 @@ from unittest.mock import patch
 import aiortc.clock
 import aiortc.rtcsctptransport
 
+from synopticon_rtc.rtc import EncodedVideoFrame, receiver
+from synopticon_rtc.rtc.decoder import Decoder
+
 BEGIN = 1000.0
 """What the clock of each loop begins at, s."""
 STUCK = 5.0
@@ -24,13 +27,14 @@ T = TypeVar("T")
 class TurnedLoop(asyncio.SelectorEventLoop):
     """An event loop that never sleeps: where nothing is ready, it is at once the time of the next timer.
 
-    What is given to an executor runs at once and takes no time, so all goes the same way each time. What other threads
-    and real sockets do takes time that this clock does not show.
+    What is given to an executor runs at once and takes no time, so all goes the same way each time. Decoders are waited
+    for. What other threads and real sockets do takes time that this clock does not show.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.now = BEGIN
+        self.decoders: list[AwaitedDecoder] = []
         self._clock_resolution = 1e-9  # timers are due when they say
         select = self._selector.select  # type: ignore[attr-defined]
 
@@ -40,6 +44,8 @@ class TurnedLoop(asyncio.SelectorEventLoop):
                 if not events:
                     raise RuntimeError("everybody waits, and there is no timer left that could end it")
                 return events
+            if timeout > 0 and any(decoder.busy for decoder in self.decoders):
+                return select(STUCK)
             self.now += max(timeout, 0.0)
             return select(0)
 
@@ -62,6 +68,44 @@ class TurnedLoop(asyncio.SelectorEventLoop):
         return done
 
 
+class AwaitedDecoder(Decoder):
+    """A decoder that a loop which is turned waits for, so that it takes no time.
+
+    Attributes:
+        busy: Whether the thread has something to do, or is about to end.
+    """
+
+    busy = False
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        assert isinstance(self._loop, TurnedLoop)
+        self._loop.decoders.append(self)
+
+    def put(self, frame: EncodedVideoFrame) -> bool:
+        with self._changed:
+            self.busy = True
+            return super().put(frame)
+
+    def stop(self) -> None:
+        self.busy = True
+        super().stop()
+
+    def _wait(self) -> tuple[int, EncodedVideoFrame] | None:
+        with self._changed:
+            if not self._queue and not self._closing:
+                self._rest()
+        return super()._wait()
+
+    def _run(self) -> None:
+        super()._run()
+        self._rest()
+
+    def _rest(self) -> None:
+        self.busy = False
+        self._call(lambda: None)  # which wakes the loop
+
+
 class _Clock:
     """What stands in for the module ``time`` where aiortc reads it."""
 
@@ -82,6 +126,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     with (
         patch.object(aiortc.clock, "current_datetime", _datetime),
         patch.object(aiortc.rtcsctptransport, "time", _Clock()),
+        patch.object(receiver, "Decoder", AwaitedDecoder),
         asyncio.Runner(loop_factory=TurnedLoop) as runner,
     ):
         return runner.run(work)

@@ -158,12 +158,13 @@ async def test_who_gets_nothing_from_the_start_asks_for_a_keyframe() -> None:
         await receiver.until(lambda: clip.requests > before, seconds=1)
 
 
+@turned
 async def test_when_very_much_is_lost_a_keyframe_takes_the_place_of_all_that() -> None:
     clip = Clip()
     async with watching(clip) as (sender, receiver):
         await clip.play(3)
         await receiver.until(lambda: len(receiver.frames) == 3)
-        await asyncio.sleep(0.3)
+        await elapse(0.3)
         before, number = clip.requests, next_number(sender)
         copies = Copies(sender, range(number, number + MOST_MISSING + 20), copies=1)
         Tap(sender, copies)
@@ -196,6 +197,7 @@ async def test_at_five_percent_loss_both_ways_video_never_stands_still(codec: Co
         assert receiver_of(receiver).nacks > 10
 
 
+@turned
 async def test_nothing_is_asked_for_after_the_end() -> None:
     clip = Clip()
     async with watching(clip) as (sender, receiver):
@@ -208,7 +210,7 @@ async def test_nothing_is_asked_for_after_the_end() -> None:
         receiver_of(receiver)._need_keyframe()
         receiver.connection.request_keyframe()
         count = len(tap.sent)
-        await asyncio.sleep(0.5)
+        await elapse(0.5)
         assert not any(is_keyframe_request(data) for data in tap.sent[count:])
 
 
@@ -444,6 +446,7 @@ async def test_a_goodbye_of_somebody_else_is_none() -> None:
 
 
 @pytest.mark.parametrize("anew", [False, True])
+@turned
 async def test_a_source_that_comes_back_long_after_a_goodbye_is_shown_again(*, anew: bool) -> None:
     clip = Clip()
     async with watching(clip) as (sender, receiver):
@@ -453,7 +456,7 @@ async def test_a_source_that_comes_back_long_after_a_goodbye_is_shown_again(*, a
         await Wire(sender, receiver).send(RtcpByePacket([fanout._ssrc]))
         await receiver.until(lambda: video._parted)
         video.request_keyframe()
-        await asyncio.sleep(1.5)
+        await elapse(1.5)
         assert not any(is_keyframe_request(data) for data in tap.sent)  # nobody is there to be asked
         if anew:
             fanout._writer.ssrc ^= 1
