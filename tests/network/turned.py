@@ -73,9 +73,11 @@ class AwaitedDecoder(Decoder):
 
     Attributes:
         busy: Whether the thread has something to do, or is about to end.
+        ended: Whether it has.
     """
 
     busy = False
+    ended = False
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
@@ -88,7 +90,8 @@ class AwaitedDecoder(Decoder):
             return super().put(frame)
 
     def stop(self) -> None:
-        self.busy = True
+        with self._changed:
+            self.busy = not self.ended
         super().stop()
 
     def _wait(self) -> tuple[int, EncodedVideoFrame] | None:
@@ -99,7 +102,9 @@ class AwaitedDecoder(Decoder):
 
     def _run(self) -> None:
         super()._run()
-        self._rest()
+        with self._changed:
+            self.ended = True
+            self._rest()
 
     def _rest(self) -> None:
         self.busy = False

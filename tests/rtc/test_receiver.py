@@ -100,6 +100,7 @@ class Copies:
         return int.from_bytes(data[2:4], "big") in self._numbers
 
 
+@turned
 async def test_a_lost_retransmission_is_asked_for_again_in_time() -> None:
     clip = Clip()
     async with watching(clip) as (sender, receiver):
@@ -115,6 +116,7 @@ async def test_a_lost_retransmission_is_asked_for_again_in_time() -> None:
         assert clip.requests == requests
 
 
+@turned
 async def test_a_request_is_repeated_without_any_packet_coming() -> None:
     clip = Clip()
     async with watching(clip) as (sender, receiver):
@@ -126,6 +128,7 @@ async def test_a_request_is_repeated_without_any_packet_coming() -> None:
         await receiver.until(lambda: len(receiver.frames) == 5, seconds=1)
 
 
+@turned
 async def test_a_keyframe_is_asked_for_until_it_comes() -> None:
     clip = Clip()
     async with watching(clip) as (sender, receiver):
@@ -148,6 +151,7 @@ async def test_a_keyframe_is_asked_for_until_it_comes() -> None:
         assert all(clip.shows_its_number(frame) for frame in receiver.frames)
 
 
+@turned
 async def test_who_gets_nothing_from_the_start_asks_for_a_keyframe() -> None:
     clip = Clip()
     async with Peer() as sender, Peer() as receiver:
@@ -273,6 +277,7 @@ async def test_encoded_frames_that_build_on_a_lost_one_are_left_out() -> None:
     assert [at for at, frame in enumerate(frames) if frame.keyframe] == [0, 3]
 
 
+@turned
 async def test_video_that_nobody_wants_is_not_sent() -> None:
     clip = Clip()
     async with Peer() as sender, Peer(video=False) as receiver:
@@ -346,6 +351,7 @@ async def wired(**options: Any) -> AsyncIterator[tuple[Wire, Peer, list[EncodedV
 
 
 @pytest.mark.parametrize("jump", [-20_000, 0, 1, 20_000])
+@turned
 async def test_a_sender_with_a_new_source_is_followed(jump: int) -> None:
     clip = Clip()
     async with watching(clip) as (sender, receiver):
@@ -361,6 +367,7 @@ async def test_a_sender_with_a_new_source_is_followed(jump: int) -> None:
         assert receiver_of(receiver).keyframe_requests == before
 
 
+@turned
 async def test_a_new_source_that_begins_without_a_keyframe_is_asked_for_one() -> None:
     clip = Clip()
     async with watching(clip) as (sender, receiver):
@@ -583,6 +590,7 @@ async def test_large_frames_come_whole() -> None:
         assert receiver_of(receiver).keyframe_requests == 0
 
 
+@turned
 async def test_a_4k_page_of_text_is_shown() -> None:
     page = np.full((2160, 3840), 255, np.uint8)
     chance = np.random.default_rng(1)
@@ -616,6 +624,7 @@ async def test_a_packet_that_holds_nothing_leaves_no_hole(payload: bytes) -> Non
 
 
 @pytest.mark.parametrize("encoded", [False, True])
+@turned
 async def test_of_several_videos_the_first_is_received(encoded: bool) -> None:  # noqa: FBT001 - a parameter
     clips, frames = [Clip(), Clip()], list[EncodedVideoFrame]()
     async with Peer() as sender, Peer(on_encoded=frames.append if encoded else None) as receiver:
@@ -626,7 +635,7 @@ async def test_of_several_videos_the_first_is_received(encoded: bool) -> None:  
         for _ in range(10):
             for clip in clips:
                 clip.send()
-            await asyncio.sleep(0.01)
+            await elapse(0.01)
         await receiver.until(lambda: len(frames) + len(receiver.frames) == 10)
         assert len(receiver.connection._receivers) == 1
         assert len(receiver.tracks) == 1 - encoded
@@ -635,6 +644,7 @@ async def test_of_several_videos_the_first_is_received(encoded: bool) -> None:  
         assert timestamps == list(clips[0].numbers)
 
 
+@turned
 async def test_a_video_that_is_not_sent_does_not_take_the_place_of_one_that_is() -> None:
     clips = [Clip(), Clip()]
     async with Peer() as sender, Peer() as receiver:
@@ -648,6 +658,7 @@ async def test_a_video_that_is_not_sent_does_not_take_the_place_of_one_that_is()
 
 @pytest.mark.parametrize("codec", ["vp8", "h264"])
 @pytest.mark.parametrize("encoded", [False, True])
+@turned
 async def test_video_that_is_too_large_is_left_out_and_told_and_the_connection_lives(
     codec: Codec,
     encoded: bool,  # noqa: FBT001 - a parameter
