@@ -28,6 +28,13 @@ FLOORS = (
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 DOORS = {"signaling.__init__", "signaling.access", "signaling.nats"}  # which lead from signaling to its server
+ONE_CLOCK = {"basics", "rtc", "peers", "sending", "receiving"}
+"""Rooms in which all goes by the clock of the event loop."""
+OWN_CLOCKS = {
+    "basics.clock",  # which is that clock, and what takes its place in threads
+    "rtc.decoder",  # how long a thread takes for a keyframe
+    "rtc.pacer",  # how long the event loop was held up
+}
 PUBLIC = [
     "Broadcaster",
     "BroadcasterStats",
@@ -99,6 +106,11 @@ def room(module: str) -> str:
 
 def test_every_room_has_a_floor() -> None:
     assert {room(module) for module, _ in modules()} == set(FLOOR)
+
+
+def test_all_goes_by_the_clock_of_the_event_loop() -> None:
+    readers = {module for module, tree in modules() if room(module) in ONE_CLOCK and "time" in imported(tree)}
+    assert readers == OWN_CLOCKS
 
 
 def test_imports_run_downward() -> None:

@@ -1,10 +1,11 @@
 """A slot that holds the newest item."""
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
+
+from synopticon_rtc.basics import clock
 
 T = TypeVar("T")
 
@@ -24,7 +25,7 @@ class Latest(Generic[T]):
 
     def put(self, item: T) -> list[T]:
         """Put an item and return those that give way to it."""
-        now = time.monotonic()
+        now = clock.monotonic()
         replaced = []
         while self._items and now - self._items[0][0] >= self._linger:
             replaced.append(self._items.popleft()[1])
@@ -55,7 +56,7 @@ class Unbroken(Latest[T]):
 
     def put(self, item: T) -> list[T]:
         """Put an item and return those that give way, itself where it builds on one that did."""
-        now = time.monotonic()
+        now = clock.monotonic()
         dropped = []
         if self._items and now - self._items[0][0] >= self._linger:
             dropped = [item for _, item in self._items]

@@ -42,7 +42,7 @@ class Received:
     rtp_timestamp: int
     """As it was on the wire, 0 to 2**32 - 1."""
     arrived: float
-    """When the frame's last packet came, in seconds of :func:`time.monotonic`."""
+    """When the frame's last packet came, in seconds of :func:`.clock.monotonic`."""
 
 
 class Decoder:

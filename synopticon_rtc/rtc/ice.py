@@ -5,7 +5,6 @@ import contextlib
 import copy
 import ipaddress
 import logging
-import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, cast
 
@@ -19,6 +18,7 @@ from aioice.ice import (
 )
 from aioice.mdns import MDnsProtocol, is_mdns_hostname
 
+from synopticon_rtc.basics import clock
 from synopticon_rtc.rtc import seams
 from synopticon_rtc.rtc.network import LOOPBACK, LocalNetwork, host_addresses
 from synopticon_rtc.rtc.sdp import is_reachable
@@ -517,7 +517,7 @@ class IceConnection(Connection):
         pair = self.selected_pair
         if pair is None or self.remote_password is None:  # closed
             return False
-        began = time.monotonic()
+        began = clock.monotonic()
         try:
             async with asyncio.timeout(CONSENT_INTERVAL):
                 await pair.protocol.request(
@@ -528,7 +528,7 @@ class IceConnection(Connection):
                 )
         except (TimeoutError, stun.TransactionError):
             return False
-        self.rtt = time.monotonic() - began
+        self.rtt = clock.monotonic() - began
         return True
 
     async def close(self) -> None:

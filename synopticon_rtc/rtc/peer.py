@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,7 @@ from aiortc import (
     RTCSessionDescription,
 )
 
+from synopticon_rtc.basics import clock
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.errors import ConnectionLost, InvalidSDP, NoCandidates
 from synopticon_rtc.rtc import sdp, seams
@@ -343,7 +343,7 @@ class PeerConnection:
         pair = self._ice.selected_pair if self._ice is not None else None
         sender = self._senders[0] if self._senders else None
         rtt = sender.rtt if sender is not None else None
-        now = time.monotonic()
+        now = clock.monotonic()
         return Stats(
             packets_sent=sum(sender.packets for sender in self._senders),
             bytes_sent=sum(sender.octets for sender in self._senders),

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import cast
@@ -28,6 +27,7 @@ from aiortc.rtp import (
     unwrap_rtx,
 )
 
+from synopticon_rtc.basics import clock
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.rtc import seams
 from synopticon_rtc.rtc.assembly import EncodedVideoFrame, FrameBuffer, Outcome, Piece, depayload
@@ -199,7 +199,7 @@ class VideoReceiver(RTCRtpReceiver):
             case RtcpSrPacket():
                 if packet.ssrc in self._streams:
                     middle = packet.sender_info.ntp_timestamp >> 16 & 0xFFFFFFFF
-                    self._last_reports[packet.ssrc] = (middle, time.monotonic())
+                    self._last_reports[packet.ssrc] = (middle, clock.monotonic())
             case RtcpByePacket():
                 # It may come back, with this SSRC or another: browsers say goodbye when a track is taken away, too.
                 if self._media_ssrc in packet.sources:
@@ -309,7 +309,7 @@ class VideoReceiver(RTCRtpReceiver):
             self._keyframe_needed = self._keyframe_wanted = self._is_too_large = False
         elif self._keyframe_needed:
             return
-        timestamp, arrived = pieces[0].timestamp, time.monotonic()
+        timestamp, arrived = pieces[0].timestamp, clock.monotonic()
         frame = EncodedVideoFrame(self._codec, data, timestamp, keyframe, arrived, self._epoch(timestamp, arrived))
         if not isinstance(self._sink, VideoTrack):
             self._faults.call(self._sink, frame)
@@ -465,7 +465,7 @@ class VideoReceiver(RTCRtpReceiver):
             highest_sequence=stream.cycles + (stream.max_seq or 0) & 0xFFFFFFFF,
             jitter=min(stream.jitter, 0xFFFFFFFF),
             lsr=last,
-            dlsr=min(int((time.monotonic() - at) * 65536), 0xFFFFFFFF) if last else 0,
+            dlsr=min(int((clock.monotonic() - at) * 65536), 0xFFFFFFFF) if last else 0,
         )
 
     def _send(self, packet: AnyRtcpPacket) -> None:

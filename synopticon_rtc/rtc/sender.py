@@ -5,7 +5,6 @@ import contextlib
 import logging
 import math
 import struct
-import time
 from collections.abc import Callable
 
 from aiortc import RTCRtpSender, RTCStatsReport
@@ -23,6 +22,7 @@ from aiortc.rtp import (
     unpack_remb_fci,
 )
 
+from synopticon_rtc.basics import clock
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.rtc import seams
 from synopticon_rtc.rtc.backlog import Backlog
@@ -188,7 +188,7 @@ class FanoutSender(RTCRtpSender):
         return self._reports.sum_up(self.packets, str(id(self.track)))
 
     async def _handle_rtcp_packet(self, packet: AnyRtcpPacket) -> None:
-        now = time.monotonic()
+        now = clock.monotonic()
         match packet:
             case RtcpRrPacket() | RtcpSrPacket():
                 if (heard := self._reports.read(packet, ntp_time(), self.packets)) is not None:
@@ -215,7 +215,7 @@ class FanoutSender(RTCRtpSender):
         """Note that the source has frames, now and then: where the stream brings none for a second, something is wrong.
 
         Args:
-            now: The time, s, of :func:`time.monotonic`.
+            now: The time, s, of :func:`.clock.monotonic`.
         """
         if self.stream is None or not self._supply.due(now):
             return
@@ -236,7 +236,7 @@ class FanoutSender(RTCRtpSender):
         """Send one frame, unless the peer still waits for a keyframe."""
         self._supply.delivered()
         try:
-            now = time.monotonic()
+            now = clock.monotonic()
             if self._watchdog.due(now) and now > self._pause_until:
                 self._warn("a peer was not sent its last %d frames: %s", self._watchdog.missed, self._condition())
                 self._begin_anew()
@@ -290,7 +290,7 @@ class FanoutSender(RTCRtpSender):
         stream = self.stream
         if stream is None or (self._backlog.needs_keyframe and self._outlet.is_full):
             return
-        if self._keyframes.take(time.monotonic()) or stream.viewers == 1:
+        if self._keyframes.take(clock.monotonic()) or stream.viewers == 1:
             self._backlog.wants_keyframe = False
             self.note(Keyframe(reason=reason))
             stream.request_keyframe()
@@ -300,7 +300,7 @@ class FanoutSender(RTCRtpSender):
     def _take_turn(self) -> bool:
         """Send one burst; tell whether there is more."""
         try:
-            self._send_bursts(time.monotonic())
+            self._send_bursts(clock.monotonic())
         except Exception:  # noqa: BLE001 - it is noted
             self._faults.note("a frame is not sent to a peer")
             self._drop()

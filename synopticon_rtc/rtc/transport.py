@@ -2,12 +2,12 @@
 
 import contextlib
 import struct
-import time
 
 import pylibsrtp
 from aiortc import RTCDtlsTransport
 from aiortc.rtp import RtcpPacket, RtpPacket
 
+from synopticon_rtc.basics import clock
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.rtc.budget import Budget
 
@@ -77,7 +77,7 @@ class Transport(RTCDtlsTransport):
                 self._rx_srtp.remove_stream(oldest)
 
     async def _handle_rtcp_data(self, data: bytes) -> None:
-        if not self.feedback.take(time.monotonic(), len(data) + RTCP_PACKET):
+        if not self.feedback.take(clock.monotonic(), len(data) + RTCP_PACKET):
             return
         if len(data) >= RTCP_SENDER and (ssrc := int.from_bytes(data[4:RTCP_SENDER], "big")) not in self.sources:
             self._remember(ssrc)

@@ -4,11 +4,11 @@ import asyncio
 import contextlib
 import dataclasses
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 
+from synopticon_rtc.basics import clock
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.basics.life import Life
 from synopticon_rtc.errors import DetectorError, SourceError, SynopticonError
@@ -107,7 +107,7 @@ class Stream:
         self._totals = BroadcasterStats()
         self._life = Life(self._end)
         self._on_end: Callable[[BaseException | None], None] = lambda _: None
-        self._now: Callable[[], float] = time.monotonic  # the loop's clock, from the start on
+        self._now: Callable[[], float] = clock.monotonic  # the loop's clock, from the start on
         self._started = asyncio.Event()  # when the first frame is there, or will not come
         self._exit = contextlib.AsyncExitStack()
 

@@ -1,10 +1,12 @@
-"""The control channel, between two real peer connections."""
+"""The control channel, between two real peer connections over a network in memory."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
+from turned import elapse, turned
+from wires import own_host
 
 from synopticon_rtc.peers import control
 from synopticon_rtc.peers.control import Control, Report
@@ -14,18 +16,22 @@ from synopticon_rtc.rtc import Channel, PeerConnection
 @contextlib.asynccontextmanager
 async def linked() -> AsyncIterator[tuple[Channel, Channel]]:
     arrived: asyncio.Future[Channel] = asyncio.get_running_loop().create_future()
-    one, two = PeerConnection(), PeerConnection(on_channel=arrived.set_result)
+    one, two = PeerConnection(network=own_host()), PeerConnection(on_channel=arrived.set_result, network=own_host())
     channel = one.add_channel(control.LABEL, protocol=control.PROTOCOL)
     await one.set_answer(await two.answer(await one.offer()))
     async with asyncio.timeout(5):
-        yield channel, await arrived
+        other = await arrived
+        while not channel.is_open:
+            await elapse(0.01)
+        yield channel, other
     await asyncio.gather(one.close(), two.close())
 
 
+@turned
 async def test_both_sides_learn_the_offset_of_the_clocks_and_the_round_trip() -> None:
     async with linked() as (one, two):
         sides = [Control(channel, gone=pytest.fail) for channel in (one, two)]
-        await asyncio.sleep(1.6)
+        await elapse(1.6)
         for side in sides:
             side.close()
             assert side.offset is not None
@@ -34,6 +40,7 @@ async def test_both_sides_learn_the_offset_of_the_clocks_and_the_round_trip() ->
             assert 0 <= side.round_trip < 0.1
 
 
+@turned
 async def test_one_side_reports_to_the_other() -> None:
     async with linked() as (one, two):
         reports = iter([Report(1, 2.0, capture=3.0), None, Report(4, 5.0)])
@@ -46,19 +53,21 @@ async def test_one_side_reports_to_the_other() -> None:
             side.close()
 
 
+@turned
 async def test_silence_is_noticed_once() -> None:
     async with linked() as (one, two):
         gone: list[str] = []
         watching = Control(one, gone=gone.append)
         other = Control(two, gone=lambda _: None)
-        await asyncio.sleep(0.5)
+        await elapse(0.5)
         other.close()
         two.on_message = None
-        await asyncio.sleep(control.SILENCE + 2 * control.PING_INTERVAL)
+        await elapse(control.SILENCE + 2 * control.PING_INTERVAL)
         watching.close()
         assert len(gone) == 1
 
 
+@turned
 async def test_nonsense_is_ignored() -> None:
     async with linked() as (one, two):
         watching = Control(one, gone=pytest.fail, reported=lambda report: pytest.fail(str(report)))
@@ -82,7 +91,7 @@ async def test_nonsense_is_ignored() -> None:
             two.send(nonsense)
         two.send('{"type":"pong","t":-1e300,"time":1e300}')
         two.send('{"type":"ping","t":1}')
-        await asyncio.sleep(0.3)
+        await elapse(0.3)
         watching.close()
         assert watching.offset is None
         assert any(b'"pong"' in (message if isinstance(message, bytes) else message.encode()) for message in heard)

@@ -11,6 +11,7 @@ import av
 import numpy as np
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
+from wires import own_host
 
 from synopticon_rtc.rtc import Channel, EncodedVideoFrame, IceServer, PeerConnection, Received, VideoStream, VideoTrack
 from synopticon_rtc.rtc.bitstream import MAX_SIZE
@@ -94,7 +95,7 @@ class Clip:
 
 
 class Peer:
-    """A peer connection, and what it has told."""
+    """A peer connection, and what it has told; on a loop that is turned it is on a network in memory."""
 
     def __init__(
         self,
@@ -127,7 +128,7 @@ class Peer:
             on_video=self._on_video if video else None,
             on_encoded=on_encoded,
             max_size=max_size,
-            network=network,
+            network=network or own_host(),
         )
 
     async def __aenter__(self) -> Self:

@@ -38,6 +38,7 @@ from rtc_attacks import (
     still_talk,
 )
 from rtc_helpers import Peer, join
+from turned import elapse, turned
 
 from synopticon_rtc.rtc import association, chunks
 from synopticon_rtc.rtc.reassembly import InboundStream
@@ -180,6 +181,7 @@ async def test_streams_without_end_are_bounded() -> None:
     [(0, 1), (FIRST, 1), (UNORDERED, 1), (FIRST | LAST, 1)],
     ids=["without a beginning", "begun anew each time", "unordered", "whole and never in order"],
 )
+@turned
 async def test_a_peer_whose_messages_come_to_no_end_is_given_up(flags: int, step: int) -> None:
     async with attacked() as (attacker, victim), attacked() as (other, bystander):
         first = attacker.take_tsns(20_000)
@@ -189,20 +191,21 @@ async def test_a_peer_whose_messages_come_to_no_end_is_given_up(flags: int, step
             with contextlib.suppress(ConnectionError):
                 await attacker.send(data(first + number * step, 1, 5 + number % 30_000, bytes(1000), flags))
             if number % 20 == 19:
-                await asyncio.sleep(0.001)
+                await elapse(0.001)
         await victim.until_state("failed")
         assert not sctp_of(victim)._inbound_streams
         await still_talk(other, bystander)
 
 
+@turned
 async def test_gaps_do_not_fill_memory_nor_end_the_connection() -> None:
     async with attacked() as (attacker, victim):
         first = attacker.tsn
         for number in range(1, 6000, 2):
             await attacker.send(data(first + number, 1, number, bytes(1000), FIRST | LAST))
             if number % 40 == 39:
-                await asyncio.sleep(0)
-        await asyncio.sleep(0.1)
+                await elapse(0)
+        await elapse(0.1)
         sctp = sctp_of(victim)
         assert sum(stream.size for stream in sctp._streams.values()) <= association.WINDOW  # type: ignore[attr-defined]
         assert len(sctp._sack_misordered) <= association.MAX_AHEAD
@@ -210,6 +213,7 @@ async def test_gaps_do_not_fill_memory_nor_end_the_connection() -> None:
         await still_talk(attacker, victim)
 
 
+@turned
 async def test_a_message_that_is_too_long_is_given_up() -> None:
     async with attacked() as (attacker, victim):
         count = association.MAX_MESSAGE // 1000 + 2
@@ -217,7 +221,7 @@ async def test_a_message_that_is_too_long_is_given_up() -> None:
         for number in range(count):
             if victim.connection.state == "connected":
                 await attacker.send(data(first + number, 1, 0, bytes(1000), FIRST if number == 0 else 0))
-                await asyncio.sleep(0)
+                await elapse(0)
         await victim.until_state("failed")
 
 
@@ -266,12 +270,13 @@ async def test_text_that_is_no_utf_8_is_dropped_and_what_follows_comes(caplog: p
     assert not [record for record in caplog.records if record.levelno >= logging.INFO]
 
 
+@turned
 async def test_channels_without_end_are_bounded() -> None:
     async with attacked() as (attacker, victim):
         first = attacker.take_tsns(1000)
         for number in range(1000):
             await attacker.send(data(first + number, number * 2 + 100, 0, opening(b"c%d" % number), protocol=50))
-            await asyncio.sleep(0)
+            await elapse(0)
         await still_talk(attacker, victim)
         assert len(victim.channels) <= association.MAX_CHANNELS
 

@@ -14,7 +14,7 @@ from aiortc.rtcrtpparameters import RTCRtpDecodingParameters, RTCRtpReceiveParam
 from aiortc.rtp import AnyRtcpPacket, HeaderExtensionsMap, RtcpPacket, RtcpRtpfbPacket, RtpPacket, wrap_rtx
 from aiortc.sdp import SessionDescription
 from rtpdump import read, write
-from walking import turn
+from turned import run
 
 from synopticon_rtc.rtc import EncodedVideoFrame
 from synopticon_rtc.rtc.ice import IceConnection
@@ -161,7 +161,7 @@ def pictures(frames: list[EncodedVideoFrame]) -> list[av.VideoFrame]:
 @pytest.mark.parametrize("name", FRAMES)
 def test_every_frame_that_a_browser_sent_comes_out(name: str, loss: float, jitter: float) -> None:
     link = Link(name, loss=loss, jitter=jitter)
-    turn(link.play())
+    run(link.play())
     assert [frame.rtp_timestamp for frame in link.frames] == link.frames_on_the_wire()
     shown = pictures(link.frames)
     assert len(shown) == FRAMES[name]

@@ -21,6 +21,7 @@ import pytest
 from aioice.ice import ICE_COMPLETED
 from rtc_helpers import Clip, Peer, Tap, join, watching
 from rtc_network import Turn, coturn, relay, silence
+from turned import elapse, turned
 
 from synopticon_rtc.errors import InvalidSDP, NoCandidates
 from synopticon_rtc.rtc import IceServer, ice, network, servers
@@ -79,13 +80,14 @@ async def test_without_servers_all_candidates_are_in_the_description() -> None:
         await sender.until(lambda: sender.candidates == [None])
 
 
+@turned
 async def test_candidates_may_all_come_later() -> None:
     async with Peer() as sender, Peer() as receiver:
         sender.connection.add_channel("faces")
         offer = await sender.connection.offer()
         answer = await receiver.connection.answer(without_candidates(offer))
         await sender.connection.set_answer(without_candidates(answer))
-        await asyncio.sleep(0.05)
+        await elapse(0.05)
         assert sender.connection.state == "connecting"
         for candidate in candidates_in(answer):
             await sender.connection.add_candidate(candidate, "0", 0)

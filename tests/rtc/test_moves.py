@@ -9,7 +9,8 @@ import pytest
 from aiortc.rtp import RTCP_PSFB_PLI, RTCP_RTPFB_NACK, RtcpPsfbPacket, RtcpRtpfbPacket
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from walking import FPS, TICKS, Show, Wire, turn, turn_clocks
+from turned import elapse, run
+from walking import FPS, TICKS, Show, Wire
 
 from synopticon_rtc.rtc.arrival import LONGEST_HOLD
 from synopticon_rtc.rtc.backlog import BACKLOG_FRAMES
@@ -17,11 +18,6 @@ from synopticon_rtc.rtc.stream import CLOCK_RATE, EncodedFrame
 
 CALM = 3.0
 """Seconds after the last disturbance by which everybody is sent every frame again."""
-
-
-@pytest.fixture(autouse=True)
-def turned(monkeypatch: pytest.MonkeyPatch) -> None:
-    turn_clocks(monkeypatch)
 
 
 def peers_and(value: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[int, Any]]:
@@ -97,7 +93,7 @@ def test_whoever_is_due_frames_gets_them_in_order_and_once(
             assert age <= LONGEST_HOLD + (max(late) + 2) / FPS
             peer.check()
 
-    turn(walk())
+    run(walk())
 
 
 @pytest.mark.parametrize("skips", [False, True])
@@ -117,7 +113,7 @@ def test_a_peer_is_moved_where_nobody_else_is_left_behind(*, skips: bool) -> Non
         assert len(peer.sent) == before + FPS
         peer.check()
 
-    turn(walk())
+    run(walk())
 
 
 @pytest.mark.parametrize("late", [0, 3, 5, 8, 12])
@@ -131,7 +127,7 @@ def test_a_layer_that_comes_late_is_reached(late: int) -> None:
         assert peer.stream is show.layers[1].stream
         peer.check()
 
-    turn(walk())
+    run(walk())
 
 
 def test_a_layer_that_comes_far_too_late_costs_those_there_ever_fewer_keyframes() -> None:
@@ -147,7 +143,7 @@ def test_a_layer_that_comes_far_too_late_costs_those_there_ever_fewer_keyframes(
         assert len(peer.sent) - count >= 59 * FPS  # it goes on meanwhile
         peer.check()
 
-    turn(walk())
+    run(walk())
 
 
 def test_pictures_that_are_held_go_out_though_no_other_comes() -> None:
@@ -159,10 +155,10 @@ def test_pictures_that_are_held_go_out_though_no_other_comes() -> None:
         show.layers[0].encode(show.number, skip=False)
         held = show.number * TICKS
         assert peer.sent[-1][1].timestamp != held
-        await asyncio.sleep(LONGEST_HOLD + 0.01)  # a source that shows nothing new
+        await elapse(LONGEST_HOLD + 0.01)  # a source that shows nothing new
         assert peer.sent[-1][1].timestamp == held
 
-    turn(walk())
+    run(walk())
 
 
 def test_what_the_socket_refuses_takes_held_pictures_along() -> None:
@@ -180,7 +176,7 @@ def test_what_the_socket_refuses_takes_held_pictures_along() -> None:
         await show.play(3)
         peer.check()
 
-    turn(walk())
+    run(walk())
 
 
 def test_a_peer_that_is_sent_nothing_is_noticed_told_of_once_and_set_going(caplog: pytest.LogCaptureFixture) -> None:
@@ -200,7 +196,7 @@ def test_a_peer_that_is_sent_nothing_is_noticed_told_of_once_and_set_going(caplo
         assert len(peer.sent) > before + 3 * FPS
         peer.check()
 
-    turn(walk())
+    run(walk())
     told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert len(told) == 2
     assert "wait for their turn" in told[0]
@@ -233,13 +229,13 @@ def test_an_error_of_a_peer_does_not_end_its_video(seconds: float, *, moving: bo
         other.check()
         assert len(other.sent) == show.number
 
-    turn(walk())
+    run(walk())
 
 
 async def look(peer: Wire) -> None:
     """See to a peer as the ladder does."""
     while True:
-        await asyncio.sleep(0.25)
+        await elapse(0.25)
         peer.watch(asyncio.get_running_loop().time())
 
 
@@ -259,7 +255,7 @@ def test_a_peer_that_its_stream_does_not_know_is_told_of_and_joins_again(caplog:
         peer.check()
         looking.cancel()
 
-    turn(walk())
+    run(walk())
     told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert told == ["a peer gets no frames, though the source has some: its stream does not know it"]
 
@@ -270,14 +266,14 @@ def test_a_peer_whose_frames_are_not_encoded_is_told_of_once(caplog: pytest.LogC
         peer = show.join(Wire())
         looking = asyncio.create_task(look(peer))
         await show.play(3)
-        await asyncio.sleep(5)
+        await elapse(5)
         await show.play(3)
         assert len(peer.sent) == show.number
         peer._leave()
-        await asyncio.sleep(5)  # it is due nothing any more
+        await elapse(5)  # it is due nothing any more
         looking.cancel()
 
-    turn(walk())
+    run(walk())
     told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert told == ["a peer gets no frames, though the source has some: none is encoded"]
 
@@ -303,7 +299,7 @@ def test_an_error_at_one_frame_costs_the_peer_no_more_than_the_way_to_the_next_k
         assert len(peer.sent) == before + FPS
         peer.check()
 
-    turn(walk())
+    run(walk())
     assert [record.levelname for record in caplog.records if record.exc_info] == ["ERROR"]
 
 
@@ -325,7 +321,7 @@ def test_where_too_much_waits_a_keyframe_is_asked_for_at_once() -> None:
         assert show.layers[0].wanted
         assert peer.dropped == BACKLOG_FRAMES + 1
 
-    turn(walk())
+    run(walk())
 
 
 def test_where_too_much_waits_nothing_is_held_that_builds_on_it() -> None:
@@ -339,7 +335,7 @@ def test_where_too_much_waits_nothing_is_held_that_builds_on_it() -> None:
         assert not peer._switch.held
         assert peer.dropped == BACKLOG_FRAMES + 3
 
-    turn(walk())
+    run(walk())
 
 
 def test_frames_behind_a_newer_one_cost_nobody_keyframes() -> None:
@@ -356,4 +352,4 @@ def test_frames_behind_a_newer_one_cost_nobody_keyframes() -> None:
         await show.play(1)
         assert len(peer.sent) == before + FPS
 
-    turn(walk())
+    run(walk())

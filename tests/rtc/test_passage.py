@@ -8,7 +8,8 @@ import pytest
 from aiortc.rtp import RTCP_PSFB_PLI, RTCP_RTPFB_NACK, RtcpPsfbPacket, RtcpRtpfbPacket
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from walking import FPS, Show, Wire, turn, turn_clocks
+from turned import elapse, run
+from walking import FPS, Show, Wire
 
 from synopticon_rtc.rtc.assembly import FrameBuffer, Piece
 from synopticon_rtc.rtc.stream import EncodedFrame, VideoStream
@@ -75,7 +76,7 @@ class Passage(Wire):
         """Ask for what is missing, and for a keyframe where that does not help."""
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(ASK)
+            await elapse(ASK)
             if missing := [number & 0xFFFF for number in self._buffer.missing]:
                 await self._handle_rtcp_packet(RtcpRtpfbPacket(RTCP_RTPFB_NACK, 0, 1, missing))
             if loop.time() - self._last > PATIENCE:
@@ -87,11 +88,6 @@ class Passage(Wire):
         sent, self.sent = self.sent, self.came
         super().check()  # what came is in order, complete, and once
         self.sent = sent
-
-
-@pytest.fixture(autouse=True)
-def turned(monkeypatch: pytest.MonkeyPatch) -> None:
-    turn_clocks(monkeypatch)
 
 
 @pytest.mark.parametrize("layers", [2, 3])
@@ -130,4 +126,4 @@ def test_what_a_sender_sends_comes_out_at_the_other_end(
         asking.cancel()
         await asyncio.wait([asking])
 
-    turn(walk())
+    run(walk())

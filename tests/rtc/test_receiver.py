@@ -18,6 +18,7 @@ from aiortc.rtp import AnyRtcpPacket, RtcpByePacket, RtcpRrPacket, RtpPacket
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
 from rtc_helpers import HEIGHT, TICKS, WIDTH, Clip, Peer, Tap, is_rtp, join, watching
+from turned import elapse, turned
 
 from synopticon_rtc.media.encoder import opened
 from synopticon_rtc.rtc import EncodedVideoFrame
@@ -100,6 +101,7 @@ class Copies:
         return int.from_bytes(data[2:4], "big") in self._numbers
 
 
+@turned
 async def test_a_lost_retransmission_is_asked_for_again_in_time() -> None:
     clip = Clip()
     async with watching(clip) as (sender, receiver):
@@ -115,6 +117,7 @@ async def test_a_lost_retransmission_is_asked_for_again_in_time() -> None:
         assert clip.requests == requests
 
 
+@turned
 async def test_a_request_is_repeated_without_any_packet_coming() -> None:
     clip = Clip()
     async with watching(clip) as (sender, receiver):
@@ -126,6 +129,7 @@ async def test_a_request_is_repeated_without_any_packet_coming() -> None:
         await receiver.until(lambda: len(receiver.frames) == 5, seconds=1)
 
 
+@turned
 async def test_a_keyframe_is_asked_for_until_it_comes() -> None:
     clip = Clip()
     async with watching(clip) as (sender, receiver):
@@ -148,6 +152,7 @@ async def test_a_keyframe_is_asked_for_until_it_comes() -> None:
         assert all(clip.shows_its_number(frame) for frame in receiver.frames)
 
 
+@turned
 async def test_who_gets_nothing_from_the_start_asks_for_a_keyframe() -> None:
     clip = Clip()
     async with Peer() as sender, Peer() as receiver:
@@ -158,12 +163,13 @@ async def test_who_gets_nothing_from_the_start_asks_for_a_keyframe() -> None:
         await receiver.until(lambda: clip.requests > before, seconds=1)
 
 
+@turned
 async def test_when_very_much_is_lost_a_keyframe_takes_the_place_of_all_that() -> None:
     clip = Clip()
     async with watching(clip) as (sender, receiver):
         await clip.play(3)
         await receiver.until(lambda: len(receiver.frames) == 3)
-        await asyncio.sleep(0.3)
+        await elapse(0.3)
         before, number = clip.requests, next_number(sender)
         copies = Copies(sender, range(number, number + MOST_MISSING + 20), copies=1)
         Tap(sender, copies)
@@ -196,6 +202,7 @@ async def test_at_five_percent_loss_both_ways_video_never_stands_still(codec: Co
         assert receiver_of(receiver).nacks > 10
 
 
+@turned
 async def test_nothing_is_asked_for_after_the_end() -> None:
     clip = Clip()
     async with watching(clip) as (sender, receiver):
@@ -208,7 +215,7 @@ async def test_nothing_is_asked_for_after_the_end() -> None:
         receiver_of(receiver)._need_keyframe()
         receiver.connection.request_keyframe()
         count = len(tap.sent)
-        await asyncio.sleep(0.5)
+        await elapse(0.5)
         assert not any(is_keyframe_request(data) for data in tap.sent[count:])
 
 
@@ -229,6 +236,7 @@ async def test_what_came_while_the_loop_was_held_up_is_read_at_once() -> None:
 
 
 @pytest.mark.parametrize("codec", ["vp8", "h264"])
+@turned
 async def test_encoded_frames_come_in_order_and_can_be_decoded(codec: Codec) -> None:
     clip, frames = Clip(codec), list[EncodedVideoFrame]()
     async with Peer() as sender, Peer(on_encoded=frames.append) as receiver:
@@ -237,7 +245,7 @@ async def test_encoded_frames_come_in_order_and_can_be_decoded(codec: Codec) -> 
         await sender.until(lambda: clip.stream.viewers)
         sent = await clip.play(10)
         await receiver.until(lambda: len(frames) == 10)
-        await asyncio.sleep(0.3)
+        await elapse(0.3)
         before = clip.requests
         for _ in range(3):  # in one go: one request
             receiver.connection.request_keyframe()
@@ -255,6 +263,7 @@ async def test_encoded_frames_come_in_order_and_can_be_decoded(codec: Codec) -> 
     assert [picture.pts for picture in pictures] == [number * TICKS for number in range(15)]
 
 
+@turned
 async def test_encoded_frames_that_build_on_a_lost_one_are_left_out() -> None:
     clip, frames = Clip(), list[EncodedVideoFrame]()
     async with Peer() as sender, Peer(on_encoded=frames.append) as receiver:
@@ -269,6 +278,7 @@ async def test_encoded_frames_that_build_on_a_lost_one_are_left_out() -> None:
     assert [at for at, frame in enumerate(frames) if frame.keyframe] == [0, 3]
 
 
+@turned
 async def test_video_that_nobody_wants_is_not_sent() -> None:
     clip = Clip()
     async with Peer() as sender, Peer(video=False) as receiver:
@@ -342,6 +352,7 @@ async def wired(**options: Any) -> AsyncIterator[tuple[Wire, Peer, list[EncodedV
 
 
 @pytest.mark.parametrize("jump", [-20_000, 0, 1, 20_000])
+@turned
 async def test_a_sender_with_a_new_source_is_followed(jump: int) -> None:
     clip = Clip()
     async with watching(clip) as (sender, receiver):
@@ -357,6 +368,7 @@ async def test_a_sender_with_a_new_source_is_followed(jump: int) -> None:
         assert receiver_of(receiver).keyframe_requests == before
 
 
+@turned
 async def test_a_new_source_that_begins_without_a_keyframe_is_asked_for_one() -> None:
     clip = Clip()
     async with watching(clip) as (sender, receiver):
@@ -370,6 +382,7 @@ async def test_a_new_source_that_begins_without_a_keyframe_is_asked_for_one() ->
         await receiver.until(lambda: receiver_of(receiver).keyframe_requests > requested)
 
 
+@turned
 async def test_what_was_under_way_from_the_old_source_does_not_bring_it_back() -> None:
     async with wired() as (wire, receiver, frames):
         old, new = wire.ssrc, wire.ssrc ^ 1
@@ -385,16 +398,18 @@ async def test_what_was_under_way_from_the_old_source_does_not_bring_it_back() -
         assert receiver_of(receiver).keyframe_requests == 0
 
 
+@turned
 async def test_a_source_that_was_left_is_returned_to_once_the_other_is_silent() -> None:
     async with wired() as (wire, receiver, frames):
         await wire.frame()
         await wire.frame(ssrc=wire.ssrc ^ 1)
         await receiver.until(lambda: len(frames) == 2)
-        await asyncio.sleep(1.5 * SILENCE)
+        await elapse(1.5 * SILENCE)
         await wire.frame()
         await receiver.until(lambda: len(frames) == 3)
 
 
+@turned
 async def test_what_a_new_source_loses_is_sent_again_by_the_source_that_repaired_the_old() -> None:
     async with wired() as (wire, receiver, frames):
         repairs = receiver_of(receiver)._repaired_ssrcs
@@ -404,7 +419,7 @@ async def test_what_a_new_source_loses_is_sent_again_by_the_source_that_repaired
         await wire.frame()
         lost = wire.packet(KEYFRAME)
         delta = wire.packet(DELTA)
-        await asyncio.sleep(1.5 * SILENCE)
+        await elapse(1.5 * SILENCE)
         await wire.send(delta)
         await receiver.until(lambda: receiver_of(receiver).nacks)
         again = wire.packet(lost.sequence_number.to_bytes(2, "big") + lost.payload, ssrc=repairing)
@@ -414,6 +429,7 @@ async def test_what_a_new_source_loses_is_sent_again_by_the_source_that_repaired
         assert [frame.keyframe for frame in frames] == [True, True, True, False]
 
 
+@turned
 async def test_a_goodbye_of_a_source_that_goes_on_as_another_does_not_end_the_track() -> None:
     async with wired() as (wire, receiver, frames):
         await wire.frame()
@@ -426,6 +442,7 @@ async def test_a_goodbye_of_a_source_that_goes_on_as_another_does_not_end_the_tr
         assert receiver_of(receiver)._parted is None
 
 
+@turned
 async def test_a_goodbye_of_somebody_else_is_none() -> None:
     async with wired() as (wire, receiver, frames):
         await wire.frame()
@@ -437,6 +454,7 @@ async def test_a_goodbye_of_somebody_else_is_none() -> None:
 
 
 @pytest.mark.parametrize("anew", [False, True])
+@turned
 async def test_a_source_that_comes_back_long_after_a_goodbye_is_shown_again(*, anew: bool) -> None:
     clip = Clip()
     async with watching(clip) as (sender, receiver):
@@ -446,7 +464,7 @@ async def test_a_source_that_comes_back_long_after_a_goodbye_is_shown_again(*, a
         await Wire(sender, receiver).send(RtcpByePacket([fanout._ssrc]))
         await receiver.until(lambda: video._parted)
         video.request_keyframe()
-        await asyncio.sleep(1.5)
+        await elapse(1.5)
         assert not any(is_keyframe_request(data) for data in tap.sent)  # nobody is there to be asked
         if anew:
             fanout._writer._ssrc ^= 1
@@ -457,6 +475,7 @@ async def test_a_source_that_comes_back_long_after_a_goodbye_is_shown_again(*, a
         await receiver.until(lambda: any(is_keyframe_request(data) for data in tap.sent) or not video._keyframe_wanted)
 
 
+@turned
 async def test_from_however_many_sources_a_peer_sends_few_are_kept_and_reported_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -479,13 +498,14 @@ async def test_from_however_many_sources_a_peer_sends_few_are_kept_and_reported_
         assert len(video.transport._rtp_router.ssrc_table) <= 2 * MOST_STREAMS
         reports = [bytes(RtcpRrPacket(ssrc=1, reports=[video._report(ssrc) for ssrc in video._streams]))]
         assert len(reports[0]) < 300
-        await asyncio.sleep(1.2 * REPORT_INTERVAL)
+        await elapse(1.2 * REPORT_INTERVAL)
         assert video._reports is not None
         assert not video._reports.done()
         assert len(frames) == 400
     assert "Traceback" not in caplog.text
 
 
+@turned
 async def test_a_silence_costs_nothing_however_long_it_was() -> None:
     async with wired() as (wire, receiver, frames):
         video = receiver_of(receiver)
@@ -499,6 +519,7 @@ async def test_a_silence_costs_nothing_however_long_it_was() -> None:
         assert len(frames) == 6
 
 
+@turned
 async def test_a_report_that_fails_is_logged_and_neither_ends_reporting_nor_hinders_closing(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -509,7 +530,7 @@ async def test_a_report_that_fails_is_logged_and_neither_ends_reporting_nor_hind
         await receiver.until(lambda: len(frames) == 1)
         video._streams[5] = None  # type: ignore[assignment]
         await receiver.until(lambda: "a report could not be sent" in caplog.text)
-        await asyncio.sleep(0.1)
+        await elapse(0.1)
         assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
         assert video._reports is not None
         assert not video._reports.done()
@@ -517,6 +538,7 @@ async def test_a_report_that_fails_is_logged_and_neither_ends_reporting_nor_hind
             await receiver.connection.close()
 
 
+@turned
 async def test_presentation_times_run_on_over_the_wrap_and_a_new_start() -> None:
     async with wired() as (wire, receiver, frames):
         wire.timestamp = 2**32 - TICKS
@@ -537,6 +559,7 @@ async def test_presentation_times_run_on_over_the_wrap_and_a_new_start() -> None
 # What is asked for
 
 
+@turned
 async def test_a_keyframe_that_is_wanted_right_after_another_comes_too() -> None:
     clip, frames = Clip(), list[EncodedVideoFrame]()
     async with Peer() as sender, Peer(on_encoded=frames.append) as receiver:
@@ -545,7 +568,7 @@ async def test_a_keyframe_that_is_wanted_right_after_another_comes_too() -> None
         await sender.until(lambda: clip.stream.viewers)
         playing = asyncio.create_task(clip.play(200))
         await receiver.until(lambda: frames)
-        await asyncio.sleep(KEYFRAME_REQUEST_INTERVAL)
+        await elapse(KEYFRAME_REQUEST_INTERVAL)
         receiver.connection.request_keyframe()
         await receiver.until(lambda: sum(frame.keyframe for frame in frames) == 2)
         receiver.connection.request_keyframe()
@@ -553,6 +576,7 @@ async def test_a_keyframe_that_is_wanted_right_after_another_comes_too() -> None
         playing.cancel()
 
 
+@turned
 async def test_large_frames_come_whole() -> None:
     async with wired() as (wire, receiver, frames):
         body = bytes(range(256)) * 4
@@ -562,12 +586,13 @@ async def test_large_frames_come_whole() -> None:
                 packet.timestamp = count
                 await wire.send(packet)
                 if at % 100 == 0:
-                    await asyncio.sleep(0.001)
+                    await elapse(0.001)
         await receiver.until(lambda: len(frames) == 3)
         assert [len(frame.data) // len(body) for frame in frames] == [511, 513, 2000]
         assert receiver_of(receiver).keyframe_requests == 0
 
 
+@turned
 async def test_a_4k_page_of_text_is_shown() -> None:
     page = np.full((2160, 3840), 255, np.uint8)
     chance = np.random.default_rng(1)
@@ -586,6 +611,7 @@ async def test_a_4k_page_of_text_is_shown() -> None:
 
 
 @pytest.mark.parametrize("payload", [b"\x80", b"\x10", b""], ids=["broken", "empty", "padding"])
+@turned
 async def test_a_packet_that_holds_nothing_leaves_no_hole(payload: bytes) -> None:
     async with wired() as (wire, receiver, frames):
         await wire.frame()
@@ -600,6 +626,7 @@ async def test_a_packet_that_holds_nothing_leaves_no_hole(payload: bytes) -> Non
 
 
 @pytest.mark.parametrize("encoded", [False, True])
+@turned
 async def test_of_several_videos_the_first_is_received(encoded: bool) -> None:  # noqa: FBT001 - a parameter
     clips, frames = [Clip(), Clip()], list[EncodedVideoFrame]()
     async with Peer() as sender, Peer(on_encoded=frames.append if encoded else None) as receiver:
@@ -610,7 +637,7 @@ async def test_of_several_videos_the_first_is_received(encoded: bool) -> None:  
         for _ in range(10):
             for clip in clips:
                 clip.send()
-            await asyncio.sleep(0.01)
+            await elapse(0.01)
         await receiver.until(lambda: len(frames) + len(receiver.frames) == 10)
         assert len(receiver.connection._receivers) == 1
         assert len(receiver.tracks) == 1 - encoded
@@ -619,6 +646,7 @@ async def test_of_several_videos_the_first_is_received(encoded: bool) -> None:  
         assert timestamps == list(clips[0].numbers)
 
 
+@turned
 async def test_a_video_that_is_not_sent_does_not_take_the_place_of_one_that_is() -> None:
     clips = [Clip(), Clip()]
     async with Peer() as sender, Peer() as receiver:
@@ -632,6 +660,7 @@ async def test_a_video_that_is_not_sent_does_not_take_the_place_of_one_that_is()
 
 @pytest.mark.parametrize("codec", ["vp8", "h264"])
 @pytest.mark.parametrize("encoded", [False, True])
+@turned
 async def test_video_that_is_too_large_is_left_out_and_told_and_the_connection_lives(
     codec: Codec,
     encoded: bool,  # noqa: FBT001 - a parameter

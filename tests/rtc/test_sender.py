@@ -25,6 +25,7 @@ from aiortc.rtp import (
 )
 from aiortc.stats import RTCOutboundRtpStreamStats
 from rtc_helpers import TICKS, Clip, Peer, describe, is_rtp, watching
+from turned import elapse, turned
 
 from synopticon_rtc.rtc.budget import Budget
 from synopticon_rtc.rtc.history import HISTORY_FRAMES
@@ -334,6 +335,7 @@ async def test_a_move_that_is_taken_back_leaves_no_trace() -> None:
         await receiver.until(lambda: len(receiver.frames) == 8)
 
 
+@turned
 async def test_one_peer_costs_the_others_few_keyframes() -> None:
     clip = Clip()
     async with watching(clip) as (sender, receiver), watching(clip) as (_, other):
@@ -346,7 +348,7 @@ async def test_one_peer_costs_the_others_few_keyframes() -> None:
         for _ in range(20):
             await fanout._handle_rtcp_packet(RtcpPsfbPacket(1, 0, fanout._ssrc))
         assert clip.requests == before + KEYFRAMES_AT_ONCE
-        await asyncio.sleep(KEYFRAME_INTERVAL)
+        await elapse(KEYFRAME_INTERVAL)
         clip._keyframe = False
         clip.send()  # what it still wants is asked for when its time has come
         assert clip.requests == before + KEYFRAMES_AT_ONCE + 1

@@ -41,7 +41,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(clock_module, "time", clock)
+    monkeypatch.setattr(clock_module, "monotonic", clock.monotonic)
     return clock
 
 

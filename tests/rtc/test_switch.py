@@ -1,15 +1,14 @@
 """Which stream one peer is sent."""
 
-import asyncio
 import dataclasses
 import itertools
 import random
 
-import pytest
 from frames import encoded
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from walking import FPS, Layer, turn, turn_clocks
+from turned import elapse, run
+from walking import FPS, Layer
 
 from synopticon_rtc.rtc.arrival import HOLD, LONGEST_HOLD
 from synopticon_rtc.rtc.backlog import BACKLOG_FRAMES, Backlog
@@ -19,11 +18,6 @@ from synopticon_rtc.rtc.switch import Switch
 
 HELD = round(HOLD * 30)
 """Frames that are held at first at most."""
-
-
-@pytest.fixture(autouse=True)
-def turned(monkeypatch: pytest.MonkeyPatch) -> None:
-    turn_clocks(monkeypatch)
 
 
 class Peer:
@@ -84,7 +78,7 @@ def test_a_peer_changes_at_a_keyframe_and_sees_every_picture_once() -> None:
         assert peer.numbers == [0, 1, 2, 3]
         assert (peer.large.viewers, peer.small.viewers) == (0, 1)
 
-    turn(walk())
+    run(walk())
 
 
 def test_a_move_to_where_the_peer_is_changes_nothing() -> None:
@@ -94,7 +88,7 @@ def test_a_move_to_where_the_peer_is_changes_nothing() -> None:
         assert not peer.switch.is_moving
         assert peer.asked == 0
 
-    turn(walk())
+    run(walk())
 
 
 def test_a_move_that_is_taken_back_sends_what_was_held() -> None:
@@ -108,7 +102,7 @@ def test_a_move_that_is_taken_back_sends_what_was_held() -> None:
         assert peer.numbers == [0, 1]
         assert (peer.large.viewers, peer.small.viewers) == (1, 0)
 
-    turn(walk())
+    run(walk())
 
 
 def test_pictures_are_held_no_longer_than_a_keyframe_is_hoped_for() -> None:
@@ -122,7 +116,7 @@ def test_pictures_are_held_no_longer_than_a_keyframe_is_hoped_for() -> None:
         play(peer.large, HELD + 2)
         assert peer.numbers[-1] == HELD + 2  # nothing more is held
 
-    turn(walk())
+    run(walk())
 
 
 def test_pictures_go_out_though_no_other_comes() -> None:
@@ -131,10 +125,10 @@ def test_pictures_go_out_though_no_other_comes() -> None:
         play(peer.large, 0, keyframe=True)
         peer.switch.move(peer.small)
         play(peer.large, 1)
-        await asyncio.sleep(2)
+        await elapse(2)
         assert peer.numbers == [0, 1]
 
-    turn(walk())
+    run(walk())
 
 
 def test_a_picture_is_held_for_its_own_time_and_not_for_that_of_an_earlier_one() -> None:
@@ -144,14 +138,14 @@ def test_a_picture_is_held_for_its_own_time_and_not_for_that_of_an_earlier_one()
         for number in 1, 2:
             peer.switch.move(peer.small)
             peer.large._publish(dataclasses.replace(encoded(number), ntp_time=ntp_time()))
-            await asyncio.sleep(0.8 * LONGEST_HOLD)
+            await elapse(0.8 * LONGEST_HOLD)
             assert peer.numbers[-1] == number - 1
             if number == 1:
                 peer.switch.move(peer.large)
-        await asyncio.sleep(0.3 * LONGEST_HOLD)
+        await elapse(0.3 * LONGEST_HOLD)
         assert peer.numbers == [0, 1, 2]
 
-    turn(walk())
+    run(walk())
 
 
 def test_a_keyframe_that_is_too_late_costs_no_picture_and_another_is_asked_for() -> None:
@@ -168,7 +162,7 @@ def test_a_keyframe_that_is_too_late_costs_no_picture_and_another_is_asked_for()
         assert peer.asked == asked + 1
         assert peer.numbers == list(range(10))
 
-    turn(walk())
+    run(walk())
 
 
 def test_what_is_dropped_is_counted() -> None:
@@ -182,7 +176,7 @@ def test_what_is_dropped_is_counted() -> None:
         peer.switch.abandon()
         assert peer.numbers == [0]
 
-    turn(walk())
+    run(walk())
 
 
 def test_a_peer_that_leaves_is_in_no_stream_and_sent_nothing() -> None:
@@ -194,10 +188,10 @@ def test_a_peer_that_leaves_is_in_no_stream_and_sent_nothing() -> None:
         peer.switch.leave()
         assert (peer.large.viewers, peer.small.viewers) == (0, 0)
         assert peer.switch.stream is peer.switch.next_stream is None
-        await asyncio.sleep(2)
+        await elapse(2)
         assert peer.numbers == [0]
 
-    turn(walk())
+    run(walk())
 
 
 def test_a_peer_that_needs_a_keyframe_does_not_wait_for_that_of_the_other_stream() -> None:
@@ -209,7 +203,7 @@ def test_a_peer_that_needs_a_keyframe_does_not_wait_for_that_of_the_other_stream
         play(peer.large, 1, keyframe=True)
         assert peer.numbers == [0, 1]
 
-    turn(walk())
+    run(walk())
 
 
 def test_few_pictures_are_held_however_close_they_are() -> None:
@@ -222,7 +216,7 @@ def test_few_pictures_are_held_however_close_they_are() -> None:
             peer.large._publish(dataclasses.replace(encoded(0), timestamp=ticks))
         assert len(peer.came) == BACKLOG_FRAMES + 1
 
-    turn(walk())
+    run(walk())
 
 
 STEPS = st.lists(
@@ -251,11 +245,11 @@ def test_whichever_stream_is_ahead_pictures_go_out_in_order_and_build_on_what_wa
                 for number in itertools.islice(numbers, value):
                     for layer in layers:
                         layer.encode(number, skip=skips.random() < 0.2)
-                    await asyncio.sleep(1 / FPS)
+                    await elapse(1 / FPS)
             elif what == "move":
                 peer.switch.move(layers[value].stream)
             elif what == "pause":
-                await asyncio.sleep(value / FPS)
+                await elapse(value / FPS)
             else:
                 peer.switch.drop()
                 peer.backlog.drop()
@@ -270,4 +264,4 @@ def test_whichever_stream_is_ahead_pictures_go_out_in_order_and_build_on_what_wa
             assert frame.keyframe or before == (stream, place - 1)
             before = stream, place
 
-    turn(walk())
+    run(walk())

@@ -10,6 +10,7 @@ import av
 import pytest
 from h264_helpers import PPS, SPS, encode, kind
 from rtc_helpers import TICKS, Clip, watching
+from turned import elapse, turned
 
 from synopticon_rtc.rtc import Received, VideoTrack
 from synopticon_rtc.rtc.assembly import EncodedVideoFrame
@@ -51,6 +52,7 @@ async def test_the_iteration_ends_with_the_track() -> None:
         await iteration
 
 
+@turned
 async def test_a_slow_consumer_gets_the_newest_frame_each_time() -> None:
     clip = Clip()
     async with watching(clip) as (_, receiver):
@@ -62,7 +64,7 @@ async def test_a_slow_consumer_gets_the_newest_frame_each_time() -> None:
             ages.append((max(clip.numbers) - frame.rtp_timestamp) // TICKS)
             if len(ages) == 3:
                 break
-            await asyncio.sleep(0.1)
+            await elapse(0.1)
         await playing
         assert max(ages) <= 3
         assert track.skipped > 5

@@ -1,41 +1,20 @@
 """Senders without peers, fed by layers without encoders, in time that jumps to whatever is due next."""
 
-import asyncio
 import random
-import time
-from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import pytest
+from turned import elapse
 
 from synopticon_rtc.rtc.pacer import Pacer
 from synopticon_rtc.rtc.repair import Repair
 from synopticon_rtc.rtc.sender import FanoutSender
-from synopticon_rtc.rtc.stream import CLOCK_RATE, EncodedFrame, VideoStream
+from synopticon_rtc.rtc.stream import CLOCK_RATE, EncodedFrame, VideoStream, ntp_time
 
 FPS = 30
 TICKS = CLOCK_RATE // FPS
 KEYFRAME_GAP = 9
 """Frames from one keyframe of an encoder to the next, at least."""
-
-
-class TurnedLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock jumps to whatever is due next."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 1000.0
-        select = self._selector.select  # type: ignore[attr-defined]
-
-        def turn(timeout: float | None) -> Any:
-            self.now += timeout or 0.0
-            return select(0)
-
-        self._selector.select = turn  # type: ignore[attr-defined]
-
-    def time(self) -> float:
-        return self.now
 
 
 @dataclass(eq=False)
@@ -69,7 +48,7 @@ class Layer:
                 self.keyframes += 1
             payloads = [self.encoded.to_bytes(4, "big")] * (40 if keyframe else 3)
             bursts = [payloads[at : at + 16] for at in range(0, len(payloads), 16)]
-            ntp = int(asyncio.get_running_loop().time() * 2**32)
+            ntp = ntp_time()
             frame = EncodedFrame(payloads, bursts, 1000 * len(payloads), number * TICKS % 2**32, keyframe, ntp)
             self.under_way.append((number, frame))
             self.encoded += 1
@@ -164,26 +143,4 @@ class Show:
             for layer in self.layers:
                 layer.encode(self.number, skip=skips is not None and skips.random() < 0.3)
             self.number += 1
-            await asyncio.sleep(1 / FPS)
-
-
-def turn(work: Coroutine[Any, Any, None]) -> None:
-    with asyncio.Runner(loop_factory=TurnedLoop) as runner:
-        runner.run(work)
-
-
-def turn_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let senders and streams read the clock of the loop that is turned."""
-    real = time.monotonic
-
-    class Clock:
-        @staticmethod
-        def monotonic() -> float:
-            try:
-                return asyncio.get_running_loop().time()
-            except RuntimeError:
-                return real()
-
-    for module in "rtc.sender", "basics.clock":
-        monkeypatch.setattr(f"synopticon_rtc.{module}.time", Clock)
-    monkeypatch.setattr("synopticon_rtc.basics.clock._BEGUN", 0.0)
+            await elapse(1 / FPS)

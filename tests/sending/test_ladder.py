@@ -11,6 +11,7 @@ import av
 import numpy as np
 import pytest
 from rtc_helpers import Peer, join
+from turned import elapse, turned
 
 from synopticon_rtc.media import Codec, Converter, Picture
 from synopticon_rtc.rtc.pacer import BURST, INTERVAL, PACKET
@@ -55,13 +56,8 @@ class Show:
             frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
             frame.pts, frame.time_base = self._count * 3000, Fraction(1, 90_000)
             self._count += 1
-            picture = Picture(frame, self._converter)
-            self.ladder.encode(picture)
-            encoders = [layer.encoder for layer in self.ladder._layers.values()]
-            taken = [(encoder, encoder.frames) for encoder in encoders if encoder._waiting is picture]
-            await asyncio.sleep(0.03)
-            while any(each.frames == before and not each._closing for each, before in taken):  # noqa: ASYNC110 - a busy machine
-                await asyncio.sleep(0.005)
+            self.ladder.encode(Picture(frame, self._converter))
+            await elapse(0.03)
 
     async def play_until(self, peer: Peer, scale: int) -> None:
         """Go on until a peer is sent a layer: on a busy machine that takes more than one keyframe."""
@@ -91,6 +87,7 @@ async def show(codec: Codec = "vp8", height: int = HEIGHT) -> AsyncIterator[Show
 
 
 @pytest.mark.parametrize("codec", ["vp8", "h264"])
+@turned
 async def test_a_slow_receiver_is_moved_down_and_lowers_no_other(codec: Codec) -> None:
     async with show(codec) as it, it.watched() as (slow, slow_end), it.watched() as (_, fast_end):
         await it.play(5)
@@ -109,6 +106,7 @@ async def test_a_slow_receiver_is_moved_down_and_lowers_no_other(codec: Codec) -
         assert top.encoder.keyframes <= 2  # nobody's move cost one in the others' layer
 
 
+@turned
 async def test_whoever_gets_no_frames_is_noticed_unless_the_source_has_none(caplog: pytest.LogCaptureFixture) -> None:
     async with show() as it, it.watched() as (sender, end), it.watched():
         await it.play(3)
@@ -127,6 +125,7 @@ async def test_whoever_gets_no_frames_is_noticed_unless_the_source_has_none(capl
                 await it.play(1)
 
 
+@turned
 async def test_a_link_that_bears_everything_again_is_moved_up() -> None:
     async with show() as it, it.watched() as (slow, end), it.watched():
         await it.play(3)
@@ -144,6 +143,7 @@ async def test_a_link_that_bears_everything_again_is_moved_up() -> None:
         await end.until(lambda: end.frames and end.frames[-1].frame.width == WIDTH)
 
 
+@turned
 async def test_a_receiver_alone_on_a_layer_is_sent_what_its_link_bears() -> None:
     async with show() as it, it.watched() as (slow, _):
         await it.play(3)
@@ -167,6 +167,7 @@ async def test_a_receiver_alone_on_a_layer_is_sent_what_its_link_bears() -> None
         assert it.ladder._layers[0].encoder.bitrate == BITRATE * 0.58
 
 
+@turned
 async def test_links_at_the_edge_of_a_layer_do_not_swing() -> None:
     async with show() as it, it.watched() as (slow, _), it.watched():
         await it.play(3)
@@ -182,6 +183,7 @@ async def test_links_at_the_edge_of_a_layer_do_not_swing() -> None:
         assert it.ladder._layers[0].encoder.keyframes + it.ladder._layers[1].encoder.keyframes == keyframes
 
 
+@turned
 async def test_what_nobody_watches_is_not_encoded() -> None:
     async with show() as it:
         await it.play(3)
@@ -201,6 +203,7 @@ async def test_what_nobody_watches_is_not_encoded() -> None:
 
 
 @pytest.mark.parametrize(("height", "index"), [(480, 2), (360, 1), (200, 0)])
+@turned
 async def test_the_smallest_layer_that_there_is_halves_its_frame_rate_when_it_must(height: int, index: int) -> None:
     async with show(height=height) as it, it.watched() as (slow, _):
         await it.play(3)
@@ -221,6 +224,7 @@ async def test_the_smallest_layer_that_there_is_halves_its_frame_rate_when_it_mu
         assert not smallest.halved
 
 
+@turned
 async def test_a_layer_that_is_the_smallest_no_longer_has_its_frame_rate_back() -> None:
     async with show(height=200) as it, it.watched() as (slow, _):
         await it.play(3)
@@ -234,6 +238,7 @@ async def test_a_layer_that_is_the_smallest_no_longer_has_its_frame_rate_back() 
 
 
 @pytest.mark.parametrize("bitrate", [BITRATE, 20_000_000, 50_000_000])
+@turned
 async def test_all_layers_share_the_turns_to_send_and_are_sent_faster_than_they_are_encoded(bitrate: int) -> None:
     ladder = Ladder("vp8", bitrate=bitrate, fps=30, origin=0, on_packet=lambda _: None)
     try:

@@ -1,0 +1,74 @@
+"""Who has a slow link gets a smaller picture that moves, and the large one again when the link is fast."""
+
+import itertools
+
+from stage import FPS, HEIGHT, Stage, Viewer, longest_gap, stage
+from turned import turned
+
+LIMIT = 400_000
+QUARTER = LIMIT // 8 // 4
+"""Octets that the bottleneck sends in a quarter of a second."""
+
+
+async def slow(playing: Stage) -> Viewer:
+    """Have somebody join whose link is slow after a while."""
+    viewer = await playing.join()
+    await playing.play(3)
+    viewer.down.rate, viewer.down.queue = LIMIT, QUARTER
+    return viewer
+
+
+@turned
+async def test_that_a_slow_link_gets_a_smaller_picture_that_moves() -> None:
+    async with stage() as playing:
+        viewer = await slow(playing)
+        begun = await playing.play(3)
+        assert longest_gap(viewer.seen, begun, playing.now) < 1.5
+        begun = await playing.play(12)
+        heights = [each.height for each in viewer.since(begun)]  # more is tried now and then
+        assert heights.count(HEIGHT // 2) > 0.9 * len(heights)
+        assert len(heights) > 12 * 25
+        assert longest_gap(viewer.seen, begun, playing.now) < 0.5
+
+
+@turned
+async def test_that_a_slow_link_is_not_sent_more_than_it_bears_in_the_long_run() -> None:
+    async with stage() as playing:
+        viewer = await slow(playing)
+        await playing.play(5)
+        before = viewer.down.dropped, viewer.down.sent
+        await playing.play(55)
+        dropped, sent = (
+            now - earlier for now, earlier in zip((viewer.down.dropped, viewer.down.sent), before, strict=True)
+        )
+        assert dropped < 0.1 * sent
+
+
+@turned
+async def test_that_the_others_keep_their_picture() -> None:
+    async with stage() as playing:
+        viewer = await slow(playing)
+        other = await playing.join()
+        begun = await playing.play(15)
+        assert {each.height for each in other.since(begun + 1)} == {HEIGHT}
+        assert len(other.since(begun + 1)) >= 14 * FPS - 1
+        assert min(each.height for each in viewer.since(begun)) < HEIGHT
+
+
+@turned
+async def test_that_a_link_that_is_fast_again_gets_the_large_picture_again() -> None:
+    async with stage() as playing:
+        viewer = await slow(playing)
+        await playing.play(10)
+        viewer.down.rate = None
+        await playing.play(15)
+        begun = await playing.play(3)
+        assert {each.height for each in viewer.since(begun)} == {HEIGHT}
+
+
+@turned
+async def test_that_frames_never_go_back() -> None:
+    async with stage() as playing:
+        viewer = await slow(playing)
+        await playing.play(30)
+        assert all(earlier.number < later.number for earlier, later in itertools.pairwise(viewer.seen))
