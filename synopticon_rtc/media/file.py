@@ -126,7 +126,7 @@ class VideoFile:
                     frame.pict_type = PictureType.NONE  # an encoder would take it for an order
                     yield frame
             if clock.frames == before:
-                raise SourceError(f"there is not one picture in {self.name}; try another file")
+                raise SourceError(f"there is not one picture in {self.name}; {_advice(self._address)}")
             if live and not _is_pipe(self._address):
                 raise SourceError(f"{self.name} ends")
 
@@ -208,6 +208,12 @@ def _is_remote(address: str) -> bool:
 def _is_pipe(address: str) -> bool:
     """Whether it can be read but once."""
     return address == _STDIN or Path(address.removeprefix("file:")).is_fifo()
+
+
+def _advice(address: str) -> str:
+    if _is_pipe(address):
+        return "an MP4 film with its index at its end needs its path, or to be made with ffmpeg's -movflags +faststart"
+    return "try another file"
 
 
 def _is_live(container: InputContainer, address: str) -> bool:

@@ -22,7 +22,7 @@ from synopticon_rtc.basics import clock
 from synopticon_rtc.rtc import seams
 from synopticon_rtc.rtc.network import LOOPBACK, LocalNetwork, host_addresses
 from synopticon_rtc.rtc.sdp import is_reachable
-from synopticon_rtc.rtc.servers import IceServer, reflexive_candidate, relayed_protocol
+from synopticon_rtc.rtc.servers import MAX_ADDRESSES, IceServer, addresses_of, reflexive_candidate, relayed_protocol
 from synopticon_rtc.rtc.sorting import SortingProtocol
 from synopticon_rtc.tracing import Note, Pair, ignore
 
@@ -42,6 +42,9 @@ ANSWER_INTERVAL = 0.15
 """Where there is reason to think that the peer is gone, so many checks go out, so many seconds apart."""
 MAX_REMOTE_CANDIDATES = 64
 SERVER_TIMEOUT = 5.0
+STUN_TIMEOUT = 4.0
+NO_ANSWER = TimeoutError, OSError, stun.TransactionError, ValueError, KeyError
+"""What comes of asking a server that is not there, or is none."""
 MAX_PROVEN = 128
 """Addresses from which a peer may send, in the life of a connection."""
 MAX_NAMES = 16
@@ -204,13 +207,7 @@ class IceConnection(Connection):
     def _questions(self, server: IceServer, first: asyncio.Event) -> list[Coroutine[Any, Any, None]]:
         if server.turn:
             return [self._relay(server, first)]
-        if self._relay_only:
-            return []
-        return [
-            self._reflect(server, protocol)
-            for protocol in self._protocols
-            if isinstance(ipaddress.ip_address(protocol.local_candidate.host), ipaddress.IPv4Address)
-        ]
+        return [] if self._relay_only else [self._reflect(server)]
 
     async def _ask(self, server: IceServer, question: Coroutine[Any, Any, None]) -> None:
         try:
@@ -218,16 +215,40 @@ class IceConnection(Connection):
                 await question
         except TimeoutError:
             logger.warning("ICE server %s does not answer", server.url)
-        except (OSError, stun.TransactionError, ValueError, KeyError) as error:
+        except NO_ANSWER as error:
             logger.warning("ICE server %s is of no use: %s", server.url, error)
 
-    async def _reflect(self, server: IceServer, protocol: StunProtocol) -> None:
-        candidate = await reflexive_candidate(protocol, server)
+    async def _reflect(self, server: IceServer) -> None:
+        """Ask a STUN server from each address of ours, at all of its own that are of the same family.
+
+        That it does not answer at some is no news: many have an address of IPv6 that leads nowhere.
+        """
+        families: dict[int, list[tuple[str, int]]] = {4: [], 6: []}
+        for address in await addresses_of(server.host, server.port):
+            families[_family(address[0])].append(address)
+        questions = [
+            self._reflect_at(protocol, address)
+            for protocol in self._protocols
+            for address in families[_family(protocol.local_candidate.host)][:MAX_ADDRESSES]
+        ]
+        if not questions:
+            raise ValueError("none of our addresses is of the family of its own")
+        errors = [error for error in await asyncio.gather(*questions) if error is not None]
+        if len(errors) == len(questions):
+            raise errors[0]
+
+    async def _reflect_at(self, protocol: StunProtocol, address: tuple[str, int]) -> Exception | None:
+        try:
+            async with asyncio.timeout(STUN_TIMEOUT):
+                candidate = await reflexive_candidate(protocol, address)
+        except NO_ANSWER as error:
+            return error
         own = protocol.transport.get_extra_info("sockname")[:2]  # not told where another address is announced
         known = {own, *((c.host, c.port) for c in self._local_candidates)}
         if (candidate.host, candidate.port) not in known:
             self._local_candidates.append(candidate)
             self._publish(candidate)
+        return None
 
     async def _relay(self, server: IceServer, first: asyncio.Event) -> None:
         hide = self._relay_only or bool(self._network.announce)
@@ -558,6 +579,10 @@ class IceConnection(Connection):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _family(host: str) -> int:
+    return ipaddress.ip_address(host).version
 
 
 def _named(candidate: Candidate) -> str:

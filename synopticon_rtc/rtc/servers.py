@@ -113,15 +113,6 @@ async def in_thread(work: Callable[[], _Result]) -> _Result:
     return await future
 
 
-async def resolve(host: str, port: int, family: socket.AddressFamily = socket.AF_UNSPEC) -> tuple[str, int]:
-    """Look an address up, IPv4 first, as not all servers speak IPv6."""
-    with contextlib.suppress(ValueError):
-        return str(ipaddress.ip_address(host)), port
-    found = await in_thread(lambda: socket.getaddrinfo(host, port, family, socket.SOCK_DGRAM))
-    address = min(found, key=lambda info: info[0] != socket.AF_INET)[4]
-    return str(address[0]), port
-
-
 async def addresses_of(host: str, port: int) -> list[tuple[str, int]]:
     """Look all addresses of a host up, in the order in which the system has them tried (RFC 6724)."""
     with contextlib.suppress(ValueError):
@@ -130,9 +121,8 @@ async def addresses_of(host: str, port: int) -> list[tuple[str, int]]:
     return list(dict.fromkeys((str(info[4][0]), port) for info in found))
 
 
-async def reflexive_candidate(protocol: StunProtocol, server: IceServer) -> Candidate:
-    """Ask a STUN server how it sees a host candidate (RFC 8445 section 5.1.1.2), over IPv4."""
-    address = await resolve(server.host, server.port, socket.AF_INET)
+async def reflexive_candidate(protocol: StunProtocol, address: tuple[str, int]) -> Candidate:
+    """Ask a STUN server at an address how it sees a host candidate of the same family (RFC 8445 section 5.1.1.2)."""
     request = stun.Message(message_method=stun.Method.BINDING, message_class=stun.Class.REQUEST)
     response, _ = await protocol.request(request, address)
     base = protocol.local_candidate

@@ -122,11 +122,13 @@ class SignalingClient:
 
     Raises:
         InvalidURL: ``url`` is no ``ws://`` or ``wss://`` address.
+        TypeError: ``room`` is no text, ``token`` neither one nor a function, or ``ssl`` no context.
     """
 
     def __init__(
         self, url: str, *, room: str = "", token: Token | None = None, ssl: ssl_module.SSLContext | None = None
     ) -> None:
+        _check(room, token, ssl)
         self.url, inside, self._login = read_address(url, room)
         self.session: str | None
         self.ice_servers: Any  # what the server said of them last, unchecked
@@ -475,6 +477,16 @@ class SignalingClient:
                 self._complained.add(complaint)
             logger.log(logging.WARNING if new else logging.DEBUG, "%s", error)
             return None
+
+
+def _check(room: object, token: object, ssl: object) -> None:
+    """Refuse what no client can use."""
+    if not isinstance(room, str):
+        raise TypeError(f"room must be a text, not {room!r:.100}")
+    if not (token is None or isinstance(token, str) or callable(token)):
+        raise TypeError(f"token must be a text or a function that returns one, not {type(token).__name__}")
+    if not isinstance(ssl, ssl_module.SSLContext | None):
+        raise TypeError(f"ssl must be a context, like ssl.create_default_context(cafile='ca.pem'), not {ssl!r:.100}")
 
 
 def as_client(signaling: object) -> SignalingClient:

@@ -197,6 +197,12 @@ def test_what_no_end_can_use_is_refused_at_once(kind: Callable[..., object], opt
         kind(**{"signaling": URL} | options)
 
 
+@pytest.mark.parametrize("options", [{"room": 5}, {"token": 5}, {"ssl": "ca.pem"}], ids=str)
+def test_what_no_client_can_use_is_refused_at_once(options: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=f"^{next(iter(options))} must be "):
+        SignalingClient(URL, **options)
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import av
+import numpy as np
 import pytest
 from av.video.frame import PictureType
 from media_films import FPS, WIDTH, film
@@ -315,6 +316,28 @@ async def test_a_server_that_says_nothing_is_told(monkeypatch: pytest.MonkeyPatc
     async with served(lambda _: time.sleep(1)) as port:
         with pytest.raises(SourceError, match=r"nothing came for 0\.2 s; check"):
             await first(VideoFile(f"http://127.0.0.1:{port}/live"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes have no path there")
+async def test_a_film_whose_index_is_at_its_end_is_told_what_a_pipe_needs(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    noise = np.random.default_rng(1).integers(0, 255, (480, 640, 3), np.uint8)  # more than FFmpeg keeps of a pipe
+    with av.open(str(tmp_path / "film.mp4"), "w") as container:
+        stream = container.add_stream("mjpeg", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 640, 480, "yuvj420p"
+        for _ in range(30):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(noise)))
+        container.mux(stream.encode())
+
+    def write() -> None:
+        with contextlib.suppress(BrokenPipeError):
+            path.write_bytes((tmp_path / "film.mp4").read_bytes())
+
+    writing = asyncio.create_task(asyncio.to_thread(write))
+    with pytest.raises(SourceError, match=r"not one picture in .*-movflags \+faststart"):
+        await first(VideoFile(path, loop=False))
+    await writing
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes have no path there")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aioice import stun
 from aioice.ice import ICE_COMPLETED
 from rtc_helpers import Clip, Peer, Tap, join, watching
 from rtc_network import Turn, coturn, relay, silence
@@ -291,6 +292,55 @@ async def test_nothing_in_an_offer_tells_of_what_is_behind_an_announced_address(
     assert mine[0] not in offer
     assert "203.0.113.5" in offer
     assert not [one for one in told if f" {mine[0]} " in one]
+
+
+class StunServer(asyncio.DatagramProtocol):
+    """Says of everybody that he comes from an address."""
+
+    def __init__(self, seen: str) -> None:
+        self.seen = seen
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        asked = stun.parse_message(data)
+        answer = stun.Message(stun.Method.BINDING, stun.Class.RESPONSE, transaction_id=asked.transaction_id)
+        answer.attributes["XOR-MAPPED-ADDRESS"] = self.seen, addr[1]
+        self.transport.sendto(bytes(answer), addr)  # type: ignore[attr-defined]
+
+
+SEEN = {"127.0.0.1": "203.0.113.9", "::1": "2001:db8::9"}
+
+
+@pytest.mark.parametrize("there", [("127.0.0.1", "::1"), ("127.0.0.1",), ("::1",)], ids="+".join)
+async def test_a_stun_server_is_asked_at_each_family_of_addresses(
+    there: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop = asyncio.get_running_loop()
+    transports = []
+    port = 0
+    for host in there:
+        transport, _ = await loop.create_datagram_endpoint(lambda host=host: StunServer(SEEN[host]), (host, port))  # type: ignore[misc]
+        port = transport.get_extra_info("sockname")[1]
+        transports.append(transport)
+
+    def found(*_: object, **__: object) -> list[tuple[object, ...]]:
+        return [(None, None, 0, "", (host, port)) for host in SEEN]
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+    monkeypatch.setattr(ice, "STUN_TIMEOUT", 0.5)
+    options = LocalNetwork(interfaces=list(SEEN))
+    async with Peer(ice_servers=(IceServer(f"stun:both.test:{port}"),), network=options) as sender:
+        sender.connection.add_channel("faces")
+        await sender.connection.offer()
+        await sender.until(lambda: None in sender.candidates)
+        told = {candidate["candidate"].split()[4] for candidate in sender.candidates if candidate is not None}
+    assert told == {SEEN[host] for host in there}
+    assert not caplog.records
+    for transport in transports:
+        transport.close()
+    await asyncio.sleep(0)
 
 
 async def test_peers_meet_at_the_address_that_a_stun_server_saw(turn: Turn) -> None:
