@@ -4,6 +4,7 @@ import ast
 import importlib
 import importlib.util
 import inspect
+import os
 import re
 import shlex
 import subprocess
@@ -17,7 +18,7 @@ import pytest
 
 import benchmarks.__main__ as benchmark_command
 import synopticon_rtc
-from synopticon_rtc.commands import broadcast, receive, signaling
+from synopticon_rtc.commands import broadcast, receive, signaling, trace
 from synopticon_rtc.faces import model
 
 ROOT = Path(__file__).parents[1]
@@ -27,6 +28,7 @@ every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda docum
 COMMANDS = {
     "synopticon_rtc.broadcast": broadcast.main,
     "synopticon_rtc.receive": receive.main,
+    "synopticon_rtc.trace": trace.main,
     "synopticon_rtc.signaling": signaling.main,
     "synopticon_rtc.signaling token": signaling.token,
     "synopticon_rtc.signaling health": signaling.health,
@@ -87,7 +89,8 @@ def test_code_is_typed_as_the_library_is(tmp_path: Path) -> None:
             file.write_text(f"{GIVEN}async def shown() -> None:\n{textwrap.indent(code, '    ')}", encoding="utf-8")
             files.append(file)
     check = [sys.executable, "-m", "mypy", "--config-file", "pyproject.toml", *map(str, files)]
-    checked = subprocess.run(check, cwd=ROOT, capture_output=True, text=True, check=False)
+    helpers = os.environ | {"MYPYPATH": os.pathsep.join(["tests/network", "tests/rtc"])}
+    checked = subprocess.run(check, cwd=ROOT, env=helpers, capture_output=True, text=True, check=False)
     assert not checked.returncode, checked.stdout
 
 

@@ -32,6 +32,8 @@ ONE_CLOCK = {"basics", "rtc", "peers", "sending", "receiving"}
 """Rooms in which all goes by the clock of the event loop."""
 OWN_CLOCKS = {
     "basics.clock",  # which is that clock, and what takes its place in threads
+    "basics.faults",  # what is logged at most once a minute, from any thread
+    "basics.seldom",  # likewise
     "rtc.decoder",  # how long a thread takes for a keyframe
     "rtc.pacer",  # how long the event loop was held up
 }

@@ -15,6 +15,8 @@ FUTILE = 2
 """Steps down that do not shorten the round trip, after which the path is taken to be that long."""
 LOSS = 0.1
 """Share of packets lost above which a link is taken for congested (draft-ietf-rmcat-gcc-02 section 6)."""
+REMEMBERED = 4
+"""Reports whose losses are taken together: a full queue drops much of one second and little of the next."""
 HEAVY_LOSS = 0.25
 """The same, believed at the first report; random loss does not reach it."""
 QUEUEING = 0.2
@@ -136,6 +138,7 @@ class RateControl:
         self._rtt_before: float | None = None  # the last step down, where that was for a queue
         self._futile = 0
         self._bad_reports = 0
+        self._losses: deque[float] = deque(maxlen=REMEMBERED)  # of the last reports
         self._limit = math.inf
         self._highest = 0.0  # of the limits since the last step
         self._low_limits = 0
@@ -184,6 +187,10 @@ class RateControl:
             queueing = rtt > self._shortest + (QUEUEING_AT_A_TRY if tried else QUEUEING)
         if now - self._stepped < SETTLING:
             return
+        self._losses.append(loss)
+        if len(self._losses) == REMEMBERED and (mean := sum(self._losses) / REMEMBERED) > LOSS:
+            self._congested(now, mean, rtt)  # however it is shared out among them
+            return
         if loss <= LOSS and (rtt is None or not queueing):
             self._bad_reports = 0
             self._rtt_before = None
@@ -198,8 +205,13 @@ class RateControl:
             self._round_trips.add(now, rtt)
             self._bad_reports = 0
             return
+        self._congested(now, loss, rtt)
+
+    def _congested(self, now: float, loss: float, rtt: float | None) -> None:
+        """Ask for no more than what got through, without what was sent twice: that the link has to bear beside it."""
+        through = self._rate(now) - self._repeats.octets(now) * 8 / self._span(now) - self._rate(now) * loss
         what = "packets are lost" if loss > LOSS else "a queue fills up"
-        self._shrink(now, self._rate(now) * (1 - loss) * BACK_OFF, f"{what}: {loss:.0%} lost, round trip {_ms(rtt)}")
+        self._shrink(now, max(through, LOWEST) * BACK_OFF, f"{what}: {loss:.0%} lost, round trip {_ms(rtt)}")
 
     @property
     def _shortest(self) -> float:
@@ -246,6 +258,7 @@ class RateControl:
             self._hold = min(2 * self._hold, LONGEST_HOLD)
             self._grown = None
         self._bad_reports = 0
+        self._losses.clear()
         self._low_limits = 0
         self._highest = self._limit
         self._falling = False

@@ -196,7 +196,7 @@ def test_broadcast_to_a_server_that_runs_already(url: str) -> None:
         ("broadcast", ["--size", "big"], 2, "1280x720"),
         ("broadcast", ["--bitrate", "fast"], 2, "1.5M"),
         ("broadcast", ["--faces-fps", "0"], 2, "--faces-fps"),
-        ("broadcast", ["--faces-fps", "nan"], 2, "faces_fps"),
+        ("broadcast", ["--faces-fps", "nan"], 2, "'--faces-fps': 'nan' is no number"),
         ("broadcast", ["--serve", "host:99999"], 2, "PORT"),
         ("broadcast", ["--ice-server", "http://x"], 2, "stun:HOST"),
         ("broadcast", ["--serve", "0.0.0.0:0", "--source", "test", "--faces", "0"], 1, "insecure"),

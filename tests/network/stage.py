@@ -28,14 +28,14 @@ PICTURES = 45
 """After which the film begins anew."""
 
 
-def _film() -> list[npt.NDArray[np.uint8]]:
-    """Draw waves that wander under a little noise, as YUV 4:2:0: as hard to encode as a face before a wall."""
+def _film(noise: float) -> list[npt.NDArray[np.uint8]]:
+    """Draw waves that wander under noise, as YUV 4:2:0: with a little as hard to encode as a face before a wall."""
     chance = np.random.default_rng(1)
     x, y = np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT))
     film = []
     for number in range(PICTURES):
         turn = 2 * np.pi * number / PICTURES
-        luma = 120 + 60 * np.sin(x / 17 + turn) * np.cos(y / 23 - turn) + chance.normal(0, 4, (HEIGHT, WIDTH))
+        luma = 120 + 60 * np.sin(x / 17 + turn) * np.cos(y / 23 - turn) + chance.normal(0, noise, (HEIGHT, WIDTH))
         film.append(np.concatenate([luma, np.full((HEIGHT // 2, WIDTH), 128)]).clip(0, 255).astype(np.uint8))
     return film
 
@@ -86,15 +86,16 @@ class Stage:
 
     Args:
         seed: Of the network.
+        noise: In the pictures; the more, the larger their frames.
     """
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, noise: float = 4.0) -> None:
         self.network = Network(seed)
         self.home = self.network.host()
         self.viewers: list[Viewer] = []
         self.ladder = Ladder("vp8", bitrate=BITRATE, fps=FPS, origin=0, on_packet=lambda _: None)
         self._converter = Converter()
-        self._film = _film()
+        self._film = _film(noise)
 
     @property
     def now(self) -> float:
@@ -139,9 +140,9 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def stage(seed: int = 0) -> AsyncIterator[Stage]:
+async def stage(seed: int = 0, noise: float = 4.0) -> AsyncIterator[Stage]:
     """Set up a source, and let it play."""
-    made = Stage(seed)
+    made = Stage(seed, noise)
     tasks = [asyncio.create_task(made._show()), asyncio.create_task(made._adapt())]
     try:
         yield made

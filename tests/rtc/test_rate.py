@@ -74,6 +74,26 @@ def test_moderate_loss_is_believed_the_second_time() -> None:
     assert link.rate.estimate < 1_500_000
 
 
+def test_loss_that_comes_and_goes_is_believed_in_the_end() -> None:
+    link = Link()
+    for loss in (0.24, 0.01, 0.2, 0.02):  # a full queue, which has room again for a second
+        link.send(1)
+        link.report(loss)
+    assert link.rate.estimate < 1_500_000
+
+
+def test_what_was_sent_twice_is_not_taken_for_what_a_link_bears() -> None:
+    plain, repairing = Link(), Link()
+    for link in plain, repairing:
+        link.send(2)
+    repairing.rate.repeated(repairing.now, 30_000)
+    for link in plain, repairing:
+        link.report(loss=0.3)
+    through = 1_500_000 + 240_000 - 0.3 * (1_500_000 + 240_000)
+    assert 0.95 < repairing.rate.estimate / ((through - 240_000) * BACK_OFF) < 1.05
+    assert repairing.rate.estimate < plain.rate.estimate
+
+
 def test_a_few_percent_of_random_loss_limit_nothing() -> None:
     link = Link()
     for loss in (0.05, 0.09, 0.03, 0.1, 0.07):
