@@ -5,7 +5,7 @@ import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import click
 import msgspec
@@ -31,6 +31,7 @@ from synopticon_rtc.tracing import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_E = TypeVar("_E", bound=Event)
 logger = logging.getLogger(__name__)
 
 LONGEST = 2**20  # bytes of a line
@@ -50,11 +51,10 @@ DRAWN = 8  # peers that are drawn: more cannot be seen
 async def main(file: Path, peer: str | None, plot: Path | None, output: Output) -> None:
     """Tell what a trace says of each peer, as broadcast and receive write one with --trace FILE."""
     events = [event for event in read(file) if not peer or event.peer.startswith(peer) or not event.peer]
-    for line in tell(events):
+    for line in () if output.json else tell(events):
         output.say(line)
-    for event in events:
-        fields = msgspec.structs.asdict(event)
-        output.event(type(event).__name__.lower(), **fields)
+    for event in events if output.json else ():
+        output.event(type(event).__name__.lower(), **msgspec.structs.asdict(event))
     if plot is not None:
         draw(events, plot)
         output.say(f"drawn to {plot}")
@@ -99,15 +99,21 @@ def tell(events: Sequence[Event]) -> Iterator[str]:
         f"{visible(begin.role, NAME)}, {visible(begin.time, NAME)}: synopticon-rtc {visible(begin.version, NAME)}, "
         f"Python {visible(begin.python, NAME)}, {visible(begin.system, NAME)}"
     )
-    for peer in dict.fromkeys(event.peer for event in events):
-        mine = [event for event in events if event.peer == peer and not isinstance(event, Begin)]
-        if mine:
+    for peer, life in _by_peer(events).items():
+        if mine := [event for event in life if not isinstance(event, Begin)]:
             yield ""
             yield f"peer {visible(peer, NAME)}" if peer else "of no one peer"
             yield from _life(mine)
     if not isinstance(events[-1], End):
         yield ""
         yield f"It breaks off after {events[-1].at:.1f} s: the program did not end by itself."
+
+
+def _by_peer(events: Iterable[_E]) -> dict[str, list[_E]]:
+    lives: dict[str, list[_E]] = {}
+    for event in events:
+        lives.setdefault(event.peer, []).append(event)
+    return lives
 
 
 def _life(events: Iterable[Event]) -> Iterator[str]:
@@ -224,8 +230,8 @@ def draw(events: Sequence[Event], path: Path) -> None:
         raise TraceError("there is nothing to draw: no peer was connected for a second")
     picture = Figure(figsize=(10, 8), layout="constrained")
     rates, frames, trips, losses = picture.subplots(4, 1, sharex=True)
-    for peer in list(dict.fromkeys(event.peer for event in figures))[:DRAWN]:
-        _draw_peer((rates, frames, trips, losses), [event for event in figures if event.peer == peer], peer)
+    for peer, mine in itertools.islice(_by_peer(figures).items(), DRAWN):
+        _draw_peer((rates, frames, trips, losses), mine, peer)
     for event in events:
         if isinstance(event, State):
             for axes in (rates, frames, trips, losses):

@@ -184,7 +184,7 @@ class Negotiator:
             return True  # somebody opens and closes connections as fast as they can
         actions = self.handshake.received(message, self._loop.time())
         if actions and isinstance(message, Relayed):
-            self._trace.write(Signal(sent=False, message=_without_secrets(message)), message.source_session)
+            self._write_signal(message, message.source_session, sent=False)
         self._perform(actions)
         return bool(actions)
 
@@ -256,9 +256,12 @@ class Negotiator:
         self._notify(dataclasses.replace(change, reason=reason))
 
     def _send(self, message: Relayed) -> None:
-        to = str(message.target_session or "")
-        self._trace.write(Signal(sent=True, message=_without_secrets(message)), to)
+        self._write_signal(message, str(message.target_session or ""), sent=True)
         self._client.send(message)
+
+    def _write_signal(self, message: Relayed, peer: str, *, sent: bool) -> None:
+        if self._trace.is_on:  # else descriptions would be read once more for nothing
+            self._trace.write(Signal(sent=sent, message=_without_secrets(message)), peer)
 
     def _write_figures(self) -> None:
         for peer in self._peers.values():

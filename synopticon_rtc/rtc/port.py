@@ -6,10 +6,8 @@ from typing import Any, cast
 
 from aioice import stun
 
-from synopticon_rtc.rtc import seams
-from synopticon_rtc.rtc.sorting import LARGEST_DATAGRAM, MOST_AT_ONCE, SortingProtocol, Taker, is_stun, is_stun_answer
+from synopticon_rtc.rtc.sorting import SortingProtocol, Taker, is_stun, is_stun_answer, waiting_at
 
-_HEADER = 20
 _ATTRIBUTE = struct.Struct("!HH")  # its type, and the bytes of its value
 _USERNAME = stun.ATTRIBUTES_BY_NAME["USERNAME"][0]
 
@@ -74,15 +72,8 @@ class SharedPort(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
         """Take a datagram, and those that wait behind it."""
         self._sort(data, addr)
-        sock = seams.socket_of(self.transport)
-        if sock is None:
-            return
-        for _ in range(MOST_AT_ONCE):
-            try:
-                data, addr = sock.recvfrom(LARGEST_DATAGRAM)
-            except OSError:  # there are no more
-                return
-            self._sort(data, addr)
+        for waiting in waiting_at(self.transport):
+            self._sort(*waiting)
 
     def _sort(self, data: bytes, addr: tuple[Any, ...]) -> None:
         share = self._named(data) if is_stun(data) else self._owners.get(addr[:2])
@@ -91,7 +82,9 @@ class SharedPort(asyncio.DatagramProtocol):
 
     def _named(self, data: bytes) -> "_Share | None":
         if is_stun_answer(data):
-            return next((share for share in self._shares.values() if data[8:_HEADER] in share.transactions), None)
+            return next(
+                (share for share in self._shares.values() if data[8 : stun.HEADER_LENGTH] in share.transactions), None
+            )
         return self._shares.get(username_mark(data))
 
 
@@ -141,7 +134,7 @@ class _ShareTransport(asyncio.DatagramTransport):
 
 def username_mark(data: bytes) -> bytes:
     """Find whom a check is for: the first half of its user name, with the colon; empty where it has none."""
-    at = _HEADER
+    at = stun.HEADER_LENGTH
     while at + _ATTRIBUTE.size <= len(data):
         kind, length = _ATTRIBUTE.unpack_from(data, at)
         at += _ATTRIBUTE.size

@@ -209,9 +209,9 @@ class RateControl:
 
     def _congested(self, now: float, loss: float, rtt: float | None) -> None:
         """Ask for no more than what got through, without what was sent twice: that the link has to bear beside it."""
-        through = self._rate(now) - self._repeats.octets(now) * 8 / self._span(now) - self._rate(now) * loss
+        through = self._rate(now) * (1 - loss) - self._repeats.octets(now) * 8 / self._span(now)
         what = "packets are lost" if loss > LOSS else "a queue fills up"
-        self._shrink(now, max(through, LOWEST) * BACK_OFF, f"{what}: {loss:.0%} lost, round trip {_ms(rtt)}")
+        self._shrink(now, through * BACK_OFF, f"{what}: {loss:.0%} lost, round trip {_ms(rtt)}")
 
     @property
     def _shortest(self) -> float:

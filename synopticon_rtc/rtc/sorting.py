@@ -1,7 +1,9 @@
 """What comes to a socket, sorted by its first byte (RFC 7983) before anything looks further into it."""
 
+import asyncio
 import logging
 import struct
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from aioice import stun
@@ -85,6 +87,18 @@ def is_stun_answer(data: bytes) -> bool:
     return bool(data[0] & _ANSWERS)
 
 
+def waiting_at(transport: asyncio.BaseTransport) -> Iterator[tuple[bytes, tuple[Any, ...]]]:
+    """Read the datagrams that wait at a transport's socket, each with its sender, as many as one turn may take."""
+    sock = seams.socket_of(transport)
+    if sock is None:
+        return
+    for _ in range(MOST_AT_ONCE):
+        try:
+            yield sock.recvfrom(LARGEST_DATAGRAM)
+        except OSError:  # there are no more
+            return
+
+
 class SortingProtocol(StunProtocol):
     """A way that datagrams come: STUN is read here, DTLS and RTP go on, and everything else goes nowhere."""
 
@@ -142,12 +156,5 @@ class HostProtocol(SortingProtocol):
     def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
         """Take a datagram, and those that wait behind it."""
         super().datagram_received(data, addr)
-        sock = seams.socket_of(self.transport)
-        if sock is None:
-            return
-        for _ in range(MOST_AT_ONCE):
-            try:
-                data, addr = sock.recvfrom(LARGEST_DATAGRAM)
-            except OSError:  # there are no more
-                return
-            self.sort(data, addr)
+        for waiting in waiting_at(self.transport):
+            self.sort(*waiting)

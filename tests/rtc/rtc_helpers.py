@@ -15,6 +15,7 @@ from wires import own_host
 
 from synopticon_rtc.rtc import Channel, EncodedVideoFrame, IceServer, PeerConnection, Received, VideoStream, VideoTrack
 from synopticon_rtc.rtc.bitstream import MAX_SIZE
+from synopticon_rtc.rtc.ice import IceConnection
 from synopticon_rtc.rtc.network import LocalNetwork
 from synopticon_rtc.rtc.stream import Codec
 
@@ -92,6 +93,19 @@ class Clip:
     def _request(self) -> None:
         self.requests += 1
         self._keyframe = True
+
+
+def lonely_ice() -> IceConnection:
+    """Return an ICE connection that leads nowhere, for what needs one and sends nothing."""
+    return IceConnection(
+        ice_controlling=True,
+        local_username="user",
+        local_password="p" * 22,
+        servers=(),
+        relay_only=False,
+        on_lost=lambda: None,
+        network=LocalNetwork(),
+    )
 
 
 class Peer:

@@ -13,12 +13,11 @@ import pytest
 from aiortc.rtcrtpparameters import RTCRtpDecodingParameters, RTCRtpReceiveParameters, RTCRtpRtxParameters
 from aiortc.rtp import AnyRtcpPacket, HeaderExtensionsMap, RtcpPacket, RtcpRtpfbPacket, RtpPacket, wrap_rtx
 from aiortc.sdp import SessionDescription
+from rtc_helpers import lonely_ice
 from rtpdump import read, write
 from turned import run
 
 from synopticon_rtc.rtc import EncodedVideoFrame
-from synopticon_rtc.rtc.ice import IceConnection
-from synopticon_rtc.rtc.network import LocalNetwork
 from synopticon_rtc.rtc.receiver import VideoReceiver
 
 CAPTURES = Path(__file__).parent / "captures"
@@ -89,15 +88,7 @@ class Link:
         await connection.close()
 
     async def _listen(self, receiver: aiortc.RTCRtpReceiver) -> VideoReceiver:
-        ice = IceConnection(
-            ice_controlling=True,
-            local_username="user",
-            local_password="p" * 22,
-            servers=(),
-            relay_only=False,
-            on_lost=lambda: None,
-            network=LocalNetwork(),
-        )
+        ice = lonely_ice()
         listener = Listener.adopt(receiver, ice, 1, self.frames.append)
         assert isinstance(listener, Listener)
         listener.link = self

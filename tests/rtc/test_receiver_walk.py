@@ -7,10 +7,9 @@ from aiortc.rtcrtpparameters import RTCRtpCodecParameters, RTCRtpReceiveParamete
 from aiortc.rtp import AnyRtcpPacket, RtpPacket
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rtc_helpers import lonely_ice
 
 from synopticon_rtc.rtc import EncodedVideoFrame
-from synopticon_rtc.rtc.ice import IceConnection
-from synopticon_rtc.rtc.network import LocalNetwork
 from synopticon_rtc.rtc.receiver import MOST_STREAMS, VideoReceiver
 from synopticon_rtc.rtc.stream import CLOCK_RATE
 
@@ -87,15 +86,7 @@ async def test_what_comes_out_can_be_decoded_and_goes_on_after_a_keyframe(
     viewer = Viewer(film)
     connection = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=[]))
     receiver = connection.addTransceiver("video").receiver
-    ice = IceConnection(
-        ice_controlling=True,
-        local_username="user",
-        local_password="p" * 22,
-        servers=(),
-        relay_only=False,
-        on_lost=lambda: None,
-        network=LocalNetwork(),
-    )
+    ice = lonely_ice()
     video = Alone.adopt(receiver, ice, 1, viewer)
     assert isinstance(video, Alone)
     await video.receive(RTCRtpReceiveParameters(codecs=[VP8]))
