@@ -5,6 +5,8 @@ from statistics import fmean
 
 WINDOW = 2.0
 """Seconds over which means and rates are taken."""
+TELLING = 0.5
+"""Seconds of samples that tell a rate. In less, two that lie close after a stall would be a rate that never was."""
 
 
 class Recent:
@@ -24,11 +26,10 @@ class Recent:
         return fmean(value for _, value in self._samples) if self._samples else None
 
     def rate(self, now: float) -> float:
-        """Return how many samples come in a second, 0 where there are less than two."""
+        """Return how many samples come in a second, 0 where they span less than half a second."""
         self._forget(now)
-        if len(self._samples) < 2:  # noqa: PLR2004 - two make an interval
-            return 0.0
-        return (len(self._samples) - 1) / max(self._samples[-1][0] - self._samples[0][0], 1e-3)
+        span = self._samples[-1][0] - self._samples[0][0] if self._samples else 0.0
+        return (len(self._samples) - 1) / span if span >= TELLING else 0.0
 
     def _forget(self, now: float) -> None:
         while self._samples and self._samples[0][0] <= now - WINDOW:

@@ -25,3 +25,12 @@ def test_a_rate_is_that_of_the_intervals() -> None:
         recent.add(number / 30)
     assert recent.rate(3.0) == pytest.approx(30)
     assert recent.rate(6.0) == 0
+
+
+def test_two_samples_close_after_each_other_are_no_rate() -> None:
+    recent = Recent()
+    recent.add(0.0)
+    recent.add(0.026)
+    assert recent.rate(0.026) == 0
+    recent.add(0.5)
+    assert recent.rate(0.5) == pytest.approx(4)
