@@ -226,7 +226,7 @@ class Broadcaster:
                 peer.control = Control(
                     connection.add_channel(control.LABEL, protocol=control.PROTOCOL),
                     gone=functools.partial(self._negotiator.lost, link),
-                    report=functools.partial(self._stream.report, watcher),
+                    reports=lambda: filter(None, [self._stream.report(watcher)]),
                 )
             undo.pop_all()
         self._peers[link] = peer

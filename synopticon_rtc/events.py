@@ -72,6 +72,27 @@ class StateEvent:
     name: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class StreamEvent:
+    """A stream of a broadcaster came, went or changed, as either end sees it.
+
+    Attributes:
+        name: The name of the stream.
+        kind: ``video`` or ``audio``.
+        state: ``published``, ``unpublished``, ``muted``, ``unmuted``, ``replaced`` (by another source), or ``refused``
+            (by one receiver).
+        reason: Why, in words for people.
+        session: The signaling session of the other end that it is about; empty at the broadcaster, where it is about
+            all receivers.
+    """
+
+    name: str
+    kind: Literal["video", "audio"]
+    state: Literal["published", "unpublished", "muted", "unmuted", "replaced", "refused"]
+    reason: str
+    session: str = ""
+
+
 class Events(Generic[E]):
     """Events as a callback or as an async iteration, any number of both.
 

@@ -364,7 +364,7 @@ class Receiver(Generic[F]):
             on_reached=functools.partial(self._negotiator.reached, link),
             on_channel=functools.partial(self._add_channel, link),
             on_video=functools.partial(self._play, stream) if self._video and self._decode else None,
-            on_encoded=stream.encoded if self._video and not self._decode else None,
+            on_encoded=(lambda _, frame: stream.encoded(frame)) if self._video and not self._decode else None,
             max_size=self._max_size,
             faults=self._faults,
         )

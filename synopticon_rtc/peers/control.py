@@ -1,19 +1,20 @@
-"""The control channel between peers of this package: signs of life, the offset between two clocks, the sender's delays.
+"""The control channel between peers of this package: signs of life, two clocks' offset, the sender's delays, streams.
 
 Both sides send ``{"type": "ping", "t": T}`` about once a second and answer the other's with
 ``{"type": "pong", "t": T, "time": NOW}``, times in ms. The offset is NTP's (RFC 5905, section 8): half the round trip
 is taken off, and the sample with the shortest round trip of the last few is believed. With its ping a broadcaster sends
-a :class:`Report`.
+a :class:`Report` of each video. What both tell of streams stands in :mod:`~synopticon_rtc.peers.published`.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated
 
 import msgspec
 
 from synopticon_rtc.basics import clock
+from synopticon_rtc.peers.published import MAX_NAME, Told
 from synopticon_rtc.rtc import Channel
 
 LABEL = "control"
@@ -45,6 +46,7 @@ class Report(msgspec.Struct, tag="report", rename="camel", frozen=True):
         capture: From the capture of a frame to the begin of its encoding.
         encoding: From there to its end.
         detection: From the capture of a frame until its faces are found.
+        stream: The name of the stream that it is about; None for the one that the first offer carries.
     """
 
     rtp_timestamp: Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
@@ -52,9 +54,10 @@ class Report(msgspec.Struct, tag="report", rename="camel", frozen=True):
     capture: _Milliseconds | None = None
     encoding: _Milliseconds | None = None
     detection: _Milliseconds | None = None
+    stream: Annotated[str, msgspec.Meta(max_length=MAX_NAME)] | None = None
 
 
-_decoder = msgspec.json.Decoder(_Ping | _Pong | Report)
+_decoder = msgspec.json.Decoder(_Ping | _Pong | Report | Told)
 
 
 class Control:
@@ -63,8 +66,10 @@ class Control:
     Args:
         channel: The open or opening channel.
         gone: Called once when the other side has been silent for too long, with the reason.
-        report: Gives what to report with each ping, if there is anything.
+        opened: Called when messages can be sent.
+        reports: Gives what to report with each ping.
         reported: Called with what the other side reports.
+        told: Called with what the other side tells of streams.
     """
 
     def __init__(
@@ -72,18 +77,22 @@ class Control:
         channel: Channel,
         *,
         gone: Callable[[str], None],
-        report: Callable[[], Report | None] = lambda: None,
+        opened: Callable[[], None] | None = None,
+        reports: Callable[[], Iterable[Report]] = tuple,
         reported: Callable[[Report], None] = lambda _: None,
+        told: Callable[[Told], None] = lambda _: None,
     ) -> None:
         self._channel = channel
         self._gone = gone
-        self._report = report
+        self._reports = reports
         self._reported = reported
+        self._told = told
         self._heard = float("inf")
         self._samples: deque[tuple[float, float]] = deque(maxlen=SAMPLES)
         self._loop = asyncio.get_running_loop()
         self._due = self._loop.time()
         self._timer = self._loop.call_at(self._due, self._tick)
+        channel.on_open = opened
         channel.on_message = self._received
         channel.on_close = self.close  # whoever opens another one has another Control
 
@@ -111,10 +120,14 @@ class Control:
         self._due = now + PING_INTERVAL
         self._timer = self._loop.call_at(self._due, self._tick)
         self._send(_Ping(clock.now() * 1000))
-        if (report := self._report()) is not None:
+        for report in self._reports():
             self._send(report)
 
-    def _send(self, message: _Ping | _Pong | Report) -> None:
+    def tell(self, message: Told) -> None:
+        """Tell the other side something of streams, if the channel is open."""
+        self._send(message)
+
+    def _send(self, message: _Ping | _Pong | Report | Told) -> None:
         self._channel.send(msgspec.json.encode(message).decode())
 
     def _received(self, data: str | bytes) -> None:
@@ -132,3 +145,5 @@ class Control:
                     self._samples.append(((now - sent) / 1000, (theirs - (sent + now) / 2) / 1000))
             case Report():
                 self._reported(message)
+            case _:
+                self._told(message)

@@ -223,6 +223,11 @@ class Negotiator:
         """A local candidate came after the description was sent."""
         self._perform(self.handshake.gathered(link, candidate, self._loop.time()))
 
+    def do(self, link: int, step: Callable[[], Awaitable[None]]) -> None:
+        """Take one more step on the peer connection of a link, after those that wait; an error of it ends the link."""
+        if peer := self._peers.get(link):
+            peer.steps.put_nowait(step)
+
     # Within
 
     def _perform(self, actions: list[Action]) -> None:

@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,7 @@ from synopticon_rtc.rtc.channel import MAX_BUFFERED, Channel
 from synopticon_rtc.rtc.ice import MAX_REMOTE_CANDIDATES, IceConnection
 from synopticon_rtc.rtc.level import LEAST
 from synopticon_rtc.rtc.network import LocalNetwork
-from synopticon_rtc.rtc.receiver import VideoReceiver
+from synopticon_rtc.rtc.receiver import Sink, VideoReceiver
 from synopticon_rtc.rtc.sender import FanoutSender
 from synopticon_rtc.rtc.servers import IceServer
 from synopticon_rtc.rtc.stream import Codec, VideoStream
@@ -82,10 +83,12 @@ class Stats:
 
 
 class PeerConnection:
-    """A connection to one peer, which sends or receives video and data channels.
+    """A connection to one peer, which sends or receives videos and data channels.
 
     One side calls :meth:`add_video`, :meth:`add_channel` and :meth:`offer`, and gives the reply to :meth:`set_answer`;
-    the other calls :meth:`answer`. Candidates go both ways meanwhile. Callbacks are called on the event loop.
+    the other calls :meth:`answer`. Candidates go both ways meanwhile. The same once more adds video to a connection
+    that is up (RFC 8829 section 5.2.2); an offer that was not answered is replaced by the next. Callbacks are called on
+    the event loop.
 
     Args:
         ice_servers: STUN and TURN servers. No other is ever asked.
@@ -95,11 +98,10 @@ class PeerConnection:
         on_state: Called with each new :attr:`state`.
         on_reached: Called when datagrams pass both ways, so that the peer has our description; it is not connected yet.
         on_channel: Called with each channel that the peer creates.
-        on_video: Called with the video track that the peer offers, the first where it offers several; its frames are
-            decoded.
-        on_encoded: Called instead with each frame of that video, in order; none is decoded, and
-            those that are not complete are left out with all up to the next keyframe. Without either, video is not
-            received.
+        on_video: Called with each video track that the peer offers and that is taken; its frames are decoded.
+        on_encoded: Called instead with each frame of these videos and the media section that it came on, in order; none
+            is decoded, and those that are not complete are left out with all up to the next keyframe. Without either,
+            video is not received.
         max_size: Width and height of the largest video that is received, in pixels; what is larger is left out, before
             anything is decoded.
         network: What of this machine's network to use, the same object for all connections that share a port.
@@ -118,7 +120,7 @@ class PeerConnection:
         on_reached: Callable[[], None] | None = None,
         on_channel: Callable[[Channel], None] | None = None,
         on_video: Callable[[VideoTrack], None] | None = None,
-        on_encoded: Callable[[EncodedVideoFrame], None] | None = None,
+        on_encoded: Callable[[str, EncodedVideoFrame], None] | None = None,
         max_size: tuple[int, int] = MAX_SIZE,
         network: LocalNetwork | None = None,
         note: Note = ignore,
@@ -148,7 +150,7 @@ class PeerConnection:
         self._connection.on("datachannel", self._on_datachannel)
         self._ice: IceConnection | None = None
         self._state = "new"
-        self._senders: list[FanoutSender] = []
+        self._senders: dict[FanoutSender, RTCRtpTransceiver] = {}
         self._receivers: list[VideoReceiver] = []
         self._level = LEAST
         self._remote: sdp.Remote | None = None
@@ -171,6 +173,10 @@ class PeerConnection:
         """What sends the videos that were added."""
         return tuple(self._senders)
 
+    def section(self, sender: FanoutSender) -> str | None:
+        """Return the name of the media section that a sender sends on, None before that was offered."""
+        return self._senders[sender].mid
+
     # The side that offers
 
     def add_video(
@@ -179,13 +185,16 @@ class PeerConnection:
         codecs: Sequence[Codec] = ("vp8", "h264"),
         *,
         level: int = LEAST,
-    ) -> None:
-        """Offer video.
+    ) -> FanoutSender:
+        """Offer one more video, with the next offer.
 
         Args:
             select: Gives the stream for the codec that the peer has chosen.
             codecs: ``"vp8"`` and ``"h264"`` in order of preference; VP8 is always offered, as any peer takes it.
             level: The level of H.264 that it is sent at, times ten.
+
+        Returns:
+            What sends it, from the answer on.
         """
         self._level = max(self._level, level)
         transceiver = self._connection.addTransceiver("video", direction="sendonly")
@@ -195,7 +204,9 @@ class PeerConnection:
         transceiver.setCodecPreferences([*preferred, *(codec for codec in known if codec.name.lower() == "rtx")])
         ice = self._adopt(transceiver.receiver.transport)
         seams.unburden(transceiver.receiver)
-        self._senders.append(FanoutSender.adopt(transceiver.sender, ice, select, self._note, self._faults))
+        sender = FanoutSender.adopt(transceiver.sender, ice, select, self._note, self._faults)
+        self._senders[sender] = transceiver
+        return sender
 
     def add_channel(
         self,
@@ -230,8 +241,9 @@ class PeerConnection:
         if self._ice is None:
             raise RuntimeError("there is nothing to offer: add video or a channel first")
         text = sdp.name_level(await self._describe(), self._level)
-        self._section = sdp.primary_mid(text), 0
-        self._trickle()
+        if self._connection.remoteDescription is None:
+            self._section = sdp.primary_mid(text), 0
+            self._trickle()
         return text
 
     async def set_answer(self, answer: str) -> None:
@@ -248,19 +260,23 @@ class PeerConnection:
         remote = sdp.read_answer(answer, ours.sdp, self._level)
         await self._apply(remote, "answer")
         for section in remote.refused:
-            logger.warning("a peer does not take %s: it gets the rest", section)
+            if self._is_news(section):
+                logger.warning("a peer does not take %s: it gets the rest", section)
             if section.is_data:
                 self._connection.leave_channels()
-        self._section = remote.mid, remote.line
-        await self._add_candidates(remote)
+        await self._take_description(remote)
 
     # The side that answers
 
-    async def answer(self, offer: str) -> str:
+    async def answer(self, offer: str, taken: Collection[str] | None = None) -> str:
         """Take the peer's offer, and make the answer to it.
 
-        Data channels are open both ways. The first video that the peer sends is received; further ones, audio, and
-        video that nobody wants, are taken but not listened to.
+        Data channels are open both ways. What is not received is agreed to all the same, but nothing is sent on it.
+
+        Args:
+            offer: The peer's.
+            taken: The media sections to receive, beside those that are received already; None for the first video
+                alone.
 
         Raises:
             NoCommonCodec: The peer offers none of our codecs.
@@ -269,24 +285,37 @@ class PeerConnection:
         """
         remote = sdp.read_offer(offer)
         await self._apply(remote, "offer")
+        wanted = (remote.video,) if taken is None else taken
         for transceiver in self._connection.getTransceivers():
-            wanted = transceiver.mid == remote.video and (self._on_video or self._on_encoded) is not None
-            transceiver.direction = "recvonly" if wanted else "inactive"
             ice = self._adopt(transceiver.receiver.transport)
-            if wanted:
+            if not isinstance(transceiver.receiver, VideoReceiver) and transceiver.mid in wanted:
                 self._receive(transceiver, ice)
+            is_received = isinstance(transceiver.receiver, VideoReceiver)
+            transceiver.direction = "recvonly" if is_received else "inactive"
         self._adopt_channels()
-        await self._add_candidates(remote)
+        is_first = self._remote is None
+        if is_first:
+            await self._take_description(remote)
         try:
             text = await self._describe()
         except ValueError as error:  # what aiortc finds wrong as late as this
             raise InvalidSDP(f"the offer cannot be answered: {error}") from error
-        self._section = remote.mid, remote.line
-        self._trickle()
+        if is_first:
+            self._trickle()
         return sdp.write_answer(text, remote)
 
     def _receive(self, transceiver: RTCRtpTransceiver, ice: IceConnection) -> None:
-        sink = self._on_encoded or VideoTrack(transceiver.mid or "")
+        """Receive what comes on a media section, if that is video and somebody is there for it."""
+        mid = transceiver.mid or ""
+        if transceiver.kind != "video":
+            return
+        sink: Sink
+        if self._on_encoded is not None:
+            sink = functools.partial(self._on_encoded, mid)
+        elif self._on_video is not None:
+            sink = VideoTrack(mid)
+        else:
+            return
         ssrc = seams.sender_ssrc(transceiver.sender)
         receiver = VideoReceiver.adopt(transceiver.receiver, ice, ssrc, sink, self._max_size, self._faults)
         self._receivers.append(receiver)
@@ -318,8 +347,16 @@ class PeerConnection:
         if parsed is not None or not candidate:
             await self._ice.add_remote_candidate(parsed)
 
-    async def _add_candidates(self, remote: sdp.Remote) -> None:
-        self._remote = remote
+    def _is_news(self, section: sdp.Section) -> bool:
+        """Whether an earlier description had nothing of a media section."""
+        return self._remote is None or all(section.mid != known.mid for known in self._remote.sections)
+
+    async def _take_description(self, remote: sdp.Remote) -> None:
+        """Keep what a description says of the transport, and take its candidates if it is the first."""
+        is_first, self._remote = self._remote is None, remote
+        if not is_first:
+            return
+        self._section = remote.mid, remote.line
         for candidate in remote.candidates:
             with contextlib.suppress(InvalidSDP):
                 await self.add_candidate(candidate, remote.mid, remote.line)
@@ -341,7 +378,7 @@ class PeerConnection:
     def stats(self) -> Stats:
         """Count what was sent and received so far."""
         pair = self._ice.selected_pair if self._ice is not None else None
-        sender = self._senders[0] if self._senders else None
+        sender = next(iter(self._senders), None)
         rtt = sender.rtt if sender is not None else None
         now = clock.monotonic()
         return Stats(

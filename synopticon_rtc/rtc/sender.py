@@ -95,6 +95,7 @@ class FanoutSender(RTCRtpSender):
     ) -> None:
         self._faults = faults or Faults()
         self._select = select
+        self._codec: Codec = "vp8"  # as negotiated, once it has started
         self.note = note
         self.rate = RateControl(note)
         self.bitrate_limit: int | None = None
@@ -166,7 +167,8 @@ class FanoutSender(RTCRtpSender):
         self._outlet.begin(self.transport)
         self._writer.begin(parameters)
         self._reports.begin(parameters.rtcp.cname or "", seams.transport_id(self.transport))
-        self._switch.stream = self._select("h264" if parameters.codecs[0].name == "H264" else "vp8")
+        self._codec = "h264" if parameters.codecs[0].name == "H264" else "vp8"
+        self._switch.stream = self._select(self._codec)
         seams.register_sender(self.transport, self, parameters)
         self._reporting = asyncio.create_task(self._report())
         self._switch.stream.add(self)
@@ -210,6 +212,26 @@ class FanoutSender(RTCRtpSender):
     def switch(self, stream: VideoStream) -> None:
         """Move to another stream of the same codec and source, at its next keyframe."""
         self._switch.move(stream)
+
+    def leave(self) -> None:
+        """Send nothing more, until :meth:`begin`; the media section stays."""
+        self._leave()
+
+    def begin(self, select: Callable[[Codec], VideoStream]) -> None:
+        """Send another source's stream, from its next keyframe on, where that of the former one was left.
+
+        Args:
+            select: Gives the stream for the codec that was negotiated.
+        """
+        self._select = select
+        if self._reporting is None:
+            return  # it begins once the peer is connected
+        self._leave()
+        self._backlog.drop()
+        self._backlog.newest = None
+        self._has_turn = False
+        stream = self._switch.stream = select(self._codec)
+        stream.add_at_keyframe(self)
 
     def watch(self, now: float) -> None:
         """Note that the source has frames, now and then: where the stream brings none for a second, something is wrong.

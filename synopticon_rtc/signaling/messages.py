@@ -75,6 +75,11 @@ class Relayed(Message, frozen=True, kw_only=True):
         """Whether the sender declared that it can read no format of ``kind``; one that says nothing can."""
         return isinstance(self.accept, dict) and self.accept.get(kind) == []
 
+    def takes(self, stream: str) -> bool:
+        """Whether the sender wants the stream of this name; one that names none wants all."""
+        names = self.accept.get("take") if isinstance(self.accept, dict) else None
+        return not isinstance(names, list) or stream in names
+
 
 class Discovery(Relayed, frozen=True):
     """A receiver looks for broadcasters.

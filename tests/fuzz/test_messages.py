@@ -31,7 +31,7 @@ async def test_control_messages(fuzz: Callable[[str, str], Fuzzer]) -> None:
     async with attacked() as (_, victim):
         (channel,) = victim.channels
         latency = Latency()
-        control = Control(channel, gone=lambda _: None, report=lambda: Report(1, 2.0), reported=latency.reported)
+        control = Control(channel, gone=lambda _: None, reports=lambda: [Report(1, 2.0)], reported=latency.reported)
         assert channel.on_message is not None
         receive = channel.on_message
 

@@ -10,6 +10,7 @@ from wires import own_host
 
 from synopticon_rtc.peers import control
 from synopticon_rtc.peers.control import Control, Report
+from synopticon_rtc.peers.published import MAX_STREAMS, NewAnswer, NewOffer, Published, Refusal, Streams, Told
 from synopticon_rtc.rtc import Channel, PeerConnection
 
 
@@ -43,12 +44,42 @@ async def test_both_sides_learn_the_offset_of_the_clocks_and_the_round_trip() ->
 @turned
 async def test_one_side_reports_to_the_other() -> None:
     async with linked() as (one, two):
-        reports = iter([Report(1, 2.0, capture=3.0), None, Report(4, 5.0)])
+        reports = iter([[Report(1, 2.0, capture=3.0)], [], [Report(4, 5.0)]])
         heard: asyncio.Queue[Report] = asyncio.Queue()
-        telling = Control(one, gone=pytest.fail, report=lambda: next(reports, None))
+        telling = Control(one, gone=pytest.fail, reports=lambda: next(reports, []))
         listening = Control(two, gone=pytest.fail, reported=heard.put_nowait)
         async with asyncio.timeout(10):
             assert [await heard.get(), await heard.get()] == [Report(1, 2.0, capture=3.0), Report(4, 5.0)]
+        for side in (telling, listening):
+            side.close()
+
+
+@turned
+async def test_what_is_told_of_streams_comes_to_the_other_side() -> None:
+    async with linked() as (one, two):
+        heard: asyncio.Queue[Told] = asyncio.Queue()
+        telling = Control(one, gone=pytest.fail)
+        listening = Control(two, gone=pytest.fail, told=heard.put_nowait)
+        camera = Published("camera", "video", "camera", "0", faces=True)
+        messages: list[Told] = [Streams([camera]), NewOffer(1, "v=0", [camera]), NewAnswer(1, "v=0"), Refusal(2, "why")]
+        for message in messages:
+            telling.tell(message)
+        async with asyncio.timeout(10):
+            assert [await heard.get() for _ in messages] == messages
+        for side in (telling, listening):
+            side.close()
+
+
+@turned
+async def test_a_list_of_too_many_streams_is_ignored() -> None:
+    async with linked() as (one, two):
+        heard: asyncio.Queue[Told] = asyncio.Queue()
+        telling = Control(one, gone=pytest.fail)
+        listening = Control(two, gone=pytest.fail, told=heard.put_nowait)
+        telling.tell(Streams([Published(str(number), "video") for number in range(MAX_STREAMS + 1)]))
+        telling.tell(Refusal(1, ""))
+        async with asyncio.timeout(10):
+            assert await heard.get() == Refusal(1, "")
         for side in (telling, listening):
             side.close()
 

@@ -140,7 +140,7 @@ class Peer:
             on_reached=lambda: self.reached.append(self.connection.state),
             on_channel=on_channel or self._on_channel,
             on_video=self._on_video if video else None,
-            on_encoded=on_encoded,
+            on_encoded=None if on_encoded is None else lambda _, frame: on_encoded(frame),
             max_size=max_size,
             network=network or own_host(),
         )

@@ -209,7 +209,7 @@ async def test_a_packet_lost_for_good_freezes_the_video_for_no_longer_than_a_key
     async with watching(clip) as (sender, receiver):
         await clip.play(2)
         await receiver.until(lambda: len(receiver.frames) == 2)
-        requests, lost = clip.requests, sender.connection._senders[0]._writer.next_number.to_bytes(2, "big")
+        requests, lost = clip.requests, sender.connection.senders[0]._writer.next_number.to_bytes(2, "big")
         # Neither the packet nor its retransmissions, which name it in their first two octets, arrive.
         Tap(sender, lambda data: is_rtp(data) and (data[2:4] == lost or data[1] & 0x7F == 98))
         await clip.play(60)
@@ -231,7 +231,7 @@ async def test_lost_packets_are_sent_again(codec: Codec, rtx: bool) -> None:  # 
     edits = {} if rtx else {"answer": drop_rtx}
     async with watching(clip, **edits) as (sender, receiver):
         seen: set[int] = set()
-        source = sender.connection._senders[0]._ssrc.to_bytes(4, "big")
+        source = sender.connection.senders[0]._ssrc.to_bytes(4, "big")
 
         def drop(data: bytes) -> bool:
             """Lose every fifth packet the first time that it comes."""

@@ -73,7 +73,7 @@ def receiver_of(peer: Peer) -> VideoReceiver:
 
 
 def next_number(sender: Peer) -> int:
-    return sender.connection._senders[0]._writer.next_number
+    return sender.connection.senders[0]._writer.next_number
 
 
 class Copies:
@@ -86,7 +86,7 @@ class Copies:
     """
 
     def __init__(self, sender: Peer, numbers: range, copies: int) -> None:
-        self._ssrc = sender.connection._senders[0]._ssrc.to_bytes(4, "big")
+        self._ssrc = sender.connection.senders[0]._ssrc.to_bytes(4, "big")
         self._numbers = {number & 0xFFFF for number in numbers}
         self._copies = copies
         self.again = 0
@@ -304,7 +304,7 @@ class Wire:
     """
 
     def __init__(self, sender: Peer, receiver: Peer, ssrc: int | None = None) -> None:
-        fanout = sender.connection._senders[0]
+        fanout = sender.connection.senders[0]
         self.fanout = fanout
         self.transport = fanout.transport
         self.ssrc = fanout._ssrc if ssrc is None else ssrc
@@ -358,7 +358,7 @@ async def test_a_sender_with_a_new_source_is_followed(jump: int) -> None:
     async with watching(clip) as (sender, receiver):
         await clip.play(10)
         await receiver.until(lambda: len(receiver.frames) == 10)
-        fanout = sender.connection._senders[0]
+        fanout = sender.connection.senders[0]
         fanout._writer._ssrc ^= 0x1234
         fanout._writer.next_number = (fanout._writer.next_number + jump) & 0xFFFF
         clip._request()
@@ -374,7 +374,7 @@ async def test_a_new_source_that_begins_without_a_keyframe_is_asked_for_one() ->
     async with watching(clip) as (sender, receiver):
         await clip.play(10)
         await receiver.until(lambda: len(receiver.frames) == 10)
-        fanout = sender.connection._senders[0]
+        fanout = sender.connection.senders[0]
         fanout._writer._ssrc ^= 0x1234
         fanout._writer.next_number ^= 0x4000
         requested = receiver_of(receiver).keyframe_requests
@@ -460,7 +460,7 @@ async def test_a_source_that_comes_back_long_after_a_goodbye_is_shown_again(*, a
     async with watching(clip) as (sender, receiver):
         await clip.play(3)
         await receiver.until(lambda: len(receiver.frames) == 3)
-        fanout, video, tap = sender.connection._senders[0], receiver_of(receiver), Tap(receiver, lambda _: False)
+        fanout, video, tap = sender.connection.senders[0], receiver_of(receiver), Tap(receiver, lambda _: False)
         await Wire(sender, receiver).send(RtcpByePacket([fanout._ssrc]))
         await receiver.until(lambda: video._parted)
         video.request_keyframe()

@@ -1,0 +1,100 @@
+"""What is published, and the descriptions that carry it, as both ends tell each other over the control channel.
+
+The broadcaster alone offers. It numbers its offers, and takes no answer but that to its newest: so an offer that is no
+longer wanted is simply followed by another one. A stream is sent on one media section, and only once the receiver has
+agreed to that section; what is muted, or published no more, keeps its section, on which nothing is sent.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+PROTOCOL = "streams/1"
+MAX_STREAMS = 7
+"""Streams of one broadcaster: as many as a peer takes media sections, beside that of the data channels."""
+MAX_NAME = 64
+"""Characters of the name of a stream."""
+MAX_DESCRIPTION = 60_000
+"""Characters of a session description: it is one message."""
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
+Kind = Literal["video", "audio"]
+_Number = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+_Description = Annotated[str, msgspec.Meta(max_length=MAX_DESCRIPTION)]
+
+
+class Published(msgspec.Struct, frozen=True):
+    """A stream as its broadcaster tells of it.
+
+    Attributes:
+        name: By which it is known; no other stream of its broadcaster has it.
+        kind: ``video`` or ``audio``.
+        hint: What it shows or sounds like: ``camera``, ``screen``, ``microphone``, or what else an application says.
+        mid: The media section that it is sent on; None where it is not sent to this peer (yet).
+        muted: Whether nothing is sent of it for now.
+        faces: Whether faces are looked for in it, and sent on a data channel.
+        replaced: How often its source was replaced by another.
+    """
+
+    name: Name
+    kind: Kind
+    hint: Annotated[str, msgspec.Meta(max_length=MAX_NAME)] = ""
+    mid: Annotated[str, msgspec.Meta(max_length=MAX_NAME)] | None = None
+    muted: bool = False
+    faces: bool = False
+    replaced: _Number = 0
+
+
+_Listed = Annotated[list[Published], msgspec.Meta(max_length=MAX_STREAMS)]
+
+
+class Streams(msgspec.Struct, tag="streams", frozen=True):
+    """All that is published: sent when the channel opens, and whenever it changes.
+
+    Attributes:
+        streams: In the order in which they were published.
+    """
+
+    streams: _Listed
+
+
+class NewOffer(msgspec.Struct, tag="offer", frozen=True):
+    """A description of the connection with what is to be added to it.
+
+    Attributes:
+        number: Higher than that of every offer before it.
+        sdp: The offer.
+        streams: What is published, with the sections that they have in it.
+    """
+
+    number: _Number
+    sdp: _Description
+    streams: _Listed
+
+
+class NewAnswer(msgspec.Struct, tag="answer", frozen=True):
+    """The answer to an offer.
+
+    Attributes:
+        number: That of the offer.
+        sdp: The answer; a section is refused where the receiver does not take it.
+    """
+
+    number: _Number
+    sdp: _Description
+
+
+class Refusal(msgspec.Struct, tag="refusal", frozen=True):
+    """Told in place of an answer where the offer cannot be used at all; what there is goes on.
+
+    Attributes:
+        number: That of the offer.
+        reason: Why, in words.
+    """
+
+    number: _Number
+    reason: Annotated[str, msgspec.Meta(max_length=512)]
+
+
+Told = Streams | NewOffer | NewAnswer | Refusal
+"""What goes over the control channel about streams."""
