@@ -2,7 +2,7 @@
 
 from synopticon_rtc.broadcaster import Broadcaster
 from synopticon_rtc.errors import SynopticonError
-from synopticon_rtc.events import DetectorEvent, PeerEvent, SourceEvent, StateEvent
+from synopticon_rtc.events import DetectorEvent, PeerEvent, SourceEvent, StateEvent, StreamEvent
 from synopticon_rtc.faces import Detector, Face, FaceLandmarker, draw_faces
 from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.media import Camera, FrameSource, Portrait, TestPattern, VideoFile
@@ -10,6 +10,7 @@ from synopticon_rtc.receiver import Receiver
 from synopticon_rtc.receiving.latency import Delays
 from synopticon_rtc.receiving.stats import ReceiverStats
 from synopticon_rtc.rtc import EncodedVideoFrame, IceServer
+from synopticon_rtc.sending.published import PublishedStream
 from synopticon_rtc.sending.stats import BroadcasterStats
 from synopticon_rtc.signaling import SignalingClient, SignalingServer
 
@@ -28,12 +29,14 @@ __all__ = [
     "Moment",
     "PeerEvent",
     "Portrait",
+    "PublishedStream",
     "Receiver",
     "ReceiverStats",
     "SignalingClient",
     "SignalingServer",
     "SourceEvent",
     "StateEvent",
+    "StreamEvent",
     "SynopticonError",
     "TestPattern",
     "VideoFile",

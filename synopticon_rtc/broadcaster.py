@@ -1,11 +1,12 @@
-"""Sends one source of video, and the faces in it, to any number of receivers."""
+"""Sends video, the faces in it, and further streams, to any number of receivers."""
 
 import contextlib
 import dataclasses
 import functools
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Self
 
 import msgspec
@@ -13,10 +14,9 @@ import msgspec
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.basics.life import Life, entered_before, not_open
 from synopticon_rtc.errors import SignalingError, SynopticonError
-from synopticon_rtc.events import DetectorEvent, Events, PeerEvent, SourceEvent
+from synopticon_rtc.events import DetectorEvent, Events, PeerEvent, SourceEvent, StreamEvent
 from synopticon_rtc.faces import Detector
 from synopticon_rtc.faces.moment import Moment
-from synopticon_rtc.faces.wire import PROTOCOL
 from synopticon_rtc.media import Codec, Source
 from synopticon_rtc.peers import control
 from synopticon_rtc.peers.control import Control
@@ -25,6 +25,8 @@ from synopticon_rtc.rtc import IceServer, PeerConnection
 from synopticon_rtc.rtc.network import LocalNetwork
 from synopticon_rtc.rtc.servers import check_servers
 from synopticon_rtc.sending.peer import Peer
+from synopticon_rtc.sending.published import PublishedStream
+from synopticon_rtc.sending.publisher import Publisher
 from synopticon_rtc.sending.stats import BroadcasterStats, PeerStats
 from synopticon_rtc.sending.stream import Stream
 from synopticon_rtc.signaling.client import SignalingClient, as_client
@@ -33,10 +35,12 @@ from synopticon_rtc.signaling.messages import Candidate
 from synopticon_rtc.tracing import Trace
 
 ACCEPT = {"control": [control.PROTOCOL], "ice": ["more"]}
+BITRATE = 1_500_000
+FPS = 30.0
 
 
 class Broadcaster:
-    """Sends one source of video, and the faces in it, to every receiver that asks.
+    """Sends a source of video, and the faces in it, to every receiver that asks; further streams by :meth:`publish`.
 
     Use it as an async context manager, or await :meth:`start` and in the end :meth:`aclose`, once; it serves until it
     is left, or until the source ends. Faces are looked for while a receiver wants them, or while somebody subscribes to
@@ -66,6 +70,9 @@ class Broadcaster:
     Attributes:
         signaling: The client by which receivers find it.
         name: As it was given.
+        streams: What is published, by name, in the order in which it was. The source of the constructor is ``camera``,
+            or what else its ``hint`` says.
+        stream_events: When streams are published and end, are muted or replaced, and when a receiver refuses one.
         events: What happens to receivers. Iterations over them end when the broadcaster does; :meth:`wait_closed` then
             tells why.
         source_events: When the source falls silent, and when it is heard again.
@@ -90,8 +97,8 @@ class Broadcaster:
         faces: Detector | None = None,
         name: str = "",
         codecs: Sequence[Codec] = ("vp8", "h264"),
-        bitrate: int = 1_500_000,
-        fps: float = 30,
+        bitrate: int = BITRATE,
+        fps: float = FPS,
         faces_fps: float | None = None,
         ice_servers: Sequence[IceServer] = (),
         relay_only: bool = False,
@@ -127,6 +134,9 @@ class Broadcaster:
             trace=self._trace,
             faults=self._faults,
         )
+        self._publisher = Publisher(self._negotiator.do, self._faults)
+        self.streams: Mapping[str, PublishedStream] = MappingProxyType(self._publisher.streams)
+        self.stream_events: Events[StreamEvent] = self._publisher.events
         self._peers: dict[int, Peer] = {}  # by link
         self._signaling_lost: SignalingError | None = None
         self._life = Life(self._end)
@@ -146,8 +156,8 @@ class Broadcaster:
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(self._life.end)
             await stack.enter_async_context(self._trace)
-            await self._stream.start(self._life.end)
-            stack.push_async_callback(self._stream.aclose)
+            stack.push_async_callback(self._publisher.aclose)
+            await self._publisher.publish(self._stream.hint, self._stream, self._life.end)
             await stack.enter_async_context(self._negotiator)
             self._exit = stack.pop_all()
         return self
@@ -164,6 +174,44 @@ class Broadcaster:
         """Do as :meth:`aclose`."""
         await self.aclose()
 
+    async def publish(
+        self,
+        name: str,
+        source: Source,
+        *,
+        faces: Detector | None = None,
+        codecs: Sequence[Codec] = ("vp8", "h264"),
+        bitrate: int = BITRATE,
+        fps: float = FPS,
+        faces_fps: float | None = None,
+    ) -> PublishedStream:
+        """Send one more stream to all receivers that know of several, now and to come; returns with its first frame.
+
+        It ends with its source, or by :meth:`PublishedStream.unpublish`; everything else goes on.
+
+        Args:
+            name: A name for it of at most 64 characters, by which receivers know it.
+            source: Where its frames come from, as for the constructor.
+            faces: What finds faces in them, None for none. A detector of its own: none can be given to two streams.
+            codecs: The codecs to offer, the preferred one first.
+            bitrate: Of the video, bit/s, at least 10,000.
+            fps: The frame rate for which the encoder plans its bit rate.
+            faces_fps: In how many frames a second faces are looked for at most.
+
+        Raises:
+            SourceError: The source is none, or gives no frame.
+            ModelError: The face model cannot be had.
+            ValueError: There is a stream of that name, or the most that there can be, or a figure is out of range.
+            TypeError: ``faces`` is no detector.
+            RuntimeError: The broadcaster is not open.
+        """
+        if not self._life.begun or self._life.over:
+            raise not_open(self)
+        stream = Stream(
+            source, faces, codecs=codecs, bitrate=bitrate, fps=fps, faces_fps=faces_fps, faults=self._faults
+        )
+        return await self._publisher.publish(name, stream)
+
     async def wait_closed(self) -> None:
         """Wait until the source ends or the broadcaster is closed.
 
@@ -178,13 +226,16 @@ class Broadcaster:
 
     @property
     def stats(self) -> BroadcasterStats:
-        """Totals since the start."""
+        """Totals of its first source since the start; those of every stream are at :attr:`streams`."""
         faults = self._faults.count + self.signaling.faults
         return dataclasses.replace(self._stream.stats(), peers=len(self._connected), faults=faults)
 
     def peer_stats(self) -> dict[str, PeerStats]:
         """Return what was sent to each receiver that is connected, by session."""
-        return {peer.session: self._stream.peer_stats(peer.watcher) for peer in self._connected}
+        name = self._stream.hint
+        return {
+            peer.session: self._stream.peer_stats(peer.connection, peer.watchers.get(name)) for peer in self._connected
+        }
 
     @property
     def peers(self) -> tuple[str, ...]:
@@ -198,14 +249,14 @@ class Broadcaster:
 
     def _end(self, _: BaseException | None) -> None:
         self.events.close()
-        self._stream.end()
+        self._publisher.end()
 
     # What the negotiator asks
 
     def _open_peer(self, action: CreateOffer | CreateAnswer) -> PeerConnection:
         """Make a peer connection with all that goes over it."""
         link, asked = action.link, action.asked
-        if asked.refuses("video") and not self._stream.has_faces and not asked.accepts("control", control.PROTOCOL):
+        if asked.refuses("video") and not self._publisher.has_faces and not asked.accepts("control", control.PROTOCOL):
             raise SynopticonError("a receiver wants faces alone, and none are looked for here")
         connection = PeerConnection(
             ice_servers=self._ice_servers or self._negotiator.ice_servers(),
@@ -216,17 +267,17 @@ class Broadcaster:
             on_state=functools.partial(self._changed, link),
             faults=self._faults,
         )
-        watcher = self._stream.add(
-            connection, video=not asked.refuses("video"), binary=asked.accepts("faces", PROTOCOL)
-        )
+        peer = Peer(link, action.session, asked, connection)
+        self._publisher.join(peer)
         with contextlib.ExitStack() as undo:
-            undo.callback(self._stream.remove, watcher)
-            peer = Peer(action.session, connection, watcher)
+            undo.callback(self._publisher.leave, peer)
             if asked.accepts("control", control.PROTOCOL):
                 peer.control = Control(
                     connection.add_channel(control.LABEL, protocol=control.PROTOCOL),
                     gone=functools.partial(self._negotiator.lost, link),
-                    reports=lambda: filter(None, [self._stream.report(watcher)]),
+                    opened=functools.partial(self._publisher.opened, peer),
+                    reports=functools.partial(self._publisher.reports, peer),
+                    told=functools.partial(self._publisher.told, peer),
                 )
             undo.pop_all()
         self._peers[link] = peer
@@ -237,13 +288,13 @@ class Broadcaster:
         peer = self._peers.get(link)
         if peer is not None and state == "connected" and not peer.connected:
             peer.connected = True
-            peer.watcher.joining = None
+            self._publisher.connected(peer)
             self._peers[link] = self._peers.pop(link)  # those who are connected stand in the order in which they came
         self._negotiator.changed(link, state)
 
     def _close_peer(self, link: int) -> None:
         peer = self._peers.pop(link)
-        self._stream.remove(peer.watcher)
+        self._publisher.leave(peer)
         if peer.control is not None:
             peer.control.close()
 

@@ -13,6 +13,8 @@ E = TypeVar("E")
 
 KEPT = 256
 
+StreamState = Literal["published", "unpublished", "muted", "unmuted", "replaced", "refused"]
+
 
 @dataclass(frozen=True, slots=True)
 class PeerEvent:
@@ -88,7 +90,7 @@ class StreamEvent:
 
     name: str
     kind: Literal["video", "audio"]
-    state: Literal["published", "unpublished", "muted", "unmuted", "replaced", "refused"]
+    state: StreamState
     reason: str
     session: str = ""
 

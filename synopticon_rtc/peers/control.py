@@ -106,6 +106,11 @@ class Control:
         """The shortest round trip of the last few, seconds, None while it is not known."""
         return min(self._samples)[0] if self._samples else None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether messages can be sent."""
+        return self._channel.is_open
+
     def close(self) -> None:
         """Ping and watch no more."""
         self._timer.cancel()

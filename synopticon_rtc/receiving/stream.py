@@ -156,7 +156,9 @@ class Stream:
     def age(self, moment: Moment[Any]) -> float | None:
         """Return how long ago a moment was captured, in seconds by aligned clocks; None where that is not known."""
         offset = self.offset()
-        return None if moment.captured is None or offset is None else clock.now() + offset - moment.captured
+        if moment.captured is None or offset is None:
+            return None
+        return max(0.0, clock.now() + offset - moment.captured)  # the clocks are aligned to half a round trip
 
     def close(self) -> None:
         """Give out what waits for faces or for its time, neither of which will come, and take nothing more."""

@@ -177,6 +177,10 @@ class PeerConnection:
         """Return the name of the media section that a sender sends on, None before that was offered."""
         return self._senders[sender].mid
 
+    def takes(self, sender: FanoutSender) -> bool:
+        """Whether the peer has agreed to what a sender sends."""
+        return self._senders[sender].currentDirection == "sendonly"
+
     # The side that offers
 
     def add_video(

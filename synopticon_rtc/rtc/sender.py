@@ -94,7 +94,7 @@ class FanoutSender(RTCRtpSender):
         faults: Faults | None = None,
     ) -> None:
         self._faults = faults or Faults()
-        self._select = select
+        self._select: Callable[[Codec], VideoStream] | None = select  # None where there is nothing to send
         self._codec: Codec = "vp8"  # as negotiated, once it has started
         self.note = note
         self.rate = RateControl(note)
@@ -168,10 +168,11 @@ class FanoutSender(RTCRtpSender):
         self._writer.begin(parameters)
         self._reports.begin(parameters.rtcp.cname or "", seams.transport_id(self.transport))
         self._codec = "h264" if parameters.codecs[0].name == "H264" else "vp8"
-        self._switch.stream = self._select(self._codec)
         seams.register_sender(self.transport, self, parameters)
         self._reporting = asyncio.create_task(self._report())
-        self._switch.stream.add(self)
+        if self._select is not None:
+            stream = self._switch.stream = self._select(self._codec)
+            stream.add(self)
 
     async def stop(self) -> None:
         """Stop, and say goodbye to the peer."""
@@ -215,6 +216,7 @@ class FanoutSender(RTCRtpSender):
 
     def leave(self) -> None:
         """Send nothing more, until :meth:`begin`; the media section stays."""
+        self._select = None
         self._leave()
 
     def begin(self, select: Callable[[Codec], VideoStream]) -> None:

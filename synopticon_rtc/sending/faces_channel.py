@@ -40,18 +40,19 @@ class FacesChannel:
         connection: Over which it runs.
         binary: Whether the peer reads the format of this package. Else it is a page: it gets JSON, a dozen messages a
             second, and only of frames that were looked at.
+        label: The label of the channel, for those who read the format of this package.
 
     Attributes:
         channel: What it sends over.
     """
 
-    def __init__(self, connection: PeerConnection, *, binary: bool) -> None:
+    def __init__(self, connection: PeerConnection, *, binary: bool, label: str = "faces") -> None:
         self._connection = connection
         self._binary = binary
         self._due = 0.0  # when a page gets the next message
         self._lossy_until = 0.0
         self.channel = connection.add_channel(
-            "faces" if binary else "faceData",
+            label if binary else "faceData",
             protocol=PROTOCOL if binary else "",
             ordered=False,
             max_retransmits=0,

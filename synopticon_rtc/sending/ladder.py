@@ -162,6 +162,12 @@ class Ladder:
             layer.encoder.encode(picture)
         return bool(watched)
 
+    def set_bitrate(self, bitrate: int) -> None:
+        """Aim at another bit rate of the top layer, bit/s, from the next :meth:`adapt` on."""
+        self._bitrate = bitrate
+        for index, layer in self._layers.items():
+            layer.stream.turn = max(BURST, packets_a_turn(SPEED * self._nominal(index)))
+
     def adapt(self, senders: Iterable[FanoutSender], now: float) -> None:
         """Move receivers to the layers that their links bear, and set the layers' bit rates; a few times a second.
 

@@ -1,10 +1,12 @@
 """What a broadcaster knows of one receiver."""
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 
 from synopticon_rtc.peers.control import Control
-from synopticon_rtc.rtc import PeerConnection
+from synopticon_rtc.rtc import FanoutSender, PeerConnection
 from synopticon_rtc.sending.stream import Watcher
+from synopticon_rtc.signaling.messages import Relayed
 
 
 @dataclass(slots=True, eq=False)
@@ -12,15 +14,27 @@ class Peer:
     """The other end of one connection of a broadcaster.
 
     Attributes:
+        link: By which the negotiator knows it.
         session: Its signaling session.
+        asked: The message by which it asked, which says what it can read and wants.
         connection: What all goes over that it is sent.
-        watcher: What it is sent of the stream.
+        watchers: What it is sent of each stream, by the stream's name.
+        first: The name of the stream that its first offer carries; None where that has none.
+        spare: Senders whose streams are published no more; others can be sent on their media sections.
         control: Our side of the control channel, None where it is a page and has none.
         connected: Whether it is.
+        number: That of the newest offer that went over the control channel.
+        overdue: What happens when no answer to it comes.
     """
 
+    link: int
     session: str
+    asked: Relayed
     connection: PeerConnection
-    watcher: Watcher
+    watchers: dict[str, Watcher] = field(default_factory=dict)
+    first: str | None = None
+    spare: list[FanoutSender] = field(default_factory=list)
     control: Control | None = None
     connected: bool = False
+    number: int = 0
+    overdue: asyncio.TimerHandle | None = None

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 
+import av
+
 from synopticon_rtc.basics import clock
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.basics.life import Life
@@ -19,7 +21,7 @@ from synopticon_rtc.faces.wire import FacesMessage
 from synopticon_rtc.media import Codec, Converter, Picture, Source, as_source
 from synopticon_rtc.media.encoder import FRAME_RATES, check_codec, check_range
 from synopticon_rtc.peers.control import Report
-from synopticon_rtc.rtc import PeerConnection
+from synopticon_rtc.rtc import FanoutSender, PeerConnection, VideoStream
 from synopticon_rtc.rtc.budget import Budget
 from synopticon_rtc.rtc.level import level_for
 from synopticon_rtc.sending.capture import Capture, Captured
@@ -38,14 +40,18 @@ class Watcher:
 
     Attributes:
         connection: Over which it is sent the stream.
+        sender: What sends it the video, None where it takes none.
         faces: The channel for the faces, None where there are none for it.
-        joining: The codec that it will most likely take, until it is connected; None from then on, and where it takes
-            no video.
+        joining: The codec that it will most likely take, until it has agreed; None from then on, and where it takes no
+            video.
+        inherited: Whether the sender sent another stream, and waits for the peer to agree to this one.
     """
 
     connection: PeerConnection
+    sender: FanoutSender | None = None
     faces: FacesChannel | None = None
     joining: Codec | None = None
+    inherited: bool = False
 
 
 class Stream:
@@ -65,6 +71,9 @@ class Stream:
         detector_events: What happens to the detector.
         faces: The moments in which faces were looked for.
         watchers: Those who are sent the stream, connected or about to be.
+        hint: What it shows: ``camera``, ``screen``, or what else its source says of itself.
+        muted: Whether nothing is sent of it for now; its source goes on.
+        replaced: How often its source was replaced by another.
 
     Raises:
         SourceError: The source is none, or names a file that is not there.
@@ -86,7 +95,9 @@ class Stream:
         _check(codecs, bitrate, fps, faces_fps)
         _check_detector(detector)
         self._faults = faults = faults or Faults()
-        self._capture = Capture(as_source(source), faults)
+        frames = as_source(source)
+        self.hint: str = getattr(frames, "hint", "camera")
+        self._capture = Capture(frames, faults)
         self._detector = detector
         self._search = (
             FaceSearch(detector, fps=fps, most=faces_fps, tell=self._tell, faults=faults)
@@ -97,6 +108,8 @@ class Stream:
         self.detector_events: Events[DetectorEvent] = self._search.events if self._search else Events()
         self.faces: Events[Moment] = Events(kept=1, faults=faults)
         self.watchers: list[Watcher] = []
+        self.muted = False
+        self.replaced = 0
         self._codecs: Sequence[Codec] = tuple(codecs)
         self._bitrate = int(bitrate)
         self._fps = fps
@@ -148,6 +161,15 @@ class Stream:
         """Stop capturing and looking for faces, and stop the encoders; a second call does nothing."""
         await self._exit.aclose()
 
+    async def replace(self, source: Source) -> None:
+        """Go on with another source, once it has given a frame; times and receivers stay.
+
+        Raises:
+            SourceError: The source is none, or gives no frame; then that before it goes on.
+        """
+        await self._capture.replace(as_source(source))
+        self.replaced += 1
+
     async def _play(self) -> None:
         await self._capture.run(self._take)
         if not self._started.is_set():
@@ -159,7 +181,7 @@ class Stream:
             await asyncio.sleep(ADAPT_INTERVAL)
             now = self._now()
             self._capture.watch(now)
-            senders = [sender for watcher in self.watchers for sender in watcher.connection.senders]
+            senders = [watcher.sender for watcher in self.watchers if watcher.sender is not None]
             for ladder in self._ladders.values():
                 self._faults.call(ladder.adapt, senders, now)
 
@@ -181,29 +203,51 @@ class Stream:
         """Whether faces are looked for."""
         return self._search is not None
 
-    def add(self, connection: PeerConnection, *, video: bool, binary: bool) -> Watcher:
+    def add(
+        self,
+        connection: PeerConnection,
+        *,
+        video: bool,
+        binary: bool,
+        sender: FanoutSender | None = None,
+        faces: str = "faces",
+    ) -> Watcher:
         """Send the stream to one more peer; to be called before the connection is described.
 
         Args:
             connection: Over which it goes.
             video: Whether the peer takes the video.
             binary: Whether it reads faces in the format of this package, else in JSON.
+            sender: One of the connection that sent another stream, and is to send this one once the peer has agreed;
+                None for a media section of its own.
+            faces: The label of the channel for the faces.
         """
-        watcher = Watcher(connection)
+        watcher = Watcher(connection, sender, inherited=sender is not None)
         if video:
-            totals = self._totals
-            level = level_for(totals.width, totals.height, self._fps, self._bitrate)
-            connection.add_video(lambda codec: self.ladder(codec).top, self._codecs, level=level)
+            if sender is None:
+                totals = self._totals
+                level = level_for(totals.width, totals.height, self._fps, self._bitrate)
+                watcher.sender = connection.add_video(self._top, self._codecs, level=level)
             watcher.joining = self._codecs[0]
             self.prepare(watcher.joining)
         if self.has_faces:
-            watcher.faces = FacesChannel(connection, binary=binary)
+            watcher.faces = FacesChannel(connection, binary=binary, label=faces)
         self.watchers.append(watcher)
         return watcher
+
+    def agree(self, watcher: Watcher) -> None:
+        """Send a peer what it has agreed to take."""
+        watcher.joining = None
+        if watcher.sender is not None and watcher.inherited:
+            watcher.inherited = False
+            watcher.sender.begin(self._top)
 
     def remove(self, watcher: Watcher) -> None:
         """Look after a peer no more."""
         self.watchers.remove(watcher)
+
+    def _top(self, codec: Codec) -> VideoStream:
+        return self.ladder(codec).top
 
     def prepare(self, codec: Codec) -> None:
         """Have a keyframe ready when a peer is: its handshake takes as long as the encoding.
@@ -222,6 +266,9 @@ class Stream:
     def _take(self, captured: Captured, now: float) -> None:
         """Send a frame that has just come, and have faces looked for in it."""
         self._totals.width, self._totals.height = captured.frame.width, captured.frame.height
+        self._started.set()
+        if self.muted:
+            return
         self._unsent = picture = Picture(captured.frame, self._converter, captured.ticks)
         for codec, ladder in self._ladders.items():
             joining = any(watcher.joining == codec for watcher in self.watchers)
@@ -229,7 +276,6 @@ class Stream:
                 self._unsent = None
         if self._search is not None:
             self._search.offer(captured, now, wanted=self._faces_are_sent or self.faces.heard)
-        self._started.set()
 
     def _tell(self, captured: Captured, faces: tuple[Face, ...] | None) -> None:
         """Tell everybody what was found in a frame, or that it was not looked at."""
@@ -271,12 +317,37 @@ class Stream:
 
     def _layer_of(self, watcher: Watcher) -> Layer | None:
         """Return what a peer is sent, None while that is nothing."""
-        senders = watcher.connection.senders
-        layers = (ladder.layer_of(sender) for ladder in self._ladders.values() for sender in senders)
+        sender = watcher.sender
+        layers = (ladder.layer_of(sender) for ladder in self._ladders.values() if sender is not None)
         return next((layer for layer in layers if layer is not None), None)
 
     def _count_bytes(self, size: int) -> None:
         self._totals.bytes += size
+
+    def mute(self) -> None:
+        """Send nothing, until :meth:`unmute`."""
+        self.muted = True
+        self._unsent = None
+
+    def unmute(self) -> None:
+        """Send again."""
+        self.muted = False
+
+    @property
+    def bitrate(self) -> int:
+        """Of the video in full size, bit/s; what a link bears less of is sent smaller."""
+        return self._bitrate
+
+    @bitrate.setter
+    def bitrate(self, bitrate: int) -> None:
+        check_range("bitrate", bitrate, *BITRATES, "bit/s")
+        self._bitrate = int(bitrate)
+        for ladder in self._ladders.values():
+            ladder.set_bitrate(self._bitrate)
+
+    def snapshot(self) -> av.VideoFrame | None:
+        """Return the newest frame of the source, which is only to be read; None before the first."""
+        return None if self._capture.newest is None else self._capture.newest.frame
 
     # Figures
 
@@ -293,18 +364,23 @@ class Stream:
             detection=self._search.delay(now) if self._search else None,
         )
 
-    def peer_stats(self, watcher: Watcher) -> PeerStats:
-        """Return what was sent to a peer."""
-        layer = self._layer_of(watcher)
+    def peer_stats(self, connection: PeerConnection, watcher: Watcher | None) -> PeerStats:
+        """Return what was sent to a peer over its connection, and in what size and codec this stream, if it is."""
+        layer = self._layer_of(watcher) if watcher is not None else None
         return PeerStats(
-            **dataclasses.asdict(watcher.connection.stats()),
+            **dataclasses.asdict(connection.stats()),
             codec=layer.encoder.codec if layer else None,
             scale=layer.scale if layer else None,
             encode_ms=layer.encoder.encode_ms if layer else 0.0,
         )
 
-    def report(self, watcher: Watcher) -> Report | None:
-        """Say what part we have in the delay of a peer's frames, None before the first."""
+    def report(self, watcher: Watcher, name: str | None = None) -> Report | None:
+        """Say what part we have in the delay of a peer's frames, None before the first.
+
+        Args:
+            watcher: The peer.
+            name: What the peer is told this stream by; None for that of the first offer.
+        """
         newest = self._capture.newest
         if newest is None:
             return None
@@ -316,6 +392,7 @@ class Stream:
             capture=layer.encoder.wait_ms if layer else None,
             encoding=layer.encoder.encode_ms if layer else None,
             detection=None if detection is None else detection * 1000,
+            stream=name,
         )
 
 

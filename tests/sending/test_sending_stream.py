@@ -67,7 +67,7 @@ async def test_whoever_watches_gets_its_frames_and_when_they_were_captured() -> 
         assert report is not None
         behind = (report.rtp_timestamp - receiver.frames[-1].rtp_timestamp) % 2**32 / 90_000
         assert behind < 20
-        assert stream.peer_stats(stream.watchers[0]).codec == "vp8"
+        assert stream.peer_stats(stream.watchers[0].connection, stream.watchers[0]).codec == "vp8"
 
 
 async def test_what_nobody_watches_is_neither_encoded_nor_looked_at() -> None:

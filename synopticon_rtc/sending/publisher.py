@@ -1,0 +1,281 @@
+"""What a broadcaster publishes, and how each of its receivers comes to it."""
+
+import asyncio
+import functools
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+
+from synopticon_rtc.basics.faults import Faults
+from synopticon_rtc.basics.text import NAME, visible
+from synopticon_rtc.errors import SynopticonError
+from synopticon_rtc.events import Events, StreamEvent, StreamState
+from synopticon_rtc.faces.wire import PROTOCOL as FACES
+from synopticon_rtc.peers import published
+from synopticon_rtc.peers.control import Report
+from synopticon_rtc.peers.published import MAX_NAME, MAX_STREAMS, NewAnswer, NewOffer, Published, Refusal, Streams, Told
+from synopticon_rtc.sending.peer import Peer
+from synopticon_rtc.sending.published import PublishedStream
+from synopticon_rtc.sending.stream import Stream, Watcher
+
+logger = logging.getLogger(__name__)
+
+ANSWER_WITHIN = 5.0  # seconds after which a peer that has not answered is taken to refuse what it was offered
+_WORDS = {
+    "published": "it is sent to all that take it",
+    "muted": "nothing is sent of it for now",
+    "unmuted": "it is sent again",
+    "replaced": "it has another source",
+}
+
+
+class Publisher:
+    """Keeps streams by name, and sees to it that each peer is sent those that it takes.
+
+    A peer's first offer carries one video at most; whoever knows of further streams is offered them over the control
+    channel. Whatever changes, it is the same step: give what is new a media section, describe the connection, and send
+    it from the answer on.
+
+    Args:
+        do: Takes a step on the connection of a link after those that wait: :meth:`.Negotiator.do`.
+        faults: What counts errors that nobody foresaw.
+
+    Attributes:
+        streams: What is published, by name, in the order in which it was.
+        events: When streams come, go and change.
+    """
+
+    def __init__(self, do: Callable[[int, Callable[[], Awaitable[None]]], None], faults: Faults) -> None:
+        self.streams: dict[str, PublishedStream] = {}
+        self.events: Events[StreamEvent] = Events(faults=faults)
+        self._do = do
+        self._streams: dict[str, Stream] = {}  # also those that are about to be published
+        self._peers: list[Peer] = []
+        self._ending: set[asyncio.Task[None]] = set()
+        self._over = False  # whether streams end as all does
+
+    @property
+    def has_faces(self) -> bool:
+        """Whether faces are looked for in any stream."""
+        return any(stream.has_faces for stream in self._streams.values())
+
+    # Streams
+
+    async def publish(
+        self, name: str, stream: Stream, on_end: Callable[[BaseException | None], None] | None = None
+    ) -> PublishedStream:
+        """Start a stream, and send it to all that take it.
+
+        Args:
+            name: By which it is known from now on.
+            stream: It was not started yet.
+            on_end: Called when its source ends; without it the stream is then published no more.
+
+        Raises:
+            ValueError: There is a stream of that name, or the most that there can be, or the name is too long.
+            SourceError: The source gives no frame.
+            ModelError: The face model cannot be had.
+        """
+        self._check(name)
+        self._streams[name] = stream
+        try:
+            await stream.start(functools.partial(self._ended, name, stream, on_end))
+        except BaseException:
+            del self._streams[name]
+            raise
+        handle = PublishedStream(name, "video", stream, changed=self._changed, unpublish=self._unpublish)
+        self.streams[name] = handle
+        self._changed(handle, "published")
+        return handle
+
+    def _check(self, name: object) -> None:
+        if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
+            raise ValueError(f"the name of a stream must be a text of 1 to {MAX_NAME} characters, not {name!r:.100}")
+        if name in self._streams:
+            raise ValueError(f"there is a stream {name!r} already: unpublish it first, or replace its source")
+        if len(self._streams) >= MAX_STREAMS:
+            raise ValueError(f"there are {MAX_STREAMS} streams already, and that is the most")
+
+    async def _unpublish(self, handle: PublishedStream, reason: str = "it is sent no more") -> None:
+        name = handle.name
+        if self.streams.get(name) is not handle:
+            return
+        del self.streams[name]
+        stream = self._streams.pop(name)
+        for peer in self._peers:
+            if watcher := peer.watchers.pop(name, None):
+                stream.remove(watcher)
+                _release(peer, watcher)
+            peer.first = None if peer.first == name else peer.first
+            self._tell(peer)
+        self.events.emit(StreamEvent(name, handle.kind, "unpublished", reason))
+        await stream.aclose()
+
+    def _ended(
+        self,
+        name: str,
+        stream: Stream,
+        on_end: Callable[[BaseException | None], None] | None,
+        error: BaseException | None,
+    ) -> None:
+        """Publish a stream no more whose source has ended."""
+        handle = self.streams.get(name)
+        if self._over or handle is None or self._streams.get(name) is not stream:
+            return  # it was not published yet, or is no more
+        if on_end is not None:
+            on_end(error)
+            return
+        if error is not None:
+            logger.warning("stream %s: %s", visible(name, NAME), error)
+        task = asyncio.create_task(self._unpublish(handle, str(error or "its source has ended")))
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    def _changed(self, handle: PublishedStream, state: StreamState) -> None:
+        """Tell everybody of a stream that came or changed."""
+        for peer in self._peers:
+            self._tell(peer)
+        self.events.emit(StreamEvent(handle.name, handle.kind, state, _WORDS[state]))
+
+    def end(self) -> None:
+        """End iterations over events and faces."""
+        self._over = True
+        self.events.close()
+        for stream in self._streams.values():
+            stream.end()
+
+    async def aclose(self) -> None:
+        """Stop all streams."""
+        self._over = True
+        streams, self._streams = list(self._streams.values()), {}
+        self.streams.clear()
+        await asyncio.gather(*(stream.aclose() for stream in streams), *self._ending)
+
+    # Peers
+
+    def join(self, peer: Peer) -> None:
+        """Give a new peer's first offer the first video that it takes; to be called before it is described."""
+        name = next(self._wanted(peer), None)
+        if name is not None:
+            self._add(peer, name, "faces")
+            peer.first = name
+        self._peers.append(peer)
+
+    def connected(self, peer: Peer) -> None:
+        """Take note that a peer has agreed to its first offer."""
+        for watcher in peer.watchers.values():
+            watcher.joining = None
+
+    def opened(self, peer: Peer) -> None:
+        """Tell a peer of all that there is, now that its control channel is open."""
+        self._tell(peer)
+
+    def leave(self, peer: Peer) -> None:
+        """Send a peer nothing more."""
+        self._peers.remove(peer)
+        for name, watcher in peer.watchers.items():
+            self._streams[name].remove(watcher)
+        if peer.overdue is not None:
+            peer.overdue.cancel()
+
+    def told(self, peer: Peer, message: Told) -> None:
+        """Take what a peer answers; what is no answer to the newest offer is none."""
+        match message:
+            case NewAnswer(number=number) if number == peer.number:
+                self._do(peer.link, functools.partial(self._agree, peer, message))
+            case Refusal(number=number, reason=reason) if number == peer.number:
+                self._refuse(peer, reason)
+            case _:
+                pass
+
+    def reports(self, peer: Peer) -> Iterator[Report]:
+        """Say what part we have in the delay of each video that a peer is sent."""
+        for name, watcher in peer.watchers.items():
+            report = self._streams[name].report(watcher, None if name == peer.first else name)
+            if report is not None:
+                yield report
+
+    def _wanted(self, peer: Peer) -> Iterator[str]:
+        """Give the names of what a peer takes and is not sent."""
+        several = peer.asked.accepts("streams", published.PROTOCOL)
+        video = not peer.asked.refuses("video")
+        for name in self.streams:
+            if name in peer.watchers or (several and not peer.asked.takes(name)):
+                continue
+            if video or self._streams[name].has_faces:
+                yield name
+
+    def _add(self, peer: Peer, name: str, faces: str) -> None:
+        peer.watchers[name] = self._streams[name].add(
+            peer.connection,
+            video=not peer.asked.refuses("video"),
+            binary=peer.asked.accepts("faces", FACES),
+            sender=peer.spare.pop() if peer.spare else None,
+            faces=faces,
+        )
+
+    def _tell(self, peer: Peer) -> None:
+        """Bring a peer up to date, once its control channel is open."""
+        if peer.control is not None and peer.control.is_open and peer.asked.accepts("streams", published.PROTOCOL):
+            self._do(peer.link, functools.partial(self._bring, peer))
+
+    async def _bring(self, peer: Peer) -> None:
+        """Tell a peer what is published, with an offer where that is more than it is sent."""
+        assert peer.control is not None  # noqa: S101 - else it is not told
+        new = list(self._wanted(peer))
+        for name in new:
+            self._add(peer, name, f"faces:{name}")
+        if not any(peer.watchers[name].sender for name in new):
+            peer.control.tell(Streams(self._listed(peer)))
+            return
+        peer.number += 1
+        try:
+            sdp = await peer.connection.offer()
+        except SynopticonError as error:
+            self._refuse(peer, str(error))
+            return
+        peer.control.tell(NewOffer(peer.number, sdp, self._listed(peer)))
+        if peer.overdue is not None:
+            peer.overdue.cancel()
+        late = f"no answer came within {ANSWER_WITHIN:g} s"
+        peer.overdue = asyncio.get_running_loop().call_later(ANSWER_WITHIN, self._refuse, peer, late)
+
+    def _listed(self, peer: Peer) -> list[Published]:
+        found = []
+        for name, handle in self.streams.items():
+            stream, watcher = self._streams[name], peer.watchers.get(name)
+            mid = peer.connection.section(watcher.sender) if watcher and watcher.sender else None
+            found.append(
+                Published(name, handle.kind, handle.hint, mid, stream.muted, stream.has_faces, stream.replaced)
+            )
+        return found
+
+    async def _agree(self, peer: Peer, answer: NewAnswer) -> None:
+        if answer.number != peer.number:
+            return  # it was offered something else meanwhile
+        try:
+            await peer.connection.set_answer(answer.sdp)
+        except SynopticonError as error:
+            self._refuse(peer, str(error))
+            return
+        for name, watcher in peer.watchers.items():
+            if watcher.sender is not None and peer.connection.takes(watcher.sender):
+                self._streams[name].agree(watcher)
+        self._refuse(peer, "the receiver does not take it")
+
+    def _refuse(self, peer: Peer, reason: str) -> None:
+        """Send a peer nothing of what it has not agreed to."""
+        if peer.overdue is not None:
+            peer.overdue.cancel()
+        for name, watcher in peer.watchers.items():
+            if watcher.joining is not None:
+                watcher.joining = None
+                self.events.emit(StreamEvent(name, self.streams[name].kind, "refused", reason, peer.session))
+
+
+def _release(peer: Peer, watcher: Watcher) -> None:
+    """Keep the media section of a stream that is published no more for another one."""
+    if watcher.sender is not None:
+        watcher.sender.leave()
+        peer.spare.append(watcher.sender)
+    if watcher.faces is not None:
+        watcher.faces.channel.close()
