@@ -8,6 +8,7 @@ from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.media import Camera, FrameSource, Portrait, TestPattern, VideoFile
 from synopticon_rtc.receiver import Receiver
 from synopticon_rtc.receiving.latency import Delays
+from synopticon_rtc.receiving.received import ReceivedStream
 from synopticon_rtc.receiving.stats import ReceiverStats
 from synopticon_rtc.rtc import EncodedVideoFrame, IceServer
 from synopticon_rtc.sending.published import PublishedStream
@@ -30,6 +31,7 @@ __all__ = [
     "PeerEvent",
     "Portrait",
     "PublishedStream",
+    "ReceivedStream",
     "Receiver",
     "ReceiverStats",
     "SignalingClient",

@@ -1,33 +1,41 @@
-"""Receives the frames and faces of one broadcaster."""
+"""Receives the streams of one broadcaster, frames paired with their faces."""
 
 import asyncio
 import contextlib
 import dataclasses
 import functools
+import itertools
+import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from numbers import Real
-from typing import Any, Generic, Literal, Self, TypedDict, Unpack, get_args, overload
+from types import MappingProxyType
+from typing import Any, Generic, Literal, Self, TypeAlias, TypedDict, Unpack, get_args, overload
 
 import av
 import msgspec
 
 from synopticon_rtc import tracing
+from synopticon_rtc.basics import clock
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.basics.latest import Latest, Unbroken
 from synopticon_rtc.basics.life import entered_before, not_open
-from synopticon_rtc.errors import SignalingError
-from synopticon_rtc.events import Events, StateEvent
+from synopticon_rtc.basics.text import NAME, visible
+from synopticon_rtc.errors import SignalingError, SynopticonError
+from synopticon_rtc.events import Events, StateEvent, StreamEvent
 from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.faces.wire import PROTOCOL
-from synopticon_rtc.peers import control
-from synopticon_rtc.peers.control import Control
+from synopticon_rtc.peers import control, published
+from synopticon_rtc.peers.control import Control, Report
 from synopticon_rtc.peers.negotiator import Negotiator
+from synopticon_rtc.peers.published import MAX_NAME, NewAnswer, NewOffer, Refusal, Streams, Told
+from synopticon_rtc.receiving.catalogue import Catalogue
 from synopticon_rtc.receiving.latency import Latency
 from synopticon_rtc.receiving.overdue import overdue
 from synopticon_rtc.receiving.pairing import F, Sync
 from synopticon_rtc.receiving.peer import Peer
+from synopticon_rtc.receiving.received import ReceivedStream
 from synopticon_rtc.receiving.stats import ReceiverStats
 from synopticon_rtc.receiving.stream import Stream
 from synopticon_rtc.rtc import MAX_SIZE, Channel, EncodedVideoFrame, IceServer, PeerConnection, VideoTrack
@@ -38,8 +46,18 @@ from synopticon_rtc.signaling.handshake import CreateAnswer, CreateOffer, Notify
 from synopticon_rtc.signaling.messages import Candidate
 from synopticon_rtc.tracing import Trace
 
-ACCEPT = {"faces": [PROTOCOL, "json"], "control": [control.PROTOCOL], "ice": ["more"]}
+logger = logging.getLogger(__name__)
+
+ACCEPT = {
+    "faces": [PROTOCOL, "json"],
+    "control": [control.PROTOCOL],
+    "ice": ["more"],
+    "streams": [published.PROTOCOL],
+}
+REASON = 512  # characters of what a broadcaster is told of an offer that cannot be used
 ENCODED_WAIT = 1.0  # seconds that encoded frames wait for a slow consumer, before it misses all up to a keyframe
+FACES_OF = "faces:"
+"""What the label of a channel begins with that is for the faces of the stream that it names."""
 BURST = 0.02  # seconds: frames without faces come out together with the one before them that waited for its own
 
 
@@ -47,10 +65,15 @@ def _stands_alone(moment: Moment[Any] | None) -> bool:
     return moment is None or moment.frame.keyframe
 
 
+Queue: TypeAlias = Latest[Moment[F] | None]
+"""Of an iteration, whose end is None."""
+
+
 class _Options(TypedDict, total=False):
     """What does not change the type of the frames."""
 
     broadcaster: str | None
+    streams: Sequence[str] | None
     sync: Sync
     faces_wait: float
     jitter_ms: float
@@ -67,6 +90,8 @@ class _Options(TypedDict, total=False):
 class Receiver(Generic[F]):
     """Receives the frames and faces of one broadcaster: an async iteration of :class:`~synopticon_rtc.Moment`.
 
+    The iteration is over the first video; further ones, where the broadcaster publishes some, come by :meth:`moments`.
+
     Use it as an async context manager, or await :meth:`start` and in the end :meth:`aclose`, once. A broadcaster that
     goes is looked for again, so the iteration does not end before the receiver is left; ``events`` tells of every
     change. A consumer that is slower than the video gets the newest moment each time.
@@ -74,6 +99,8 @@ class Receiver(Generic[F]):
     Args:
         signaling: The address of a Synopticon signaling server, or a client that is shared with others.
         broadcaster: The name or the signaling session of the broadcaster to receive, None for the first that answers.
+        streams: The names of the streams to take, None for all that the broadcaster publishes. What nobody takes is not
+            sent, nor encoded, nor looked at. The first of them that is there is what the iteration is over.
         sync: ``exact`` gives every frame its own faces, for which it waits; ``latest`` waits for nothing and gives it
             the newest faces.
         faces_wait: Seconds that a frame waits for its faces at most. A broadcaster whose detector is slower than that
@@ -101,11 +128,14 @@ class Receiver(Generic[F]):
 
     Attributes:
         signaling: The client by which it finds its broadcaster.
+        streams: What the broadcaster publishes, by name; empty while there is none, and where it is a page.
+        stream_events: When streams are published and end, are muted or replaced.
         events: What becomes of the connection. Iterations over them end when the receiver is left.
 
     Raises:
-        ValueError: ``sync`` is unknown, ``jitter_ms``, ``faces_wait`` or ``timeout`` is negative, ``max_size`` is no
-            size, ``udp_ports`` is no range, or an address or interface is not there.
+        ValueError: ``sync`` is unknown, ``streams`` names none or has a name that no stream can have, ``jitter_ms``,
+            ``faces_wait`` or ``timeout`` is negative, ``max_size`` is no size, ``udp_ports`` is no range, or an address
+            or interface is not there.
         TypeError: ``signaling`` is neither an address nor a client, ``broadcaster`` no text, or something else is among
             the ICE servers.
     """
@@ -151,6 +181,7 @@ class Receiver(Generic[F]):
         signaling: str | SignalingClient,
         *,
         broadcaster: str | None = None,
+        streams: Sequence[str] | None = None,
         sync: Sync = "exact",
         faces_wait: float = 0.05,
         jitter_ms: float = 0,
@@ -165,6 +196,7 @@ class Receiver(Generic[F]):
         interfaces: Sequence[str] = (),
         trace: str | os.PathLike[str] | None = None,
     ) -> None:
+        _check_streams(streams)
         _check(broadcaster, sync, jitter_ms, faces_wait, timeout, max_size, ice_servers)
         self.signaling = as_client(signaling)
         self._faults = Faults()
@@ -184,7 +216,7 @@ class Receiver(Generic[F]):
         self._handshake = ReceiverHandshake(
             want=broadcaster,
             taken=lambda: frozenset(self.signaling.claimed),
-            accept=ACCEPT if video else ACCEPT | {"video": []},
+            accept=ACCEPT | ({} if video else {"video": []}) | ({} if streams is None else {"take": list(streams)}),
             timestamp=lambda: time.time_ns() // 1_000_000,
         )
         self._negotiator = Negotiator(
@@ -198,17 +230,19 @@ class Receiver(Generic[F]):
             faults=self._faults,
         )
         self._peers: dict[int, Peer] = {}  # by link
-        self._moments: Latest[Moment[F] | None] = (
-            Unbroken(ENCODED_WAIT, _stands_alone) if video and not decode else Latest(BURST)
-        )  # None is the end of the iteration
+        self._first = ReceivedStream(video=video)
+        self._catalogue = Catalogue(self._first, streams, video=video, make=self._make_stream, faults=self._faults)
+        self.streams: Mapping[str, ReceivedStream] = MappingProxyType(self._catalogue.streams)
+        self.stream_events: Events[StreamEvent] = self._catalogue.events
+        self._moments = self._make_queue()
+        self._queues: dict[str, list[Queue[F]]] = {}  # of further iterations, by the name of their stream
         self._playing: set[asyncio.Task[None]] = set()  # one a stream whose frames are decoded
         self._entered = False
         self._exit = contextlib.AsyncExitStack()
         self._leaving: asyncio.Task[None] | None = None
         self._failure: SignalingError | None = None
         self._first_sought: float | None = None  # when the first discovery was sent, by the loop's clock
-        self._latency = Latency(video=video)  # of the stream that gave the newest moment
-        self._totals = ReceiverStats()
+        self._totals = self._first.totals
 
     async def start(self) -> Self:
         """Start looking for the broadcaster; does not wait for it. :meth:`aclose` ends that.
@@ -257,8 +291,9 @@ class Receiver(Generic[F]):
         try:
             await self._exit.aclose()
         finally:
-            self._moments.put(None)
+            self._end_iterations()
             self.events.close()
+            self.stream_events.close()
 
     async def _played(self) -> None:
         """Wait for the tasks that take decoded frames."""
@@ -282,33 +317,62 @@ class Receiver(Generic[F]):
         """
         if not self._entered:
             raise not_open(self)
+        moment = await self._next(self._moments, None)
+        if moment is None:
+            raise StopAsyncIteration
+        return moment
+
+    async def moments(self, name: str) -> AsyncIterator[Moment[F]]:
+        """Iterate over the moments of one stream, by its name, also before it is published and after it came again.
+
+        Any number of such iterations run beside one another, and beside that of the receiver itself. Each gets the
+        newest moment each time, or with ``decode=False`` every one, as that does, and raises what that raises.
+        """
+        if not self._entered or self._leaving is not None:
+            raise not_open(self)
+        queue = self._make_queue()
+        self._queues.setdefault(name, []).append(queue)
+        try:
+            while (moment := await self._next(queue, name)) is not None:
+                yield moment
+        finally:
+            self._queues[name].remove(queue)
+
+    def _make_queue(self) -> "Queue[F]":
+        return Unbroken(ENCODED_WAIT, _stands_alone) if self._video and not self._decode else Latest(BURST)
+
+    async def _next(self, queue: "Queue[F]", name: str | None) -> Moment[F] | None:
+        """Wait for the next moment of an iteration; None is its end."""
         try:
             async with asyncio.timeout(self._timeout):
-                moment = await self._moments.get()
+                moment = await queue.get()
         except TimeoutError:
+            stream = self._first if name is None else self.streams.get(name)
             raise overdue(
                 self.signaling,
                 self._handshake,
                 broadcaster=self._broadcaster,
                 video=self._video,
-                begun=self._totals.first_frame is not None,
+                begun=stream is not None and stream.totals.frames + stream.totals.faces_messages > 0,
                 timeout=self._timeout or 0,
+                missing="" if name is None or stream is not None else name,
             ) from None
         if moment is None:
-            self._moments.put(None)
+            queue.put(None)
             if self._failure is not None:
                 raise self._failure
-            raise StopAsyncIteration
         return moment
+
+    def _end_iterations(self) -> None:
+        for queue in [self._moments, *itertools.chain.from_iterable(self._queues.values())]:
+            queue.put(None)
 
     @property
     def stats(self) -> ReceiverStats:
-        """Totals since the start, over all connections."""
+        """Totals of the first video since the start, over all connections; those of each stream are at its handle."""
         return dataclasses.replace(
-            self._totals,
+            self._first.stats,
             too_large=self._totals.too_large + sum(peer.too_large for peer in self._peers.values()),
-            delay=self._latency.delay,
-            delays=self._latency.delays,
             faults=self._faults.count + self.signaling.faults,
         )
 
@@ -331,7 +395,7 @@ class Receiver(Generic[F]):
         None where the broadcaster is none of this package, or is gone.
         """
         peer = next(iter(self._peers.values()), None)
-        return None if peer is None else peer.stream.age(moment)
+        return None if peer is None else peer.first.age(moment)
 
     def request_keyframe(self) -> None:
         """Ask the broadcaster for a keyframe: for one who joins a recording or a relay with ``decode=False``."""
@@ -342,18 +406,6 @@ class Receiver(Generic[F]):
 
     def _open_peer(self, action: CreateOffer | CreateAnswer) -> PeerConnection:
         link = action.link
-        latency = Latency(video=self._video)
-        stream = Stream(
-            video=self._video,
-            sync=self._sync,
-            faces_wait=self._faces_wait,
-            jitter=self._jitter,
-            totals=self._totals,
-            latency=latency,
-            heard=self._note_first,
-            give=functools.partial(self._give_out, latency),
-            faults=self._faults,
-        )
         connection = PeerConnection(
             ice_servers=self._ice_servers or self._negotiator.ice_servers(),
             relay_only=self._relay_only,
@@ -363,20 +415,37 @@ class Receiver(Generic[F]):
             on_state=functools.partial(self._negotiator.changed, link),
             on_reached=functools.partial(self._negotiator.reached, link),
             on_channel=functools.partial(self._add_channel, link),
-            on_video=functools.partial(self._play, stream) if self._video and self._decode else None,
-            on_encoded=(lambda _, frame: stream.encoded(frame)) if self._video and not self._decode else None,
+            on_video=functools.partial(self._play, link) if self._video and self._decode else None,
+            on_encoded=functools.partial(self._take_encoded, link) if self._video and not self._decode else None,
             max_size=self._max_size,
             faults=self._faults,
         )
-        self._peers[link] = Peer(action.session, connection, stream)  # now that nothing can go wrong any more
+        peer = Peer(action.session, connection, self._faults)
+        peer.first = self._make_stream(peer, self._first)
+        self._peers[link] = peer  # now that nothing can go wrong any more
         self.signaling.claimed.add(action.session)
         return connection
 
+    def _make_stream(self, peer: Peer, handle: ReceivedStream) -> Stream:
+        """Make what receives a stream over one connection."""
+        latency = Latency(video=self._video)
+        stream = Stream(
+            video=self._video,
+            sync=self._sync,
+            faces_wait=self._faces_wait,
+            jitter=self._jitter,
+            totals=handle.totals,
+            latency=latency,
+            heard=self._note_first if handle is self._first else lambda _: None,
+            give=functools.partial(self._give_out, handle, latency),
+        )
+        stream.offset = lambda: None if peer.control is None else peer.control.offset
+        return stream
+
     def _close_peer(self, link: int) -> None:
         peer = self._peers.pop(link)
-        peer.stream.close()
-        if peer.control is not None:
-            peer.control.close()
+        peer.close()
+        self._catalogue.forget(peer, "the connection has ended")
         self._totals.too_large += peer.too_large
         self.signaling.claimed.discard(peer.session)
 
@@ -386,33 +455,81 @@ class Receiver(Generic[F]):
             return  # it says goodbye
         if channel.protocol == control.PROTOCOL:
             if peer.control is None:
-                gone = functools.partial(self._negotiator.lost, link)
-                peer.control = mine = Control(channel, gone=gone, reported=peer.stream.reported)
-                peer.stream.offset = lambda: mine.offset
+                peer.control = Control(
+                    channel,
+                    gone=functools.partial(self._negotiator.lost, link),
+                    reported=functools.partial(self._reported, peer),
+                    told=functools.partial(self._told, link, peer),
+                )
+        elif channel.protocol == PROTOCOL and channel.label.startswith(FACES_OF):
+            channel.on_message = functools.partial(self._take_faces, peer, channel.label.removeprefix(FACES_OF))
         else:  # pages call it what they like, and have others: what comes on it tells whether it is for faces
             if channel.protocol == PROTOCOL:
-                peer.stream.expect_faces()
-            channel.on_message = peer.stream.message
+                peer.first.expect_faces()
+            channel.on_message = peer.first.message
 
-    def _play(self, stream: Stream, track: VideoTrack) -> None:
-        if task := stream.play(track):
+    def _take_faces(self, peer: Peer, name: str, data: str | bytes) -> None:
+        if stream := peer.streams.get(name):
+            stream.message(data)
+
+    def _take_encoded(self, link: int, mid: str, frame: EncodedVideoFrame) -> None:
+        if peer := self._peers.get(link):
+            peer.encoded(mid, frame)
+
+    def _play(self, link: int, track: VideoTrack) -> None:
+        if peer := self._peers.get(link):
+            task = peer.play(track)
             self._playing.add(task)
             task.add_done_callback(self._playing.discard)
+
+    # What the broadcaster tells
+
+    def _reported(self, peer: Peer, report: Report) -> None:
+        stream = peer.first if report.stream is None else peer.streams.get(report.stream)
+        if stream is not None:
+            stream.reported(report)
+
+    def _told(self, link: int, peer: Peer, message: Told) -> None:
+        if not peer.changes.take(clock.monotonic()):
+            return
+        match message:
+            case Streams(streams=listed):
+                self._catalogue.update(peer, listed)
+            case NewOffer(number=number) if number > peer.number:
+                peer.number = number
+                self._negotiator.do(link, functools.partial(self._answer, peer, message))
+            case _:
+                pass
+
+    async def _answer(self, peer: Peer, offer: NewOffer) -> None:
+        """Agree to what is new in an offer, as far as it is wanted."""
+        assert peer.control is not None  # noqa: S101 - it brought the offer
+        self._catalogue.update(peer, offer.streams)
+        taken = [stream.mid for stream in offer.streams if stream.mid is not None and self._catalogue.takes(stream)]
+        reply: Told
+        try:
+            reply = NewAnswer(offer.number, await peer.connection.answer(offer.sdp, taken))
+        except SynopticonError as error:
+            logger.warning("an offer of peer %s is not taken: %s", visible(peer.session, NAME), error)
+            reply = Refusal(offer.number, str(error)[:REASON])
+        peer.control.tell(reply)
 
     def _note_first(self, now: float) -> None:
         if self._totals.first_frame is None and self._first_sought is not None:
             self._totals.first_frame = now - self._first_sought
 
-    def _give_out(self, latency: Latency, moment: Moment[Any]) -> None:
-        self._latency = latency
-        if self._moments.put(moment) and isinstance(moment.frame, EncodedVideoFrame):
+    def _give_out(self, handle: ReceivedStream, latency: Latency, moment: Moment[Any]) -> None:
+        handle.given(moment, latency)
+        queues = [*self._queues.get(handle.name, ()), *([self._moments] if handle is self._first else ())]
+        dropped = [queue.put(moment) for queue in queues]  # each is to have it
+        if any(dropped) and isinstance(moment.frame, EncodedVideoFrame):
             self.request_keyframe()
 
     def _notify(self, change: Notify) -> None:
         if change.state == "seeking" and self._first_sought is None and self.signaling.session is not None:
             self._first_sought = asyncio.get_running_loop().time()
         if change.state == "seeking" and self._failure is not None:
-            self._moments.put(None)
+            self._end_iterations()
         link = self._handshake.link
         name = link.name if link is not None and link.session == change.session else ""
         self.events.emit(StateEvent(change.state, change.reason, change.session, name))
@@ -420,7 +537,18 @@ class Receiver(Generic[F]):
     def _fail(self, error: SignalingError) -> None:
         self._failure = error
         if self._handshake.link is None:  # else media play on without signaling, until they end
-            self._moments.put(None)
+            self._end_iterations()
+
+
+def _check_streams(streams: object) -> None:
+    """Refuse names that no stream has."""
+    if streams is None:
+        return
+    if isinstance(streams, str) or not isinstance(streams, Sequence) or not streams:
+        raise ValueError(f"streams must be names, like ['camera', 'screen'], or None for all, not {streams!r:.100}")
+    for name in streams:
+        if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
+            raise ValueError(f"the name of a stream is a text of 1 to {MAX_NAME} characters, not {name!r:.100}")
 
 
 def _check(

@@ -53,6 +53,7 @@ PUBLIC = [
     "PeerEvent",
     "Portrait",
     "PublishedStream",
+    "ReceivedStream",
     "Receiver",
     "ReceiverStats",
     "SignalingClient",

@@ -145,7 +145,7 @@ async def test_frames_that_wait_for_faces_are_given_out_when_their_broadcaster_l
         async with Broadcaster(server.url, TestPattern(SIZE, 30), faces=Stuck()):
             await until(lambda: receiver.stats.frames >= 10)
             first = len(moments)
-            stream = next(iter(receiver._peers.values())).stream
+            stream = next(iter(receiver._peers.values())).first
         await until(lambda: not receiver._peers)
         count = receiver.stats.frames
         await until(lambda: len(moments) == count)

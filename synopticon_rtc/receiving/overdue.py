@@ -14,6 +14,7 @@ def overdue(
     video: bool,
     begun: bool,
     timeout: float,
+    missing: str = "",
 ) -> NobodyAnswered | ConnectionLost:
     """Make the error for a moment that has not come.
 
@@ -24,6 +25,7 @@ def overdue(
         video: Whether frames are waited for, else faces alone.
         begun: Whether there was any before.
         timeout: Seconds that were waited.
+        missing: The name of the stream that is wanted, if the broadcaster publishes none of that name.
     """
     within = f"within {timeout:g} s"
     link = handshake.link
@@ -36,7 +38,7 @@ def overdue(
             "is it running, and is the address right?"
         )
     if link is not None:
-        what = "video" if video else "faces"
+        what = f"stream {missing!r}" if missing else "video" if video else "faces"
         return NobodyAnswered(f"{visible(link.name or link.session, NAME)} answered, but no {what} came {within}")
     heard = ", ".join(
         f"{visible(name, NAME) or 'unnamed'} ({visible(session, NAME)})" for session, name in handshake.heard.items()

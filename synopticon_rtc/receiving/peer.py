@@ -1,10 +1,16 @@
 """What a receiver knows of its broadcaster."""
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 
+from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.peers.control import Control
 from synopticon_rtc.receiving.stream import Stream
-from synopticon_rtc.rtc import PeerConnection
+from synopticon_rtc.rtc import EncodedVideoFrame, PeerConnection, VideoTrack
+from synopticon_rtc.rtc.budget import Budget
+
+CHANGES = 5, 30
+"""How often a broadcaster may change what it publishes: a second, and at once."""
 
 
 @dataclass(slots=True, eq=False)
@@ -14,16 +20,59 @@ class Peer:
     Attributes:
         session: Its signaling session.
         connection: What all comes over that it sends.
-        stream: What it sends.
+        faults: What counts errors that nobody foresaw.
+        first: The stream that its first offer carries.
+        streams: What it sends, by name; the first one too, once its name is known.
+        sections: What comes on each media section now.
+        listed: Whether it has told what it publishes.
         control: Our side of the control channel; None before it is there, and where the broadcaster is a page.
+        number: That of its newest offer that came over the control channel.
+        changes: How often it changes what it publishes.
+        playing: The tasks that take decoded frames, one a media section.
     """
 
     session: str
     connection: PeerConnection
-    stream: Stream
+    faults: Faults
+    first: Stream = field(init=False)
+    streams: dict[str, Stream] = field(default_factory=dict)
+    sections: dict[str, Stream] = field(default_factory=dict)
+    listed: bool = False
     control: Control | None = None
+    number: int = 0
+    changes: Budget = field(default_factory=lambda: Budget(*CHANGES))
+    playing: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
     def too_large(self) -> int:
         """Frames that were left out as they are larger than is received."""
         return self.connection.stats().frames_too_large
+
+    def play(self, track: VideoTrack) -> asyncio.Task[None]:
+        """Take the decoded frames of a track, until the connection is closed."""
+        task = asyncio.create_task(self._watch(track), name="video")
+        self.playing.add(task)
+        return task
+
+    def encoded(self, mid: str, frame: EncodedVideoFrame) -> None:
+        """Take a frame that is not to be decoded."""
+        if stream := self._at(mid):
+            stream.encoded(frame)
+
+    def close(self) -> None:
+        """Give out what waits, and take nothing more."""
+        for stream in {self.first, *self.streams.values()}:
+            stream.close()
+        for task in self.playing:
+            task.cancel()
+        if self.control is not None:
+            self.control.close()
+
+    def _at(self, mid: str) -> Stream | None:
+        """Return what comes on a media section: the first stream, as long as nobody has told what it is."""
+        return self.sections.get(mid) if self.listed else self.first
+
+    async def _watch(self, track: VideoTrack) -> None:
+        async for received in track:
+            if stream := self._at(track.mid):
+                self.faults.call(stream.decoded, received)

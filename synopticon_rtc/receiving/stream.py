@@ -9,7 +9,6 @@ from typing import Any
 import av
 
 from synopticon_rtc.basics import clock
-from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.errors import InvalidFaces
 from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.faces.wire import decode, decode_json
@@ -18,7 +17,7 @@ from synopticon_rtc.receiving.latency import Latency
 from synopticon_rtc.receiving.pairing import Pairing, Sync, Unpaired
 from synopticon_rtc.receiving.playout import Playout
 from synopticon_rtc.receiving.stats import ReceiverStats
-from synopticon_rtc.rtc import EncodedVideoFrame, VideoTrack
+from synopticon_rtc.rtc import EncodedVideoFrame, Received
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +34,6 @@ class Stream:
         latency: Where it notes how long that took.
         heard: Called at each frame, or without video at each faces message, with the time.
         give: Called with each moment when it is due.
-        faults: What counts errors that nobody foresaw.
 
     Attributes:
         offset: Gives the sender's clock minus ours, seconds, None while it is not known.
@@ -53,7 +51,6 @@ class Stream:
         latency: Latency,
         heard: Callable[[float], None],
         give: Callable[[Moment[Any]], None],
-        faults: Faults | None = None,
     ) -> None:
         self.offset: Callable[[], float | None] = lambda: None
         self.closed = False
@@ -65,11 +62,9 @@ class Stream:
         self._latency = latency
         self._heard = heard
         self._give = give
-        self._faults = faults or Faults()
         self._loop = asyncio.get_running_loop()
         self._times: dict[int, tuple[float, float]] = {}  # by RTP timestamp, when a frame arrived and was decoded
         self._timer: asyncio.TimerHandle | None = None  # for what waits
-        self._playing: asyncio.Task[None] | None = None
         self._told = False  # that faces come too late
 
     def expect_faces(self) -> None:
@@ -82,16 +77,10 @@ class Stream:
 
     # What comes in
 
-    def play(self, track: VideoTrack) -> asyncio.Task[None] | None:
-        """Take the frames of a track until the stream is closed.
-
-        Returns:
-            The task that does so; None where the stream has a track, or is closed.
-        """
-        if self._playing is not None or self.closed:
-            return None
-        self._playing = asyncio.create_task(self._watch(track), name="video")
-        return self._playing
+    def decoded(self, received: Received) -> None:
+        """Take a frame that was decoded."""
+        self._totals.width, self._totals.height = received.frame.width, received.frame.height
+        self.take_frame(received.frame, received.rtp_timestamp, received.arrived, self._loop.time())
 
     def encoded(self, frame: EncodedVideoFrame) -> None:
         """Take a frame that is not to be decoded."""
@@ -100,12 +89,6 @@ class Stream:
     def message(self, data: str | bytes) -> None:
         """Take a message of a data channel."""
         self.take_faces(data, self._loop.time())
-
-    async def _watch(self, track: VideoTrack) -> None:
-        async for received in track:
-            self._totals.width, self._totals.height = received.frame.width, received.frame.height
-            now = self._loop.time()
-            self._faults.call(self.take_frame, received.frame, received.rtp_timestamp, received.arrived, now)
 
     def take_frame(
         self, frame: av.VideoFrame | EncodedVideoFrame, rtp_timestamp: int, arrived: float, now: float
@@ -169,8 +152,6 @@ class Stream:
         self.closed = True  # the connection says goodbye meanwhile, and more may come in
         if self._timer is not None:
             self._timer.cancel()
-        if self._playing is not None:
-            self._playing.cancel()
 
     def _tick(self) -> None:
         now = self._loop.time()

@@ -151,7 +151,7 @@ class PeerConnection:
         self._ice: IceConnection | None = None
         self._state = "new"
         self._senders: dict[FanoutSender, RTCRtpTransceiver] = {}
-        self._receivers: list[VideoReceiver] = []
+        self._receivers: dict[str, VideoReceiver] = {}  # by media section
         self._level = LEAST
         self._remote: sdp.Remote | None = None
         self._section: tuple[str, int] = "", 0  # which section our candidates are told for
@@ -180,6 +180,11 @@ class PeerConnection:
     def takes(self, sender: FanoutSender) -> bool:
         """Whether the peer has agreed to what a sender sends."""
         return self._senders[sender].currentDirection == "sendonly"
+
+    @property
+    def received(self) -> tuple[str, ...]:
+        """The media sections on which video is received, in the order in which they were offered."""
+        return tuple(self._receivers)
 
     # The side that offers
 
@@ -322,7 +327,7 @@ class PeerConnection:
             return
         ssrc = seams.sender_ssrc(transceiver.sender)
         receiver = VideoReceiver.adopt(transceiver.receiver, ice, ssrc, sink, self._max_size, self._faults)
-        self._receivers.append(receiver)
+        self._receivers[mid] = receiver
         if isinstance(sink, VideoTrack):
             self._faults.call(self._on_video, sink)
 
@@ -370,10 +375,15 @@ class PeerConnection:
 
     # Both sides
 
-    def request_keyframe(self) -> None:
-        """Ask the peer for a keyframe, for somebody who needs one: lost pictures are asked for without it."""
-        for receiver in self._receivers:
-            receiver.request_keyframe()
+    def request_keyframe(self, mid: str | None = None) -> None:
+        """Ask the peer for a keyframe, for somebody who needs one: lost pictures are asked for without it.
+
+        Args:
+            mid: The media section of the video; None for all videos.
+        """
+        for section, receiver in self._receivers.items():
+            if mid in {None, section}:
+                receiver.request_keyframe()
 
     async def answers(self) -> bool:
         """Ask the peer whether it is there; False where it says nothing for a little more than half a second."""
@@ -385,6 +395,7 @@ class PeerConnection:
         sender = next(iter(self._senders), None)
         rtt = sender.rtt if sender is not None else None
         now = clock.monotonic()
+        receivers = self._receivers.values()
         return Stats(
             packets_sent=sum(sender.packets for sender in self._senders),
             bytes_sent=sum(sender.octets for sender in self._senders),
@@ -393,9 +404,9 @@ class PeerConnection:
             frames_dropped=sum(sender.dropped for sender in self._senders),
             bitrate=sum(sender.rate.media_rate(now) for sender in self._senders),
             fps=sum(sender.rate.frame_rate(now) for sender in self._senders),
-            packets_received=sum(receiver.packets for receiver in self._receivers),
-            bytes_received=sum(receiver.octets for receiver in self._receivers),
-            frames_too_large=sum(receiver.too_large for receiver in self._receivers),
+            packets_received=sum(receiver.packets for receiver in receivers),
+            bytes_received=sum(receiver.octets for receiver in receivers),
+            frames_too_large=sum(receiver.too_large for receiver in receivers),
             rtt=rtt if rtt is not None or self._ice is None else self._ice.rtt,
             loss=sender.loss if sender is not None else None,
             bitrate_limit=sender.bitrate_limit if sender is not None else None,
@@ -407,7 +418,7 @@ class PeerConnection:
 
     def write_figures(self) -> None:
         """Note for a trace what :meth:`stats` says, and more."""
-        stats, receivers = self.stats(), self._receivers
+        stats, receivers = self.stats(), self._receivers.values()
         self._note(
             Figures(
                 packets_sent=stats.packets_sent,

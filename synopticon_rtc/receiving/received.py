@@ -1,0 +1,57 @@
+"""A stream as an application that receives it holds it."""
+
+import dataclasses
+from typing import Any
+
+import av
+
+from synopticon_rtc.faces.moment import Moment
+from synopticon_rtc.peers.published import Kind, Published
+from synopticon_rtc.receiving.latency import Latency
+from synopticon_rtc.receiving.stats import ReceiverStats
+
+
+class ReceivedStream:
+    """A stream that a :class:`~synopticon_rtc.Receiver` knows of: ``receiver.streams[name]``.
+
+    Args:
+        video: Whether its frames are received, else its faces alone.
+
+    Attributes:
+        name: By which its broadcaster calls it.
+        kind: ``video`` or ``audio``.
+        hint: What it shows: ``camera``, ``screen``, or what else its broadcaster says.
+        muted: Whether its broadcaster sends nothing of it for now.
+        replaced: How often its broadcaster has given it another source.
+        totals: What came of it since the start, over all connections.
+    """
+
+    def __init__(self, *, video: bool = True) -> None:
+        self.name = ""
+        self.kind: Kind = "video"
+        self.hint = ""
+        self.muted = False
+        self.replaced = 0
+        self.totals = ReceiverStats()
+        self._latency = Latency(video=video)  # of the connection that gave the newest moment
+        self._newest: av.VideoFrame | None = None
+
+    @property
+    def stats(self) -> ReceiverStats:
+        """Totals since the start, over all connections."""
+        return dataclasses.replace(self.totals, delay=self._latency.delay, delays=self._latency.delays)
+
+    def snapshot(self) -> av.VideoFrame | None:
+        """Return the newest frame that was given out; None before the first, and where frames are not decoded."""
+        return self._newest
+
+    def describe(self, published: Published) -> None:
+        """Take what the broadcaster tells of it."""
+        self.name, self.kind, self.hint = published.name, published.kind, published.hint
+        self.muted, self.replaced = published.muted, published.replaced
+
+    def given(self, moment: Moment[Any], latency: Latency) -> None:
+        """Take note of a moment that is given out, by a connection with this latency."""
+        self._latency = latency
+        if isinstance(moment.frame, av.VideoFrame):
+            self._newest = moment.frame

@@ -1,0 +1,187 @@
+"""Several streams between a broadcaster and receivers that have found each other."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import av
+import numpy as np
+import pytest
+
+from synopticon_rtc import Broadcaster, Face, Receiver, SignalingServer, StreamEvent, TestPattern
+from synopticon_rtc.errors import NobodyAnswered
+from synopticon_rtc.faces.moment import Moment
+
+LONG = 20.0
+CAMERA, SCREEN, WINDOW = (320, 240), (480, 240), (640, 240)
+
+
+class Marker:
+    """Finds one face in each frame, whose place tells the number that the frame shows."""
+
+    async def detect(self, frame: av.VideoFrame) -> Sequence[Face]:
+        number = TestPattern.read_number(frame.to_ndarray(format="bgr24"))
+        return [Face(np.full((478, 3), (number % 100) / 100, np.float32), {})]
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[SignalingServer]:
+    async with SignalingServer(port=0) as server:
+        yield server
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(LONG):
+        while not condition():  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
+
+
+async def take(moments: AsyncIterator[Moment], count: int) -> list[Moment]:
+    async with asyncio.timeout(LONG):
+        return [await anext(moments) for _ in range(count)]
+
+
+async def test_a_screen_comes_beside_the_camera(server: SignalingServer) -> None:
+    async with Broadcaster(server.url, TestPattern(CAMERA)) as broadcaster, Receiver(server.url) as receiver:
+        await take(receiver, 3)
+        await broadcaster.publish("screen", TestPattern(SCREEN))
+        screen = await take(receiver.moments("screen"), 5)
+        assert {moment.frame.width for moment in screen} == {480}
+        assert {moment.frame.width for moment in await take(receiver, 5)} == {320}
+        assert list(receiver.streams) == list(broadcaster.streams) == ["camera", "screen"]
+        frame = receiver.streams["screen"].snapshot()
+        assert frame is not None
+        assert frame.width == receiver.streams["screen"].stats.width == 480
+
+
+async def test_each_stream_has_its_own_faces(server: SignalingServer) -> None:
+    async with (
+        Broadcaster(server.url, TestPattern(CAMERA), faces=Marker()) as broadcaster,
+        Receiver(server.url, faces_wait=2.0) as receiver,
+    ):
+        await broadcaster.publish("screen", TestPattern(SCREEN, 20), faces=Marker())
+        for moments in (receiver, receiver.moments("screen")):
+            for moment in await take(moments, 20):
+                shown = TestPattern.read_number(moment.frame.to_ndarray(format="bgr24")) % 100 / 100
+                assert all(abs(float(face.landmarks[0, 0]) - shown) < 1e-3 for face in moment.faces)
+        assert receiver.streams["screen"].stats.frames_with_faces > 10
+
+
+async def test_streams_come_and_go_while_signaling_is_away() -> None:
+    async with SignalingServer(port=0) as server:
+        broadcaster, receiver = Broadcaster(server.url, TestPattern(CAMERA)), Receiver(server.url)
+        await broadcaster.start()
+        await receiver.start()
+        await take(receiver, 1)
+    try:
+        screen = await broadcaster.publish("screen", TestPattern(SCREEN))
+        await take(receiver.moments("screen"), 3)
+        await screen.unpublish()
+        await until(lambda: "screen" not in receiver.streams)
+        await take(receiver, 3)
+    finally:
+        await asyncio.gather(receiver.aclose(), broadcaster.aclose())
+
+
+async def test_who_takes_the_screen_alone_iterates_over_it(server: SignalingServer) -> None:
+    async with Broadcaster(server.url, TestPattern(CAMERA)) as broadcaster:
+        await broadcaster.publish("screen", TestPattern(SCREEN))
+        async with Receiver(server.url, streams=["screen"]) as receiver:
+            assert {moment.frame.width for moment in await take(receiver, 3)} == {480}
+            assert broadcaster.streams["camera"].stats.encoded == 0
+
+
+async def test_a_stream_that_is_waited_for_alone_may_be_published_later(server: SignalingServer) -> None:
+    async with (
+        Broadcaster(server.url, TestPattern(CAMERA)) as broadcaster,
+        Receiver(server.url, streams=["screen"]) as receiver,
+    ):
+        await until(lambda: "camera" in receiver.streams)
+        await broadcaster.publish("screen", TestPattern(SCREEN))
+        assert {moment.frame.width for moment in await take(receiver, 3)} == {480}
+
+
+async def test_a_stream_is_received_without_decoding(server: SignalingServer) -> None:
+    async with Broadcaster(server.url, TestPattern(CAMERA)) as broadcaster:
+        await broadcaster.publish("screen", TestPattern(SCREEN))
+        async with Receiver(server.url, decode=False) as receiver, asyncio.timeout(LONG):
+            moments = receiver.moments("screen")
+            first = await anext(moments)
+            assert first.frame.keyframe
+            assert receiver.streams["screen"].snapshot() is None
+
+
+async def test_faces_of_every_stream_come_without_video(server: SignalingServer) -> None:
+    async with Broadcaster(server.url, TestPattern(CAMERA), faces=Marker()) as broadcaster:
+        await broadcaster.publish("screen", TestPattern(SCREEN), faces=Marker())
+        async with Receiver(server.url, video=False) as receiver, asyncio.timeout(LONG):
+            assert len((await anext(receiver)).faces) == 1
+            assert len((await anext(receiver.moments("screen"))).faces) == 1
+            assert {stream.stats.width for stream in receiver.streams.values()} == {320, 480}
+
+
+async def test_both_ends_are_told_what_becomes_of_a_stream(server: SignalingServer) -> None:
+    async with Broadcaster(server.url, TestPattern(CAMERA)) as broadcaster, Receiver(server.url) as receiver:
+        sent: list[StreamEvent] = []
+        came: list[StreamEvent] = []
+        broadcaster.stream_events.subscribe(sent.append)
+        receiver.stream_events.subscribe(came.append)
+        await take(receiver, 1)
+        screen = await broadcaster.publish("screen", TestPattern(SCREEN))
+        await until(lambda: "screen" in receiver.streams)
+        for change in (screen.mute, screen.unmute):
+            change()
+            await until(lambda: receiver.streams["screen"].muted == screen.muted)
+        await screen.replace(TestPattern(WINDOW))
+        await until(lambda: receiver.streams["screen"].replaced)
+        await screen.unpublish()
+        await until(lambda: "screen" not in receiver.streams)
+        states = ["published", "muted", "unmuted", "replaced", "unpublished"]
+        assert [event.state for event in sent if event.name == "screen"] == states
+        assert [event.state for event in came if event.name == "screen"] == states
+        assert {event.session for event in came} == {broadcaster.signaling.session}
+
+
+async def test_all_streams_come_again_after_the_connection_was_lost(server: SignalingServer) -> None:
+    async with Receiver(server.url) as receiver:
+        for _ in range(2):
+            async with Broadcaster(server.url, TestPattern(CAMERA)) as broadcaster:
+                await broadcaster.publish("screen", TestPattern(SCREEN))
+                await take(receiver.moments("screen"), 3)
+                assert {moment.frame.width for moment in await take(receiver, 3)} == {320}
+            await until(lambda: not receiver.streams)
+
+
+async def test_a_stream_that_does_not_come_is_named(server: SignalingServer) -> None:
+    async with Broadcaster(server.url, TestPattern(CAMERA), name="lab"), Receiver(server.url, timeout=1.5) as receiver:
+        await take(receiver, 1)
+        with pytest.raises(NobodyAnswered, match="lab answered, but no stream 'window' came within"):
+            await anext(receiver.moments("window"))
+
+
+async def test_iterations_over_streams_end_with_the_receiver(server: SignalingServer) -> None:
+    async def drain(moments: AsyncIterator[Moment]) -> None:
+        async for _ in moments:
+            pass
+
+    async with Broadcaster(server.url, TestPattern(CAMERA)), Receiver(server.url) as receiver:
+        draining = [asyncio.create_task(drain(receiver.moments(name))) for name in ("camera", "screen")]
+        await take(receiver, 3)
+    async with asyncio.timeout(5):
+        await asyncio.gather(*draining)
+
+
+async def test_the_first_video_is_known_by_its_name_too(server: SignalingServer) -> None:
+    async with Broadcaster(server.url, TestPattern(CAMERA)), Receiver(server.url) as receiver:
+        assert {moment.frame.width for moment in await take(receiver.moments("camera"), 3)} == {320}
+
+
+@pytest.mark.parametrize("streams", ["screen", [], [""], [7], ["x" * 65]])
+def test_names_that_no_stream_has_are_refused(streams: object) -> None:
+    with pytest.raises(ValueError, match="stream"):
+        Receiver("ws://127.0.0.1:9/ws", streams=streams)  # type: ignore[call-overload]
+
+
+async def test_nothing_is_published_by_who_is_not_open(server: SignalingServer) -> None:
+    broadcaster = Broadcaster(server.url, TestPattern(CAMERA))
+    with pytest.raises(RuntimeError, match="is not open"):
+        await broadcaster.publish("screen", TestPattern(SCREEN))
