@@ -15,12 +15,17 @@ LONG = 20.0
 CAMERA, SCREEN, WINDOW = (320, 240), (480, 240), (640, 240)
 
 
+def number_in(frame: av.VideoFrame) -> int:
+    number = TestPattern.read_number(frame.to_ndarray(format="bgr24"))
+    assert number is not None
+    return number
+
+
 class Marker:
     """Finds one face in each frame, whose place tells the number that the frame shows."""
 
     async def detect(self, frame: av.VideoFrame) -> Sequence[Face]:
-        number = TestPattern.read_number(frame.to_ndarray(format="bgr24"))
-        return [Face(np.full((478, 3), (number % 100) / 100, np.float32), {})]
+        return [Face(np.full((478, 3), number_in(frame) % 100 / 100, np.float32), {})]
 
 
 @pytest.fixture
@@ -61,7 +66,7 @@ async def test_each_stream_has_its_own_faces(server: SignalingServer) -> None:
         await broadcaster.publish("screen", TestPattern(SCREEN, 20), faces=Marker())
         for moments in (receiver, receiver.moments("screen")):
             for moment in await take(moments, 20):
-                shown = TestPattern.read_number(moment.frame.to_ndarray(format="bgr24")) % 100 / 100
+                shown = number_in(moment.frame) % 100 / 100
                 assert all(abs(float(face.landmarks[0, 0]) - shown) < 1e-3 for face in moment.faces)
         assert receiver.streams["screen"].stats.frames_with_faces > 10
 

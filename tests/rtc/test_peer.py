@@ -130,7 +130,7 @@ async def test_a_late_joiner_starts_with_the_last_keyframe_if_it_is_recent(monke
         sent += await clip.play(5)
         await late.until(lambda: late.frames[-1].rtp_timestamp == sent[-1])
         assert {frame.rtp_timestamp for frame in late.frames} <= set(sent)
-        assert late.connection._receivers[0].decode_errors == 0
+        assert late.connection._receivers["0"].decode_errors == 0
         assert clip.requests == requests
         await first.until(lambda: first.frames[-1].rtp_timestamp == sent[-1])
 
@@ -151,7 +151,7 @@ async def test_a_late_joiner_starts_with_a_keyframe_and_nobody_else_notices(monk
         await first.until(lambda: first.frames[-1].rtp_timestamp == sent[-1])
         assert [frame.rtp_timestamp for frame in late.frames] == sent
         assert len(first.frames) == 20
-        assert late.connection._receivers[0].decode_errors == 0
+        assert late.connection._receivers["0"].decode_errors == 0
         assert clip.requests == requests + 1
 
 
@@ -200,7 +200,7 @@ async def test_a_lost_picture_leads_to_a_request_for_a_keyframe() -> None:
         await clip.play(3)
         await receiver.until(lambda: len(receiver.frames) == 3)
         before = clip.requests
-        receiver.connection._receivers[0]._need_keyframe()
+        receiver.connection._receivers["0"]._need_keyframe()
         await receiver.until(lambda: clip.requests == before + 1)
 
 
@@ -248,7 +248,7 @@ async def test_lost_packets_are_sent_again(codec: Codec, rtx: bool) -> None:  # 
         await receiver.until(lambda: receiver.tracks[0].decoded >= 38)
         assert sender.connection.stats().retransmits > 5
         assert clip.requests == requests
-        assert receiver.connection._receivers[0].decode_errors == 0
+        assert receiver.connection._receivers["0"].decode_errors == 0
         assert all(clip.shows_its_number(frame) for frame in receiver.frames)
 
 

@@ -69,7 +69,7 @@ def is_nack(data: bytes) -> bool:
 
 
 def receiver_of(peer: Peer) -> VideoReceiver:
-    return peer.connection._receivers[0]
+    return peer.connection._receivers["0"]
 
 
 def next_number(sender: Peer) -> int:
