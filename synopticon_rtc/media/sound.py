@@ -357,7 +357,7 @@ class Tone:
         """Read from samples when the first of them was captured, to about a millisecond.
 
         Args:
-            samples: 20 ms or more of one channel, of any level; 40 ms tell more surely.
+            samples: 20 ms or more of one channel, at any scale; 40 ms tell more surely.
             near: What it may be, seconds since the epoch: of all times that are whole seconds apart, the nearest is
                 returned.
             rate: Of the samples, Hz.
@@ -365,9 +365,9 @@ class Tone:
         Returns:
             Seconds since the epoch; None where this is not the tone for sure.
         """
-        count = len(samples)
-        likeness = np.fft.irfft(_spectrum(rate) * np.conj(np.fft.rfft(samples, rate)), rate)
-        norm = math.sqrt(float(np.dot(samples, samples)) * count / 2)
+        heard = np.asarray(samples, np.float64)
+        likeness = np.fft.irfft(_spectrum(rate) * np.conj(np.fft.rfft(heard, rate)), rate)
+        norm = math.sqrt(float(np.dot(heard, heard)) * len(heard) / 2)
         best = int(np.argmax(likeness))
         if not norm or likeness[best] < _LIKE * norm:
             return None
