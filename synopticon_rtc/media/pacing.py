@@ -8,10 +8,13 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from numbers import Integral
+from typing import TypeVar
 
 import av
 
 from synopticon_rtc.errors import SourceError
+
+T = TypeVar("T")
 
 _PATIENCE = 0.5  # seconds to wait for a thread that may hang
 
@@ -60,9 +63,9 @@ async def drawn(draw: Callable[[int], av.VideoFrame], fps: float) -> AsyncGenera
 
 
 async def taken(
-    produce: Callable[[Callable[[av.VideoFrame], None], threading.Event], None], *, each: bool = False
-) -> AsyncGenerator[av.VideoFrame, None]:
-    """Give the frames that ``produce(put, stop)`` puts, from a thread, the newest each time.
+    produce: Callable[[Callable[[T], None], threading.Event], None], *, each: bool = False, keep: int = 1
+) -> AsyncGenerator[T, None]:
+    """Give the frames that ``produce(put, stop)`` puts, from a thread, the newest ``keep`` of them each time.
 
     With ``each``, none is left out: ``put`` returns when the next one is wanted. ``produce`` returns once ``stop`` is
     set, and what it raises is raised here. At the end it is waited for, so that a device is free again, but not for
@@ -71,7 +74,7 @@ async def taken(
     loop = asyncio.get_running_loop()
     stop = threading.Event()
     news = asyncio.Event()
-    newest: deque[av.VideoFrame] = deque(maxlen=1)
+    newest: deque[T] = deque(maxlen=keep)
     wanted = threading.Event()
     error: BaseException | None = None
     running = True
@@ -80,7 +83,7 @@ async def taken(
         with contextlib.suppress(RuntimeError):  # the loop is closed, nobody listens
             loop.call_soon_threadsafe(news.set)
 
-    def put(frame: av.VideoFrame) -> None:
+    def put(frame: T) -> None:
         wanted.clear()
         newest.append(frame)
         tell()
@@ -101,7 +104,7 @@ async def taken(
         while running or newest:
             await news.wait()
             news.clear()
-            if newest:
+            while newest:
                 yield newest.popleft()
                 wanted.set()
         if error is not None:

@@ -1,4 +1,4 @@
-"""What is said of one peer's video, by us and by the peer."""
+"""What is said of what one peer is sent, by us and by the peer."""
 
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from aiortc.rtp import (
 )
 from aiortc.stats import RTCOutboundRtpStreamStats, RTCRemoteInboundRtpStreamStats
 
+from synopticon_rtc.rtc.audio_stream import AudioPacket
 from synopticon_rtc.rtc.stream import CLOCK_RATE, EncodedFrame
 
 _CNAME = 1
@@ -39,10 +40,11 @@ class Reports:
 
     Args:
         ssrc: Of the peer's RTP stream.
-        kind: ``"video"``.
+        kind: ``"video"`` or ``"audio"``.
+        clock_rate: Of its timestamps, Hz.
 
     Attributes:
-        frames: Frames that were sent.
+        frames: Frames, or packets of sound, that were sent.
         octets: Octets of their payloads.
         latest: The last of them, None before the first.
         rtt: Round-trip time in seconds, as last heard.
@@ -50,15 +52,16 @@ class Reports:
         stats: The same as aiortc has it.
     """
 
-    def __init__(self, ssrc: int, kind: str) -> None:
+    def __init__(self, ssrc: int, kind: str, clock_rate: int = CLOCK_RATE) -> None:
         self.frames = 0
         self.octets = 0
-        self.latest: EncodedFrame | None = None
+        self.latest: EncodedFrame | AudioPacket | None = None
         self.rtt: float | None = None
         self.loss: float | None = None
         self.stats = RTCStatsReport()
         self._ssrc = ssrc
         self._kind = kind
+        self._clock_rate = clock_rate
         self._cname = ""
         self._transport_id = ""
 
@@ -77,7 +80,7 @@ class Reports:
         """
         timestamp = 0
         if (frame := self.latest) is not None:
-            timestamp = (frame.timestamp + ((now - frame.ntp_time) * CLOCK_RATE >> 32)) & 0xFFFFFFFF
+            timestamp = (frame.timestamp + ((now - frame.ntp_time) * self._clock_rate >> 32)) & 0xFFFFFFFF
         report = RtcpSrPacket(
             ssrc=self._ssrc,
             sender_info=RtcpSenderInfo(

@@ -67,8 +67,23 @@ async def test_only_the_newest_frame_is_taken() -> None:
 
 
 async def test_the_last_frame_comes_before_the_end() -> None:
-    frames = [frame.pts async for frame in taken(lambda put, _: put(numbered(3)))]
-    assert frames == [3]
+    def produce(put: Put, _: threading.Event) -> None:
+        put(numbered(3))
+
+    assert [frame.pts async for frame in taken(produce)] == [3]
+
+
+async def test_as_many_as_are_kept_are_taken_in_order() -> None:
+    def produce(put: Put, _: threading.Event) -> None:
+        for number in range(10):
+            put(numbered(number))
+
+    frames = taken(produce, keep=3)
+    first = asyncio.ensure_future(anext(frames))
+    await asyncio.sleep(0)
+    time.sleep(0.05)  # noqa: ASYNC251 - the loop stands still while the thread goes on
+    assert (await first).pts in range(8)
+    assert [frame.pts async for frame in frames][-2:] == [8, 9]
 
 
 async def test_an_error_in_the_thread_reaches_the_consumer() -> None:
