@@ -8,13 +8,14 @@ from synopticon_rtc.media.parse import Source, as_source, parse_source
 from synopticon_rtc.media.pattern import TestPattern
 from synopticon_rtc.media.picture import Converter, Picture
 from synopticon_rtc.media.portrait import Portrait
-from synopticon_rtc.media.source import FrameSource
+from synopticon_rtc.media.source import FrameSource, Hint, hint_of
 
 __all__ = [
     "Camera",
     "Codec",
     "Converter",
     "FrameSource",
+    "Hint",
     "Picture",
     "Portrait",
     "SharedEncoder",
@@ -23,5 +24,6 @@ __all__ = [
     "VideoFile",
     "as_source",
     "frames_of",
+    "hint_of",
     "parse_source",
 ]

@@ -1,7 +1,9 @@
 """One encoder for all receivers of a source."""
 
 import asyncio
+import contextlib
 import functools
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -9,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from numbers import Real
 from types import TracebackType
-from typing import Literal, Self, get_args
+from typing import Literal, NamedTuple, Self, get_args
 
 import av
 import av.error
@@ -20,12 +22,15 @@ from av.video.reformatter import VideoReformatter
 
 from synopticon_rtc.errors import SourceError
 from synopticon_rtc.media.picture import TIME_BASE, Converter, Picture, copied, even
+from synopticon_rtc.media.source import Hint
+from synopticon_rtc.media.stillness import Stillness, same
 
 Codec = Literal["vp8", "h264"]
 
 _ENCODERS: dict[Codec, Literal["libvpx", "libx264"]] = {"vp8": "libvpx", "h264": "libx264"}
 _KEYFRAME_WINDOW = 27_000  # 300 ms of TIME_BASE
 _LONGEST_KEYFRAME_INTERVAL = 3000  # frames; all but these are asked for
+_SCREEN_QUANTIZER = 48  # of VP8, 0 to 63: text of 20 pixels keeps its edges, and a page of it 36 dB
 # The other half of the cores detects faces, and two threads on two busy cores are slower than one.
 _THREADS = max(1, min(4, (os.cpu_count() or 1) // 2))
 BITRATES = 1000, 1_000_000_000
@@ -45,17 +50,38 @@ def check_range(name: str, value: float, least: float, most: float, unit: str) -
         raise ValueError(f"{name} must be positive, from {least:,} to {most:,} {unit}, not {value!r}")
 
 
+class _Encoded(NamedTuple):
+    """What came of a frame.
+
+    Attributes:
+        packets: None where there was nothing to do, as it shows what the one before did.
+        begun: When its encoding began, by ``time.perf_counter``.
+        seconds: How long that took.
+        changed: Whether it shows something else than the one before.
+    """
+
+    packets: "list[av.Packet[Stream]] | None"
+    begun: float
+    seconds: float
+    changed: bool
+
+
 class SharedEncoder:
     """Encodes each frame once, in a thread of its own, for any number of receivers.
 
     The newest frame wins: while one is encoded, one may wait, and gives way to the next that comes. Must be made on a
     running event loop; all methods are called there, and so is ``on_packet``.
 
+    Of a camera each frame is encoded, as well as the bit rate allows. A screen has always the same quality, in which
+    text is sharp. Its frames wait for the one before them to be sent at the bit rate, and one that shows nothing new is
+    encoded a few times more, and from then on only now and then, as a sign of life.
+
     Args:
         codec: ``"vp8"`` or ``"h264"`` (constrained baseline, Annex B, parameter sets before each keyframe).
         bitrate: Target in bits per second.
         fps: The expected frame rate, for rate control; the timestamps of the frames overrule it.
         scale: How many times smaller than the frames the encoded pictures are, on each side.
+        hint: Whether they are of a camera or of a screen.
         on_packet: Called with each encoded frame; ``pts`` is that of the frame, in 1/90000 s.
 
     Raises:
@@ -69,6 +95,7 @@ class SharedEncoder:
         bitrate: int = 1_500_000,
         fps: float = 30,
         scale: int = 1,
+        hint: Hint = "camera",
         on_packet: Callable[["av.Packet[Stream]"], None],
     ) -> None:
         check_codec(codec)
@@ -91,8 +118,14 @@ class SharedEncoder:
         self._on_packet = on_packet
         self._bitrate = bitrate
         self._scale = scale
+        self._hint: Hint = hint
         self._converter = Converter()
         self._waiting: Picture | None = None
+        self._stillness = Stillness() if hint == "screen" else None
+        self._shown: Picture | None = None  # of a screen, what was encoded last
+        self._stays = False  # whether the newest frame shows the same
+        self._came = (0, 0.0)  # the presentation time of the newest frame, and when it came
+        self._last: int | None = None  # the presentation time of what was encoded last
         self._closing = False
         self._wake = asyncio.Event()
         self._keyframe_wanted = False
@@ -117,6 +150,16 @@ class SharedEncoder:
         """The target in bits per second."""
         return self._bitrate
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether frames wait until the last has been sent at the bit rate; never with a camera."""
+        return self._stillness is not None and asyncio.get_running_loop().time() < self._stillness.free
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to encode, since what is shown stays as it is; never with a camera."""
+        return self._stays and not self.is_busy
+
     def encode(self, frame: av.VideoFrame | Picture) -> None:
         """Take ``frame`` to be encoded next; never blocks.
 
@@ -133,19 +176,26 @@ class SharedEncoder:
         if self._task.done():
             self._task.result()
             raise RuntimeError("the encoder is closed")
-        self.dropped += self._waiting is not None
-        self._waiting = frame if isinstance(frame, Picture) else Picture(frame, self._converter)
+        self.dropped += self._waiting is not None and self._waiting is not frame
+        self._waiting = picture = frame if isinstance(frame, Picture) else Picture(frame, self._converter)
+        if self._stillness is not None and picture.pts is not None and picture.pts > self._came[0]:
+            self._came = picture.pts, asyncio.get_running_loop().time()
         self._wake.set()
 
     def request_keyframe(self) -> None:
-        """Make the next frame a keyframe, or the first frame 300 ms after the last keyframe, whichever is later."""
+        """Make the next frame a keyframe, or the first frame 300 ms after the last keyframe, whichever is later.
+
+        A screen that stays as it is does not wait for the next frame.
+        """
         self._keyframe_wanted = True
+        self._wake.set()
 
     def set_bitrate(self, bitrate: int) -> None:
         """Aim at ``bitrate`` bits per second from the next frame on.
 
         H.264 follows without a keyframe up to the rate at which it was opened. Beyond that, and in VP8 always, the
-        encoder is opened anew, which costs a keyframe and therefore waits as a requested one does.
+        encoder is opened anew, which costs a keyframe and therefore waits as a requested one does. A screen follows at
+        once, by the rate of its frames.
         """
         check_range("bitrate", bitrate, *BITRATES, "bit/s")
         self._bitrate = bitrate
@@ -161,31 +211,81 @@ class SharedEncoder:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            picture, self._waiting = self._waiting, None
-            if self._closing or picture is None:
-                return
+        while (picture := await self._next()) is not None:
+            pts = self._time_of(picture, loop.time())
+            keyframe_allowed = self._keyframe_allowed(pts)
+            again = self._stillness is None or loop.time() >= self._stillness.again
             work = functools.partial(
                 self._encode,
                 picture,
+                pts,
+                shown=self._shown,
+                again=again or (self._keyframe_wanted and keyframe_allowed),
                 bitrate=self._bitrate,
-                keyframe_allowed=self._keyframe_allowed(picture.pts),
+                keyframe_allowed=keyframe_allowed,
                 keyframe_wanted=self._keyframe_wanted,
             )
-            packets, begun, seconds = await loop.run_in_executor(self._thread, work)
+            packets, begun, seconds, changed = await loop.run_in_executor(self._thread, work)
+            self._stays = not changed
+            if packets is None:
+                continue
             share = 0.1 if self.frames else 1
-            self.wait_ms += ((begun - picture.made) * 1e3 - self.wait_ms) * share
+            if changed:
+                self.wait_ms += ((begun - picture.made) * 1e3 - self.wait_ms) * share
             self.encode_ms += (seconds * 1e3 - self.encode_ms) * share
             self.frames += 1
+            self._last = pts
+            keyframe = False
             for packet in packets:
                 if packet.is_keyframe:
+                    keyframe = True
                     self.keyframes += 1
                     self._last_keyframe = packet.pts
                     self._keyframe_wanted = False  # who asked while it was in the making gets it too
                 if not self._closing:
                     self._on_packet(packet)
+            if self._stillness is not None:
+                self._shown = picture if changed else self._shown
+                octets = sum(packet.size for packet in packets)
+                self._stillness.encoded(loop.time(), octets, self._bitrate, changed=changed or keyframe)
+
+    async def _next(self) -> Picture | None:
+        """Wait for a picture that is to be looked at; return None in the end."""
+        loop = asyncio.get_running_loop()
+        while not self._closing:
+            due = self._due(loop.time())
+            if due <= loop.time():
+                picture, self._waiting = self._waiting or self._shown, None
+                return picture
+            self._wake.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(due if due < math.inf else None):
+                    await self._wake.wait()
+        return None
+
+    def _due(self, now: float) -> float:
+        """Return when there will be something to do, if nothing comes before that: ``inf`` for never."""
+        stillness = self._stillness
+        if stillness is None or self._waiting is not None:
+            return math.inf if self._waiting is None else now if stillness is None else stillness.free
+        if self._shown is None:
+            return math.inf
+        due = math.inf if stillness.settled else stillness.again
+        if self._keyframe_wanted:
+            ticks = 0 if self._last_keyframe is None else self._last_keyframe + _KEYFRAME_WINDOW - self._ticks(now)
+            due = min(due, max(stillness.free, now + ticks / TIME_BASE.denominator))
+        return due
+
+    def _time_of(self, picture: Picture, now: float) -> int | None:
+        """Return the presentation time of a picture, which is now where it was shown before: none goes back."""
+        if self._stillness is None or picture.pts is None or self._last is None or picture.pts > self._last:
+            return picture.pts
+        return max(self._last + 1, self._ticks(now))
+
+    def _ticks(self, now: float) -> int:
+        """Return what the presentation time of a frame that comes now would be."""
+        pts, came = self._came
+        return pts + round((now - came) * TIME_BASE.denominator)
 
     def _keyframe_allowed(self, pts: int | None) -> bool:
         """Tell whether the last keyframe is 300 ms ago (or in the future, where the timestamps started anew)."""
@@ -194,32 +294,47 @@ class SharedEncoder:
         return not 0 <= pts - self._last_keyframe < _KEYFRAME_WINDOW
 
     def _encode(
-        self, picture: Picture, *, bitrate: int, keyframe_allowed: bool, keyframe_wanted: bool
-    ) -> tuple[list["av.Packet[Stream]"], float, float]:
-        """Convert and encode ``picture``, in the thread; return what came out, when it began, and how long it took."""
+        self,
+        picture: Picture,
+        pts: int | None,
+        *,
+        shown: Picture | None,
+        again: bool,
+        bitrate: int,
+        keyframe_allowed: bool,
+        keyframe_wanted: bool,
+    ) -> _Encoded:
+        """Convert and encode ``picture``, in the thread, unless it was ``shown`` and not to be encoded ``again``."""
         started = time.perf_counter()
+        changed = shown is None or not same(picture.frame, shown.frame)
+        if shown is not None and not changed:
+            if not again:
+                return _Encoded(None, started, 0.0, changed)
+            picture = shown  # which has been converted
         frame = picture.frame
         width, height = even(frame.width // self._scale), even(frame.height // self._scale)
         try:
             context = self._opened(width, height, bitrate, keyframe_allowed=keyframe_allowed)
             keyframe = keyframe_wanted and keyframe_allowed
-            packets = context.encode(self._prepared(picture.planar(), width, height, keyframe=keyframe))
+            packets = context.encode(self._prepared(picture.planar(), width, height, pts, keyframe=keyframe))
         except av.error.FFmpegError as error:
             raise SourceError(
                 f"the {self.codec} encoder cannot encode a {frame.width}x{frame.height} {frame.format.name} frame: "
                 f"{error.strerror}; choose another size"
             ) from error
-        return packets, started, time.perf_counter() - started
+        return _Encoded(packets, started, time.perf_counter() - started, changed)
 
-    def _prepared(self, shared: av.VideoFrame, width: int, height: int, *, keyframe: bool) -> av.VideoFrame:
+    def _prepared(
+        self, shared: av.VideoFrame, width: int, height: int, pts: int | None, *, keyframe: bool
+    ) -> av.VideoFrame:
         """Return ``shared`` in the size of this encoder, marked if it is to be a keyframe; the shared one stays."""
         if (shared.width, shared.height) != (width, height):
             own = self._reformatter.reformat(shared, width, height, threads=1)
-        elif keyframe:
+        elif keyframe or pts != shared.pts:
             own = copied(shared)
-            own.pts, own.time_base = shared.pts, shared.time_base
         else:
             return shared
+        own.pts, own.time_base = pts, shared.time_base
         own.pict_type = PictureType.I if keyframe else PictureType.NONE
         return own
 
@@ -227,13 +342,15 @@ class SharedEncoder:
         """Return the context for a picture: as it is, at another bitrate, or opened anew."""
         context = self._context
         if context is not None and (context.width, context.height) == (width, height):
+            if self._hint == "screen":
+                return context
             if self.codec == "h264" and bitrate <= self._ceiling:
                 context.bit_rate = bitrate
             if context.bit_rate == bitrate or not keyframe_allowed:
                 return context
         # The old one goes first, so that the new one takes its place in memory: 42 MB for 1280x720 in VP8.
         self._context = context = None
-        context = opened(self.codec, width, height, bitrate=bitrate, fps=self._fps, threads=_THREADS)
+        context = opened(self.codec, width, height, hint=self._hint, bitrate=bitrate, fps=self._fps, threads=_THREADS)
         self._context, self._ceiling = context, bitrate
         return context
 
@@ -244,6 +361,7 @@ def opened(
     height: int,
     changed: Mapping[str, str] | None = None,
     *,
+    hint: Hint = "camera",
     bitrate: int,
     fps: Fraction,
     threads: int,
@@ -256,38 +374,50 @@ def opened(
     context.gop_size = _LONGEST_KEYFRAME_INTERVAL
     context.thread_count = threads
     if codec == "vp8":
-        context.qmin, context.qmax = 2, 56
-    context.options = _options(codec, bitrate) | dict(changed or {})
+        context.qmin, context.qmax = (_SCREEN_QUANTIZER,) * 2 if hint == "screen" else (2, 56)
+    context.options = _options(codec, bitrate, hint) | dict(changed or {})
     context.open()
     return context
 
 
-def _options(codec: Codec, bitrate: int) -> dict[str, str]:
+def _options(codec: Codec, bitrate: int, hint: Hint) -> dict[str, str]:
     """Return the options for FFmpeg's encoder; ``benchmarks/encoding.py`` holds them against others."""
+    rate = str(bitrate)
     if codec == "vp8":
         return {
             "deadline": "realtime",
-            "cpu-used": "-14",  # up to two fifths less time than -6, for at most 0.8 dB; beyond it quality falls off
+            # Up to two fifths less time than -6, for at most 0.8 dB; beyond it quality falls off. Letters come again
+            # on the next page: looking for them takes three times as long, and a fifth less is to be sent.
+            "cpu-used": "-3" if hint == "screen" else "-14",
             "noise-sensitivity": "0",
             "static-thresh": "0",
             "error-resilient": "default",
             "lag-in-frames": "0",
             "keyint_min": str(_LONGEST_KEYFRAME_INTERVAL),  # no keyframe at a cut of its own accord
-            "minrate": str(bitrate),  # minrate = maxrate = bit_rate is constant bitrate,
-            "maxrate": str(bitrate),
-            "bufsize": str(bitrate),  # over one second
+            "minrate": rate,  # minrate = maxrate = bit_rate is constant bitrate,
+            "maxrate": rate,
+            "bufsize": rate,  # over one second
             "overshoot-pct": "15",
             "undershoot-pct": "100",
         }
-    return {
+    shared = {
         "preset": "superfast",
-        "subq": "0",  # these three together: a third faster, for 1.8 dB of a clean picture and none of a noisy one
         "aq-mode": "none",
-        "partitions": "none",
         "tune": "zerolatency",
         "profile": "baseline",
         "forced-idr": "1",
         "sc_threshold": "0",  # no keyframe at a cut of its own accord
-        "maxrate": str(bitrate),  # opened so, the bitrate can be changed while it runs
+    }
+    if hint == "screen":
+        return shared | {
+            "qp": "37",  # a page of text has the same 36 dB
+            "x264-params": "ipratio=1",  # also in a keyframe
+            "partitions": "all",  # letters are small
+            "subq": "4",
+        }
+    return shared | {
+        "subq": "0",  # these two and aq-mode: a third faster, for 1.8 dB of a clean picture and none of a noisy one
+        "partitions": "none",
+        "maxrate": rate,  # opened so, the bitrate can be changed while it runs
         "bufsize": str(bitrate // 2),
     }

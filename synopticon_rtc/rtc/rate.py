@@ -270,6 +270,12 @@ class RateControl:
     def _tell(self, reason: str) -> None:
         self._note(Rate(bearable=None if math.isinf(self.estimate) else self.estimate, reason=reason))
 
+    def rest(self, now: float) -> None:
+        """Note that there is nothing to send, which tells nothing of what the link bears; call this instead of grow."""
+        self.padding = 0.0
+        if self._grown is not None:
+            self._grown = now
+
     def grow(self, now: float, enough: float) -> None:
         """Try more, if it is time to; call this a few times a second.
 

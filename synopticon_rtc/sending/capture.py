@@ -14,7 +14,7 @@ from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.basics.recent import Recent
 from synopticon_rtc.errors import SourceError
 from synopticon_rtc.events import Events, SourceEvent
-from synopticon_rtc.media import FrameSource, frames_of
+from synopticon_rtc.media import FrameSource, Hint, frames_of, hint_of
 
 CLOCK_RATE = 90_000  # of RTP video (RFC 7741, RFC 6184)
 SILENCE = 3.0  # seconds without a frame after which it is told
@@ -46,6 +46,7 @@ class Capture:
 
     Attributes:
         events: When the source falls silent, and when it is heard again.
+        hint: What it shows.
         origin: The RTP timestamp of the beginning, the same for all receivers.
         newest: The newest frame, None before the first.
         count: How many frames came.
@@ -54,6 +55,7 @@ class Capture:
 
     def __init__(self, source: FrameSource, faults: Faults | None = None) -> None:
         self.events: Events[SourceEvent] = Events(faults=faults)
+        self.hint: Hint = hint_of(source)
         self.origin = random.getrandbits(32)
         self.newest: Captured | None = None
         self.count = 0
@@ -135,8 +137,11 @@ class Capture:
         return self.newest
 
     def watch(self, now: float) -> None:
-        """Tell if frames have stopped coming; to be called now and then, from the first frame on."""
-        if not self._silent and now - self._came > SILENCE:
+        """Tell if frames have stopped coming; to be called now and then, from the first frame on.
+
+        A screen may stay as it is.
+        """
+        if self.hint != "screen" and not self._silent and now - self._came > SILENCE:
             self._silent = True
             self.events.emit(SourceEvent("silent", f"no frame has come for {SILENCE:g} s"))
 

@@ -9,7 +9,7 @@ from av.stream import Stream
 
 from synopticon_rtc import tracing
 from synopticon_rtc.basics.faults import Faults
-from synopticon_rtc.media import Codec, Picture, SharedEncoder
+from synopticon_rtc.media import Codec, Hint, Picture, SharedEncoder
 from synopticon_rtc.rtc import FanoutSender, VideoStream
 from synopticon_rtc.rtc.pacer import BURST, Pacer, packets_a_turn
 
@@ -28,6 +28,8 @@ class Rung:
 
 
 RUNGS = (Rung(1, 1.0), Rung(2, 0.35), Rung(4, 0.125))
+SCREEN_RUNGS = (Rung(1, 1.0),) * len(RUNGS)
+"""Of a screen, which has to be read: with fewer frames instead, as the encoder gives them at a lower bit rate."""
 BITRATES = 10_000, 1_000_000_000
 """Of the top layer: the lowest and the highest with which all layers can be encoded, bit/s."""
 SMALLEST = 120
@@ -87,7 +89,7 @@ class _Demand:
 
 
 def _demands(places: dict[FanoutSender, int]) -> list[_Demand]:
-    demands = [_Demand() for _ in RUNGS]
+    demands = [_Demand() for _ in RUNGS]  # there are as many with a screen
     for sender, place in places.items():
         demands[place].add(sender)
     return demands
@@ -97,13 +99,15 @@ class Ladder:
     """The layers of one source in one codec, each encoded once, and only while somebody watches it.
 
     Receivers start at the top. Each is moved at keyframes to the layer that its link bears, down and up again, so that
-    a slow one lowers no other: those on similar links share a layer, whose bit rate follows the fastest of them.
+    a slow one lowers no other: those on similar links share a layer, whose bit rate follows the fastest of them. The
+    layers of a camera differ in size as well, those of a screen in the rate of their frames alone.
 
     Args:
         codec: ``"vp8"`` or ``"h264"``.
         bitrate: Of the top layer, bit/s.
         fps: The frame rate for which the encoders plan their bit rates.
         origin: The RTP timestamp of presentation time 0, the same for all layers.
+        hint: Whether the source is a camera or a screen.
         on_packet: Called with the size of each encoded frame in bytes.
         faults: What counts errors that nobody foresaw.
     """
@@ -115,6 +119,7 @@ class Ladder:
         bitrate: int,
         fps: float,
         origin: int,
+        hint: Hint = "camera",
         on_packet: Callable[[int], None],
         faults: Faults | None = None,
     ) -> None:
@@ -122,6 +127,9 @@ class Ladder:
         self._bitrate = bitrate
         self._fps = fps
         self._origin = origin
+        self._hint: Hint = hint
+        self._planned = SCREEN_RUNGS if hint == "screen" else RUNGS
+        self._newest: Picture | None = None  # of a screen, which may stay as it is for long
         self._on_packet = on_packet
         self._faults = faults
         self._layers: dict[int, Layer] = {}
@@ -151,7 +159,8 @@ class Ladder:
             Whether any encoder took it.
         """
         shorter = min(picture.frame.width, picture.frame.height)
-        self._rungs = 1 + sum(shorter // rung.scale >= SMALLEST for rung in RUNGS[1:])
+        self._rungs = 1 + sum(shorter // rung.scale >= SMALLEST for rung in self._planned[1:])
+        self._newest = picture if self._hint == "screen" else None
         self._count += 1
         watched = [
             layer
@@ -180,9 +189,13 @@ class Ladder:
             sender: indices[sender.next_stream] for sender in senders if sender.next_stream in indices
         }  # what else there is has not begun, or is in another codec
         has_frames, self._counted = self._count > self._counted, self._count
-        for sender in places:
+        for sender, place in places.items():
+            encoder = self._layer(place).encoder
+            if encoder.is_idle:
+                sender.rate.rest(now)
+                continue
             sender.rate.grow(now, enough=self._bitrate * FLOOR)
-            if has_frames:
+            if has_frames and not encoder.is_busy:
                 sender.watch(now)
         demands = _demands(places)
         for sender, place in places.items():
@@ -196,11 +209,12 @@ class Ladder:
         for index, layer in self._layers.items():
             if demands[index].fastest:
                 self._set_bitrate(layer, self._bearable(index, demands[index].fastest), self._nominal(index), now)
-            smallest = index == self._rungs - 1
+            smallest = index == self._rungs - 1 and self._hint != "screen"
             layer.halved = smallest and layer.encoder.bitrate < HALVED * self._nominal(index)
 
     async def aclose(self) -> None:
         """Stop all encoders."""
+        self._newest = None
         await asyncio.gather(*(layer.encoder.aclose() for layer in self._layers.values()))
 
     def _best(self, sender: FanoutSender, place: int, demands: list[_Demand]) -> int:
@@ -213,11 +227,12 @@ class Ladder:
 
     def _bearable(self, index: int, fastest: float) -> int:
         """Return the bit rate of a layer whose fastest receiver bears this much."""
-        floor = round(self._nominal(index + 1) * FLOOR) if index + 1 < self._rungs else LOWEST
+        smaller = index + 1 < self._rungs and self._hint != "screen"
+        floor = round(self._nominal(index + 1) * FLOOR) if smaller else LOWEST
         return min(max(round(min(fastest, self._bitrate)), floor), self._nominal(index))
 
     def _nominal(self, index: int) -> int:
-        return round(self._bitrate * RUNGS[index].share)
+        return round(self._bitrate * self._planned[index].share)
 
     def _set_bitrate(self, layer: Layer, bitrate: int, nominal: int, now: float) -> None:
         current = layer.encoder.bitrate
@@ -229,19 +244,20 @@ class Ladder:
 
     def _layer(self, index: int) -> Layer:
         if index not in self._layers:
-            rung = RUNGS[index]
+            rung = self._planned[index]
             encoder = SharedEncoder(
                 self._codec,
                 bitrate=self._nominal(index),
                 fps=self._fps,
                 scale=rung.scale,
+                hint=self._hint,
                 on_packet=lambda packet: self._encoded(stream, packet),
             )
             packets = packets_a_turn(SPEED * self._nominal(index))
             stream = VideoStream(
                 self._codec,
                 timestamp_origin=self._origin,
-                on_keyframe_request=encoder.request_keyframe,
+                on_keyframe_request=lambda: self._request_keyframe(encoder),
                 burst=min(BURST, max(BURST // rung.scale**2, packets)),
                 turn=max(BURST, packets),
                 pacer=self._pacer,
@@ -249,6 +265,12 @@ class Ladder:
             )
             self._layers[index] = Layer(encoder, stream, rung.scale)
         return self._layers[index]
+
+    def _request_keyframe(self, encoder: SharedEncoder) -> None:
+        """Have a keyframe come with the next frame, or of a screen at once: nobody knows when it changes."""
+        encoder.request_keyframe()
+        if self._newest is not None:
+            encoder.encode(self._newest)
 
     def _encoded(self, stream: VideoStream, packet: "av.Packet[Stream]") -> None:
         self._on_packet(packet.size)

@@ -13,7 +13,7 @@ import pytest
 from rtc_helpers import Peer, join
 from turned import elapse, turned
 
-from synopticon_rtc.media import Codec, Converter, Picture
+from synopticon_rtc.media import Codec, Converter, Hint, Picture
 from synopticon_rtc.rtc.pacer import BURST, INTERVAL, PACKET
 from synopticon_rtc.rtc.rate import HOLD
 from synopticon_rtc.sending.ladder import CHANGE_INTERVAL, FLOOR, RUNGS, SPEED, Ladder
@@ -25,10 +25,11 @@ BITRATE = 1_000_000
 class Show:
     """A ladder that is fed, with the peers that watch it, and a clock of its own for the links."""
 
-    def __init__(self, codec: Codec = "vp8", height: int = HEIGHT) -> None:
+    def __init__(self, codec: Codec = "vp8", height: int = HEIGHT, hint: Hint = "camera") -> None:
         self.height = height
+        self.still = False
         self.sizes: list[int] = []
-        self.ladder = Ladder(codec, bitrate=BITRATE, fps=30, origin=1000, on_packet=self.sizes.append)
+        self.ladder = Ladder(codec, bitrate=BITRATE, fps=30, origin=1000, hint=hint, on_packet=self.sizes.append)
         self.senders: list[Peer] = []
         self.now = 1000.0
         self._codec: Codec = codec
@@ -52,7 +53,7 @@ class Show:
 
     async def play(self, frames: int) -> None:
         for _ in range(frames):
-            planes = np.roll(self._noise[: self.height * 3 // 2], 4 * self._count, axis=1)
+            planes = np.roll(self._noise[: self.height * 3 // 2], 0 if self.still else 4 * self._count, axis=1)
             frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
             frame.pts, frame.time_base = self._count * 3000, Fraction(1, 90_000)
             self._count += 1
@@ -78,8 +79,8 @@ class Show:
 
 
 @contextlib.asynccontextmanager
-async def show(codec: Codec = "vp8", height: int = HEIGHT) -> AsyncIterator[Show]:
-    it = Show(codec, height)
+async def show(codec: Codec = "vp8", height: int = HEIGHT, hint: Hint = "camera") -> AsyncIterator[Show]:
+    it = Show(codec, height, hint)
     try:
         yield it
     finally:
@@ -249,3 +250,64 @@ async def test_all_layers_share_the_turns_to_send_and_are_sent_faster_than_they_
             assert stream._burst <= BURST <= stream.turn
     finally:
         await ladder.aclose()
+
+
+@turned
+async def test_a_screen_keeps_its_size_on_a_slow_link_and_lowers_no_other() -> None:
+    async with show(hint="screen") as it, it.watched() as (slow, slow_end):
+        await it.play(5)
+        it.congest(slow, BITRATE * 0.1)
+        it.adapt()
+        assert it.ladder.layer_of(slow.connection.senders[0]) is it.ladder._layers[0]  # alone it needs no other
+        assert it.ladder._layers[0].encoder.bitrate == BITRATE * 0.1
+        async with it.watched() as (_, fast_end):
+            it.adapt(CHANGE_INTERVAL)
+            await it.play(20)
+            assert it.ladder.layer_of(slow.connection.senders[0]) is it.ladder._layers[1]
+            assert it.ladder._layers[0].encoder.bitrate == BITRATE
+            it.congest(slow, BITRATE * 0.1)
+            it.adapt(CHANGE_INTERVAL)
+            counts = len(slow_end.frames), len(fast_end.frames)
+            await it.play(60)
+            assert len(slow_end.frames) - counts[0] < (len(fast_end.frames) - counts[1]) / 3
+        assert {received.frame.width for received in slow_end.frames} == {WIDTH}
+        assert not any(layer.halved for layer in it.ladder._layers.values())
+
+
+@turned
+async def test_a_screen_that_stays_is_no_fault_and_tells_nothing_of_a_link(caplog: pytest.LogCaptureFixture) -> None:
+    async with show(hint="screen") as it, it.watched() as (slow, _):
+        it.still = True
+        await it.play(60)
+        it.congest(slow, BITRATE * 0.2)
+        (sender,) = slow.connection.senders
+        for _ in range(80):
+            sender.rate.reported(it.now, 0.0, 0.01)
+            it.adapt(0.25)
+            await it.play(8)
+        assert not caplog.records
+        assert sender.rate.estimate < BITRATE * 0.4
+        assert it.ladder.frames < 20
+        it.still = False
+        for _ in range(80):
+            sender.rate.reported(it.now, 0.0, 0.01)
+            it.adapt(0.25)
+            await it.play(1)
+        assert math.isinf(sender.rate.estimate)
+
+
+@turned
+async def test_who_joins_a_screen_that_stays_has_it_at_once() -> None:
+    async with show(hint="screen") as it, it.watched() as (_, end):
+        await it.play(1)  # and never again
+        await elapse(60)
+        async with it.watched() as (_, late):
+            await elapse(0.1)
+            assert late.frames
+            await elapse(60)
+        keyframes = it.ladder._layers[0].encoder.keyframes
+        async with it.watched() as (_, later):
+            await elapse(0.1)
+            assert later.frames
+        assert it.ladder._layers[0].encoder.keyframes == keyframes + 1
+        assert {(each.frame.width, each.frame.height) for each in end.frames} == {(WIDTH, HEIGHT)}
