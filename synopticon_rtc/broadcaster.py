@@ -18,6 +18,7 @@ from synopticon_rtc.events import DetectorEvent, Events, PeerEvent, SourceEvent,
 from synopticon_rtc.faces import Detector
 from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.media import Codec, Source
+from synopticon_rtc.media.sound import SoundSource
 from synopticon_rtc.peers import control
 from synopticon_rtc.peers.control import Control
 from synopticon_rtc.peers.negotiator import Negotiator
@@ -27,6 +28,7 @@ from synopticon_rtc.rtc.servers import check_servers
 from synopticon_rtc.sending.peer import Peer
 from synopticon_rtc.sending.published import PublishedStream
 from synopticon_rtc.sending.publisher import Publisher
+from synopticon_rtc.sending.sound import SoundStream
 from synopticon_rtc.sending.stats import BroadcasterStats, PeerStats
 from synopticon_rtc.sending.stream import Stream
 from synopticon_rtc.signaling.client import SignalingClient, as_client
@@ -51,6 +53,8 @@ class Broadcaster:
         source: Where frames come from: a :class:`FrameSource` such as ``Camera(0)``; a path or address, as the command
             line takes it; the number of a camera; or an iterator of frames or images, asked in a thread.
         faces: What finds faces in them, None to send video alone.
+        audio: Where sound comes from, such as ``Microphone()``; it is sent to those who know of several streams, as the
+            stream ``microphone``. Without it nothing is recorded.
         name: A name for people, by which receivers can ask for this broadcaster.
         codecs: The codecs to offer, the preferred one first. VP8 is always offered, since every browser takes it.
         bitrate: Of the video, bit/s, at least 10,000.
@@ -95,6 +99,7 @@ class Broadcaster:
         source: Source,
         *,
         faces: Detector | None = None,
+        audio: SoundSource | None = None,
         name: str = "",
         codecs: Sequence[Codec] = ("vp8", "h264"),
         bitrate: int = BITRATE,
@@ -114,6 +119,7 @@ class Broadcaster:
         self._stream = Stream(
             source, faces, codecs=codecs, bitrate=bitrate, fps=fps, faces_fps=faces_fps, faults=self._faults
         )
+        self._sound = None if audio is None else SoundStream(audio, faults=self._faults)
         self.signaling = as_client(signaling)
         self.name = name
         self.events: Events[PeerEvent] = Events(faults=self._faults)
@@ -158,6 +164,8 @@ class Broadcaster:
             await stack.enter_async_context(self._trace)
             stack.push_async_callback(self._publisher.aclose)
             await self._publisher.publish(self._stream.hint, self._stream, self._life.end)
+            if self._sound is not None:
+                await self._publisher.publish(self._sound.hint, self._sound)
             await stack.enter_async_context(self._negotiator)
             self._exit = stack.pop_all()
         return self
@@ -177,39 +185,49 @@ class Broadcaster:
     async def publish(
         self,
         name: str,
-        source: Source,
+        source: Source | None = None,
         *,
+        audio: SoundSource | None = None,
         faces: Detector | None = None,
         codecs: Sequence[Codec] = ("vp8", "h264"),
-        bitrate: int = BITRATE,
+        bitrate: int | None = None,
         fps: float = FPS,
         faces_fps: float | None = None,
     ) -> PublishedStream:
-        """Send one more stream to all receivers that know of several, now and to come; returns with its first frame.
+        """Send one more stream to all receivers that know of several, now and to come; returns when it has begun.
 
         It ends with its source, or by :meth:`PublishedStream.unpublish`; everything else goes on.
 
         Args:
             name: A name for it of at most 64 characters, by which receivers know it.
-            source: Where its frames come from, as for the constructor.
-            faces: What finds faces in them, None for none. A detector of its own: none can be given to two streams.
-            codecs: The codecs to offer, the preferred one first.
-            bitrate: Of the video, bit/s, at least 10,000.
-            fps: The frame rate for which the encoder plans its bit rate.
+            source: Where the frames of a video come from, as for the constructor.
+            audio: Where sound comes from instead.
+            faces: What finds faces in the video, None for none. It is one of its own, given to no other stream.
+            codecs: The codecs to offer for the video, the preferred one first.
+            bitrate: Bit/s; None for 1,500,000 for video, and what suits speech for sound.
+            fps: The frame rate for which the video's encoder plans its bit rate.
             faces_fps: In how many frames a second faces are looked for at most.
 
         Raises:
-            SourceError: The source is none, or gives no frame.
+            SourceError: The source is none, or gives nothing.
             ModelError: The face model cannot be had.
             ValueError: There is a stream of that name, or the most that there can be, or a figure is out of range.
-            TypeError: ``faces`` is no detector.
+            TypeError: ``faces`` is no detector, or there is not one source.
             RuntimeError: The broadcaster is not open.
         """
         if not self._life.begun or self._life.over:
             raise not_open(self)
-        stream = Stream(
-            source, faces, codecs=codecs, bitrate=bitrate, fps=fps, faces_fps=faces_fps, faults=self._faults
-        )
+        if (source is None) == (audio is None):
+            raise TypeError("publish takes one source: of a video, or with audio= of sound")
+        stream: Stream | SoundStream
+        if audio is not None:
+            stream = SoundStream(audio, bitrate, self._faults)
+        else:
+            assert source is not None  # noqa: S101 - one of both is there
+            rate = BITRATE if bitrate is None else bitrate
+            stream = Stream(
+                source, faces, codecs=codecs, bitrate=rate, fps=fps, faces_fps=faces_fps, faults=self._faults
+            )
         return await self._publisher.publish(name, stream)
 
     async def wait_closed(self) -> None:

@@ -74,6 +74,16 @@ class OpusEncoder:
         self._eased = 0  # blocks since more packets were lost
         self._quiet = 0  # blocks since there was something to hear
 
+    def set_bitrate(self, bitrate: int) -> None:
+        """Aim at another bit rate, bit/s, from the next block on.
+
+        Raises:
+            ValueError: Opus has no such bit rate.
+        """
+        check_range("bitrate", bitrate, *BITRATES, "bit/s")
+        self.bitrate = bitrate
+        self._context = None
+
     def expect(self, losses: Sequence[float]) -> None:
         """Be ready for losses, from the next block on.
 

@@ -65,7 +65,9 @@ def _visible(frame: av.VideoFrame) -> list[npt.NDArray[np.uint8 | np.uint64]]:
     """Return what is seen of each plane, without what fills its lines up; by eight octets, which is far faster."""
     shown = []
     for index, plane in enumerate(frame.planes):
-        octets = np.frombuffer(plane, np.uint8).reshape(-1, abs(plane.line_size))[:, : _octets(frame, index)]
+        octets = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, abs(plane.line_size))[
+            :, : _octets(frame, index)
+        ]
         wide = not octets.shape[1] % 8 and not octets.strides[0] % 8
         shown.append(octets.view(np.uint64) if wide else octets)
     return shown

@@ -101,6 +101,10 @@ class AudioSender(RTCRtpSender):
         if stream is not None and self._reporting is not None:
             stream.add(self)
 
+    def leave(self) -> None:
+        """Send nothing more, until :meth:`switch`; the media section stays."""
+        self.switch(None)
+
     # Overrides of what aiortc calls
 
     async def send(self, parameters: RTCRtpSendParameters) -> None:

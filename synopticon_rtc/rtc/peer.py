@@ -26,6 +26,8 @@ from synopticon_rtc.errors import ConnectionLost, InvalidSDP, NoCandidates
 from synopticon_rtc.rtc import sdp, seams
 from synopticon_rtc.rtc.assembly import EncodedVideoFrame
 from synopticon_rtc.rtc.association import Association
+from synopticon_rtc.rtc.audio_sender import AudioSender
+from synopticon_rtc.rtc.audio_stream import AudioStream
 from synopticon_rtc.rtc.bitstream import MAX_SIZE
 from synopticon_rtc.rtc.channel import MAX_BUFFERED, Channel
 from synopticon_rtc.rtc.ice import MAX_REMOTE_CANDIDATES, IceConnection
@@ -40,6 +42,8 @@ from synopticon_rtc.rtc.transport import Transport
 from synopticon_rtc.tracing import Figures, Note, ignore
 
 logger = logging.getLogger(__name__)
+
+Sender = FanoutSender | AudioSender
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +154,7 @@ class PeerConnection:
         self._connection.on("datachannel", self._on_datachannel)
         self._ice: IceConnection | None = None
         self._state = "new"
-        self._senders: dict[FanoutSender, RTCRtpTransceiver] = {}
+        self._senders: dict[Sender, RTCRtpTransceiver] = {}
         self._receivers: dict[str, VideoReceiver] = {}  # by media section
         self._level = LEAST
         self._remote: sdp.Remote | None = None
@@ -171,13 +175,13 @@ class PeerConnection:
     @property
     def senders(self) -> tuple[FanoutSender, ...]:
         """What sends the videos that were added."""
-        return tuple(self._senders)
+        return tuple(sender for sender in self._senders if isinstance(sender, FanoutSender))
 
-    def section(self, sender: FanoutSender) -> str | None:
+    def section(self, sender: Sender) -> str | None:
         """Return the name of the media section that a sender sends on, None before that was offered."""
         return self._senders[sender].mid
 
-    def takes(self, sender: FanoutSender) -> bool:
+    def takes(self, sender: Sender) -> bool:
         """Whether the peer has agreed to what a sender sends."""
         return self._senders[sender].currentDirection == "sendonly"
 
@@ -214,6 +218,20 @@ class PeerConnection:
         ice = self._adopt(transceiver.receiver.transport)
         seams.unburden(transceiver.receiver)
         sender = FanoutSender.adopt(transceiver.sender, ice, select, self._note, self._faults)
+        self._senders[sender] = transceiver
+        return sender
+
+    def add_audio(self, stream: AudioStream | None) -> AudioSender:
+        """Offer one more sound, in Opus, with the next offer.
+
+        Args:
+            stream: What is sent from the answer on; None for nothing yet.
+        """
+        transceiver = self._connection.addTransceiver("audio", direction="sendonly")
+        known = RTCRtpSender.getCapabilities("audio").codecs
+        transceiver.setCodecPreferences([codec for codec in known if codec.name.lower() == "opus"])
+        ice = self._adopt(transceiver.receiver.transport)
+        sender = AudioSender.adopt(transceiver.sender, ice, stream, self._faults)
         self._senders[sender] = transceiver
         return sender
 
@@ -392,18 +410,19 @@ class PeerConnection:
     def stats(self) -> Stats:
         """Count what was sent and received so far."""
         pair = self._ice.selected_pair if self._ice is not None else None
-        sender = next(iter(self._senders), None)
+        senders, videos = self._senders.keys(), self.senders
+        sender = next(iter(videos), None)
         rtt = sender.rtt if sender is not None else None
         now = clock.monotonic()
         receivers = self._receivers.values()
         return Stats(
-            packets_sent=sum(sender.packets for sender in self._senders),
-            bytes_sent=sum(sender.octets for sender in self._senders),
-            retransmits=sum(sender.retransmits for sender in self._senders),
-            frames_sent=sum(sender.frames for sender in self._senders),
-            frames_dropped=sum(sender.dropped for sender in self._senders),
-            bitrate=sum(sender.rate.media_rate(now) for sender in self._senders),
-            fps=sum(sender.rate.frame_rate(now) for sender in self._senders),
+            packets_sent=sum(sender.packets for sender in senders),
+            bytes_sent=sum(sender.octets for sender in senders),
+            retransmits=sum(sender.retransmits for sender in videos),
+            frames_sent=sum(sender.frames for sender in videos),
+            frames_dropped=sum(sender.dropped for sender in videos),
+            bitrate=sum(sender.rate.media_rate(now) for sender in videos),
+            fps=sum(sender.rate.frame_rate(now) for sender in videos),
             packets_received=sum(receiver.packets for receiver in receivers),
             bytes_received=sum(receiver.octets for receiver in receivers),
             frames_too_large=sum(receiver.too_large for receiver in receivers),

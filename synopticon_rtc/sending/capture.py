@@ -1,20 +1,18 @@
 """Gives each frame of a source its times, and tells when none come."""
 
 import asyncio
-import contextlib
 import random
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import av
 
 from synopticon_rtc.basics import clock
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.basics.recent import Recent
-from synopticon_rtc.errors import SourceError
 from synopticon_rtc.events import Events, SourceEvent
 from synopticon_rtc.media import FrameSource, Hint, frames_of, hint_of
+from synopticon_rtc.sending.feed import Feed
 
 CLOCK_RATE = 90_000  # of RTP video (RFC 7741, RFC 6184)
 SILENCE = 3.0  # seconds without a frame after which it is told
@@ -61,9 +59,7 @@ class Capture:
         self.count = 0
         self.seconds = 0.0
         self._source = source
-        self._next: asyncio.Future[AsyncGenerator[av.VideoFrame, None]] | None = (
-            None  # what takes the place of the source
-        )
+        self._feed: Feed[av.VideoFrame] = Feed()
         self._begun: float | None = None  # when the source was asked for its first frame
         self._first = 0.0  # when that came
         self._came = 0.0  # when the newest came
@@ -74,27 +70,12 @@ class Capture:
         """Hand on each frame with the time at which it came, by the loop's clock, until the source ends."""
         loop = asyncio.get_running_loop()
         self._begun = loop.time()
-        frames = frames_of(self._source)
-        while True:
-            self._next = loop.create_future()
-            playing = asyncio.create_task(self._play(frames, take))
-            try:
-                parts: list[asyncio.Future[Any]] = [playing, self._next]
-                await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                playing.cancel()
-                await asyncio.wait([playing])
-            if not self._next.done():
-                self._next = None
-                return playing.result()
-            frames = self._next.result()
 
-    async def _play(self, frames: AsyncGenerator[av.VideoFrame, None], take: Callable[[Captured, float], None]) -> None:
-        loop = asyncio.get_running_loop()
-        async with contextlib.aclosing(frames):
-            async for frame in frames:
-                captured, now = clock.now(), loop.time()
-                take(self.stamp(frame, captured, now), now)
+        def stamped(frame: av.VideoFrame) -> None:
+            captured, now = clock.now(), loop.time()
+            take(self.stamp(frame, captured, now), now)
+
+        await self._feed.run(frames_of(self._source), stamped)
 
     async def replace(self, source: FrameSource) -> None:
         """Go on with another source, once it has given a frame; until then, and if it gives none, with this one.
@@ -102,17 +83,7 @@ class Capture:
         Raises:
             SourceError: The other source gives no frame, or this one has ended.
         """
-        frames = frames_of(source)
-        async with contextlib.AsyncExitStack() as stack:
-            stack.push_async_callback(frames.aclose)
-            first = await anext(frames, None)
-            if first is None:
-                raise SourceError("the source ended before its first frame")
-            if self._next is None or self._next.done():
-                raise SourceError("there is no source any more that could be replaced")
-            stack.pop_all()
-        self._source = source
-        self._next.set_result(_again(first, frames))
+        await self._feed.replace(frames_of(source))
 
     def stamp(self, frame: av.VideoFrame, captured: float, now: float) -> Captured:
         """Give a frame its times: no two have the same.
@@ -148,13 +119,3 @@ class Capture:
     def rate(self, now: float) -> float:
         """Return how many frames come in a second."""
         return self._recent.rate(now)
-
-
-async def _again(
-    first: av.VideoFrame, frames: AsyncGenerator[av.VideoFrame, None]
-) -> AsyncGenerator[av.VideoFrame, None]:
-    """Give a frame that was taken already, and the rest."""
-    async with contextlib.aclosing(frames):
-        yield first
-        async for frame in frames:
-            yield frame

@@ -4,8 +4,8 @@ import asyncio
 from dataclasses import dataclass, field
 
 from synopticon_rtc.peers.control import Control
-from synopticon_rtc.rtc import FanoutSender, PeerConnection
-from synopticon_rtc.sending.stream import Watcher
+from synopticon_rtc.rtc import PeerConnection, Sender
+from synopticon_rtc.sending.watcher import Watcher
 from synopticon_rtc.signaling.messages import Relayed
 
 
@@ -33,7 +33,7 @@ class Peer:
     connection: PeerConnection
     watchers: dict[str, Watcher] = field(default_factory=dict)
     first: str | None = None
-    spare: list[FanoutSender] = field(default_factory=list)
+    spare: list[Sender] = field(default_factory=list)
     control: Control | None = None
     connected: bool = False
     number: int = 0

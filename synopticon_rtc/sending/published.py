@@ -7,7 +7,9 @@ import av
 from synopticon_rtc.events import DetectorEvent, Events, SourceEvent, StreamState
 from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.media import Source
+from synopticon_rtc.media.sound import SoundSource
 from synopticon_rtc.peers.published import Kind
+from synopticon_rtc.sending.sound import SoundStream
 from synopticon_rtc.sending.stats import BroadcasterStats
 from synopticon_rtc.sending.stream import Stream
 
@@ -18,7 +20,7 @@ class PublishedStream:
     Attributes:
         name: By which receivers know it.
         kind: ``video`` or ``audio``.
-        hint: What it shows: ``camera``, ``screen``, or what else the application says.
+        hint: What it is: ``camera``, ``screen``, ``microphone``.
         source_events: When the source falls silent, and when it is heard again.
         detector_events: What happens to its detector.
         faces: The moments in which faces were looked for, for this application, as :attr:`Broadcaster.faces` has them.
@@ -27,14 +29,13 @@ class PublishedStream:
     def __init__(
         self,
         name: str,
-        kind: Kind,
-        stream: Stream,
+        stream: Stream | SoundStream,
         *,
         changed: Callable[["PublishedStream", StreamState], None],
         unpublish: Callable[["PublishedStream"], Awaitable[None]],
     ) -> None:
         self.name = name
-        self.kind: Kind = kind
+        self.kind: Kind = stream.kind
         self.hint = stream.hint
         self.source_events: Events[SourceEvent] = stream.source_events
         self.detector_events: Events[DetectorEvent] = stream.detector_events
@@ -60,11 +61,11 @@ class PublishedStream:
             self._stream.unmute()
             self._changed(self, "unmuted")
 
-    async def replace(self, source: Source) -> None:
-        """Go on with another source, once it has given a frame; receivers, names and times stay.
+    async def replace(self, source: Source | SoundSource) -> None:
+        """Go on with another source of the same kind, once it has given something; receivers, names and times stay.
 
         Raises:
-            SourceError: The source is none, or gives no frame; that before it goes on.
+            SourceError: The source is none, or gives nothing; that before it goes on.
         """
         await self._stream.replace(source)
         self._changed(self, "replaced")
@@ -75,7 +76,10 @@ class PublishedStream:
 
     @property
     def bitrate(self) -> int:
-        """Bit/s, of the video in full size; it can be set at any time, from 10,000 on."""
+        """Bit/s, of a video in full size; it can be set at any time, from 10,000 on, for sound from 6,000 on.
+
+        It is 0 for a sound that has as much as suits its channels.
+        """
         return self._stream.bitrate
 
     @bitrate.setter

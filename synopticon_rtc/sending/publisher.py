@@ -15,7 +15,9 @@ from synopticon_rtc.peers.control import Report
 from synopticon_rtc.peers.published import MAX_NAME, MAX_STREAMS, NewAnswer, NewOffer, Published, Refusal, Streams, Told
 from synopticon_rtc.sending.peer import Peer
 from synopticon_rtc.sending.published import PublishedStream
-from synopticon_rtc.sending.stream import Stream, Watcher
+from synopticon_rtc.sending.sound import SoundStream
+from synopticon_rtc.sending.stream import Stream
+from synopticon_rtc.sending.watcher import Watcher
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +50,7 @@ class Publisher:
         self.streams: dict[str, PublishedStream] = {}
         self.events: Events[StreamEvent] = Events(faults=faults)
         self._do = do
-        self._streams: dict[str, Stream] = {}  # also those that are about to be published
+        self._streams: dict[str, Stream | SoundStream] = {}  # also those that are about to be published
         self._peers: list[Peer] = []
         self._ending: set[asyncio.Task[None]] = set()
         self._over = False  # whether streams end as all does
@@ -61,7 +63,7 @@ class Publisher:
     # Streams
 
     async def publish(
-        self, name: str, stream: Stream, on_end: Callable[[BaseException | None], None] | None = None
+        self, name: str, stream: Stream | SoundStream, on_end: Callable[[BaseException | None], None] | None = None
     ) -> PublishedStream:
         """Start a stream, and send it to all that take it.
 
@@ -82,7 +84,7 @@ class Publisher:
         except BaseException:
             del self._streams[name]
             raise
-        handle = PublishedStream(name, "video", stream, changed=self._changed, unpublish=self._unpublish)
+        handle = PublishedStream(name, stream, changed=self._changed, unpublish=self._unpublish)
         self.streams[name] = handle
         self._changed(handle, "published")
         return handle
@@ -113,7 +115,7 @@ class Publisher:
     def _ended(
         self,
         name: str,
-        stream: Stream,
+        stream: Stream | SoundStream,
         on_end: Callable[[BaseException | None], None] | None,
         error: BaseException | None,
     ) -> None:
@@ -154,7 +156,7 @@ class Publisher:
 
     def join(self, peer: Peer) -> None:
         """Give a new peer's first offer the first video that it takes; to be called before it is described."""
-        name = next(self._wanted(peer), None)
+        name = next((name for name in self._wanted(peer) if self._streams[name].kind == "video"), None)
         if name is not None:
             self._add(peer, name, "faces")
             peer.first = name
@@ -163,7 +165,7 @@ class Publisher:
     def connected(self, peer: Peer) -> None:
         """Take note that a peer has agreed to its first offer."""
         for watcher in peer.watchers.values():
-            watcher.joining = None
+            watcher.joining, watcher.asked = None, False
 
     def opened(self, peer: Peer) -> None:
         """Tell a peer of all that there is, now that its control channel is open."""
@@ -201,15 +203,20 @@ class Publisher:
         for name in self.streams:
             if name in peer.watchers or (several and not peer.asked.takes(name)):
                 continue
-            if video or self._streams[name].has_faces:
+            stream = self._streams[name]
+            if video or stream.kind == "audio" or stream.has_faces:
                 yield name
 
     def _add(self, peer: Peer, name: str, faces: str) -> None:
-        peer.watchers[name] = self._streams[name].add(
+        stream = self._streams[name]
+        spare = next((sender for sender in peer.spare if sender.kind == stream.kind), None)
+        if spare is not None:
+            peer.spare.remove(spare)
+        peer.watchers[name] = stream.add(
             peer.connection,
             video=not peer.asked.refuses("video"),
             binary=peer.asked.accepts("faces", FACES),
-            sender=peer.spare.pop() if peer.spare else None,
+            sender=spare,
             faces=faces,
         )
 
@@ -267,8 +274,8 @@ class Publisher:
         if peer.overdue is not None:
             peer.overdue.cancel()
         for name, watcher in peer.watchers.items():
-            if watcher.joining is not None:
-                watcher.joining = None
+            if watcher.asked:
+                watcher.joining, watcher.asked = None, False
                 self.events.emit(StreamEvent(name, self.streams[name].kind, "refused", reason, peer.session))
 
 

@@ -5,8 +5,8 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from numbers import Real
+from typing import cast
 
 import av
 
@@ -20,8 +20,10 @@ from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.faces.wire import FacesMessage
 from synopticon_rtc.media import Codec, Converter, Picture, Source, as_source
 from synopticon_rtc.media.encoder import FRAME_RATES, check_codec, check_range
+from synopticon_rtc.media.sound import SoundSource
 from synopticon_rtc.peers.control import Report
-from synopticon_rtc.rtc import FanoutSender, PeerConnection, VideoStream
+from synopticon_rtc.peers.published import Kind
+from synopticon_rtc.rtc import FanoutSender, PeerConnection, Sender, VideoStream
 from synopticon_rtc.rtc.budget import Budget
 from synopticon_rtc.rtc.level import level_for
 from synopticon_rtc.sending.capture import Capture, Captured
@@ -29,29 +31,10 @@ from synopticon_rtc.sending.faces_channel import FacesChannel, WrittenFaces
 from synopticon_rtc.sending.ladder import BITRATES, Ladder, Layer
 from synopticon_rtc.sending.search import FaceSearch
 from synopticon_rtc.sending.stats import BroadcasterStats, PeerStats
+from synopticon_rtc.sending.watcher import Watcher
 
 ADAPT_INTERVAL = 0.25  # seconds
 PREPARED = 1 / 2, 2  # keyframes made for who has but asked for an offer, a second and at once, while others watch
-
-
-@dataclass(slots=True, eq=False)
-class Watcher:
-    """A peer as one stream sees it.
-
-    Attributes:
-        connection: Over which it is sent the stream.
-        sender: What sends it the video, None where it takes none.
-        faces: The channel for the faces, None where there are none for it.
-        joining: The codec that it will most likely take, until it has agreed; None from then on, and where it takes no
-            video.
-        inherited: Whether the sender sent another stream, and waits for the peer to agree to this one.
-    """
-
-    connection: PeerConnection
-    sender: FanoutSender | None = None
-    faces: FacesChannel | None = None
-    joining: Codec | None = None
-    inherited: bool = False
 
 
 class Stream:
@@ -81,6 +64,8 @@ class Stream:
         TypeError: ``detector`` is none.
     """
 
+    kind: Kind = "video"
+
     def __init__(
         self,
         source: Source,
@@ -95,9 +80,8 @@ class Stream:
         _check(codecs, bitrate, fps, faces_fps)
         _check_detector(detector)
         self._faults = faults = faults or Faults()
-        frames = as_source(source)
-        self.hint: str = getattr(frames, "hint", "camera")
-        self._capture = Capture(frames, faults)
+        self._capture = Capture(as_source(source), faults)
+        self.hint: str = self._capture.hint
         self._detector = detector
         self._search = (
             FaceSearch(detector, fps=fps, most=faces_fps, tell=self._tell, faults=faults)
@@ -161,13 +145,13 @@ class Stream:
         """Stop capturing and looking for faces, and stop the encoders; a second call does nothing."""
         await self._exit.aclose()
 
-    async def replace(self, source: Source) -> None:
+    async def replace(self, source: Source | SoundSource) -> None:
         """Go on with another source, once it has given a frame; times and receivers stay.
 
         Raises:
             SourceError: The source is none, or gives no frame; then that before it goes on.
         """
-        await self._capture.replace(as_source(source))
+        await self._capture.replace(as_source(cast("Source", source)))  # sound is found out by its first piece
         self.replaced += 1
 
     async def _play(self) -> None:
@@ -181,7 +165,7 @@ class Stream:
             await asyncio.sleep(ADAPT_INTERVAL)
             now = self._now()
             self._capture.watch(now)
-            senders = [watcher.sender for watcher in self.watchers if watcher.sender is not None]
+            senders = [watcher.sender for watcher in self.watchers if isinstance(watcher.sender, FanoutSender)]
             for ladder in self._ladders.values():
                 self._faults.call(ladder.adapt, senders, now)
 
@@ -209,7 +193,7 @@ class Stream:
         *,
         video: bool,
         binary: bool,
-        sender: FanoutSender | None = None,
+        sender: Sender | None = None,
         faces: str = "faces",
     ) -> Watcher:
         """Send the stream to one more peer; to be called before the connection is described.
@@ -237,8 +221,8 @@ class Stream:
 
     def agree(self, watcher: Watcher) -> None:
         """Send a peer what it has agreed to take."""
-        watcher.joining = None
-        if watcher.sender is not None and watcher.inherited:
+        watcher.joining, watcher.asked = None, False
+        if watcher.inherited and isinstance(watcher.sender, FanoutSender):
             watcher.inherited = False
             watcher.sender.begin(self._top)
 
@@ -319,7 +303,7 @@ class Stream:
     def _layer_of(self, watcher: Watcher) -> Layer | None:
         """Return what a peer is sent, None while that is nothing."""
         sender = watcher.sender
-        layers = (ladder.layer_of(sender) for ladder in self._ladders.values() if sender is not None)
+        layers = (ladder.layer_of(sender) for ladder in self._ladders.values() if isinstance(sender, FanoutSender))
         return next((layer for layer in layers if layer is not None), None)
 
     def _count_bytes(self, size: int) -> None:

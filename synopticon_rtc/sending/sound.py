@@ -1,0 +1,202 @@
+"""A sound as its sender sees it: one source, encoded once, and who hears it."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import TypeGuard
+
+from synopticon_rtc.basics.faults import Faults
+from synopticon_rtc.basics.life import Life
+from synopticon_rtc.errors import SourceError
+from synopticon_rtc.events import DetectorEvent, Events, SourceEvent
+from synopticon_rtc.faces.moment import Moment
+from synopticon_rtc.media.opus import OpusEncoder
+from synopticon_rtc.media.sound import Sound, SoundSource, blocks_of
+from synopticon_rtc.peers.control import Report
+from synopticon_rtc.peers.published import Kind
+from synopticon_rtc.rtc import AudioSender, AudioStream, PeerConnection, Sender
+from synopticon_rtc.sending.feed import Feed
+from synopticon_rtc.sending.stats import BroadcasterStats
+from synopticon_rtc.sending.watcher import Watcher
+
+
+class SoundStream:
+    """Sends one source of sound to those who hear it. It ends when its source does.
+
+    Args:
+        source: Where blocks come from.
+        bitrate: Of Opus, bit/s; None for what suits speech.
+        faults: What counts errors that nobody foresaw.
+
+    Attributes:
+        hint: What it sounds like: ``microphone``, or what else its source says of itself.
+        source_events: None are told of a sound, as of ``detector_events`` and ``faces``: it has what a video has.
+        muted: Whether nothing is sent of it for now; its source goes on.
+        replaced: How often its source was replaced by another.
+
+    Raises:
+        SourceError: The source is none.
+        ValueError: Opus has no such bit rate.
+    """
+
+    kind: Kind = "audio"
+    has_faces = False
+
+    def __init__(self, source: SoundSource, bitrate: int | None = None, faults: Faults | None = None) -> None:
+        self.source_events: Events[SourceEvent] = Events()
+        self.detector_events: Events[DetectorEvent] = Events()
+        self.faces: Events[Moment] = Events()
+        self.hint: str = getattr(source, "hint", "microphone")
+        self.muted = False
+        self.replaced = 0
+        self._source = _checked(source)
+        self._encoder = OpusEncoder(bitrate=bitrate)
+        self._stream = AudioStream(faults=faults)
+        self._feed: Feed[Sound] = Feed()
+        self._newest: tuple[int, float] | None = None  # RTP timestamp and time of capture of what was sent last
+        self._totals = BroadcasterStats()
+        self._begun: float | None = None
+        self._watchers: list[Watcher] = []
+        self._life = Life(self._end)
+        self._on_end: Callable[[BaseException | None], None] = lambda _: None
+        self._started = asyncio.Event()
+        self._exit = contextlib.AsyncExitStack()
+
+    # Its life
+
+    async def start(self, on_end: Callable[[BaseException | None], None]) -> None:
+        """Start capturing; returns when the first sound is there. It can be done only once.
+
+        Args:
+            on_end: Called once, when the sound ends, with the error that was the reason, or None.
+
+        Raises:
+            SourceError: The source gives no sound.
+        """
+        self._on_end = on_end
+        async with contextlib.AsyncExitStack() as stack:
+            stack.callback(self._life.end)
+            self._life.run(stack, self._play(), SourceError("the source of sound was cancelled from within"))
+            await self._started.wait()
+            if self._life.over:
+                await self._life.wait()
+            self._exit = stack.pop_all()
+
+    def end(self) -> None:
+        """End iterations over what it tells; what runs is stopped by :meth:`aclose`."""
+        self._life.end()
+
+    async def aclose(self) -> None:
+        """Stop capturing; a second call does nothing."""
+        await self._exit.aclose()
+
+    async def replace(self, source: object) -> None:
+        """Go on with another source, once it has given sound; receivers stay.
+
+        Raises:
+            SourceError: The source is none, or gives no sound; then that before it goes on.
+        """
+        await self._feed.replace(blocks_of(_checked(source)))
+        self.replaced += 1
+
+    async def _play(self) -> None:
+        await self._feed.run(blocks_of(self._source), self._take)
+        if not self._started.is_set():
+            raise SourceError("the source ended before its first sound")
+
+    def _end(self, error: BaseException | None) -> None:
+        self._started.set()
+        for events in (self.source_events, self.detector_events, self.faces):
+            events.close()
+        self._on_end(error)
+
+    # Who hears it
+
+    def add(
+        self,
+        connection: PeerConnection,
+        *,
+        video: bool,  # noqa: ARG002 - sound is no matter of it
+        binary: bool,  # noqa: ARG002 - as above
+        sender: Sender | None = None,
+        faces: str = "",  # noqa: ARG002 - as above
+    ) -> Watcher:
+        """Send it to one more peer; to be called before the connection is described.
+
+        Args:
+            connection: Over which it goes.
+            video: Whether the peer takes video.
+            binary: Whether it reads faces in the format of this package.
+            sender: One of the connection that sent another sound; None for a media section of its own.
+            faces: The label of a channel for faces.
+        """
+        watcher = Watcher(connection, sender or connection.add_audio(self._stream), inherited=sender is not None)
+        self._watchers.append(watcher)
+        return watcher
+
+    def agree(self, watcher: Watcher) -> None:
+        """Send a peer what it has agreed to take."""
+        watcher.asked = False
+        if watcher.inherited and isinstance(watcher.sender, AudioSender):
+            watcher.inherited = False
+            watcher.sender.switch(self._stream)
+
+    def remove(self, watcher: Watcher) -> None:
+        """Look after a peer no more."""
+        self._watchers.remove(watcher)
+
+    # Sound
+
+    def _take(self, block: Sound) -> None:
+        self._begun = self._begun or block.captured
+        self._totals.frames += 1
+        self._totals.seconds = block.captured - self._begun
+        self._started.set()
+        if self.muted or not self._stream.viewers:
+            return
+        self._encoder.expect(self._stream.losses)
+        packet = self._encoder.encode(block)
+        if packet is not None:
+            timestamp = self._stream.send(packet.data, packet.ticks, packet.captured)
+            self._newest = timestamp, packet.captured
+            self._totals.encoded += 1
+            self._totals.bytes += len(packet.data)
+
+    def mute(self) -> None:
+        """Send nothing, until :meth:`unmute`."""
+        self.muted = True
+
+    def unmute(self) -> None:
+        """Send again."""
+        self.muted = False
+
+    @property
+    def bitrate(self) -> int:
+        """Of Opus, bit/s; 0 where it is what suits the channels."""
+        return self._encoder.bitrate or 0
+
+    @bitrate.setter
+    def bitrate(self, bitrate: int) -> None:
+        self._encoder.set_bitrate(bitrate)
+
+    def snapshot(self) -> None:
+        """Return nothing: there is no picture of a sound."""
+
+    def stats(self) -> BroadcasterStats:
+        """Return totals since the start, of blocks in the place of frames."""
+        return self._totals
+
+    def report(self, watcher: Watcher, name: str | None = None) -> Report | None:  # noqa: ARG002 - the same for all
+        """Say when what was sent last was captured, None before the first."""
+        return Report(self._newest[0], self._newest[1] * 1000, stream=name) if self._newest else None
+
+
+def _checked(source: object) -> SoundSource:
+    def gives_sound(source: object) -> TypeGuard[SoundSource]:
+        return not isinstance(source, type) and hasattr(source, "__aiter__")
+
+    if not gives_sound(source):
+        raise SourceError(
+            f"a source of sound must be a Microphone, or an async iterable of av.AudioFrame, not {source!r:.100}"
+        )
+    return source
