@@ -54,6 +54,7 @@ PUBLIC = [
     "Portrait",
     "Receiver",
     "ReceiverStats",
+    "Screen",
     "SignalingClient",
     "SignalingServer",
     "SourceEvent",
