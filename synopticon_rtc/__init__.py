@@ -5,7 +5,7 @@ from synopticon_rtc.errors import SynopticonError
 from synopticon_rtc.events import DetectorEvent, PeerEvent, SourceEvent, StateEvent, StreamEvent
 from synopticon_rtc.faces import Detector, Face, FaceLandmarker, draw_faces
 from synopticon_rtc.faces.moment import Moment
-from synopticon_rtc.media import Camera, FrameSource, Portrait, TestPattern, VideoFile
+from synopticon_rtc.media import Camera, FrameSource, Portrait, Screen, TestPattern, VideoFile
 from synopticon_rtc.receiver import Receiver
 from synopticon_rtc.receiving.latency import Delays
 from synopticon_rtc.receiving.received import ReceivedStream
@@ -34,6 +34,7 @@ __all__ = [
     "ReceivedStream",
     "Receiver",
     "ReceiverStats",
+    "Screen",
     "SignalingClient",
     "SignalingServer",
     "SourceEvent",

@@ -56,6 +56,7 @@ PUBLIC = [
     "ReceivedStream",
     "Receiver",
     "ReceiverStats",
+    "Screen",
     "SignalingClient",
     "SignalingServer",
     "SourceEvent",

@@ -26,6 +26,7 @@ from synopticon_rtc.commands.options import (
     ice_server_option,
     interfaces_option,
     room_option,
+    screen_option,
     signaling_client,
     token_file_option,
     trace_option,
@@ -35,7 +36,7 @@ from synopticon_rtc.commands.status import Rates, Status, found, milliseconds
 from synopticon_rtc.errors import without_password
 from synopticon_rtc.events import DetectorEvent, PeerEvent, SourceEvent
 from synopticon_rtc.faces import FaceLandmarker
-from synopticon_rtc.media import Codec, parse_source
+from synopticon_rtc.media import Codec, FrameSource, Screen, parse_source
 from synopticon_rtc.media.parse import FPS, SIZE
 from synopticon_rtc.rtc import IceServer
 from synopticon_rtc.sending.stats import BroadcasterStats
@@ -43,6 +44,8 @@ from synopticon_rtc.signaling import SignalingServer
 
 STATUS_INTERVAL = 1.0  # seconds
 SHOWN = 8  # receivers listed in the status
+SCREEN_FPS = 10.0
+SCREEN_SIZE = (1920, 1080)  # of most
 
 
 @click.command("broadcast", cls=Command)
@@ -56,16 +59,18 @@ SHOWN = 8  # receivers listed in the status
 @ca_option
 @click.option(
     "--source",
-    default="0",
-    show_default=True,
+    show_default="0",
     help="Camera (0, /dev/video0), video file or URL, - (standard input), portrait (a photograph that moves), or test "
     "(a test card).",
 )
+@screen_option
 @click.option(
     "--size", type=Size(), help="Size of the picture, 1280x720 without it. A film is scaled down to fit, if at all."
 )
 @click.option(
-    "--fps", type=Quantity(1, 120), help="Frames a second, 30 without it. Of a film, those beyond are left out."
+    "--fps",
+    type=Quantity(1, 120),
+    help="Frames a second, 30 without it, and 10 of a screen. Of a film, those beyond are left out.",
 )
 @click.option("--no-loop", is_flag=True, help="End with the film instead of playing it again.")
 @click.option("--format", "input_format", help="FFmpeg's name of the format of the film, like mpegts.")
@@ -76,7 +81,7 @@ SHOWN = 8  # receivers listed in the status
     multiple=True,
     help="An option of FFmpeg for the film, like rtsp_transport=tcp; may be repeated.",
 )
-@click.option("--faces", type=click.IntRange(0, 10), default=1, show_default=True, help="Faces to look for at most.")
+@click.option("--faces", type=click.IntRange(0, 10), show_default="1; on a screen 0", help="Faces to look for at most.")
 @click.option(
     "--faces-fps",
     type=Quantity(min=0, min_open=True),
@@ -103,13 +108,14 @@ async def main(
     room: str,
     token_file: Path | None,
     ca: ssl.SSLContext | None,
-    source: str,
+    source: str | None,
+    screen: str | None,
     size: tuple[int, int] | None,
     fps: float | None,
     no_loop: bool,  # noqa: FBT001 - click passes flags so
     input_format: str | None,
     options: tuple[tuple[str, str], ...],
-    faces: int,
+    faces: int | None,
     faces_fps: float | None,
     blendshapes: bool,  # noqa: FBT001 - as above
     matrix: bool,  # noqa: FBT001 - as above
@@ -125,7 +131,7 @@ async def main(
     duration: float | None,
     output: Output,
 ) -> None:
-    """Send a camera, or another source, and the faces in it to every receiver that asks.
+    """Send a camera, or another source, and the faces in it, or a screen, to every receiver that asks.
 
     Without --url and --serve, the signaling server at ws://localhost:8081/ws is used, or started if there is none.
     """
@@ -133,8 +139,18 @@ async def main(
         raise click.UsageError("--url and --serve exclude each other: use a server, or be one.")
     if url and (origin or proxy):
         raise click.UsageError("--origin and --proxy are for a server of our own, which --url does without.")
-    map_large_pieces(size or SIZE)
-    frames = parse_source(source, size=size, fps=fps, loop=not no_loop, format=input_format, options=dict(options))
+    if screen is not None and (source is not None or size or no_loop or input_format or options):
+        raise click.UsageError("--screen takes the place of --source, and has none of --size and the options of films.")
+    if screen is not None:
+        fps = fps or SCREEN_FPS
+        frames: FrameSource = Screen(screen or None, fps=fps)
+    else:
+        frames = parse_source(
+            source or "0", size=size, fps=fps, loop=not no_loop, format=input_format, options=dict(options)
+        )
+    if faces is None:
+        faces = int(screen is None)
+    map_large_pieces(size or (SIZE if screen is None else SCREEN_SIZE))
 
     def make_server(host: str, port: int) -> SignalingServer:
         return SignalingServer(host, port, insecure=insecure, origins=origin, proxies=proxy)
@@ -162,7 +178,8 @@ async def main(
             )
         except ValueError as error:
             raise click.UsageError(f"{error}.") from error
-        report = _Report(broadcaster, output, source=source, meeting=meeting, looks=bool(faces))
+        shown = "screen" if screen is not None else source or "0"
+        report = _Report(broadcaster, output, source=shown, meeting=meeting, looks=bool(faces))
         stack.callback(report.summarize)
         await stack.enter_async_context(broadcaster)
         gc.freeze()  # looking through all that was imported would hold up every frame for 50 ms, now and then

@@ -143,6 +143,13 @@ class PortRange(click.ParamType[tuple[int, int]]):
         return low, high
 
 
+screen_option = click.option(
+    "--screen",
+    is_flag=False,
+    flag_value="",
+    metavar="[DISPLAY]",
+    help="Send what the screen shows: that of DISPLAY, or another display of X, like :1.",
+)
 udp_ports_option = click.option(
     "--udp-ports",
     "--udp-port",

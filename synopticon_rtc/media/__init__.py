@@ -8,6 +8,7 @@ from synopticon_rtc.media.parse import Source, as_source, parse_source
 from synopticon_rtc.media.pattern import TestPattern
 from synopticon_rtc.media.picture import Converter, Picture
 from synopticon_rtc.media.portrait import Portrait
+from synopticon_rtc.media.screen import Screen
 from synopticon_rtc.media.source import FrameSource, Hint, hint_of
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Hint",
     "Picture",
     "Portrait",
+    "Screen",
     "SharedEncoder",
     "Source",
     "TestPattern",
