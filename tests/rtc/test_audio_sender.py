@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
+from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.codecs import PCMU_CODEC
 from aiortc.rtp import (
     RtcpByePacket,
@@ -18,11 +18,11 @@ from aiortc.rtp import (
     RtpPacket,
 )
 from aiortc.stats import RTCOutboundRtpStreamStats
+from audio_helpers import add_sound, send_tone
 from rtc_helpers import Peer
 
 from synopticon_rtc.basics import clock
-from synopticon_rtc.media.opus import OpusEncoder
-from synopticon_rtc.media.sound import BLOCK, RATE, Sound, Tone, framed
+from synopticon_rtc.media.sound import BLOCK, RATE, Tone
 from synopticon_rtc.rtc.audio_sender import AudioSender
 from synopticon_rtc.rtc.audio_stream import AudioStream
 from synopticon_rtc.rtc.stream import NTP_EPOCH
@@ -73,25 +73,12 @@ async def listening(stream: AudioStream, codec: str = "opus") -> AsyncIterator[t
     """Connect a sender of a sound with a plain aiortc receiver."""
     recorder = Recorder()
     async with Peer() as peer:
-        connection = peer.connection
-        transceiver = connection._connection.addTransceiver("audio", direction="sendonly")
-        codecs = [c for c in RTCRtpSender.getCapabilities("audio").codecs if c.name.lower() == codec]
-        transceiver.setCodecPreferences(codecs)
-        sender = AudioSender.adopt(transceiver.sender, connection._adopt(transceiver.receiver.transport), stream)
-        await connection.set_answer(await recorder.answer(await connection.offer()))
+        sender = add_sound(peer, stream, codec)
+        await peer.connection.set_answer(await recorder.answer(await peer.connection.offer()))
         await peer.until_state("connected")
         await until(lambda: stream.viewers or codec != "opus")
         yield sender, recorder
     await recorder.connection.close()
-
-
-def send_tone(stream: AudioStream, numbers: range, begin: float) -> None:
-    encoder, tone = OpusEncoder(), Tone()
-    for number in numbers:
-        captured = begin + number * BLOCK / RATE
-        packet = encoder.encode(Sound(framed(tone.samples(captured, BLOCK).reshape(-1, 1)), captured))
-        assert packet is not None
-        stream.send(packet.data, numbers[0] * BLOCK + packet.ticks, packet.captured)
 
 
 async def test_plain_aiortc_plays_it() -> None:

@@ -1,0 +1,40 @@
+"""A test tone on its way to a peer."""
+
+from contextlib import aclosing
+
+from aiortc import RTCRtpSender
+from rtc_helpers import Peer
+
+from synopticon_rtc.media.opus import OpusEncoder
+from synopticon_rtc.media.sound import BLOCK, RATE, Sound, Tone, blocks_of, framed
+from synopticon_rtc.rtc.audio_sender import AudioSender
+from synopticon_rtc.rtc.audio_stream import AudioStream
+
+
+def add_sound(peer: Peer, stream: AudioStream, codec: str = "opus") -> AudioSender:
+    """Offer a sound to a peer."""
+    connection = peer.connection
+    transceiver = connection._connection.addTransceiver("audio", direction="sendonly")
+    known = RTCRtpSender.getCapabilities("audio").codecs
+    transceiver.setCodecPreferences([one for one in known if one.name.lower() == codec])
+    return AudioSender.adopt(transceiver.sender, connection._adopt(transceiver.receiver.transport), stream)
+
+
+def send_tone(stream: AudioStream, numbers: range, begin: float) -> None:
+    """Send blocks of the tone at once, by their numbers since it began."""
+    encoder, tone = OpusEncoder(), Tone()
+    for number in numbers:
+        captured = begin + number * BLOCK / RATE
+        packet = encoder.encode(Sound(framed(tone.samples(captured, BLOCK).reshape(-1, 1)), captured))
+        assert packet is not None
+        stream.send(packet.data, numbers[0] * BLOCK + packet.ticks, packet.captured)
+
+
+async def play_tone(stream: AudioStream) -> None:
+    """Send the tone in real time."""
+    encoder = OpusEncoder()
+    async with aclosing(blocks_of(Tone())) as blocks:
+        async for block in blocks:
+            packet = encoder.encode(block)
+            assert packet is not None
+            stream.send(packet.data, packet.ticks, packet.captured)
