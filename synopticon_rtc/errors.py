@@ -5,7 +5,7 @@
     │   ├── InvalidURL          not a ws:// or wss:// address, or not one of a NATS server
     │   ├── PortInUse           the embedded server cannot listen
     │   └── InvalidToken        a token does not let its bearer in
-    ├── InvalidMessage          a signaling message that breaks the protocol
+    ├── InvalidMessage          a message that breaks its protocol
     ├── NobodyAnswered          no broadcaster answered in time
     ├── InvalidSDP              a session description or candidate that cannot be used
     │   └── NoCommonCodec       the peers share no video codec
@@ -80,7 +80,7 @@ class InvalidToken(SignalingError):
 
 
 class InvalidMessage(SynopticonError, ValueError):
-    """A signaling message breaks the protocol."""
+    """A message of the signaling or of a peer breaks its protocol."""
 
 
 class NobodyAnswered(SynopticonError, TimeoutError):

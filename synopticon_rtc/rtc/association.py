@@ -1,10 +1,13 @@
 """The SCTP association under data channels, in front of which stands what aiortc takes for granted of a peer."""
 
+import asyncio
+import itertools
 import logging
 from collections.abc import Callable
 from struct import unpack_from
+from weakref import WeakSet
 
-from aiortc import RTCSctpTransport
+from aiortc import RTCDataChannel, RTCSctpTransport
 from aiortc.rtcsctptransport import (
     DATA_CHANNEL_ACK,
     DATA_CHANNEL_OPEN,
@@ -19,8 +22,10 @@ from aiortc.rtcsctptransport import (
     SackChunk,
 )
 
+from synopticon_rtc.basics import clock
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.rtc import chunks
+from synopticon_rtc.rtc.ledbat import PACKET, Ledbat
 from synopticon_rtc.rtc.reassembly import InboundStream
 
 logger = logging.getLogger(__name__)
@@ -33,7 +38,7 @@ MAX_CHUNKS = 2 * MAX_AHEAD
 """Chunks and messages that may wait in all streams together."""
 MAX_MESSAGE = LOCAL_MAX_MESSAGE_SIZE
 """Bytes of a message, as the peer is told."""
-MAX_CHANNELS = 32
+MAX_CHANNELS = 64
 """Data channels of a connection, whoever opened them."""
 MAX_STREAMS = 2 * MAX_CHANNELS
 """Streams of which anything is known."""
@@ -56,6 +61,11 @@ class Association(RTCSctpTransport):
     on_abuse: Callable[[str], None]
     faults: Faults
     has_stopped: bool
+    patient: WeakSet[RTCDataChannel]
+    window: Ledbat
+    on_progress: Callable[[], None] | None
+    seen_cwnd: int
+    resting_until: float
 
     @classmethod
     def adopt(cls, transport: RTCSctpTransport, on_abuse: Callable[[str], None], faults: Faults) -> None:
@@ -71,6 +81,11 @@ class Association(RTCSctpTransport):
         transport.on_abuse = on_abuse
         transport.faults = faults
         transport.has_stopped = False
+        transport.patient = WeakSet()
+        transport.window = Ledbat()
+        transport.on_progress = None
+        transport.seen_cwnd = 0
+        transport.resting_until = 0.0
 
     # Packets and chunks
 
@@ -173,7 +188,10 @@ class Association(RTCSctpTransport):
                 return
             end = last
         if end <= sent - acknowledged:
+            arrived = self._patient_octets(chunk.cumulative_tsn) if self.patient else 0
             await super()._receive_sack_chunk(chunk)
+            self._adjust(arrived)
+            self.faults.call(self.on_progress)
 
     async def _send_sack(self) -> None:
         last = self._last_received_tsn
@@ -234,6 +252,68 @@ class Association(RTCSctpTransport):
         if state is self.State.CLOSED:
             self._inbound_streams.clear()
             self._sack_misordered.clear()
+
+    # What can wait
+
+    def make_patient(self, channel: RTCDataChannel, on_progress: Callable[[], None]) -> None:
+        """Count a channel among those that yield to all others.
+
+        aiortc sends what all channels give it in the order in which it came, and so what waits here holds up what is
+        sent on others. Therefore such a channel gives it no more than there is :attr:`room` for.
+
+        Args:
+            channel: Which one.
+            on_progress: Called when there may be more room, or all has arrived; the same for all channels.
+        """
+        self.patient.add(channel)
+        self.on_progress = on_progress
+
+    @property
+    def room(self) -> float:
+        """Bytes that patient channels may send now."""
+        if (
+            self._association_state is not self.State.ESTABLISHED
+            or self._outbound_queue
+            or self._flight_size >= self._cwnd
+            or clock.monotonic() < self.resting_until
+        ):
+            return 0
+        return max(0.0, max(self.window.size, PACKET) - self.outstanding)
+
+    @property
+    def outstanding(self) -> int:
+        """Bytes of patient channels that have not arrived yet, as far as is known."""
+        waiting = sum(len(data) for channel, _, data in self._data_channel_queue if channel in self.patient)
+        return waiting + self._patient_octets()
+
+    def _patient_octets(self, up_to: int | None = None) -> int:
+        """Count the bytes of patient channels that were handed over, or of these those up to a TSN."""
+        streams = {stream for stream, channel in self._data_channels.items() if channel in self.patient}
+        octets = 0
+        for chunk in itertools.chain(self._sent_queue, self._outbound_queue):
+            if up_to is not None and 0 < (chunk.tsn - up_to) % _TSNS < _TSNS // 2:
+                break
+            octets += len(chunk.user_data) if chunk.stream_id in streams else 0
+        return octets
+
+    def _adjust(self, arrived: int) -> None:
+        """Let the window of patient channels follow what an acknowledgement tells."""
+        if self._cwnd < self.seen_cwnd:
+            self.window.lost(clock.monotonic())
+        elif arrived:
+            self.window.acknowledged(arrived)
+            if pause := self.window.pause:
+                self.resting_until = clock.monotonic() + pause
+                asyncio.get_running_loop().call_at(self.resting_until, self.faults.call, self.on_progress)
+        self.seen_cwnd = self._cwnd
+
+    def _update_rto(self, R: float) -> None:  # noqa: N803 - the name that aiortc has
+        super()._update_rto(R)
+        self.window.measured(clock.monotonic(), R)
+
+    async def _data_channel_flush(self) -> None:
+        await super()._data_channel_flush()
+        self.faults.call(self.on_progress)
 
     # Messages
 

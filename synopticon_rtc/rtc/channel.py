@@ -6,6 +6,7 @@ from collections.abc import Callable
 from aiortc import RTCDataChannel
 
 from synopticon_rtc.basics.faults import Faults
+from synopticon_rtc.rtc.association import Association
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +72,36 @@ class Channel:
             self._told = True
             return False
         return True
+
+    def make_patient(self, on_progress: Callable[[], None]) -> None:
+        """Have it yield to all other channels of the connection: it sends only while there is :attr:`room`.
+
+        Args:
+            on_progress: Called when there may be more room, or all has arrived; the same for all channels of a
+                connection.
+        """
+        self._association.make_patient(self._channel, on_progress)
+
+    @property
+    def room(self) -> float:
+        """Bytes that all patient channels of the connection may send now."""
+        return self._association.room
+
+    @property
+    def piece(self) -> int:
+        """Bytes that a patient channel best sends at once, so that others wait no longer than they must."""
+        return self._association.window.piece
+
+    @property
+    def outstanding(self) -> int:
+        """Bytes that patient channels of the connection have sent, and that have not arrived as far as is known."""
+        return self._association.outstanding
+
+    @property
+    def _association(self) -> Association:
+        association = self._channel.transport
+        assert isinstance(association, Association)  # noqa: S101 - or PeerConnection has not adopted it
+        return association
 
     def close(self) -> None:
         """Close the channel at both ends."""

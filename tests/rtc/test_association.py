@@ -41,6 +41,7 @@ from rtc_helpers import Peer, join
 from turned import elapse, turned
 
 from synopticon_rtc.rtc import association, chunks
+from synopticon_rtc.rtc.ledbat import PACKET
 from synopticon_rtc.rtc.reassembly import InboundStream
 
 INIT_BODY = pack("!LLHHL", 1, 2**20, 10, 10, 1)
@@ -400,3 +401,42 @@ async def test_a_timer_that_runs_out_as_the_connection_closes_says_nothing(
         await asyncio.sleep(0.05)
         gc.collect()  # what nobody took the error of is told when it is collected
     assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
+
+
+# What can wait
+
+
+@turned
+async def test_aiortc_still_sends_what_all_channels_give_it_in_one_line() -> None:
+    """Once it does not, patient channels need not hold back what they have."""
+    heard: list[str] = []
+    async with Peer() as one, Peer() as two:
+        channels = [one.connection.add_channel(name, protocol="words/1") for name in ("flood", "urgent")]
+        await join(one, two)
+        await one.until(lambda: all(channel.is_open for channel in channels))
+        for channel in two.channels:
+            channel.on_message = lambda _, label=channel.label: heard.append(label)
+        for _ in range(60):
+            channels[0].send(bytes(1000))
+        channels[1].send("now")
+        await two.until(lambda: len(heard) == 61)
+    assert heard.index("urgent") == 60
+
+
+@turned
+async def test_a_patient_channel_has_room_until_what_is_on_its_way_fills_the_window() -> None:
+    progress: list[float] = []
+    async with Peer() as one, Peer() as two:
+        channel = one.connection.add_channel("notes", protocol="words/1")
+        channel.make_patient(lambda: progress.append(channel.room))
+        assert channel.room == 0
+        await join(one, two)
+        await one.until(lambda: channel.is_open)
+        before = channel.room
+        assert before >= PACKET
+        channel.send(bytes(1000))
+        assert (channel.room, channel.outstanding) == (before - 1000, 1000)
+        await one.until(lambda: not channel.outstanding)
+        assert progress[-1] > before
+        await one.connection.close()
+        assert channel.room == 0

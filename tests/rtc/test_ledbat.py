@@ -1,0 +1,80 @@
+"""The window of what can wait."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synopticon_rtc.rtc.ledbat import HISTORY, LEAST, MOST, PACKET, SMALL, TARGET, Ledbat
+
+
+def settled(base: float = 0.05) -> Ledbat:
+    """Return a window that knows its path, and is past the start."""
+    window = Ledbat()
+    for turn in range(20):
+        window.measured(turn * base, base)
+        window.acknowledged(round(window.size))
+    window.lost(100 * base)
+    return window
+
+
+def queue(window: Ledbat, now: float, rtt: float, turns: int = 1) -> None:
+    for turn in range(turns):
+        for _ in range(2):
+            window.measured(now + turn * rtt, rtt)
+        window.acknowledged(round(window.size))
+
+
+def test_it_grows_at_once_on_a_path_without_a_queue() -> None:
+    window = Ledbat()
+    for turn in range(6):
+        window.measured(turn * 0.05, 0.05)
+        window.acknowledged(round(window.size))
+    assert window.size == MOST or window.size >= PACKET * 2**6
+
+
+def test_a_queue_longer_than_wanted_shrinks_it_to_less_than_a_packet_and_then_it_pauses() -> None:
+    window = settled()
+    queue(window, 6.0, 0.05 + 4 * TARGET, turns=60)
+    assert window.size == LEAST
+    assert window.pause == 7 * (0.05 + 4 * TARGET)
+    assert window.piece == SMALL
+
+
+def test_it_recovers_when_the_queue_is_gone() -> None:
+    window = settled()
+    queue(window, 6.0, 0.05 + 4 * TARGET, turns=50)
+    queue(window, 7.0, 0.05, turns=30)
+    assert window.size > 4 * PACKET
+    assert window.pause == 0
+
+
+def test_a_loss_halves_it_once_in_a_round_trip() -> None:
+    window = settled()
+    before = window.size
+    for later in (0.0, 0.01, 0.02):
+        window.lost(6.0 + later)
+    assert window.size == before / 2
+
+
+def test_a_path_that_has_become_longer_counts_as_one_after_a_while() -> None:
+    window = settled(0.02)
+    queue(window, 1.0, 0.1)
+    assert window.queueing > TARGET
+    for turn in range(round(2.5 * HISTORY / 0.1)):
+        window.measured(1.0 + turn * 0.1, 0.1)
+    assert window.queueing == 0
+
+
+@given(st.lists(st.tuples(st.sampled_from(["rtt", "ack", "loss"]), st.floats(0, 5), st.integers(0, 70_000))))
+def test_it_stays_in_bounds_whatever_comes(events: list[tuple[str, float, int]]) -> None:
+    window, now = Ledbat(), 0.0
+    for kind, seconds, octets in events:
+        now += seconds
+        if kind == "rtt":
+            window.measured(now, seconds)
+        elif kind == "ack":
+            window.acknowledged(octets)
+        else:
+            window.lost(now)
+        assert LEAST <= window.size <= MOST
+        assert SMALL <= window.piece <= PACKET
+        assert window.pause >= 0
