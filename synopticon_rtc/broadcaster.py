@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Self
 
@@ -19,10 +19,11 @@ from synopticon_rtc.faces import Detector
 from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.media import Codec, Source
 from synopticon_rtc.media.sound import SoundSource
-from synopticon_rtc.peers import control
+from synopticon_rtc.peers import control, messages
 from synopticon_rtc.peers.control import Control
+from synopticon_rtc.peers.messages import Message, MessageHub
 from synopticon_rtc.peers.negotiator import Negotiator
-from synopticon_rtc.rtc import IceServer, PeerConnection
+from synopticon_rtc.rtc import Channel, IceServer, PeerConnection
 from synopticon_rtc.rtc.network import LocalNetwork
 from synopticon_rtc.rtc.servers import check_servers
 from synopticon_rtc.sending.peer import Peer
@@ -36,7 +37,7 @@ from synopticon_rtc.signaling.handshake import BroadcasterHandshake, CreateAnswe
 from synopticon_rtc.signaling.messages import Candidate
 from synopticon_rtc.tracing import Trace
 
-ACCEPT = {"control": [control.PROTOCOL], "ice": ["more"]}
+ACCEPT = {"control": [control.PROTOCOL], "ice": ["more"], "messages": [messages.PROTOCOL, messages.LATEST]}
 BITRATE = 1_500_000
 FPS = 30.0
 
@@ -143,6 +144,7 @@ class Broadcaster:
         self._publisher = Publisher(self._negotiator.do, self._faults)
         self.streams: Mapping[str, PublishedStream] = MappingProxyType(self._publisher.streams)
         self.stream_events: Events[StreamEvent] = self._publisher.events
+        self._hub = MessageHub()
         self._peers: dict[int, Peer] = {}  # by link
         self._signaling_lost: SignalingError | None = None
         self._life = Life(self._end)
@@ -161,6 +163,7 @@ class Broadcaster:
         self._life.begun = True
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(self._life.end)
+            stack.callback(self._hub.close)
             await stack.enter_async_context(self._trace)
             stack.push_async_callback(self._publisher.aclose)
             await self._publisher.publish(self._stream.hint, self._stream, self._life.end)
@@ -230,6 +233,38 @@ class Broadcaster:
             )
         return await self._publisher.publish(name, stream)
 
+    async def send(
+        self, name: str, data: bytes | str, *, to: str | None = None, latest: bool = False
+    ) -> frozenset[str]:
+        """Send a message of the application to one receiver, or to all; returns when it is on its way.
+
+        To one, it waits for room: at most 256 KiB of a name wait to be sent. To all, it waits until one of them has
+        room, and those who have none miss it, so that a slow one holds up nobody else.
+
+        Args:
+            name: The channel that it goes on, 1 to 64 bytes of UTF-8; both ends just use the name.
+            data: Text or bytes, at most 1 MiB, or 16 KiB with ``latest``.
+            to: The session of the receiver, None for all.
+            latest: Whether only the newest message of this name counts: those that wait give way to it, and what is
+                lost on the way is not sent again.
+
+        Returns:
+            The sessions of those who miss it.
+
+        Raises:
+            ConnectionLost: That receiver is not connected, or goes meanwhile.
+            ValueError: The name or the message is too long, or there are too many names.
+            TypeError: It is neither text nor bytes.
+        """
+        return await self._hub.send(name, data, to=to, latest=latest)
+
+    def messages(self, name: str) -> AsyncIterator[Message]:
+        """Iterate over the messages that receivers send on a channel of this name, until the broadcaster is closed.
+
+        Who is slower than a receiver holds up what that receiver sends on this name, and nothing else.
+        """
+        return self._hub.messages(name)
+
     async def wait_closed(self) -> None:
         """Wait until the source ends or the broadcaster is closed.
 
@@ -283,6 +318,7 @@ class Broadcaster:
             note=self._trace.of(action.session),
             on_candidate=lambda candidate: self._negotiator.gathered(link, msgspec.convert(candidate, Candidate)),
             on_state=functools.partial(self._changed, link),
+            on_channel=functools.partial(self._add_channel, link),
             faults=self._faults,
         )
         peer = Peer(link, action.session, asked, connection)
@@ -298,6 +334,8 @@ class Broadcaster:
                     told=functools.partial(self._publisher.told, peer),
                 )
             undo.pop_all()
+        if asked.accepts("messages", messages.PROTOCOL):
+            peer.messages = self._hub.join(connection, action.session)
         self._peers[link] = peer
         return connection
 
@@ -310,8 +348,15 @@ class Broadcaster:
             self._peers[link] = self._peers.pop(link)  # those who are connected stand in the order in which they came
         self._negotiator.changed(link, state)
 
+    def _add_channel(self, link: int, channel: Channel) -> None:
+        peer = self._peers.get(link)
+        if peer is None or peer.messages is None or not peer.messages.adopt(channel):
+            channel.close()
+
     def _close_peer(self, link: int) -> None:
         peer = self._peers.pop(link)
+        if peer.messages is not None:
+            peer.messages.close()
         self._publisher.leave(peer)
         if peer.control is not None:
             peer.control.close()

@@ -22,12 +22,13 @@ from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.basics.latest import Latest, Unbroken
 from synopticon_rtc.basics.life import entered_before, not_open
 from synopticon_rtc.basics.text import NAME, visible
-from synopticon_rtc.errors import SignalingError, SynopticonError
+from synopticon_rtc.errors import ConnectionLost, SignalingError, SynopticonError
 from synopticon_rtc.events import Events, StateEvent, StreamEvent
 from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.faces.wire import PROTOCOL
-from synopticon_rtc.peers import control, published
+from synopticon_rtc.peers import control, messages, published
 from synopticon_rtc.peers.control import Control, Report
+from synopticon_rtc.peers.messages import Message, MessageHub
 from synopticon_rtc.peers.negotiator import Negotiator
 from synopticon_rtc.peers.published import MAX_NAME, NewAnswer, NewOffer, Refusal, Streams, Told
 from synopticon_rtc.receiving.catalogue import Catalogue
@@ -53,6 +54,7 @@ ACCEPT = {
     "control": [control.PROTOCOL],
     "ice": ["more"],
     "streams": [published.PROTOCOL],
+    "messages": [messages.PROTOCOL, messages.LATEST],
 }
 REASON = 512  # characters of what a broadcaster is told of an offer that cannot be used
 ENCODED_WAIT = 1.0  # seconds that encoded frames wait for a slow consumer, before it misses all up to a keyframe
@@ -202,6 +204,7 @@ class Receiver(Generic[F]):
         self._faults = Faults()
         self.events: Events[StateEvent] = Events(faults=self._faults)
         self._broadcaster = broadcaster
+        self._taken = tuple(streams or ())
         self._video = video
         self._decode = decode
         self._sync: Sync = sync
@@ -229,6 +232,7 @@ class Receiver(Generic[F]):
             trace=self._trace,
             faults=self._faults,
         )
+        self._hub = MessageHub()
         self._peers: dict[int, Peer] = {}  # by link
         self._first = ReceivedStream(video=video)
         self._catalogue = Catalogue(self._first, streams, video=video, make=self._make_stream, faults=self._faults)
@@ -294,6 +298,7 @@ class Receiver(Generic[F]):
             self._end_iterations()
             self.events.close()
             self.stream_events.close()
+            self._hub.close()
 
     async def _played(self) -> None:
         """Wait for the tasks that take decoded frames."""
@@ -355,7 +360,7 @@ class Receiver(Generic[F]):
                 video=self._video,
                 begun=stream is not None and stream.totals.frames + stream.totals.faces_messages > 0,
                 timeout=self._timeout or 0,
-                missing="" if name is None or stream is not None else name,
+                missing=[wanted for wanted in ((name,) if name else self._taken) if wanted not in self.streams],
             ) from None
         if moment is None:
             queue.put(None)
@@ -388,6 +393,35 @@ class Receiver(Generic[F]):
                 delay=stats.delay,
             )
         )
+
+    async def send(self, name: str, data: bytes | str, *, latest: bool = False) -> None:
+        """Send a message of the application to the broadcaster; returns when it is on its way.
+
+        It waits for room: at most 256 KiB of a name wait to be sent.
+
+        Args:
+            name: The channel that it goes on, 1 to 64 bytes of UTF-8; both ends just use the name.
+            data: Text or bytes, at most 1 MiB, or 16 KiB with ``latest``.
+            latest: Whether only the newest message of this name counts: those that wait give way to it, and what is
+                lost on the way is not sent again.
+
+        Raises:
+            ConnectionLost: There is no broadcaster, it goes meanwhile, or it takes no messages.
+            ValueError: The name or the message is too long, or there are too many names.
+            TypeError: It is neither text nor bytes.
+        """
+        messages.check(name, data, latest=latest)
+        peer = next((peer for peer in self._peers.values() if peer.messages is not None), None)
+        if peer is None or peer.messages is None:
+            raise ConnectionLost("no broadcaster is connected that takes messages")
+        await peer.messages.send(name, data, latest=latest)
+
+    def messages(self, name: str) -> AsyncIterator[Message]:
+        """Iterate over the messages that the broadcaster sends on a channel of this name, until the receiver is left.
+
+        Who is slower than the broadcaster holds up what it sends on this name, and nothing else.
+        """
+        return self._hub.messages(name)
 
     def age(self, moment: Moment[F]) -> float | None:
         """Return how long ago a moment was captured, in seconds, by clocks aligned over the control channel.
@@ -422,6 +456,8 @@ class Receiver(Generic[F]):
         )
         peer = Peer(action.session, connection, self._faults)
         peer.first = self._make_stream(peer, self._first)
+        if action.asked.accepts("messages", messages.PROTOCOL):
+            peer.messages = self._hub.join(connection, action.session)
         self._peers[link] = peer  # now that nothing can go wrong any more
         self.signaling.claimed.add(action.session)
         return connection
@@ -461,6 +497,8 @@ class Receiver(Generic[F]):
                     reported=functools.partial(self._reported, peer),
                     told=functools.partial(self._told, link, peer),
                 )
+        elif peer.messages is not None and peer.messages.adopt(channel):
+            pass
         elif channel.protocol == PROTOCOL and channel.label.startswith(FACES_OF):
             channel.on_message = functools.partial(self._take_faces, peer, channel.label.removeprefix(FACES_OF))
         else:  # pages call it what they like, and have others: what comes on it tells whether it is for faces

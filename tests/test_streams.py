@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from synopticon_rtc import Broadcaster, Face, Receiver, SignalingServer, StreamEvent, TestPattern
-from synopticon_rtc.errors import NobodyAnswered
+from synopticon_rtc.errors import ConnectionLost, NobodyAnswered
 from synopticon_rtc.faces.moment import Moment
 
 LONG = 20.0
@@ -190,3 +190,49 @@ async def test_nothing_is_published_by_who_is_not_open(server: SignalingServer) 
     broadcaster = Broadcaster(server.url, TestPattern(CAMERA))
     with pytest.raises(RuntimeError, match="is not open"):
         await broadcaster.publish("screen", TestPattern(SCREEN))
+
+
+# Messages
+
+
+async def test_messages_go_both_ways(server: SignalingServer) -> None:
+    async with Broadcaster(server.url, TestPattern(CAMERA)) as broadcaster, Receiver(server.url) as receiver:
+        await take(receiver, 1)
+        await until(lambda: broadcaster.peers)
+        async with asyncio.timeout(LONG):
+            await receiver.send("notes", "from the receiver")
+            question = await anext(broadcaster.messages("notes"))
+            assert question.data == "from the receiver"
+            missed = await broadcaster.send("notes", b"to it alone", to=question.session)
+            answer = await anext(receiver.messages("notes"))
+            assert (answer.data, answer.session, missed) == (b"to it alone", broadcaster.signaling.session, frozenset())
+
+
+async def test_a_message_to_all_comes_to_each(server: SignalingServer) -> None:
+    async with (
+        Broadcaster(server.url, TestPattern(CAMERA)) as broadcaster,
+        Receiver(server.url) as one,
+        Receiver(server.url) as other,
+    ):
+        await asyncio.gather(take(one, 1), take(other, 1))
+        await until(lambda: len(broadcaster.peers) == 2)
+        await broadcaster.send("marks", "now")
+        async with asyncio.timeout(LONG):
+            assert [(await anext(receiver.messages("marks"))).data for receiver in (one, other)] == ["now", "now"]
+
+
+async def test_a_message_to_nobody_says_so(server: SignalingServer) -> None:
+    async with Broadcaster(server.url, TestPattern(CAMERA)) as broadcaster, Receiver(server.url) as receiver:
+        with pytest.raises(ConnectionLost, match="nobody is not connected"):
+            await broadcaster.send("notes", "", to="nobody")
+        await broadcaster.aclose()
+        await until(lambda: not receiver._peers)
+        with pytest.raises(ConnectionLost, match="no broadcaster is connected"):
+            await receiver.send("notes", "")
+
+
+async def test_iterations_over_messages_end_with_their_owner(server: SignalingServer) -> None:
+    async with Broadcaster(server.url, TestPattern(CAMERA)) as broadcaster, Receiver(server.url) as receiver:
+        iterations = [broadcaster.messages("notes"), receiver.messages("notes")]
+    async with asyncio.timeout(5):
+        assert [[message async for message in iteration] for iteration in iterations] == [[], []]

@@ -4,7 +4,10 @@ import asyncio
 import contextlib
 import dataclasses
 import gc
+import itertools
 import ssl
+from collections.abc import Container
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
@@ -21,6 +24,7 @@ from synopticon_rtc.commands.options import (
     KeyValue,
     Size,
     announce_option,
+    audio_option,
     ca_option,
     duration_option,
     ice_server_option,
@@ -34,11 +38,13 @@ from synopticon_rtc.commands.options import (
 )
 from synopticon_rtc.commands.status import Rates, Status, found, milliseconds
 from synopticon_rtc.errors import without_password
-from synopticon_rtc.events import DetectorEvent, PeerEvent, SourceEvent
+from synopticon_rtc.events import DetectorEvent, PeerEvent, SourceEvent, StreamEvent
 from synopticon_rtc.faces import FaceLandmarker
-from synopticon_rtc.media import Codec, FrameSource, Screen, parse_source
+from synopticon_rtc.media import Codec, FrameSource, Screen, hint_of, parse_source
 from synopticon_rtc.media.parse import FPS, SIZE
+from synopticon_rtc.media.sound import Microphone
 from synopticon_rtc.rtc import IceServer
+from synopticon_rtc.sending.published import PublishedStream
 from synopticon_rtc.sending.stats import BroadcasterStats
 from synopticon_rtc.signaling import SignalingServer
 
@@ -59,11 +65,14 @@ SCREEN_SIZE = (1920, 1080)  # of most
 @ca_option
 @click.option(
     "--source",
+    "sources",
+    multiple=True,
     show_default="0",
     help="Camera (0, /dev/video0), video file or URL, - (standard input), portrait (a photograph that moves), or test "
-    "(a test card).",
+    "(a test card). May be repeated: each is a stream.",
 )
 @screen_option
+@audio_option
 @click.option(
     "--size", type=Size(), help="Size of the picture, 1280x720 without it. A film is scaled down to fit, if at all."
 )
@@ -108,8 +117,9 @@ async def main(
     room: str,
     token_file: Path | None,
     ca: ssl.SSLContext | None,
-    source: str | None,
+    sources: tuple[str, ...],
     screen: str | None,
+    audio: str | None,
     size: tuple[int, int] | None,
     fps: float | None,
     no_loop: bool,  # noqa: FBT001 - click passes flags so
@@ -139,36 +149,47 @@ async def main(
         raise click.UsageError("--url and --serve exclude each other: use a server, or be one.")
     if url and (origin or proxy):
         raise click.UsageError("--origin and --proxy are for a server of our own, which --url does without.")
-    if screen is not None and (source is not None or size or no_loop or input_format or options):
-        raise click.UsageError("--screen takes the place of --source, and has none of --size and the options of films.")
-    if screen is not None:
-        fps = fps or SCREEN_FPS
-        frames: FrameSource = Screen(screen or None, fps=fps)
-    else:
-        frames = parse_source(
-            source or "0", size=size, fps=fps, loop=not no_loop, format=input_format, options=dict(options)
+    films = size or no_loop or input_format or options
+    if screen is not None and not sources and films:
+        raise click.UsageError("--size, --no-loop, --format and --option are for a --source, and there is none.")
+    look = faces or 0 if faces is not None or (screen is not None and not sources) else 1
+    loop, given = not no_loop, dict(options)
+    videos = [
+        _Video(
+            text,
+            parse_source(text, size=size, fps=fps, loop=loop, format=input_format, options=given),
+            fps or FPS,
+            look,
         )
-    if faces is None:
-        faces = int(screen is None)
+        for text in sources or (() if screen is not None else ("0",))
+    ]
+    if screen is not None:
+        rate = fps or SCREEN_FPS
+        videos.append(_Video("screen", Screen(screen or None, fps=rate), rate, 0 if sources else look))
     map_large_pieces(size or (SIZE if screen is None else SCREEN_SIZE))
+
+    def detector(video: _Video) -> FaceLandmarker | None:
+        if not video.faces:
+            return None
+        return FaceLandmarker(max_faces=video.faces, model=model, blendshapes=blendshapes, matrix=matrix)
 
     def make_server(host: str, port: int) -> SignalingServer:
         return SignalingServer(host, port, insecure=insecure, origins=origin, proxies=proxy)
 
+    codecs: tuple[Codec, ...] = ("h264", "vp8") if codec == "h264" else ("vp8", "h264")
     async with contextlib.AsyncExitStack() as stack:
         meeting = await stack.enter_async_context(Meeting(url, serve, make_server, room=room, name=name, tls=ca))
         signaling = signaling_client(meeting.url, room, token_file, ca)
         try:
             broadcaster = Broadcaster(
                 signaling,
-                frames,
-                faces=FaceLandmarker(max_faces=faces, model=model, blendshapes=blendshapes, matrix=matrix)
-                if faces
-                else None,
+                videos[0].source,
+                faces=detector(videos[0]),
+                audio=None if audio is None else Microphone(int(audio) if audio.isdecimal() else audio or None),
                 name=name,
-                codecs=("h264", "vp8") if codec == "h264" else ("vp8", "h264"),
+                codecs=codecs,
                 bitrate=bitrate,
-                fps=fps or FPS,
+                fps=videos[0].fps,
                 faces_fps=faces_fps,
                 ice_servers=ice_servers,
                 udp_ports=udp_ports,
@@ -178,14 +199,45 @@ async def main(
             )
         except ValueError as error:
             raise click.UsageError(f"{error}.") from error
-        shown = "screen" if screen is not None else source or "0"
-        report = _Report(broadcaster, output, source=shown, meeting=meeting, looks=bool(faces))
+        shown = " and ".join(without_password(video.text) for video in videos)
+        report = _Report(broadcaster, output, source=shown, meeting=meeting, looks=any(video.faces for video in videos))
         stack.callback(report.summarize)
         await stack.enter_async_context(broadcaster)
+        for video in videos[1:]:
+            await broadcaster.publish(
+                _name(hint_of(video.source), broadcaster.streams),
+                video.source,
+                faces=detector(video),
+                codecs=codecs,
+                bitrate=bitrate,
+                fps=video.fps,
+                faces_fps=faces_fps,
+            )
         gc.freeze()  # looking through all that was imported would hold up every frame for 50 ms, now and then
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(duration):
                 await report.follow()
+
+
+@dataclass(frozen=True, slots=True)
+class _Video:
+    """One of the videos that are sent."""
+
+    text: str
+    """As the command line has it."""
+    source: FrameSource
+    """Where its frames come from."""
+    fps: float
+    """Its frame rate, as far as it is known."""
+    faces: int
+    """How many faces to look for, 0 for none."""
+
+
+def _name(hint: str, taken: Container[str]) -> str:
+    """Return a name for one more stream of its kind: ``camera``, ``camera-2``."""
+    return next(
+        name for name in itertools.chain([hint], (f"{hint}-{n}" for n in itertools.count(2))) if name not in taken
+    )
 
 
 class _Report:
@@ -196,10 +248,11 @@ class _Report:
         self._broadcaster = broadcaster
         self._output = output
         self._meeting = meeting
-        self._status = Status(f"synopticon · {broadcaster.name or without_password(source)}", enabled=not output.json)
+        self._status = Status(f"synopticon · {broadcaster.name or source}", enabled=not output.json)
         self._rates = Rates()
         self._news = News(broadcaster.signaling, output, aloud=not self._status.shown)
         broadcaster.events.subscribe(self._peer)
+        broadcaster.stream_events.subscribe(self._stream)
         broadcaster.source_events.subscribe(self._source)
         broadcaster.detector_events.subscribe(self._detector)
 
@@ -275,10 +328,17 @@ class _Report:
             self._addresses()
             | {
                 "video": f"{stats.width}x{stats.height}   {stats.fps:.1f} fps   {bitrate / 1e6:.2f} Mbit/s",
+                "streams": ", ".join(map(_streamed, self._broadcaster.streams.values())),
                 "faces": f"{stats.faces}   looked for {stats.faces_fps:.1f} times a second{found}",
                 "receivers": "\n".join([str(len(peers)), *(visible(session, NAME) for session in peers[:SHOWN])]),
             }
         )
+
+    def _stream(self, event: StreamEvent) -> None:
+        fields = {"name": event.name, "kind": event.kind, "state": event.state, "reason": event.reason}
+        self._output.event("stream", **fields, session=event.session)
+        if not self._status.shown:
+            self._output.say(f"stream {visible(event.name, NAME)} {event.state}: {event.reason}")
 
     def _source(self, event: SourceEvent) -> None:
         self._output.event("source", state=event.state, reason=event.reason)
@@ -292,6 +352,10 @@ class _Report:
         self._output.event("peer", session=event.session, state=event.state, reason=event.reason)
         if not self._status.shown:
             self._output.say(f"peer {event.session} {event.state}: {event.reason}")
+
+
+def _streamed(stream: PublishedStream) -> str:
+    return f"{visible(stream.name, NAME)} (muted)" if stream.muted else visible(stream.name, NAME)
 
 
 def _fields(stats: BroadcasterStats) -> dict[str, object]:

@@ -148,7 +148,15 @@ screen_option = click.option(
     is_flag=False,
     flag_value="",
     metavar="[DISPLAY]",
-    help="Send what the screen shows: that of DISPLAY, or another display of X, like :1.",
+    help="Send what the screen shows: that of DISPLAY, or another display of X, like :1. Beside a --source, it is a "
+    "stream of its own.",
+)
+audio_option = click.option(
+    "--audio",
+    is_flag=False,
+    flag_value="",
+    metavar="[DEVICE]",
+    help="Record and send what a microphone hears: the system's own choice, or DEVICE, its number or part of its name.",
 )
 udp_ports_option = click.option(
     "--udp-ports",

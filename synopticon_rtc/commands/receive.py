@@ -61,6 +61,7 @@ LIGHT, SHADE = (255, 248, 214), (32, 22, 0)  # blue, green, red: of what is writ
 @token_file_option
 @ca_option
 @click.option("--from", "broadcaster", help="Name or session of the broadcaster; the first that answers without it.")
+@click.option("--stream", help="Name of the only stream to take, like screen; the first video without it.")
 @click.option("--no-video", is_flag=True, help="Receive the faces alone; the broadcaster then sends no video.")
 @click.option("--show", is_flag=True, help="Show the video with the faces drawn on it in a window; q closes it.")
 @click.option(
@@ -102,6 +103,7 @@ async def main(
     token_file: Path | None,
     ca: ssl.SSLContext | None,
     broadcaster: str | None,
+    stream: str | None,
     no_video: bool,  # noqa: FBT001 - click passes flags so
     show: bool,  # noqa: FBT001
     faces_out: Path | None,
@@ -125,6 +127,7 @@ async def main(
         receiver = Receiver(
             signaling,
             broadcaster=broadcaster,
+            streams=None if stream is None else [stream],
             video=not no_video,
             sync=sync,
             faces_wait=faces_wait,

@@ -1,5 +1,7 @@
 """Says what was waited for in vain, and what to do."""
 
+from collections.abc import Sequence
+
 from synopticon_rtc.basics.text import NAME, WORDS, visible
 from synopticon_rtc.errors import ConnectionLost, NobodyAnswered
 from synopticon_rtc.signaling.client import SignalingClient
@@ -14,7 +16,7 @@ def overdue(
     video: bool,
     begun: bool,
     timeout: float,
-    missing: str = "",
+    missing: Sequence[str] = (),
 ) -> NobodyAnswered | ConnectionLost:
     """Make the error for a moment that has not come.
 
@@ -25,7 +27,7 @@ def overdue(
         video: Whether frames are waited for, else faces alone.
         begun: Whether there was any before.
         timeout: Seconds that were waited.
-        missing: The name of the stream that is wanted, if the broadcaster publishes none of that name.
+        missing: The names of the streams that are wanted, and not published.
     """
     within = f"within {timeout:g} s"
     link = handshake.link
@@ -38,7 +40,8 @@ def overdue(
             "is it running, and is the address right?"
         )
     if link is not None:
-        what = f"stream {missing!r}" if missing else "video" if video else "faces"
+        stream = " or ".join(f"stream {name!r}" for name in missing)
+        what = stream or ("video" if video else "faces")
         return NobodyAnswered(f"{visible(link.name or link.session, NAME)} answered, but no {what} came {within}")
     heard = ", ".join(
         f"{visible(name, NAME) or 'unnamed'} ({visible(session, NAME)})" for session, name in handshake.heard.items()

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.peers.control import Control
+from synopticon_rtc.peers.messages import Messages
 from synopticon_rtc.receiving.stream import Stream
 from synopticon_rtc.rtc import EncodedVideoFrame, PeerConnection, VideoTrack
 from synopticon_rtc.rtc.budget import Budget
@@ -26,6 +27,7 @@ class Peer:
         sections: What comes on each media section now.
         listed: Whether it has told what it publishes.
         control: Our side of the control channel; None before it is there, and where the broadcaster is a page.
+        messages: What the application and it say to each other, None where it takes no messages.
         number: That of its newest offer that came over the control channel.
         changes: How often it changes what it publishes.
         playing: The tasks that take decoded frames, one a media section.
@@ -39,6 +41,7 @@ class Peer:
     sections: dict[str, Stream] = field(default_factory=dict)
     listed: bool = False
     control: Control | None = None
+    messages: Messages | None = None
     number: int = 0
     changes: Budget = field(default_factory=lambda: Budget(*CHANGES))
     playing: set[asyncio.Task[None]] = field(default_factory=set)
@@ -67,6 +70,8 @@ class Peer:
             task.cancel()
         if self.control is not None:
             self.control.close()
+        if self.messages is not None:
+            self.messages.close()
 
     def _at(self, mid: str) -> Stream | None:
         """Return what comes on a media section: the first stream, as long as nobody has told what it is."""

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from synopticon_rtc.peers.control import Control
+from synopticon_rtc.peers.messages import Messages
 from synopticon_rtc.rtc import PeerConnection, Sender
 from synopticon_rtc.sending.watcher import Watcher
 from synopticon_rtc.signaling.messages import Relayed
@@ -22,6 +23,7 @@ class Peer:
         first: The name of the stream that its first offer carries; None where that has none.
         spare: Senders whose streams are published no more; others can be sent on their media sections.
         control: Our side of the control channel, None where it is a page and has none.
+        messages: What the application and it say to each other, None where it takes no messages.
         connected: Whether it is.
         number: That of the newest offer that went over the control channel.
         overdue: What happens when no answer to it comes.
@@ -35,6 +37,7 @@ class Peer:
     first: str | None = None
     spare: list[Sender] = field(default_factory=list)
     control: Control | None = None
+    messages: Messages | None = None
     connected: bool = False
     number: int = 0
     overdue: asyncio.TimerHandle | None = None

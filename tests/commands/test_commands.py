@@ -304,3 +304,33 @@ def test_a_video_file_is_broadcast(tmp_path: Path) -> None:
         code, out, _ = run("receive", "--url", address, "--frames", "40", "--json")
     summary = json.loads(out.splitlines()[-1])
     assert (code, summary["width"], summary["height"]) == (0, 320, 240)
+
+
+def test_several_sources_are_streams_that_a_receiver_chooses_from() -> None:
+    args = [
+        "--serve",
+        str(free_port()),
+        "--source",
+        "test",
+        "--source",
+        "test",
+        "--faces",
+        "0",
+        "--size",
+        SIZE,
+        "--json",
+    ]
+    with Process("broadcast", *args) as broadcast:
+        url = broadcast.next("ready")["url"]
+        with Process("receive", "--url", url, "--stream", "camera-2", "--frames", "5", "--json") as receive:
+            code, events, err = receive.end()
+    assert (code, err) == (0, "")
+    assert events[-1]["frames"] >= 5
+
+
+def test_a_stream_that_nobody_publishes_is_named() -> None:
+    with Process("broadcast", "--serve", str(free_port()), "--source", "test", "--faces", "0", "--json") as broadcast:
+        url = broadcast.next("ready")["url"]
+        code, _, err = run("receive", "--url", url, "--stream", "window", "--timeout", "3")
+    assert code == 1
+    assert "no stream 'window' came" in err
