@@ -19,6 +19,7 @@ from synopticon_rtc.basics.seldom import Seldom
 from synopticon_rtc.errors import SourceError, without_password
 from synopticon_rtc.media.pacing import checked_bounds, checked_fps, taken
 from synopticon_rtc.media.presentation import Presentation
+from synopticon_rtc.media.soundtrack import Soundtrack, Timeline
 
 _STDIN = "pipe:0"
 _TIMEOUT = 10.0  # seconds that a server may be silent
@@ -74,12 +75,28 @@ class VideoFile:
         self.format = format
         self.options = dict(options or {})
         self._address, self.name = _address(os.fspath(path_or_url))
+        self._timeline = Timeline()
+
+    @property
+    def sound(self) -> Soundtrack:
+        """Its sound, a source of its own: in step with the pictures while those are played.
+
+        Raises:
+            SourceError: While iterating: there is none, or it cannot be had, as of live sources and of pipes.
+        """
+        return Soundtrack(self._open_sound, self._timeline, loop=self.loop)
 
     def __aiter__(self) -> AsyncIterator[av.VideoFrame]:
         return taken(self._play)
 
     def _play(self, put: Callable[[av.VideoFrame], None], stop: threading.Event) -> None:
-        clock = _Clock(self.fps)
+        clock = _Clock(self.fps, self._timeline)
+        try:
+            self._play_on(clock, put, stop)
+        finally:
+            self._timeline.place = None
+
+    def _play_on(self, clock: "_Clock", put: Callable[[av.VideoFrame], None], stop: threading.Event) -> None:
         attempts = 0
         while not stop.is_set():
             played = clock.frames
@@ -166,7 +183,16 @@ class VideoFile:
                 if (more := damaged.take()) is not None:
                     log.warning("a picture of %s is damaged and left out (%d more since)", self.name, more)
 
-    def _open(self) -> InputContainer:
+    def _open_sound(self) -> InputContainer:
+        if _is_pipe(self._address):
+            raise SourceError(f"the sound of {self.name} cannot be had, as it can be read but once; give a file")
+        container = self._open(sound=True)
+        if _is_live(container, self._address):
+            container.close()
+            raise SourceError(f"the sound of {self.name} cannot be had, as it is live; give a film, or a microphone")
+        return container
+
+    def _open(self, *, sound: bool = False) -> InputContainer:
         # The errors of FFmpeg hold the whole address, so none is named as a cause.
         try:
             container = av.open(self._address, format=self.format, options=self.options, timeout=_TIMEOUT)
@@ -178,7 +204,9 @@ class VideoFile:
         trouble = None
         if container.format.name == "tty":  # FFmpeg draws any text
             trouble = "is no video that FFmpeg can read"
-        elif not container.streams.video:
+        elif sound and not container.streams.audio:
+            trouble = "has no sound"
+        elif not sound and not container.streams.video:
             trouble = "has no video stream"
         if trouble is not None:
             container.close()
@@ -232,8 +260,10 @@ def _reason(error: Exception) -> str:
 class _Clock:
     """When the pictures of a film are due: as far from its begin as their timestamps say, through every repetition."""
 
-    def __init__(self, fps: float | None) -> None:
+    def __init__(self, fps: float | None, timeline: Timeline | None = None) -> None:
         self.frames = 0
+        self._timeline = timeline or Timeline()
+        self._repetitions = 0
         self._interval = 0.0 if fps is None else 1 / fps  # that is kept at least
         self._next = 0.0  # position from which on a picture is not one too many
         self._start = 0.0  # when the film began, by the monotonic clock
@@ -258,6 +288,7 @@ class _Clock:
         """Let the film begin again after its last picture."""
         self._position += self._step
         self._repetition = self._position
+        self._repetitions += 1
         self._previous = None
 
     def take(self, frame: av.VideoFrame, now: float, *, live: bool) -> float:
@@ -272,6 +303,7 @@ class _Clock:
             self._position += step if 0 < step <= longest else self._step
         self._previous = frame.time if frame.time is not None else (self._previous or 0.0) + self._step
         self.frames += 1
+        self._timeline.place = self._repetitions, self._start + self._position - self._previous
         return now - self._start - self._position
 
     def shows(self, late: float, now: float) -> bool:

@@ -365,7 +365,7 @@ class Tone:
         Returns:
             Seconds since the epoch; None where this is not the tone for sure.
         """
-        heard = np.asarray(samples, np.float64)
+        heard = np.asarray(samples, np.float64).ravel()
         likeness = np.fft.irfft(_spectrum(rate) * np.conj(np.fft.rfft(heard, rate)), rate)
         norm = math.sqrt(float(np.dot(heard, heard)) * len(heard) / 2)
         best = int(np.argmax(likeness))
