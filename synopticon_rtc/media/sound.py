@@ -24,16 +24,18 @@ RATE = 48_000
 """Samples a second of every block, as Opus and its RTP clock have it (RFC 7587 section 4.1)."""
 BLOCK = 960
 """Samples of a block: 20 ms."""
-GAP = 0.04
-"""Seconds from which on sound that is missing is a gap; what is less may be how unevenly it comes."""
+GAP = 0.015
+"""Seconds from which on sound that is missing is a gap, where the source tells its times."""
+UNEVEN = 0.04
+"""The same where the times are only those at which pieces come, which may be uneven."""
 LATE = 0.2
 """Seconds by which a piece may come later than is usual for its source; what is older is left out."""
 _CERTAIN = 0.1  # seconds for which all must come late until it is certain that sound is missing
 _FOLLOW = 0.002  # how much of the difference between the device's clock and ours is made up for with each piece
-_LATER = 0.01  # how much later it may become usual that pieces come, seconds a second
+_LATER = 0.1  # how much later it may become usual that pieces come, seconds a second
 _KEPT = 50  # pieces of a device that wait for the event loop
-_SMOOTH = 0.05  # how much of what a device says anew of its times is believed with each piece,
-_STEP = 0.005  # and how many seconds of it at the most
+_SMOOTH = 0.05  # how much of what a device says anew of its times is believed with each piece
+_STRETCH = 0.25  # by what part of a piece its time may be off the even pace
 _LOOK_INTERVAL = 1.0  # seconds from one look for a device to the next
 _LIKE = 0.5  # how like the tone samples must be to be it; 1 is the same
 
@@ -105,6 +107,7 @@ class Blocks:
         self._late_since: float | None = None  # since when all comes late, and how late at the least
         self._least_late = 0.0
         self._usual = math.inf  # how long after its end a piece comes, s
+        self._came = -math.inf  # when the piece before came
 
     def put(self, piece: object, now: float) -> list[Sound]:
         """Take the next piece, and return the blocks that are complete with it.
@@ -119,10 +122,12 @@ class Blocks:
         is_timed = isinstance(piece, Sound)
         frame = checked_sound(piece.frame if isinstance(piece, Sound) else piece)
         duration = frame.samples / frame.sample_rate
-        self._time(piece.captured if isinstance(piece, Sound) else now - duration, now, exact=is_timed)
+        measured = piece.captured if isinstance(piece, Sound) else now - duration
+        self._time(measured, now, _STRETCH * duration, exact=is_timed)
         assert self._start is not None  # noqa: S101 - it has just been told
         age = now - self._start - self._taken - duration
-        self._usual = min(self._usual + _LATER * duration, age)
+        self._usual = min(self._usual + _LATER * min(now - self._came, 2 * duration), age)
+        self._came = now
         if age > self._usual + LATE:
             self._taken += duration
             self.left_out += 1
@@ -137,12 +142,13 @@ class Blocks:
         self._taken += duration
         return list(self._cut(frame, self._start))
 
-    def _time(self, measured: float, now: float, *, exact: bool) -> None:
+    def _time(self, measured: float, now: float, step: float, *, exact: bool) -> None:
         """Follow the source's clock, and find the gaps.
 
         Args:
             measured: When the piece was captured, or after that where this is not exact.
             now: When it came.
+            step: Seconds by which it may be off the even pace.
             exact: Whether the source said so.
         """
         if self._start is None:
@@ -150,9 +156,9 @@ class Blocks:
             return
         late = measured - self._start - self._taken
         if exact:
-            self._start += late
+            self._start += late if abs(late) >= GAP else max(-step, min(step, late))
             self._form = None if late >= GAP else self._form
-        elif late < GAP:
+        elif late < UNEVEN:
             self._late_since = None
             # None comes before it is captured, so the earliest tells when that was.
             self._start += late if late < 0 else _FOLLOW * late
@@ -165,10 +171,11 @@ class Blocks:
                 self._form = None
 
     def _cut(self, frame: av.AudioFrame, start: float) -> Iterator[Sound]:
-        frame.pts = None  # what it says is not looked at
+        pts, frame.pts = frame.pts, None  # what it says is not looked at, and stays
         for resampled in self._resampler.resample(frame):
             resampled.pts = None
             self._fifo.write(resampled)
+        frame.pts = pts
         while (block := self._fifo.read(BLOCK)) is not None:
             yield Sound(block, start + self._given)
             self._given += BLOCK / RATE
@@ -303,7 +310,8 @@ class DeviceTimes:
         latest = now - duration  # whatever the device says
         captured = min(now - age, latest)
         if self._next is not None and not lost:
-            captured = min(self._next + max(-_STEP, min(_STEP, _SMOOTH * (captured - self._next))), latest)
+            step = _STRETCH * duration
+            captured = min(self._next + max(-step, min(step, _SMOOTH * (captured - self._next))), latest)
         self._next = captured + duration
         return captured
 
@@ -397,3 +405,24 @@ def parse_sound(text: str) -> SoundSource:
     if text == "test":
         return Tone()
     return Microphone(int(text) if text.isdecimal() else text or None)
+
+
+def as_sound(value: object) -> SoundSource:
+    """Return what a program gives as its source of sound as one.
+
+    Args:
+        value: A :class:`SoundSource`; what has one as its ``sound``, such as a film; what :func:`parse_sound` reads; or
+            the number of a microphone.
+
+    Raises:
+        SourceError: It is none of these.
+    """
+    if isinstance(value, str):
+        return parse_sound(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Microphone(value)
+    source = getattr(value, "sound", value)
+    if isinstance(value, type) or not isinstance(source, SoundSource):
+        what = f"the class {value.__name__}" if isinstance(value, type) else f"an object of type {type(value).__name__}"
+        raise SourceError(f"{what} is no source of sound: give a Microphone, or an async iterator of av.AudioFrame")
+    return source
