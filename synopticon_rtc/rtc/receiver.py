@@ -10,7 +10,6 @@ from aiortc import RTCRtpReceiver
 from aiortc.codecs import is_rtx
 from aiortc.rate import RemoteBitrateEstimator
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters, RTCRtpReceiveParameters
-from aiortc.rtcrtpreceiver import StreamStatistics
 from aiortc.rtp import (
     RTCP_PSFB_APP,
     RTCP_PSFB_PLI,
@@ -18,8 +17,6 @@ from aiortc.rtp import (
     AnyRtcpPacket,
     RtcpByePacket,
     RtcpPsfbPacket,
-    RtcpReceiverInfo,
-    RtcpRrPacket,
     RtcpRtpfbPacket,
     RtcpSrPacket,
     RtpPacket,
@@ -35,12 +32,12 @@ from synopticon_rtc.rtc.bitstream import MAX_SIZE, TooLargeError, bitstream
 from synopticon_rtc.rtc.decoder import Decoder
 from synopticon_rtc.rtc.ice import IceConnection
 from synopticon_rtc.rtc.losses import Losses
+from synopticon_rtc.rtc.reception import MOST_STREAMS, Reception
 from synopticon_rtc.rtc.stream import CLOCK_RATE, Codec
 from synopticon_rtc.rtc.track import VideoTrack
 
 logger = logging.getLogger(__name__)
 
-REPORT_INTERVAL = 1.0
 KEYFRAME_REQUEST_INTERVAL = 0.3
 """Seconds from one request for a keyframe to the next, at the least; 1.5 round trips where that is more."""
 GAP_LIMIT = (0.25, 0.6)
@@ -55,8 +52,6 @@ UNKNOWN_RTT = 0.1
 SILENCE = 0.2
 """Seconds without a packet after which a source that was left may be returned to, and from a goodbye to a packet that
 takes it back; before, it is what was under way."""
-MOST_STREAMS = 8
-"""SSRCs that are counted and reported on. A video has two, with what is sent again; a report has room for 31."""
 BITRATE_WINDOW = 1000
 """Milliseconds over which the incoming bit rate is measured: aiortc walks through those of a silence one by one."""
 MOST_NACKED = 256
@@ -105,8 +100,6 @@ class VideoReceiver(RTCRtpReceiver):
         self._ice = ice
         self._sink = sink
         self._max_size = max_size
-        self.packets = 0
-        self.octets = 0
         self.nacks = 0
         """Packets asked for again."""
         self.keyframe_requests = 0
@@ -121,8 +114,7 @@ class VideoReceiver(RTCRtpReceiver):
         self._known_codecs: dict[int, RTCRtpCodecParameters] = {}
         self._repaired_codecs: dict[int, RTCRtpCodecParameters] = {}
         self._repaired_ssrcs: dict[int, int] = {}
-        self._streams: dict[int, StreamStatistics] = {}
-        self._last_reports: dict[int, tuple[int, float]] = {}
+        self._reception = Reception(ssrc, self._send, faults)
         self._bitrate = RemoteBitrateEstimator()
         self._estimated = 0  # by what came until then, ms
         self._losses = Losses()
@@ -146,6 +138,16 @@ class VideoReceiver(RTCRtpReceiver):
         self._ended = False
         self._reports: asyncio.Task[None] | None = None
         self._faults = faults
+
+    @property
+    def packets(self) -> int:
+        """RTP packets that came."""
+        return self._reception.packets
+
+    @property
+    def octets(self) -> int:
+        """Octets in their payloads."""
+        return self._reception.octets
 
     # Overrides of what aiortc calls
 
@@ -173,7 +175,7 @@ class VideoReceiver(RTCRtpReceiver):
         seams.register_receiver(self.transport, self, parameters)
         self._keyframe_requested = self._loop.time()  # by joining
         self._mend()
-        self._reports = asyncio.create_task(self._send_reports())
+        self._reports = asyncio.create_task(self._reception.keep_reporting())
 
     async def stop(self) -> None:
         """Stop, and end the track."""
@@ -197,9 +199,7 @@ class VideoReceiver(RTCRtpReceiver):
     async def _handle_rtcp_packet(self, packet: AnyRtcpPacket) -> None:
         match packet:
             case RtcpSrPacket():
-                if packet.ssrc in self._streams:
-                    middle = packet.sender_info.ntp_timestamp >> 16 & 0xFFFFFFFF
-                    self._last_reports[packet.ssrc] = (middle, clock.monotonic())
+                self._reception.take_report(packet)
             case RtcpByePacket():
                 # It may come back, with this SSRC or another: browsers say goodbye when a track is taken away, too.
                 if self._media_ssrc in packet.sources:
@@ -416,14 +416,9 @@ class VideoReceiver(RTCRtpReceiver):
             self._send(nack)
 
     def _count(self, packet: RtpPacket, codec: RTCRtpCodecParameters, arrival_time_ms: int) -> None:
-        self.packets += 1
-        self.octets += len(packet.payload)
-        stream = self._streams.get(packet.ssrc)
-        if stream is None:
-            if len(self._streams) >= MOST_STREAMS:
-                self._forget(next(ssrc for ssrc in self._streams if ssrc != self._media_ssrc))
-            stream = self._streams[packet.ssrc] = StreamStatistics(codec.clockRate)
-        stream.add(packet)
+        given_up = self._reception.count(packet, codec.clockRate, self._media_ssrc)
+        if given_up is not None:
+            self._forget(given_up)
         if packet.extensions.abs_send_time is None:
             return
         if arrival_time_ms - self._estimated > BITRATE_WINDOW:
@@ -441,32 +436,9 @@ class VideoReceiver(RTCRtpReceiver):
 
     def _forget(self, ssrc: int) -> None:
         """Let go of all that is kept of a source: a peer may send from as many as it likes."""
-        for kept in self._streams, self._last_reports, self._repaired_ssrcs, self._bitrate.ssrcs:
+        for kept in self._repaired_ssrcs, self._bitrate.ssrcs:
             kept.pop(ssrc, None)
         seams.forget_source(self.transport, self, ssrc)
-
-    async def _send_reports(self) -> None:
-        while True:
-            await asyncio.sleep(REPORT_INTERVAL)
-            if not self._streams:
-                continue
-            try:
-                self._send(RtcpRrPacket(ssrc=self._own_ssrc, reports=[self._report(ssrc) for ssrc in self._streams]))
-            except Exception:  # noqa: BLE001 - it is noted; the next may go better, and closing waits for this task
-                self._faults.note("a report could not be sent")
-
-    def _report(self, ssrc: int) -> RtcpReceiverInfo:
-        stream = self._streams[ssrc]
-        last, at = self._last_reports.get(ssrc, (0, 0.0))
-        return RtcpReceiverInfo(
-            ssrc=ssrc,
-            fraction_lost=stream.fraction_lost,
-            packets_lost=stream.packets_lost,
-            highest_sequence=stream.cycles + (stream.max_seq or 0) & 0xFFFFFFFF,
-            jitter=min(stream.jitter, 0xFFFFFFFF),
-            lsr=last,
-            dlsr=min(int((clock.monotonic() - at) * 65536), 0xFFFFFFFF) if last else 0,
-        )
 
     def _send(self, packet: AnyRtcpPacket) -> None:
         self._ice.send_now(seams.outgoing_srtp(self.transport).protect_rtcp(bytes(packet)))

@@ -14,7 +14,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from aiortc.rtp import AnyRtcpPacket, RtcpByePacket, RtcpRrPacket, RtpPacket
+from aiortc.rtp import AnyRtcpPacket, RtcpByePacket, RtpPacket
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
 from rtc_helpers import HEIGHT, TICKS, WIDTH, Clip, Peer, Tap, is_rtp, join, watching
@@ -25,11 +25,10 @@ from synopticon_rtc.rtc import EncodedVideoFrame
 from synopticon_rtc.rtc.assembly import MOST_MISSING
 from synopticon_rtc.rtc.receiver import (
     KEYFRAME_REQUEST_INTERVAL,
-    MOST_STREAMS,
-    REPORT_INTERVAL,
     SILENCE,
     VideoReceiver,
 )
+from synopticon_rtc.rtc.reception import MOST_STREAMS, REPORT_INTERVAL
 from synopticon_rtc.rtc.stream import Codec
 
 KEYFRAME, DELTA = b"\x10\x00key", b"\x10\x01delta"
@@ -493,11 +492,11 @@ async def test_from_however_many_sources_a_peer_sends_few_are_kept_and_reported_
             if ssrc % 50 == 0:
                 await receiver.until(functools.partial(has_packets, ssrc + 1))
         await receiver.until(lambda: video.packets == 400)
-        for kept in video._streams, video._last_reports, video._repaired_ssrcs, video._bitrate.ssrcs:
+        reception = video._reception
+        for kept in reception.streams, reception.last_reports, video._repaired_ssrcs, video._bitrate.ssrcs:
             assert len(kept) <= MOST_STREAMS
         assert len(video.transport._rtp_router.ssrc_table) <= 2 * MOST_STREAMS
-        reports = [bytes(RtcpRrPacket(ssrc=1, reports=[video._report(ssrc) for ssrc in video._streams]))]
-        assert len(reports[0]) < 300
+        assert len(bytes(reception.report())) < 300
         await elapse(1.2 * REPORT_INTERVAL)
         assert video._reports is not None
         assert not video._reports.done()
@@ -523,12 +522,12 @@ async def test_a_silence_costs_nothing_however_long_it_was() -> None:
 async def test_a_report_that_fails_is_logged_and_neither_ends_reporting_nor_hinders_closing(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("synopticon_rtc.rtc.receiver.REPORT_INTERVAL", 0.02)
+    monkeypatch.setattr("synopticon_rtc.rtc.reception.REPORT_INTERVAL", 0.02)
     async with wired() as (wire, receiver, frames):
         video = receiver_of(receiver)
         await wire.frame()
         await receiver.until(lambda: len(frames) == 1)
-        video._streams[5] = None  # type: ignore[assignment]
+        video._reception.streams[5] = None  # type: ignore[assignment]
         await receiver.until(lambda: "a report could not be sent" in caplog.text)
         await elapse(0.1)
         assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from rtc_helpers import lonely_ice
 
 from synopticon_rtc.rtc import EncodedVideoFrame
-from synopticon_rtc.rtc.receiver import MOST_STREAMS, VideoReceiver
+from synopticon_rtc.rtc.receiver import VideoReceiver
+from synopticon_rtc.rtc.reception import MOST_STREAMS
 from synopticon_rtc.rtc.stream import CLOCK_RATE
 
 VP8 = RTCRtpCodecParameters(mimeType="video/VP8", clockRate=CLOCK_RATE, payloadType=96)
