@@ -10,10 +10,11 @@ from synopticon_rtc.media.pattern import TestPattern
 from synopticon_rtc.media.picture import Converter, Picture
 from synopticon_rtc.media.portrait import Portrait
 from synopticon_rtc.media.screen import Screen
-from synopticon_rtc.media.sound import Microphone, Sound, SoundSource, Tone, as_sound, blocks_of, parse_sound
+from synopticon_rtc.media.sound import AnySound, Microphone, Sound, SoundSource, Tone, as_sound, blocks_of, parse_sound
 from synopticon_rtc.media.source import FrameSource, Hint, hint_of
 
 __all__ = [
+    "AnySound",
     "Camera",
     "Codec",
     "Converter",

@@ -8,7 +8,7 @@ import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import av
 import numpy as np
@@ -65,6 +65,18 @@ class SoundSource(Protocol):
     """
 
     def __aiter__(self) -> AsyncIterator[av.AudioFrame | Sound]: ...
+
+
+class Sounding(Protocol):
+    """What has a sound beside its pictures, such as a film."""
+
+    @property
+    def sound(self) -> SoundSource:
+        """Where it comes from."""
+
+
+AnySound: TypeAlias = SoundSource | Sounding | str | int
+"""What :func:`as_sound` takes."""
 
 
 async def blocks_of(source: SoundSource) -> AsyncGenerator[Sound, None]:
