@@ -37,6 +37,7 @@ _KEPT = 50  # pieces of a device that wait for the event loop
 _SMOOTH = 0.05  # how much of what a device says anew of its times is believed with each piece
 _STRETCH = 0.25  # by what part of a piece its time may be off the even pace
 _LOOK_INTERVAL = 1.0  # seconds from one look for a device to the next
+_SILENCE = 3.0  # seconds after which a device that gives nothing is looked for anew
 _LIKE = 0.5  # how like the tone samples must be to be it; 1 is the same
 
 log = logging.getLogger(__name__)
@@ -246,16 +247,16 @@ class Microphone:
     def _record(self, put: Callable[[Sound], None], stop: threading.Event) -> None:
         """Put piece after piece, in the thread of PortAudio; this one opens and closes."""
         library = _sounddevice()
-        stream = self._open(library, put)
+        stream, recording = self._open(library, put)
         try:
             while not stop.wait(_LOOK_INTERVAL):
-                if stream.active:
+                if stream.active and clock.now() - recording.came < _SILENCE:
                     continue
                 log.warning("%s gives no more sound; looking for it every second", self.name)
                 while not stop.wait(_LOOK_INTERVAL):
                     stream.close()
                     try:
-                        stream = self._open(library, put)
+                        stream, recording = self._open(library, put)
                     except SourceError as error:
                         log.debug("%s", error)
                     else:
@@ -264,14 +265,7 @@ class Microphone:
         finally:
             stream.close()
 
-    def _open(self, library: ModuleType, put: Callable[[Sound], None]) -> Any:  # noqa: ANN401 - sounddevice has no types
-        times = DeviceTimes()
-
-        def take(data: Any, count: int, said: Any, status: Any) -> None:  # noqa: ANN401 - as above
-            age = said.currentTime - said.inputBufferAdcTime if said.inputBufferAdcTime else 0.0
-            captured = times.take(clock.now(), count / rate, age, lost=bool(status.input_overflow))
-            put(Sound(framed(np.frombuffer(data, np.float32).reshape(count, self.channels), rate), captured))
-
+    def _open(self, library: ModuleType, put: Callable[[Sound], None]) -> tuple[Any, "Recording"]:
         try:
             information = library.query_devices(self.device, "input")
             rate = RATE
@@ -279,6 +273,7 @@ class Microphone:
                 library.check_input_settings(information["index"], self.channels, "float32", samplerate=rate)
             except library.PortAudioError:
                 rate = int(information["default_samplerate"])
+            recording = Recording(put, self.channels, rate, self.name)
             stream = library.RawInputStream(
                 samplerate=rate,
                 blocksize=rate // 50,
@@ -286,12 +281,12 @@ class Microphone:
                 channels=self.channels,
                 dtype="float32",
                 latency="low",
-                callback=take,
+                callback=recording.take,
             )
             stream.start()
         except (library.PortAudioError, ValueError) as error:
             raise SourceError(self._trouble(library, error)) from None
-        return stream
+        return stream, recording
 
     def _trouble(self, library: ModuleType, error: Exception) -> str:
         """Say why there may be no sound, and what to do."""
@@ -304,23 +299,55 @@ class Microphone:
         return f"{self.name} cannot be used ({error}); {others}, and check that this program may use it"
 
 
-class DeviceTimes:
-    """When samples were captured, by what the device says: that may err by much, and samples follow one another."""
+class Recording:
+    """What one opened microphone gives, and when that was captured.
 
-    def __init__(self) -> None:
-        self._next: float | None = None
+    A device may err by much about its times, while its samples follow one another: so the times do too.
 
-    def take(self, now: float, duration: float, age: float, *, lost: bool) -> float:
-        """Return when a piece was captured.
+    Args:
+        put: Takes the pieces.
+        channels: 1 or 2.
+        rate: Of the samples, Hz.
+        name: Of the microphone, for the log.
+
+    Attributes:
+        came: When the newest piece came, seconds since the epoch.
+    """
+
+    def __init__(self, put: Callable[[Sound], None], channels: int, rate: int, name: str) -> None:
+        self.came = clock.now()
+        self._put = put
+        self._channels = channels
+        self._rate = rate
+        self._name = name
+        self._next: float | None = None  # when the next piece is captured
+        self._silent = 0  # samples since anything was heard
+
+    def take(self, data: Any, count: int, times: Any, status: Any) -> None:  # noqa: ANN401 - sounddevice has no types
+        """Take a piece, as PortAudio calls it."""
+        self.came = clock.now()
+        samples = np.frombuffer(data, np.float32).reshape(count, self._channels)
+        age = times.currentTime - times.inputBufferAdcTime if times.inputBufferAdcTime else 0.0
+        self._put(Sound(framed(samples, self._rate), self._captured(count, age, lost=bool(status.input_overflow))))
+        before, self._silent = self._silent, 0 if samples.any() else self._silent + count
+        if before < _SILENCE * self._rate <= self._silent:
+            log.warning(
+                "%s has given nothing but zeros for %g s; check that it is not muted, and that this program may use it "
+                "(macOS: System Settings, Privacy & Security, Microphone)",
+                *(self._name, _SILENCE),
+            )
+
+    def _captured(self, count: int, age: float, *, lost: bool) -> float:
+        """Return when the piece that has just come was captured.
 
         Args:
-            now: When it came, seconds since the epoch.
-            duration: Of it, s.
-            age: Of its first sample, s; less than its duration where the device does not know.
+            count: Its samples.
+            age: Of the first one, by the device, s; less than there are samples where it does not know.
             lost: Whether sound before it is lost.
         """
-        latest = now - duration  # whatever the device says
-        captured = min(now - age, latest)
+        duration = count / self._rate
+        latest = self.came - duration  # whatever the device says
+        captured = min(self.came - age, latest)
         if self._next is not None and not lost:
             step = _STRETCH * duration
             captured = min(self._next + max(-step, min(step, _SMOOTH * (captured - self._next))), latest)

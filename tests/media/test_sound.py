@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -23,8 +24,8 @@ from synopticon_rtc.media.sound import (
     LATE,
     RATE,
     Blocks,
-    DeviceTimes,
     Microphone,
+    Recording,
     Sound,
     SoundSource,
     Tone,
@@ -267,15 +268,40 @@ def test_a_microphone_has_one_channel_or_two() -> None:
         Microphone(channels=7)
 
 
-def test_devices_that_err_about_their_times_shift_no_samples() -> None:
-    times = DeviceTimes()
-    captured = []
-    for number in range(300):
-        age = 0.5 if number < 20 else 0.03  # as PulseAudio says at first
-        captured.append(times.take(BEGIN + (number + 1) * LENGTH, LENGTH, age, lost=False))
+class Device:
+    """Gives pieces of 20 ms of a number at a time that the test tells."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = BEGIN
+        self.sounds: list[Sound] = []
+        monkeypatch.setattr(clock, "now", lambda: self.now)
+        self.recording = Recording(self.sounds.append, 1, RATE, "the microphone")
+
+    def give(self, value: float, age: float, *, lost: bool = False) -> float:
+        self.now += LENGTH
+        times = SimpleNamespace(currentTime=50.0, inputBufferAdcTime=50.0 - age)
+        data = np.full(BLOCK, value, np.float32).tobytes()
+        self.recording.take(data, BLOCK, times, SimpleNamespace(input_overflow=lost))
+        return self.sounds[-1].captured
+
+
+def test_devices_that_err_about_their_times_shift_no_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Device(monkeypatch)
+    captured = [device.give(1.0, 0.5 if number < 20 else 0.03) for number in range(300)]  # as PulseAudio says at first
     assert np.diff(captured) == pytest.approx(LENGTH, abs=0.006)
-    assert captured[-1] == pytest.approx(BEGIN + 300 * LENGTH - 0.03, abs=0.001)
-    assert times.take(BEGIN + 7, LENGTH, 0.0, lost=True) == BEGIN + 7 - LENGTH
+    assert captured[-1] == pytest.approx(device.now - 0.03, abs=0.001)
+    device.now += 1
+    assert device.give(1.0, 0.0, lost=True) == device.now - LENGTH
+
+
+def test_a_microphone_that_gives_zeros_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    device = Device(monkeypatch)
+    for number in range(500):
+        device.give(1.0 if number == 10 else 0.0, 0.02)
+    (told,) = caplog.messages
+    assert told.startswith("the microphone has given nothing but zeros for 3 s; check that it is not muted")
 
 
 RECORD = """
