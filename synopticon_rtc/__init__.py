@@ -5,7 +5,8 @@ from synopticon_rtc.errors import SynopticonError
 from synopticon_rtc.events import DetectorEvent, PeerEvent, SourceEvent, StateEvent, StreamEvent
 from synopticon_rtc.faces import Detector, Face, FaceLandmarker, draw_faces
 from synopticon_rtc.faces.moment import Moment
-from synopticon_rtc.media import Camera, FrameSource, Portrait, Screen, TestPattern, VideoFile
+from synopticon_rtc.media import Camera, FrameSource, Microphone, Portrait, Screen, TestPattern, Tone, VideoFile
+from synopticon_rtc.peers.messages import Message
 from synopticon_rtc.receiver import Receiver
 from synopticon_rtc.receiving.latency import Delays
 from synopticon_rtc.receiving.received import ReceivedStream
@@ -27,6 +28,8 @@ __all__ = [
     "FaceLandmarker",
     "FrameSource",
     "IceServer",
+    "Message",
+    "Microphone",
     "Moment",
     "PeerEvent",
     "Portrait",
@@ -42,6 +45,7 @@ __all__ = [
     "StreamEvent",
     "SynopticonError",
     "TestPattern",
+    "Tone",
     "VideoFile",
     "draw_faces",
 ]

@@ -17,8 +17,7 @@ from synopticon_rtc.errors import SignalingError, SynopticonError
 from synopticon_rtc.events import DetectorEvent, Events, PeerEvent, SourceEvent, StreamEvent
 from synopticon_rtc.faces import Detector
 from synopticon_rtc.faces.moment import Moment
-from synopticon_rtc.media import Codec, Source
-from synopticon_rtc.media.sound import SoundSource
+from synopticon_rtc.media import AnySound, Codec, Source
 from synopticon_rtc.peers import control, messages
 from synopticon_rtc.peers.control import Control
 from synopticon_rtc.peers.messages import Message, MessageHub
@@ -54,7 +53,8 @@ class Broadcaster:
         source: Where frames come from: a :class:`FrameSource` such as ``Camera(0)``; a path or address, as the command
             line takes it; the number of a camera; or an iterator of frames or images, asked in a thread.
         faces: What finds faces in them, None to send video alone.
-        audio: Where sound comes from, such as ``Microphone()``; it is sent to those who know of several streams, as the
+        audio: Where sound comes from, such as ``Microphone()``, the same ``VideoFile`` as the source for its own sound,
+            or an async iterator of ``av.AudioFrame``; it is sent to those who know of several streams, as the
             stream ``microphone``. Without it nothing is recorded.
         name: A name for people, by which receivers can ask for this broadcaster.
         codecs: The codecs to offer, the preferred one first. VP8 is always offered, since every browser takes it.
@@ -100,7 +100,7 @@ class Broadcaster:
         source: Source,
         *,
         faces: Detector | None = None,
-        audio: SoundSource | None = None,
+        audio: AnySound | None = None,
         name: str = "",
         codecs: Sequence[Codec] = ("vp8", "h264"),
         bitrate: int = BITRATE,
@@ -190,7 +190,7 @@ class Broadcaster:
         name: str,
         source: Source | None = None,
         *,
-        audio: SoundSource | None = None,
+        audio: AnySound | None = None,
         faces: Detector | None = None,
         codecs: Sequence[Codec] = ("vp8", "h264"),
         bitrate: int | None = None,

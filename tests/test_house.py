@@ -49,6 +49,8 @@ PUBLIC = [
     "FaceLandmarker",
     "FrameSource",
     "IceServer",
+    "Message",
+    "Microphone",
     "Moment",
     "PeerEvent",
     "Portrait",
@@ -64,6 +66,7 @@ PUBLIC = [
     "StreamEvent",
     "SynopticonError",
     "TestPattern",
+    "Tone",
     "VideoFile",
     "draw_faces",
 ]

@@ -40,9 +40,8 @@ from synopticon_rtc.commands.status import Rates, Status, found, milliseconds
 from synopticon_rtc.errors import without_password
 from synopticon_rtc.events import DetectorEvent, PeerEvent, SourceEvent, StreamEvent
 from synopticon_rtc.faces import FaceLandmarker
-from synopticon_rtc.media import Codec, FrameSource, Screen, hint_of, parse_source
+from synopticon_rtc.media import Codec, FrameSource, Screen, hint_of, parse_sound, parse_source
 from synopticon_rtc.media.parse import FPS, SIZE
-from synopticon_rtc.media.sound import Microphone
 from synopticon_rtc.rtc import IceServer
 from synopticon_rtc.sending.published import PublishedStream
 from synopticon_rtc.sending.stats import BroadcasterStats
@@ -185,7 +184,7 @@ async def main(
                 signaling,
                 videos[0].source,
                 faces=detector(videos[0]),
-                audio=None if audio is None else Microphone(int(audio) if audio.isdecimal() else audio or None),
+                audio=None if audio is None else parse_sound(audio),
                 name=name,
                 codecs=codecs,
                 bitrate=bitrate,

@@ -156,7 +156,8 @@ audio_option = click.option(
     is_flag=False,
     flag_value="",
     metavar="[DEVICE]",
-    help="Record and send what a microphone hears: the system's own choice, or DEVICE, its number or part of its name.",
+    help="Record and send what a microphone hears: the system's own choice, or DEVICE, its number or part of its name; "
+    "test for a tone.",
 )
 udp_ports_option = click.option(
     "--udp-ports",

@@ -8,7 +8,7 @@ import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import av
 import numpy as np
@@ -24,17 +24,20 @@ RATE = 48_000
 """Samples a second of every block, as Opus and its RTP clock have it (RFC 7587 section 4.1)."""
 BLOCK = 960
 """Samples of a block: 20 ms."""
-GAP = 0.04
-"""Seconds from which on sound that is missing is a gap; what is less may be how unevenly it comes."""
+GAP = 0.015
+"""Seconds from which on sound that is missing is a gap, where the source tells its times."""
+UNEVEN = 0.04
+"""The same where the times are only those at which pieces come, which may be uneven."""
 LATE = 0.2
 """Seconds by which a piece may come later than is usual for its source; what is older is left out."""
 _CERTAIN = 0.1  # seconds for which all must come late until it is certain that sound is missing
 _FOLLOW = 0.002  # how much of the difference between the device's clock and ours is made up for with each piece
-_LATER = 0.01  # how much later it may become usual that pieces come, seconds a second
+_LATER = 0.1  # how much later it may become usual that pieces come, seconds a second
 _KEPT = 50  # pieces of a device that wait for the event loop
-_SMOOTH = 0.05  # how much of what a device says anew of its times is believed with each piece,
-_STEP = 0.005  # and how many seconds of it at the most
+_SMOOTH = 0.05  # how much of what a device says anew of its times is believed with each piece
+_STRETCH = 0.25  # by what part of a piece its time may be off the even pace
 _LOOK_INTERVAL = 1.0  # seconds from one look for a device to the next
+_SILENCE = 3.0  # seconds after which a device that gives nothing is looked for anew
 _LIKE = 0.5  # how like the tone samples must be to be it; 1 is the same
 
 log = logging.getLogger(__name__)
@@ -63,6 +66,18 @@ class SoundSource(Protocol):
     """
 
     def __aiter__(self) -> AsyncIterator[av.AudioFrame | Sound]: ...
+
+
+class Sounding(Protocol):
+    """What has a sound beside its pictures, such as a film."""
+
+    @property
+    def sound(self) -> SoundSource:
+        """Where it comes from."""
+
+
+AnySound: TypeAlias = SoundSource | Sounding | str | int
+"""What :func:`as_sound` takes."""
 
 
 async def blocks_of(source: SoundSource) -> AsyncGenerator[Sound, None]:
@@ -105,6 +120,7 @@ class Blocks:
         self._late_since: float | None = None  # since when all comes late, and how late at the least
         self._least_late = 0.0
         self._usual = math.inf  # how long after its end a piece comes, s
+        self._came = -math.inf  # when the piece before came
 
     def put(self, piece: object, now: float) -> list[Sound]:
         """Take the next piece, and return the blocks that are complete with it.
@@ -119,10 +135,12 @@ class Blocks:
         is_timed = isinstance(piece, Sound)
         frame = checked_sound(piece.frame if isinstance(piece, Sound) else piece)
         duration = frame.samples / frame.sample_rate
-        self._time(piece.captured if isinstance(piece, Sound) else now - duration, now, exact=is_timed)
+        measured = piece.captured if isinstance(piece, Sound) else now - duration
+        self._time(measured, now, _STRETCH * duration, exact=is_timed)
         assert self._start is not None  # noqa: S101 - it has just been told
         age = now - self._start - self._taken - duration
-        self._usual = min(self._usual + _LATER * duration, age)
+        self._usual = min(self._usual + _LATER * min(now - self._came, 2 * duration), age)
+        self._came = now
         if age > self._usual + LATE:
             self._taken += duration
             self.left_out += 1
@@ -137,12 +155,13 @@ class Blocks:
         self._taken += duration
         return list(self._cut(frame, self._start))
 
-    def _time(self, measured: float, now: float, *, exact: bool) -> None:
+    def _time(self, measured: float, now: float, step: float, *, exact: bool) -> None:
         """Follow the source's clock, and find the gaps.
 
         Args:
             measured: When the piece was captured, or after that where this is not exact.
             now: When it came.
+            step: Seconds by which it may be off the even pace.
             exact: Whether the source said so.
         """
         if self._start is None:
@@ -150,9 +169,9 @@ class Blocks:
             return
         late = measured - self._start - self._taken
         if exact:
-            self._start += late
+            self._start += late if abs(late) >= GAP else max(-step, min(step, late))
             self._form = None if late >= GAP else self._form
-        elif late < GAP:
+        elif late < UNEVEN:
             self._late_since = None
             # None comes before it is captured, so the earliest tells when that was.
             self._start += late if late < 0 else _FOLLOW * late
@@ -165,10 +184,11 @@ class Blocks:
                 self._form = None
 
     def _cut(self, frame: av.AudioFrame, start: float) -> Iterator[Sound]:
-        frame.pts = None  # what it says is not looked at
+        pts, frame.pts = frame.pts, None  # what it says is not looked at, and stays
         for resampled in self._resampler.resample(frame):
             resampled.pts = None
             self._fifo.write(resampled)
+        frame.pts = pts
         while (block := self._fifo.read(BLOCK)) is not None:
             yield Sound(block, start + self._given)
             self._given += BLOCK / RATE
@@ -227,16 +247,16 @@ class Microphone:
     def _record(self, put: Callable[[Sound], None], stop: threading.Event) -> None:
         """Put piece after piece, in the thread of PortAudio; this one opens and closes."""
         library = _sounddevice()
-        stream = self._open(library, put)
+        stream, recording = self._open(library, put)
         try:
             while not stop.wait(_LOOK_INTERVAL):
-                if stream.active:
+                if stream.active and clock.now() - recording.came < _SILENCE:
                     continue
                 log.warning("%s gives no more sound; looking for it every second", self.name)
                 while not stop.wait(_LOOK_INTERVAL):
                     stream.close()
                     try:
-                        stream = self._open(library, put)
+                        stream, recording = self._open(library, put)
                     except SourceError as error:
                         log.debug("%s", error)
                     else:
@@ -245,14 +265,7 @@ class Microphone:
         finally:
             stream.close()
 
-    def _open(self, library: ModuleType, put: Callable[[Sound], None]) -> Any:  # noqa: ANN401 - sounddevice has no types
-        times = DeviceTimes()
-
-        def take(data: Any, count: int, said: Any, status: Any) -> None:  # noqa: ANN401 - as above
-            age = said.currentTime - said.inputBufferAdcTime if said.inputBufferAdcTime else 0.0
-            captured = times.take(clock.now(), count / rate, age, lost=bool(status.input_overflow))
-            put(Sound(framed(np.frombuffer(data, np.float32).reshape(count, self.channels), rate), captured))
-
+    def _open(self, library: ModuleType, put: Callable[[Sound], None]) -> tuple[Any, "Recording"]:
         try:
             information = library.query_devices(self.device, "input")
             rate = RATE
@@ -260,6 +273,7 @@ class Microphone:
                 library.check_input_settings(information["index"], self.channels, "float32", samplerate=rate)
             except library.PortAudioError:
                 rate = int(information["default_samplerate"])
+            recording = Recording(put, self.channels, rate, self.name)
             stream = library.RawInputStream(
                 samplerate=rate,
                 blocksize=rate // 50,
@@ -267,12 +281,12 @@ class Microphone:
                 channels=self.channels,
                 dtype="float32",
                 latency="low",
-                callback=take,
+                callback=recording.take,
             )
             stream.start()
         except (library.PortAudioError, ValueError) as error:
             raise SourceError(self._trouble(library, error)) from None
-        return stream
+        return stream, recording
 
     def _trouble(self, library: ModuleType, error: Exception) -> str:
         """Say why there may be no sound, and what to do."""
@@ -285,25 +299,58 @@ class Microphone:
         return f"{self.name} cannot be used ({error}); {others}, and check that this program may use it"
 
 
-class DeviceTimes:
-    """When samples were captured, by what the device says: that may err by much, and samples follow one another."""
+class Recording:
+    """What one opened microphone gives, and when that was captured.
 
-    def __init__(self) -> None:
-        self._next: float | None = None
+    A device may err by much about its times, while its samples follow one another: so the times do too.
 
-    def take(self, now: float, duration: float, age: float, *, lost: bool) -> float:
-        """Return when a piece was captured.
+    Args:
+        put: Takes the pieces.
+        channels: 1 or 2.
+        rate: Of the samples, Hz.
+        name: Of the microphone, for the log.
+
+    Attributes:
+        came: When the newest piece came, seconds since the epoch.
+    """
+
+    def __init__(self, put: Callable[[Sound], None], channels: int, rate: int, name: str) -> None:
+        self.came = clock.now()
+        self._put = put
+        self._channels = channels
+        self._rate = rate
+        self._name = name
+        self._next: float | None = None  # when the next piece is captured
+        self._silent = 0  # samples since anything was heard
+
+    def take(self, data: Any, count: int, times: Any, status: Any) -> None:  # noqa: ANN401 - sounddevice has no types
+        """Take a piece, as PortAudio calls it."""
+        self.came = clock.now()
+        samples = np.frombuffer(data, np.float32).reshape(count, self._channels)
+        age = times.currentTime - times.inputBufferAdcTime if times.inputBufferAdcTime else 0.0
+        self._put(Sound(framed(samples, self._rate), self._captured(count, age, lost=bool(status.input_overflow))))
+        before, self._silent = self._silent, 0 if samples.any() else self._silent + count
+        if before < _SILENCE * self._rate <= self._silent:
+            log.warning(
+                "%s has given nothing but zeros for %g s; check that it is not muted, and that this program may use it "
+                "(macOS: System Settings, Privacy & Security, Microphone)",
+                *(self._name, _SILENCE),
+            )
+
+    def _captured(self, count: int, age: float, *, lost: bool) -> float:
+        """Return when the piece that has just come was captured.
 
         Args:
-            now: When it came, seconds since the epoch.
-            duration: Of it, s.
-            age: Of its first sample, s; less than its duration where the device does not know.
+            count: Its samples.
+            age: Of the first one, by the device, s; less than there are samples where it does not know.
             lost: Whether sound before it is lost.
         """
-        latest = now - duration  # whatever the device says
-        captured = min(now - age, latest)
+        duration = count / self._rate
+        latest = self.came - duration  # whatever the device says
+        captured = min(self.came - age, latest)
         if self._next is not None and not lost:
-            captured = min(self._next + max(-_STEP, min(_STEP, _SMOOTH * (captured - self._next))), latest)
+            step = _STRETCH * duration
+            captured = min(self._next + max(-step, min(step, _SMOOTH * (captured - self._next))), latest)
         self._next = captured + duration
         return captured
 
@@ -397,3 +444,24 @@ def parse_sound(text: str) -> SoundSource:
     if text == "test":
         return Tone()
     return Microphone(int(text) if text.isdecimal() else text or None)
+
+
+def as_sound(value: object) -> SoundSource:
+    """Return what a program gives as its source of sound as one.
+
+    Args:
+        value: A :class:`SoundSource`; what has one as its ``sound``, such as a film; what :func:`parse_sound` reads; or
+            the number of a microphone.
+
+    Raises:
+        SourceError: It is none of these.
+    """
+    if isinstance(value, str):
+        return parse_sound(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Microphone(value)
+    source = getattr(value, "sound", value)
+    if isinstance(value, type) or not isinstance(source, SoundSource):
+        what = f"the class {value.__name__}" if isinstance(value, type) else f"an object of type {type(value).__name__}"
+        raise SourceError(f"{what} is no source of sound: give a Microphone, or an async iterator of av.AudioFrame")
+    return source

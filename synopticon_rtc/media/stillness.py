@@ -61,13 +61,12 @@ def same(frame: av.VideoFrame, other: av.VideoFrame) -> bool:
     return all(map(np.array_equal, _visible(frame), _visible(other)))
 
 
-def _visible(frame: av.VideoFrame) -> list[npt.NDArray[np.uint8 | np.uint64]]:
+def _visible(frame: av.VideoFrame) -> list[npt.NDArray[np.uint8] | npt.NDArray[np.uint64]]:
     """Return what is seen of each plane, without what fills its lines up; by eight octets, which is far faster."""
-    shown = []
+    shown: list[npt.NDArray[np.uint8] | npt.NDArray[np.uint64]] = []
     for index, plane in enumerate(frame.planes):
-        octets = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, abs(plane.line_size))[
-            :, : _octets(frame, index)
-        ]
+        lines = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, abs(plane.line_size))
+        octets = lines[:, : _octets(frame, index)]
         wide = not octets.shape[1] % 8 and not octets.strides[0] % 8
         shown.append(octets.view(np.uint64) if wide else octets)
     return shown

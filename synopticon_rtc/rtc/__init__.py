@@ -3,6 +3,7 @@
 from synopticon_rtc.rtc.assembly import EncodedVideoFrame
 from synopticon_rtc.rtc.audio_sender import AudioSender
 from synopticon_rtc.rtc.audio_stream import AudioStream
+from synopticon_rtc.rtc.audio_track import AudioTrack, ReceivedSound
 from synopticon_rtc.rtc.bitstream import MAX_SIZE
 from synopticon_rtc.rtc.channel import Channel
 from synopticon_rtc.rtc.decoder import Received
@@ -16,12 +17,14 @@ __all__ = [
     "MAX_SIZE",
     "AudioSender",
     "AudioStream",
+    "AudioTrack",
     "Channel",
     "EncodedVideoFrame",
     "FanoutSender",
     "IceServer",
     "PeerConnection",
     "Received",
+    "ReceivedSound",
     "Sender",
     "Stats",
     "VideoStream",

@@ -5,7 +5,7 @@ import errno
 import select
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from synopticon_rtc.rtc.ice import DatagramTransport
 
@@ -17,6 +17,8 @@ SEND_BUFFER = 262_144
 """Bytes that the system may hold: room for several bursts, and no more than a moment's delay."""
 WRITE_BUFFER_LIMIT = 65_536
 """Bytes that may wait in a transport that queues by itself."""
+Run = tuple[int, int, int]
+"""Datagrams of one length, of which the last may be shorter: where they start and end, and how long they are."""
 _uint16 = struct.Struct("@H").pack
 NOT_SEGMENTED = {errno.EINVAL, errno.EMSGSIZE, errno.EIO, errno.ENOPROTOOPT, errno.EOPNOTSUPP}
 
@@ -59,15 +61,15 @@ class BurstSocket:
         poll.register(self._socket, select.POLLOUT)
         return bool(poll.poll(0))
 
-    def send(self, data: memoryview, sizes: Sequence[int]) -> bool:
+    def send(self, data: memoryview, cut: Iterable[Run]) -> bool:
         """Send datagrams that lie one behind the other; False if one was not taken, and those after it were not sent.
 
         Args:
             data: All of them.
-            sizes: Of each, bytes.
+            cut: The runs of them, as :func:`runs` finds them.
         """
         try:
-            for at, end, size in runs(sizes):
+            for at, end, size in cut:
                 self._send_run(data[at:end], size)
         except OSError:  # the system's buffer is full, or there is no way at the moment
             return False
@@ -95,8 +97,8 @@ class BurstSocket:
             self.transport.sendto(bytes(packet), self.address)
 
 
-def runs(sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-    """Find runs of datagrams of one length, of which the last may be shorter: where they start and end, and it."""
+def runs(sizes: Sequence[int]) -> Iterator[Run]:
+    """Find as which runs datagrams of these lengths, one behind the other, are sent."""
     at = first = 0
     count = len(sizes)
     while first < count:

@@ -14,8 +14,8 @@ TARGET = 0.015
 """Seconds of queueing that are caused on purpose; RFC 6817 allows up to 0.1, which is too long beside live video."""
 GAIN = 0.25
 """Of a packet, by how much the window grows in a round trip without any queue; it shrinks by up to a whole one."""
-SAMPLES = 2
-"""Round trips of which the shortest tells the queue; the other met with a burst of somebody else's."""
+SAMPLES = 4
+"""Round trips of which the shortest tells the queue; the others met with a burst of somebody else's, or with jitter."""
 HISTORY = 10.0
 """Seconds over which the shortest round trip is taken, once or twice: that of a path without a queue."""
 

@@ -8,7 +8,7 @@ from aiortc import RTCDtlsTransport
 from aiortc.rtp import RtcpRrPacket
 
 from synopticon_rtc.rtc import seams
-from synopticon_rtc.rtc.bursts import BurstSocket
+from synopticon_rtc.rtc.bursts import BurstSocket, runs
 from synopticon_rtc.rtc.ice import DatagramTransport, IceConnection
 from synopticon_rtc.rtc.sealer import Sealer
 
@@ -67,8 +67,7 @@ class Outlet:
             return False
         if self._srtp is None:
             self._srtp = _context_and_tag(seams.outgoing_srtp(self._transport))
-        data, sizes = sealer.seal(*self._srtp, payloads, word, tail, marked=marked)
-        return self._socket.send(data, sizes)
+        return self._socket.send(*sealer.seal(*self._srtp, payloads, word, tail, marked=marked))
 
     def send_packet(self, data: bytes) -> bool:
         """Send one RTP packet; False where there is no way, or it is too old to be encrypted once more."""
@@ -78,7 +77,7 @@ class Outlet:
             sealed = seams.outgoing_srtp(self._transport).protect(data)
         except pylibsrtp.Error:
             return False
-        self._socket.send(memoryview(sealed), [len(sealed)])
+        self._socket.send(memoryview(sealed), runs([len(sealed)]))
         return True
 
     def send_report(self, data: bytes) -> None:

@@ -26,8 +26,10 @@ from synopticon_rtc.errors import ConnectionLost, InvalidSDP, NoCandidates
 from synopticon_rtc.rtc import sdp, seams
 from synopticon_rtc.rtc.assembly import EncodedVideoFrame
 from synopticon_rtc.rtc.association import Association
+from synopticon_rtc.rtc.audio_receiver import AudioReceiver
 from synopticon_rtc.rtc.audio_sender import AudioSender
 from synopticon_rtc.rtc.audio_stream import AudioStream
+from synopticon_rtc.rtc.audio_track import AudioTrack
 from synopticon_rtc.rtc.bitstream import MAX_SIZE
 from synopticon_rtc.rtc.channel import MAX_BUFFERED, Channel
 from synopticon_rtc.rtc.ice import MAX_REMOTE_CANDIDATES, IceConnection
@@ -65,7 +67,7 @@ class Stats:
     fps: float
     """Frames sent in the last second."""
     packets_received: int
-    """RTP packets, of the video that the peer sends."""
+    """RTP packets, of what the peer sends."""
     bytes_received: int
     """In those packets, without their headers."""
     frames_too_large: int
@@ -103,6 +105,7 @@ class PeerConnection:
         on_reached: Called when datagrams pass both ways, so that the peer has our description; it is not connected yet.
         on_channel: Called with each channel that the peer creates.
         on_video: Called with each video track that the peer offers and that is taken; its frames are decoded.
+        on_audio: Called with each sound that the peer offers and that is taken; without it, sound is not received.
         on_encoded: Called instead with each frame of these videos and the media section that it came on, in order; none
             is decoded, and those that are not complete are left out with all up to the next keyframe. Without either,
             video is not received.
@@ -125,6 +128,7 @@ class PeerConnection:
         on_channel: Callable[[Channel], None] | None = None,
         on_video: Callable[[VideoTrack], None] | None = None,
         on_encoded: Callable[[str, EncodedVideoFrame], None] | None = None,
+        on_audio: Callable[[AudioTrack], None] | None = None,
         max_size: tuple[int, int] = MAX_SIZE,
         network: LocalNetwork | None = None,
         note: Note = ignore,
@@ -142,6 +146,7 @@ class PeerConnection:
         self._on_channel = on_channel
         self._on_video = on_video
         self._on_encoded = on_encoded
+        self._on_audio = on_audio
         self._max_size = max_size
         # aiortc asks a server of its choice when it is given no list; with an empty one it asks none.
         self._connection = seams.OwnedPeerConnection(
@@ -156,6 +161,7 @@ class PeerConnection:
         self._state = "new"
         self._senders: dict[Sender, RTCRtpTransceiver] = {}
         self._receivers: dict[str, VideoReceiver] = {}  # by media section
+        self._sounds: dict[str, AudioReceiver] = {}
         self._level = LEAST
         self._remote: sdp.Remote | None = None
         self._section: tuple[str, int] = "", 0  # which section our candidates are told for
@@ -315,9 +321,9 @@ class PeerConnection:
         wanted = (remote.video,) if taken is None else taken
         for transceiver in self._connection.getTransceivers():
             ice = self._adopt(transceiver.receiver.transport)
-            if not isinstance(transceiver.receiver, VideoReceiver) and transceiver.mid in wanted:
+            if not isinstance(transceiver.receiver, VideoReceiver | AudioReceiver) and transceiver.mid in wanted:
                 self._receive(transceiver, ice)
-            is_received = isinstance(transceiver.receiver, VideoReceiver)
+            is_received = isinstance(transceiver.receiver, VideoReceiver | AudioReceiver)
             transceiver.direction = "recvonly" if is_received else "inactive"
         self._adopt_channels()
         is_first = self._remote is None
@@ -332,9 +338,13 @@ class PeerConnection:
         return sdp.write_answer(text, remote)
 
     def _receive(self, transceiver: RTCRtpTransceiver, ice: IceConnection) -> None:
-        """Receive what comes on a media section, if that is video and somebody is there for it."""
-        mid = transceiver.mid or ""
-        if transceiver.kind != "video":
+        """Receive what comes on a media section, if somebody is there for it."""
+        mid, ssrc = transceiver.mid or "", seams.sender_ssrc(transceiver.sender)
+        if transceiver.kind == "audio":
+            if self._on_audio is not None:
+                track = AudioTrack(mid)
+                self._sounds[mid] = AudioReceiver.adopt(transceiver.receiver, ice, ssrc, track, self._faults)
+                self._faults.call(self._on_audio, track)
             return
         sink: Sink
         if self._on_encoded is not None:
@@ -343,7 +353,6 @@ class PeerConnection:
             sink = VideoTrack(mid)
         else:
             return
-        ssrc = seams.sender_ssrc(transceiver.sender)
         receiver = VideoReceiver.adopt(transceiver.receiver, ice, ssrc, sink, self._max_size, self._faults)
         self._receivers[mid] = receiver
         if isinstance(sink, VideoTrack):
@@ -414,7 +423,7 @@ class PeerConnection:
         sender = next(iter(videos), None)
         rtt = sender.rtt if sender is not None else None
         now = clock.monotonic()
-        receivers = self._receivers.values()
+        receivers, sounds = self._receivers.values(), self._sounds.values()
         return Stats(
             packets_sent=sum(sender.packets for sender in senders),
             bytes_sent=sum(sender.octets for sender in senders),
@@ -423,8 +432,8 @@ class PeerConnection:
             frames_dropped=sum(sender.dropped for sender in videos),
             bitrate=sum(sender.rate.media_rate(now) for sender in videos),
             fps=sum(sender.rate.frame_rate(now) for sender in videos),
-            packets_received=sum(receiver.packets for receiver in receivers),
-            bytes_received=sum(receiver.octets for receiver in receivers),
+            packets_received=sum(receiver.packets for receiver in (*receivers, *sounds)),
+            bytes_received=sum(receiver.octets for receiver in (*receivers, *sounds)),
             frames_too_large=sum(receiver.too_large for receiver in receivers),
             rtt=rtt if rtt is not None or self._ice is None else self._ice.rtt,
             loss=sender.loss if sender is not None else None,

@@ -258,7 +258,7 @@ class Ladder:
                 self._codec,
                 timestamp_origin=self._origin,
                 on_keyframe_request=lambda: self._request_keyframe(encoder),
-                burst=min(BURST, max(BURST // rung.scale**2, packets)),
+                burst=min(BURST, packets if self._hint == "screen" else max(BURST // rung.scale**2, packets)),
                 turn=max(BURST, packets),
                 pacer=self._pacer,
                 faults=self._faults,

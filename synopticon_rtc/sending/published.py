@@ -6,8 +6,7 @@ import av
 
 from synopticon_rtc.events import DetectorEvent, Events, SourceEvent, StreamState
 from synopticon_rtc.faces.moment import Moment
-from synopticon_rtc.media import Source
-from synopticon_rtc.media.sound import SoundSource
+from synopticon_rtc.media import AnySound, Source
 from synopticon_rtc.peers.published import Kind
 from synopticon_rtc.sending.sound import SoundStream
 from synopticon_rtc.sending.stats import BroadcasterStats
@@ -61,7 +60,7 @@ class PublishedStream:
             self._stream.unmute()
             self._changed(self, "unmuted")
 
-    async def replace(self, source: Source | SoundSource) -> None:
+    async def replace(self, source: Source | AnySound) -> None:
         """Go on with another source of the same kind, once it has given something; receivers, names and times stay.
 
         Raises:

@@ -3,15 +3,13 @@
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import TypeGuard
 
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.basics.life import Life
 from synopticon_rtc.errors import SourceError
 from synopticon_rtc.events import DetectorEvent, Events, SourceEvent
 from synopticon_rtc.faces.moment import Moment
-from synopticon_rtc.media.opus import OpusEncoder
-from synopticon_rtc.media.sound import Sound, SoundSource, blocks_of
+from synopticon_rtc.media import AnySound, OpusEncoder, Sound, Source, as_sound, blocks_of
 from synopticon_rtc.peers.control import Report
 from synopticon_rtc.peers.published import Kind
 from synopticon_rtc.rtc import AudioSender, AudioStream, PeerConnection, Sender
@@ -42,14 +40,14 @@ class SoundStream:
     kind: Kind = "audio"
     has_faces = False
 
-    def __init__(self, source: SoundSource, bitrate: int | None = None, faults: Faults | None = None) -> None:
+    def __init__(self, source: AnySound, bitrate: int | None = None, faults: Faults | None = None) -> None:
         self.source_events: Events[SourceEvent] = Events()
         self.detector_events: Events[DetectorEvent] = Events()
         self.faces: Events[Moment] = Events()
-        self.hint: str = getattr(source, "hint", "microphone")
         self.muted = False
         self.replaced = 0
-        self._source = _checked(source)
+        self._source = as_sound(source)
+        self.hint: str = getattr(self._source, "hint", "microphone")
         self._encoder = OpusEncoder(bitrate=bitrate)
         self._stream = AudioStream(faults=faults)
         self._feed: Feed[Sound] = Feed()
@@ -90,13 +88,13 @@ class SoundStream:
         """Stop capturing; a second call does nothing."""
         await self._exit.aclose()
 
-    async def replace(self, source: object) -> None:
+    async def replace(self, source: Source | AnySound) -> None:
         """Go on with another source, once it has given sound; receivers stay.
 
         Raises:
             SourceError: The source is none, or gives no sound; then that before it goes on.
         """
-        await self._feed.replace(blocks_of(_checked(source)))
+        await self._feed.replace(blocks_of(as_sound(source)))
         self.replaced += 1
 
     async def _play(self) -> None:
@@ -189,14 +187,3 @@ class SoundStream:
     def report(self, watcher: Watcher, name: str | None = None) -> Report | None:  # noqa: ARG002 - the same for all
         """Say when what was sent last was captured, None before the first."""
         return Report(self._newest[0], self._newest[1] * 1000, stream=name) if self._newest else None
-
-
-def _checked(source: object) -> SoundSource:
-    def gives_sound(source: object) -> TypeGuard[SoundSource]:
-        return not isinstance(source, type) and hasattr(source, "__aiter__")
-
-    if not gives_sound(source):
-        raise SourceError(
-            f"a source of sound must be a Microphone, or an async iterable of av.AudioFrame, not {source!r:.100}"
-        )
-    return source

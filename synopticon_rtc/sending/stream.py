@@ -18,9 +18,8 @@ from synopticon_rtc.events import DetectorEvent, Events, SourceEvent
 from synopticon_rtc.faces import Detector, Face
 from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.faces.wire import FacesMessage
-from synopticon_rtc.media import Codec, Converter, Picture, Source, as_source
+from synopticon_rtc.media import AnySound, Codec, Converter, Picture, Source, as_source
 from synopticon_rtc.media.encoder import FRAME_RATES, check_codec, check_range
-from synopticon_rtc.media.sound import SoundSource
 from synopticon_rtc.peers.control import Report
 from synopticon_rtc.peers.published import Kind
 from synopticon_rtc.rtc import FanoutSender, PeerConnection, Sender, VideoStream
@@ -145,7 +144,7 @@ class Stream:
         """Stop capturing and looking for faces, and stop the encoders; a second call does nothing."""
         await self._exit.aclose()
 
-    async def replace(self, source: Source | SoundSource) -> None:
+    async def replace(self, source: Source | AnySound) -> None:
         """Go on with another source, once it has given a frame; times and receivers stay.
 
         Raises:

@@ -3,12 +3,14 @@
 import { ClockOffset, now } from "./clock.js";
 import { readReport } from "./delays.js";
 import { decodeFaces, decodeJson } from "./faces.js";
+import { readStreams, Streams } from "./streams.js";
 
 const CONNECT_LIMIT = 15_000; // ms from the offer to a connection, relays and slow networks included
 const SILENCE_LIMIT = 2_400; // ms without a packet or message after which the broadcaster is gone
 const PING_INTERVAL = 1_000;
 const WATCH_INTERVAL = 250;
 const DOUBT_LIMIT = 600; // the same, once the broadcaster's signaling has ended
+const FACES_OF = "faces:"; // what the label of a channel begins with that has the faces of the stream that it names
 const ON_ITS_WAY = 200; // ms in which may come what was sent before that
 
 export class Connection {
@@ -24,14 +26,15 @@ export class Connection {
   #looked = now();
   #video = { id: null, packets: 0, bytes: 0, time: 0 };
   #undecodable = false;
+  #streams = new Streams();
+  #reports = new Map(); // by the name of a stream, null for that of the first offer
+  #number = 0; // of the newest offer that came over the control channel
 
   /** Whether it came to connect. */
   up = false;
 
   /** Whether there is a channel on which faces can come. */
   tellsFaces = false;
-  /** What the broadcaster reports of its part in the delay, null before it does. */
-  report = null;
   /** Bits of video in a second, null before they are known. */
   bitrate = null;
 
@@ -40,8 +43,9 @@ export class Connection {
    *
    * @param {object} offer the `webrtc_offer` message
    * @param {RTCIceServer[]} iceServers
-   * @param {object} on `answer(sdp)`, `candidate(candidate)`, `up()`, `track(track)`, `faces(message)`,
-   *   `end(reason, left)` (once; `left` where the broadcaster said goodbye), `log(text)`
+   * @param {object} on `answer(sdp)`, `candidate(candidate)`, `up()`, `streams()` (what comes has
+   *   changed), `faces(message, name)` (of the stream of that name, null for that of the first offer), `end(reason, left)` (once;
+   *   `left` where the broadcaster said goodbye), `log(text)`
    */
   constructor(offer, iceServers, on) {
     this.source = offer.sourceSession;
@@ -50,7 +54,7 @@ export class Connection {
     this.acceptsBye = acceptsBye(offer);
     this.#on = on;
     this.#peer = new RTCPeerConnection({ iceServers });
-    this.#peer.ontrack = ({ track, receiver }) => this.#track(track, receiver);
+    this.#peer.ontrack = ({ track, receiver, transceiver }) => this.#track(track, receiver, transceiver.mid);
     this.#peer.ondatachannel = ({ channel }) => this.#channel(channel);
     this.#peer.onicecandidate = ({ candidate }) => {
       if (candidate?.candidate) this.#answered.then(() => this.#on.candidate(candidate.toJSON()));
@@ -66,6 +70,25 @@ export class Connection {
   /** How far the broadcaster's clock is ahead of `now()`, ms; null where it is not known. */
   get clockOffset() {
     return this.#clock.value;
+  }
+
+  /** The videos that come, and the sound. */
+  get videos() {
+    return this.#streams.videos;
+  }
+
+  get sound() {
+    return this.#streams.sound;
+  }
+
+  /** Whether a stream is the one that is meant by null: that of the first offer. */
+  isFirst(name) {
+    return name === null || name === this.#streams.first;
+  }
+
+  /** What the broadcaster reports of its part in the delay of a stream, null before it does. */
+  report(name) {
+    return this.#reports.get(this.isFirst(name) ? null : name) ?? null;
   }
 
   /** Send the answer once more. */
@@ -126,11 +149,11 @@ export class Connection {
     }
   }
 
-  #track(track, receiver) {
-    if (track.kind !== "video") return;
+  #track(track, receiver, mid) {
     if ("jitterBufferTarget" in receiver) receiver.jitterBufferTarget = 0;
     else if ("playoutDelayHint" in receiver) receiver.playoutDelayHint = 0;
-    this.#on.track(track);
+    this.#streams.add(mid, track);
+    this.#on.streams();
   }
 
   #channel(channel) {
@@ -143,13 +166,14 @@ export class Connection {
       channel.onclose = () => this.#end("the broadcaster closed the connection");
       if (channel.readyState === "open") this.#ping();
     } else {
-      this.tellsFaces = true;
-      channel.onmessage = ({ data }) => this.#faces(data);
+      const name = channel.label.startsWith(FACES_OF) ? channel.label.slice(FACES_OF.length) : null;
+      if (name === null) this.tellsFaces = true;
+      channel.onmessage = ({ data }) => this.#faces(data, name);
     }
     this.#on.log(`Data channel “${channel.label}” is open${channel.protocol && `, protocol ${channel.protocol}`}`);
   }
 
-  #faces(data) {
+  #faces(data, name) {
     this.#heard = now();
     let message;
     try {
@@ -159,7 +183,7 @@ export class Connection {
       this.#undecodable = true; // said once
       return;
     }
-    this.#on.faces(message);
+    this.#on.faces(message, name);
   }
 
   #controlled(data) {
@@ -174,8 +198,37 @@ export class Connection {
     if (message?.type === "ping") this.#say({ type: "pong", t: message.t, time: now() });
     else if (message?.type === "pong" && Number.isFinite(message.t) && Number.isFinite(message.time)) {
       this.#clock.add(message.t, received, message.time);
-    } else if (message?.type === "report") this.report = readReport(message);
+    } else if (message?.type === "report") this.#reports.set(message.stream ?? null, readReport(message));
+    else if (message?.type === "streams") this.#listed(message);
+    else if (message?.type === "offer") this.#offered(message);
     else if (message?.type === "bye") this.#end(`the broadcaster left: ${message.reason}`, true);
+  }
+
+  #listed(message) {
+    const streams = readStreams(message);
+    if (streams === null) return;
+    this.#streams.list(streams);
+    this.#on.streams();
+  }
+
+  /** Take a further offer, after the answer to the one before; of several that came meanwhile, the newest. */
+  #offered({ number, sdp, streams }) {
+    if (!Number.isInteger(number) || number <= this.#number || typeof sdp !== "string") return;
+    this.#number = number;
+    this.#answered = this.#answered.then(() => this.#answerAgain(number, sdp, streams));
+  }
+
+  async #answerAgain(number, sdp, streams) {
+    if (number !== this.#number || this.#timers.length === 0) return;
+    try {
+      this.#listed({ streams });
+      await this.#peer.setRemoteDescription({ type: "offer", sdp });
+      await this.#peer.setLocalDescription(await this.#peer.createAnswer());
+      this.#say({ type: "answer", number, sdp: this.#peer.localDescription.sdp });
+    } catch (error) {
+      this.#on.log(`An offer is not taken: ${error.message}`);
+      this.#say({ type: "refusal", number, reason: String(error.message).slice(0, 500) });
+    }
   }
 
   #ping() {

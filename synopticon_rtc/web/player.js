@@ -75,10 +75,13 @@ export class Player {
     return recent(this.#presented, 2 * WINDOW).length > 0;
   }
 
-  /** Show another track; resolves when it plays. */
-  play(track) {
-    this.#reset();
-    this.#video.srcObject = new MediaStream([track]);
+  /** Show a track, with a sound or null, in step with it; resolves when it plays. */
+  play(track, sound) {
+    const tracks = sound === null ? [track] : [track, sound];
+    const playing = this.#video.srcObject?.getTracks() ?? [];
+    if (playing.length === tracks.length && tracks.every((each) => playing.includes(each))) return Promise.resolve();
+    if (!playing.includes(track)) this.#reset();
+    this.#video.srcObject = new MediaStream(tracks);
     return this.#video.play();
   }
 

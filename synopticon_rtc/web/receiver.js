@@ -6,7 +6,7 @@ import { Signaling } from "./signaling.js";
 const SEEK_INTERVALS = [500, 1_000, 2_000]; // ms; the last goes on
 const SLOW_SEEK = 5_000; // ms; goes on where the server tells of broadcasters, but for those that do not tell it
 const EARLY_CANDIDATES = 32;
-const ACCEPT = { faces: ["faces/1", "json"], control: ["control/1"] };
+const ACCEPT = { faces: ["faces/1", "json"], control: ["control/1"], streams: ["streams/1"] };
 
 const displayable = (name) => (typeof name === "string" ? name.trim().slice(0, 80) : "");
 
@@ -35,7 +35,7 @@ export class Receiver {
   /**
    * @param {string} url of the signaling server
    * @param {string|null} from name or session of the one broadcaster to take, null for the first that answers
-   * @param {object} on `changed()`, `track(track)`, `faces(message)`, `log(text)`
+   * @param {object} on `changed()`, `streams()`, `faces(message, name)`, `log(text)`
    */
   constructor(url, from, on) {
     this.#from = from;
@@ -197,7 +197,7 @@ export class Receiver {
         this.#on.changed();
       },
       end: (reason, left) => this.#ended(reason, left),
-      track: this.#on.track,
+      streams: this.#on.streams,
       faces: this.#on.faces,
       log: this.#on.log,
     });

@@ -38,13 +38,19 @@ function withQuery(address, parameters) {
 const video = $("video");
 const overlay = new Overlay($("overlay"), video);
 const player = new Player(video, overlay, {
-  sender: () => receiver.connection ?? { clockOffset: null, report: null },
+  sender: () => ({
+    clockOffset: receiver.connection?.clockOffset ?? null,
+    report: receiver.connection?.report(large?.name ?? null) ?? null,
+  }),
   frame() {
     receiver.connection?.sawFrame();
     if (!body.hasAttribute("data-picture")) show();
   },
 });
 let shown = null; // the connection whose picture the player has
+let chosen = recall("stream"); // the name of the video that is to be large
+let large = null; // the video that is: { name, hint, muted, faces, track }
+let small = null; // another one, in the corner
 const lacks = missing();
 const receiver =
   lacks === null ? receive() : { state: "unsupported", connection: null, session: null, broadcasters: [], close() {} };
@@ -55,12 +61,71 @@ function receive() {
     changed() {
       if (receiver.connection !== shown) player.stop();
       shown = receiver.connection;
+      arrange();
       show();
     },
-    track: (track) => start(player.play(track)),
-    faces: (message) => player.take(message),
+    streams() {
+      arrange();
+      show();
+    },
+    faces(message, name) {
+      const { connection } = receiver;
+      if (large === null || name === large.name || (name === null && connection?.isFirst(large.name))) player.take(message);
+    },
     log,
   });
+}
+
+/** Give each video that comes its place: the chosen one is large, and another one in its corner. */
+function arrange() {
+  const videos = receiver.connection?.videos ?? [];
+  large = videos.find(({ name }) => name === chosen) ?? videos[0] ?? null;
+  small = videos.find((video) => video !== large) ?? null;
+  const sound = receiver.connection?.sound?.track ?? null;
+  if (large !== null) start(player.play(large.track, sound));
+  else if (receiver.connection !== null) player.stop();
+  const inset = $("inset-video");
+  if ((inset.srcObject?.getTracks()[0] ?? null) !== (small?.track ?? null)) {
+    inset.srcObject = small === null ? null : new MediaStream([small.track]);
+    if (small !== null) inset.play().catch(() => {}); // it is muted, and starts with the next click at the latest
+  }
+  $("inset").hidden = small === null;
+  $("inset").setAttribute("aria-label", `Show ${titled(small)} large`);
+  $("inset").title = `Show ${titled(small)} large (V)`;
+  $("sound").hidden = sound === null;
+  showStreams(videos);
+  mirrored();
+}
+
+/** Let people choose between several videos. */
+function showStreams(videos) {
+  const row = $("streams");
+  row.hidden = videos.length < 2;
+  const shape = JSON.stringify(videos.map(({ name, muted }) => [name, muted]));
+  if (row.dataset.shape !== shape) {
+    row.dataset.shape = shape;
+    row.replaceChildren(row.querySelector("legend"), ...videos.map(({ name, muted }) => choiceOf(name, muted)));
+  }
+  for (const input of row.querySelectorAll("input")) input.checked = input.value === large?.name;
+}
+
+function choiceOf(name, muted) {
+  const [label, input, text] = ["label", "input", "span"].map((tag) => document.createElement(tag));
+  Object.assign(input, { type: "radio", name: "stream", value: name });
+  text.textContent = muted ? `${name} (muted)` : name;
+  label.append(input, text);
+  return label;
+}
+
+function titled(stream) {
+  return stream?.name ?? "the other video";
+}
+
+function choose(name) {
+  chosen = name;
+  remember("stream", name);
+  arrange();
+  show();
 }
 
 async function start(playing) {
@@ -74,6 +139,45 @@ async function start(playing) {
   }
 }
 $("play").onclick = () => start(video.play());
+$("streams").onchange = ({ target }) => choose(target.value);
+$("inset").onclick = () => small !== null && choose(small.name);
+$("sound").onclick = () => toggleSound();
+
+// Sound is off until somebody asks for it: browsers start no video that is heard.
+
+let meter = null; // { context, read }
+
+function toggleSound() {
+  video.muted = !video.muted;
+  $("sound").setAttribute("aria-pressed", !video.muted);
+  $("sound").setAttribute("aria-label", video.muted ? "Sound on" : "Sound off");
+  meter?.context.close();
+  meter = null;
+  if (!video.muted) {
+    start(video.play());
+    measureSound();
+  }
+}
+
+/** Show how loud it is, while it is heard. */
+function measureSound() {
+  const track = receiver.connection?.sound?.track;
+  if (!track) return;
+  const context = new AudioContext();
+  const analyser = new AnalyserNode(context, { fftSize: 1_024 });
+  context.createMediaStreamSource(new MediaStream([track])).connect(analyser);
+  const samples = new Float32Array(analyser.fftSize);
+  meter = { context };
+  const mine = meter;
+  const look = () => {
+    if (meter !== mine) return $("sound").style.setProperty("--level", 0);
+    analyser.getFloatTimeDomainData(samples);
+    const power = samples.reduce((sum, sample) => sum + sample * sample, 0) / samples.length;
+    $("sound").style.setProperty("--level", Math.min(1, Math.max(0, 1 + Math.log10(power + 1e-9) / 5)).toFixed(2)); // -50 dB is 0
+    requestAnimationFrame(look);
+  };
+  look();
+}
 
 addEventListener("pagehide", () => receiver.close("the viewer was closed"));
 addEventListener("pageshow", ({ persisted }) => {
@@ -85,7 +189,8 @@ addEventListener("pageshow", ({ persisted }) => {
 function describe() {
   switch (receiver.state) {
     case "connected":
-      return player.moving || (player.picture && document.hidden)
+      if (large?.muted) return ["Paused by the broadcaster", ""];
+      return player.moving || (player.picture && (document.hidden || large?.hint === "screen"))
         ? ["Live", ""]
         : ["Connected, waiting for the picture…", ""];
     case "connecting":
@@ -117,8 +222,18 @@ function lost(interrupted) {
 /** What a mesh that was asked for is missing. */
 function missed() {
   if (receiver.state !== "connected" || !player.picture || overlay.mode === "off" || player.faces > 0) return "";
-  if (!receiver.connection.tellsFaces) return "This broadcaster looks for no faces";
+  if (!tellsFaces()) {
+    if (large?.hint === "screen") return "";
+    return receiver.connection.videos.length > 1 ? "No faces are looked for in it" : "This broadcaster looks for no faces";
+  }
   return player.looked ? "No face in the picture" : "";
+}
+
+/** Whether faces can come for what is large. */
+function tellsFaces() {
+  const { connection } = receiver;
+  if (connection === null || large === null) return false;
+  return large.name === null || connection.isFirst(large.name) ? connection.tellsFaces : large.faces;
 }
 
 function show() {
@@ -130,8 +245,8 @@ function show() {
   write("headline", words);
   write("hint", hint);
   write("note", missed());
-  $("modes").disabled = !player.picture || connection?.tellsFaces !== true;
-  $("mirror").disabled = !player.picture;
+  $("modes").disabled = !player.picture || !tellsFaces();
+  $("mirror").disabled = !player.picture || large?.hint === "screen"; // it has to be read
   write("name", connection?.name ?? "Synopticon");
   showChoices();
   document.title = connection === null ? "Synopticon" : `${connection.name} · Synopticon`;
@@ -197,9 +312,14 @@ function setMode(mode) {
 }
 
 function setMirror(on) {
-  $("stage").classList.toggle("mirrored", on);
   $("mirror").setAttribute("aria-pressed", on);
+  mirrored();
   remember("mirror", on);
+}
+
+function mirrored() {
+  const on = $("mirror").getAttribute("aria-pressed") === "true";
+  $("stage").classList.toggle("mirrored", on && large?.hint !== "screen");
 }
 
 function toggleFullscreen() {
@@ -229,6 +349,8 @@ const KEYS = {
   m: () => $("modes").disabled || setMode("mesh"),
   o: () => $("modes").disabled || setMode("off"),
   r: () => $("mirror").disabled || toggleMirror(),
+  s: () => $("sound").hidden || toggleSound(),
+  v: () => small !== null && choose(small.name),
   f: () => document.fullscreenEnabled && toggleFullscreen(),
   d: () => $("parts").toggleAttribute("open"),
   l: () => $("log").toggleAttribute("open"),
@@ -257,6 +379,8 @@ function recall(key) {
 window.synopticon = Object.freeze({
   get state() { return receiver.state; },
   get session() { return receiver.session; },
+  get streams() { return (receiver.connection?.videos ?? []).map(({ name }) => name); },
+  get stream() { return large?.name ?? null; },
   get name() { return receiver.connection?.name ?? null; },
   get fps() { return player.fps; },
   get faces() { return player.faces; },

@@ -5,7 +5,7 @@ import contextlib
 
 import numpy as np
 import pytest
-from audio_helpers import add_sound, play_tone
+from audio_helpers import play_tone
 from browsers import CHROMIUM, chromium
 from rtc_helpers import Peer
 
@@ -44,7 +44,7 @@ async function reported() {
 async def test_chromium_hears_the_time_that_it_was_sent() -> None:
     stream = AudioStream()
     async with chromium() as browser, browser("data:text/html,<title>sound</title>") as tab, Peer() as peer:
-        add_sound(peer, stream)
+        peer.connection.add_audio(stream)
         await tab(f"{{{ANSWER} Object.assign(window, {{answer, heard, reported}}); 0}}")
         offer = await peer.connection.offer()
         await peer.connection.set_answer(await tab(f"answer({offer!r})"))

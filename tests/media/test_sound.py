@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -16,20 +17,24 @@ from turned import elapse, turned
 
 from synopticon_rtc.basics import clock
 from synopticon_rtc.errors import MissingExtra, SourceError
+from synopticon_rtc.media import VideoFile
+from synopticon_rtc.media.opus import OpusEncoder
 from synopticon_rtc.media.sound import (
     BLOCK,
     LATE,
     RATE,
     Blocks,
-    DeviceTimes,
     Microphone,
+    Recording,
     Sound,
     SoundSource,
     Tone,
+    as_sound,
     blocks_of,
     framed,
     parse_sound,
 )
+from synopticon_rtc.media.soundtrack import Soundtrack
 
 BEGIN = 1e9
 LENGTH = BLOCK / RATE
@@ -119,6 +124,42 @@ def test_a_source_that_is_always_late_is_heard() -> None:
     out = [block for number in range(50) for block in blocks.put(Sound(piece(0), BEGIN + number * LENGTH), BEGIN + 5)]
     assert not blocks.left_out
     assert len(out) == 50
+
+
+def test_times_that_a_source_tells_unevenly_make_no_gaps() -> None:
+    blocks, chance, encoder, ticks = Blocks(), np.random.default_rng(1), OpusEncoder(), []
+    for number in range(200):
+        at = BEGIN + number * LENGTH
+        for block in blocks.put(Sound(piece(at), at + chance.uniform(-0.006, 0.006)), at + LENGTH):
+            packet = encoder.encode(block)
+            assert packet is not None
+            ticks.append(packet.ticks)
+    assert set(np.diff(ticks)) == {BLOCK}
+
+
+def test_a_piece_that_is_missing_is_a_gap_of_its_length() -> None:
+    blocks, out = Blocks(), []
+    for number in [0, 1, 2, 4, 5]:
+        at = BEGIN + number * LENGTH
+        out += blocks.put(Sound(piece(at), at), at + LENGTH)
+    assert [block.captured - BEGIN for block in out] == pytest.approx([n * LENGTH for n in (0, 1, 2, 4, 5)])
+
+
+def test_a_device_that_becomes_slower_is_heard_again_soon() -> None:
+    blocks, heard = Blocks(), []
+    for number in range(500):
+        at = BEGIN + number * LENGTH
+        heard += [number] * len(blocks.put(Sound(piece(at), at), at + (0.5 if number >= 100 else LENGTH)))
+    assert heard[:100] == list(range(100))
+    assert 0 < heard[100] - 100 < 4 / LENGTH
+    assert heard[100:] == list(range(heard[100], 500))
+
+
+def test_frames_are_only_read() -> None:
+    frame = piece(BEGIN)
+    frame.pts = 77
+    Blocks().put(frame, BEGIN)
+    assert frame.pts == 77
 
 
 def test_the_format_may_change() -> None:
@@ -227,15 +268,40 @@ def test_a_microphone_has_one_channel_or_two() -> None:
         Microphone(channels=7)
 
 
-def test_devices_that_err_about_their_times_shift_no_samples() -> None:
-    times = DeviceTimes()
-    captured = []
-    for number in range(300):
-        age = 0.5 if number < 20 else 0.03  # as PulseAudio says at first
-        captured.append(times.take(BEGIN + (number + 1) * LENGTH, LENGTH, age, lost=False))
+class Device:
+    """Gives pieces of 20 ms of a number at a time that the test tells."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = BEGIN
+        self.sounds: list[Sound] = []
+        monkeypatch.setattr(clock, "now", lambda: self.now)
+        self.recording = Recording(self.sounds.append, 1, RATE, "the microphone")
+
+    def give(self, value: float, age: float, *, lost: bool = False) -> float:
+        self.now += LENGTH
+        times = SimpleNamespace(currentTime=50.0, inputBufferAdcTime=50.0 - age)
+        data = np.full(BLOCK, value, np.float32).tobytes()
+        self.recording.take(data, BLOCK, times, SimpleNamespace(input_overflow=lost))
+        return self.sounds[-1].captured
+
+
+def test_devices_that_err_about_their_times_shift_no_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Device(monkeypatch)
+    captured = [device.give(1.0, 0.5 if number < 20 else 0.03) for number in range(300)]  # as PulseAudio says at first
     assert np.diff(captured) == pytest.approx(LENGTH, abs=0.006)
-    assert captured[-1] == pytest.approx(BEGIN + 300 * LENGTH - 0.03, abs=0.001)
-    assert times.take(BEGIN + 7, LENGTH, 0.0, lost=True) == BEGIN + 7 - LENGTH
+    assert captured[-1] == pytest.approx(device.now - 0.03, abs=0.001)
+    device.now += 1
+    assert device.give(1.0, 0.0, lost=True) == device.now - LENGTH
+
+
+def test_a_microphone_that_gives_zeros_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    device = Device(monkeypatch)
+    for number in range(500):
+        device.give(1.0 if number == 10 else 0.0, 0.02)
+    (told,) = caplog.messages
+    assert told.startswith("the microphone has given nothing but zeros for 3 s; check that it is not muted")
 
 
 RECORD = """
@@ -310,3 +376,19 @@ def test_a_microphone_is_named_as_in_a_command(text: str, device: object) -> Non
 
 def test_the_tone_has_a_name_too() -> None:
     assert isinstance(parse_sound("test"), Tone)
+
+
+def test_what_a_program_gives_becomes_a_source(tmp_path: Path) -> None:
+    (tmp_path / "film.mp4").touch()
+    tone, number = Tone(), as_sound(2)
+    assert as_sound(tone) is tone
+    assert isinstance(number, Microphone)
+    assert number.device == 2
+    assert isinstance(as_sound("2"), Microphone)
+    assert isinstance(as_sound(VideoFile(tmp_path / "film.mp4")), Soundtrack)
+
+
+@pytest.mark.parametrize("value", [Tone, 3.5, None, True, [framed(np.zeros((960, 1), np.float32))]])
+def test_what_is_no_source_is_told(value: object) -> None:
+    with pytest.raises(SourceError, match="is no source of sound: give a Microphone"):
+        as_sound(value)

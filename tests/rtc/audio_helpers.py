@@ -2,22 +2,9 @@
 
 from contextlib import aclosing
 
-from aiortc import RTCRtpSender
-from rtc_helpers import Peer
-
 from synopticon_rtc.media.opus import OpusEncoder
 from synopticon_rtc.media.sound import BLOCK, RATE, Sound, Tone, blocks_of, framed
-from synopticon_rtc.rtc.audio_sender import AudioSender
 from synopticon_rtc.rtc.audio_stream import AudioStream
-
-
-def add_sound(peer: Peer, stream: AudioStream, codec: str = "opus") -> AudioSender:
-    """Offer a sound to a peer."""
-    connection = peer.connection
-    transceiver = connection._connection.addTransceiver("audio", direction="sendonly")
-    known = RTCRtpSender.getCapabilities("audio").codecs
-    transceiver.setCodecPreferences([one for one in known if one.name.lower() == codec])
-    return AudioSender.adopt(transceiver.sender, connection._adopt(transceiver.receiver.transport), stream)
 
 
 def send_tone(stream: AudioStream, numbers: range, begin: float) -> None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
 from aiortc.codecs import PCMU_CODEC
 from aiortc.rtp import (
     RtcpByePacket,
@@ -18,7 +18,7 @@ from aiortc.rtp import (
     RtpPacket,
 )
 from aiortc.stats import RTCOutboundRtpStreamStats
-from audio_helpers import add_sound, send_tone
+from audio_helpers import send_tone
 from rtc_helpers import Peer
 
 from synopticon_rtc.basics import clock
@@ -73,7 +73,10 @@ async def listening(stream: AudioStream, codec: str = "opus") -> AsyncIterator[t
     """Connect a sender of a sound with a plain aiortc receiver."""
     recorder = Recorder()
     async with Peer() as peer:
-        sender = add_sound(peer, stream, codec)
+        sender = peer.connection.add_audio(stream)
+        known = RTCRtpSender.getCapabilities("audio").codecs
+        preferred = [one for one in known if one.name.lower() == codec]
+        peer.connection._connection.getTransceivers()[0].setCodecPreferences(preferred)
         await peer.connection.set_answer(await recorder.answer(await peer.connection.offer()))
         await peer.until_state("connected")
         await until(lambda: stream.viewers or codec != "opus")

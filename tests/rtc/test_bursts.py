@@ -40,7 +40,7 @@ async def pair(host: str = "127.0.0.1") -> AsyncIterator[tuple[BurstSocket, Inbo
 
 
 def send(burst: BurstSocket, packets: list[bytes]) -> bool:
-    return burst.send(memoryview(b"".join(packets)), [len(packet) for packet in packets])
+    return burst.send(memoryview(b"".join(packets)), runs([len(packet) for packet in packets]))
 
 
 MIXED = [bytes([n]) * size for n, size in enumerate([1200, 1200, 700, 1200, 1200, 1200, 1300, 40, 40])]

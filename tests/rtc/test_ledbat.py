@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synopticon_rtc.rtc.ledbat import HISTORY, LEAST, MOST, PACKET, SMALL, TARGET, Ledbat
+from synopticon_rtc.rtc.ledbat import HISTORY, LEAST, MOST, PACKET, SAMPLES, SMALL, TARGET, Ledbat
 
 
 def settled(base: float = 0.05) -> Ledbat:
@@ -18,7 +18,7 @@ def settled(base: float = 0.05) -> Ledbat:
 
 def queue(window: Ledbat, now: float, rtt: float, turns: int = 1) -> None:
     for turn in range(turns):
-        for _ in range(2):
+        for _ in range(SAMPLES):
             window.measured(now + turn * rtt, rtt)
         window.acknowledged(round(window.size))
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pylibsrtp import Policy, Session
 
 from synopticon_rtc.rtc import seams
+from synopticon_rtc.rtc.bursts import runs
 from synopticon_rtc.rtc.pacer import BURST
 from synopticon_rtc.rtc.sealer import ROOM, Sealer
 
@@ -39,7 +40,9 @@ def test_packets_are_those_that_pylibsrtp_makes(
         ours, plain = sessions(profile)
         tail = struct.pack("!II", 7, 8) + EXTENSION
         word = 0x90600000 | first
-        data, sizes = sealer.seal(seams.srtp_context(ours), tag, payloads, word, tail, marked=marked)
+        data, cut = sealer.seal(seams.srtp_context(ours), tag, payloads, word, tail, marked=marked)
+        sizes = [4 + len(tail) + len(payload) + tag for payload in payloads]
+        assert list(cut) == list(runs(sizes))
         at = 0
         for index, (payload, size) in enumerate(zip(payloads, sizes, strict=True)):
             last = marked and index == len(payloads) - 1
@@ -51,6 +54,7 @@ def test_packets_are_those_that_pylibsrtp_makes(
 
 def test_what_does_not_fit_is_refused() -> None:
     ours, _ = sessions(Policy.SRTP_PROFILE_AEAD_AES_128_GCM)
-    for payloads in [b"x"] * (BURST + 1), [b"x" * ROOM]:
+    sealer, long, many = Sealer(), [b"x" * ROOM], [b"x"] * (BURST + 1)
+    for payloads in long, long, many, many:
         with pytest.raises(ValueError, match="more than a burst, or a packet too long"):
-            Sealer().seal(seams.srtp_context(ours), 16, payloads, 0x80600000, bytes(8), marked=True)
+            sealer.seal(seams.srtp_context(ours), 16, payloads, 0x80600000, bytes(8), marked=True)

@@ -9,7 +9,7 @@ import pytest
 from turned import elapse, turned
 from wires import own_host
 
-from synopticon_rtc import TestPattern
+from synopticon_rtc import TestPattern, Tone
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.errors import SourceError
 from synopticon_rtc.events import StreamEvent
@@ -17,9 +17,10 @@ from synopticon_rtc.faces.wire import PROTOCOL as FACES
 from synopticon_rtc.peers import control, published
 from synopticon_rtc.peers.control import Control
 from synopticon_rtc.peers.published import MAX_STREAMS, NewAnswer, NewOffer, Published, Refusal, Streams, Told
-from synopticon_rtc.rtc import Channel, PeerConnection, VideoTrack
+from synopticon_rtc.rtc import AudioTrack, Channel, PeerConnection, ReceivedSound, VideoTrack
 from synopticon_rtc.sending.peer import Peer
 from synopticon_rtc.sending.publisher import ANSWER_WITHIN, Publisher
+from synopticon_rtc.sending.sound import SoundStream
 from synopticon_rtc.sending.stream import Stream
 from synopticon_rtc.signaling.messages import Seek
 
@@ -57,7 +58,10 @@ class Guest:
             Seek(accept=accept),
             PeerConnection(network=own_host()),
         )
-        self.connection = PeerConnection(network=own_host(), on_channel=self._channel, on_video=self._video)
+        self.sounds: dict[str, list[ReceivedSound]] = {}  # what was heard, by media section
+        self.connection = PeerConnection(
+            network=own_host(), on_channel=self._channel, on_video=self._video, on_audio=self._audio
+        )
         self._house = house
         self._agree = agree or Guest.answer
         self._control: Control | None = None
@@ -119,6 +123,13 @@ class Guest:
     async def _watch(self, track: VideoTrack) -> None:
         async for received in track:
             self.sizes.setdefault(track.mid, []).append(received.frame.width)
+
+    def _audio(self, track: AudioTrack) -> None:
+        self._spawn(self._listen(track))
+
+    async def _listen(self, track: AudioTrack) -> None:
+        async for received in track:
+            self.sounds.setdefault(track.mid, []).append(received)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -347,6 +358,53 @@ async def test_a_stream_ends_with_its_source_and_nothing_else_does() -> None:
         await elapse(1)
         assert list(made.publisher.streams) == list(guest.streams) == ["camera"]
         assert (made.events[-1].name, made.events[-1].state) == ("clip", "unpublished")
+
+
+@turned
+async def test_sound_comes_beside_the_video() -> None:
+    async with house() as made, Guest(made, ALL) as guest:
+        microphone = await made.publisher.publish("microphone", SoundStream(Tone()))
+        await elapse(2)
+        mid = guest.streams["microphone"].mid
+        assert mid is not None
+        heard = guest.sounds[mid]
+        assert len(heard) > 75
+        assert not any(received.concealed for received in heard[10:])
+        received = next(received for received in heard[20:] if received.captured is not None)
+        assert Tone.read_time(received.samples[:, 0], received.captured or 0) == pytest.approx(
+            received.captured, abs=0.005
+        )
+        microphone.mute()
+        await elapse(0.5)
+        encoded = microphone.stats.encoded
+        await elapse(1)
+        assert microphone.stats.encoded == encoded
+
+
+@turned
+async def test_a_section_of_sound_carries_another_sound_and_no_video() -> None:
+    async with house() as made, Guest(made, ALL) as guest:
+        microphone = await made.publisher.publish("microphone", SoundStream(Tone()))
+        await elapse(0.5)
+        mid = guest.streams["microphone"].mid or ""
+        await microphone.unpublish()
+        await made.publisher.publish("screen", pattern(640))
+        await made.publisher.publish("music", SoundStream(Tone()))
+        await elapse(0.5)
+        count = len(guest.sounds[mid])
+        await elapse(1)
+        assert guest.streams["music"].mid == mid
+        assert guest.streams["screen"].mid != mid
+        assert len(guest.sounds[mid]) > count + 40
+
+
+@turned
+async def test_sound_that_nobody_hears_is_not_encoded() -> None:
+    async with house() as made, Guest(made, ALL | {"take": ["camera"]}):
+        microphone = await made.publisher.publish("microphone", SoundStream(Tone()))
+        await elapse(1)
+        assert microphone.stats.encoded == 0
+        assert microphone.stats.frames > 40
 
 
 async def test_names_are_told_apart_and_bounded() -> None:

@@ -32,6 +32,7 @@ from synopticon_rtc import (
     StateEvent,
     TestPattern,
 )
+from synopticon_rtc.media.sound import Tone
 from synopticon_rtc.signaling.server.tokens import Claims, TokenKeys, make_token
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -129,6 +130,33 @@ async def portrait(url: str, model: Path, name: str = "Portrait") -> AsyncIterat
     faces = FaceLandmarker(model=model)
     async with Broadcaster(url, Portrait(SIZE, 30), faces=faces, name=name) as broadcaster:
         yield broadcaster
+
+
+async def test_every_stream_is_shown_and_chosen_from(server: SignalingServer, face_model: Path, opened: Open) -> None:
+    async with portrait(server.url, face_model) as broadcaster, opened(server.viewer) as page:
+        await reached(page, "synopticon.paired > 5")
+        assert not await page.is_visible("#inset")
+        screen = await broadcaster.publish("screen", TestPattern((480, 270), 20))
+        await reached(page, "synopticon.streams.length === 2")
+        assert await value(page, "stream") == "camera"
+        await page.click("#inset")
+        await reached(page, "synopticon.stream === 'screen' && document.getElementById('video').videoWidth === 480")
+        await reached(page, "synopticon.fps > 1 && synopticon.faces === 0")
+        assert await page.is_disabled("#modes input")
+        screen.mute()
+        await reached(page, "document.getElementById('state').textContent === 'Paused by the broadcaster'")
+        await screen.unpublish()
+        await reached(page, "synopticon.stream === 'camera' && synopticon.faces === 1")
+        assert not await page.is_visible("#inset")
+
+
+async def test_sound_is_off_until_somebody_asks_for_it(server: SignalingServer, opened: Open) -> None:
+    async with Broadcaster(server.url, TestPattern(SIZE), audio=Tone()), opened(server.viewer) as page:
+        await reached(page, "!document.getElementById('sound').hidden")
+        assert await page.evaluate("document.getElementById('video').muted")
+        await page.click("#sound")
+        assert not await page.evaluate("document.getElementById('video').muted")
+        await reached(page, "getComputedStyle(document.getElementById('sound')).getPropertyValue('--level') > 0.2")
 
 
 async def test_the_video_plays_and_the_mesh_lies_on_the_face(
