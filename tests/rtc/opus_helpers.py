@@ -29,8 +29,9 @@ def voice(seconds: float) -> npt.NDArray[np.float32]:
     """Return something like a voice: a hum whose pitch and loudness change all the time."""
     time = np.arange(round(seconds * RATE)) / RATE
     pitch = 2 * np.pi * 300 * time + 12 * np.sin(2 * np.pi * 5 * time)
-    hum = sum(np.sin(pitch * harmonic) / harmonic for harmonic in range(1, 4))
-    return (0.2 * hum * (0.6 + 0.4 * np.sin(2 * np.pi * 3 * time))).astype(np.float32)
+    hum = np.sin(pitch) + np.sin(2 * pitch) / 2 + np.sin(3 * pitch) / 3
+    samples: npt.NDArray[np.float32] = (0.2 * hum * (0.6 + 0.4 * np.sin(2 * np.pi * 3 * time))).astype(np.float32)
+    return samples
 
 
 @functools.cache
