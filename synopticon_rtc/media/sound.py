@@ -246,7 +246,7 @@ class Microphone:
 
     def _record(self, put: Callable[[Sound], None], stop: threading.Event) -> None:
         """Put piece after piece, in the thread of PortAudio; this one opens and closes."""
-        library = _sounddevice()
+        library = sound_library("a microphone")
         stream, recording = self._open(library, put)
         try:
             while not stop.wait(_LOOK_INTERVAL):
@@ -355,14 +355,23 @@ class Recording:
         return captured
 
 
-def _sounddevice() -> ModuleType:
+def sound_library(what: str) -> ModuleType:
+    """Return the module ``sounddevice``.
+
+    Args:
+        what: What needs it, for the error.
+
+    Raises:
+        MissingExtra: It is not installed.
+        SourceError: PortAudio, which it stands on, is missing.
+    """
     try:
-        import sounddevice  # noqa: PLC0415 - it loads PortAudio, which machines without a microphone often lack
+        import sounddevice  # noqa: PLC0415 - it loads PortAudio, which machines without sound often lack
     except ImportError:
-        raise MissingExtra("a microphone", "audio") from None
+        raise MissingExtra(what, "audio") from None
     except OSError as error:
         raise SourceError(
-            f"a microphone needs the library PortAudio ({error}); on Debian and Ubuntu: apt install libportaudio2"
+            f"{what} needs the library PortAudio ({error}); on Debian and Ubuntu: apt install libportaudio2"
         ) from None
     module: ModuleType = sounddevice
     return module
