@@ -35,7 +35,7 @@ from synopticon_rtc.receiving.catalogue import Catalogue
 from synopticon_rtc.receiving.latency import Latency
 from synopticon_rtc.receiving.overdue import overdue
 from synopticon_rtc.receiving.pairing import F, Sync
-from synopticon_rtc.receiving.peer import Peer
+from synopticon_rtc.receiving.peer import CHANGES, Peer
 from synopticon_rtc.receiving.received import ReceivedStream
 from synopticon_rtc.receiving.stats import ReceiverStats
 from synopticon_rtc.receiving.stream import Stream
@@ -241,6 +241,7 @@ class Receiver(Generic[F]):
         self._moments = self._make_queue()
         self._queues: dict[str, list[Queue[F]]] = {}  # of further iterations, by the name of their stream
         self._playing: set[asyncio.Task[None]] = set()  # one a stream whose frames are decoded
+        self._known = "", ""  # session and name of the broadcaster that it had last
         self._entered = False
         self._exit = contextlib.AsyncExitStack()
         self._leaving: asyncio.Task[None] | None = None
@@ -342,6 +343,8 @@ class Receiver(Generic[F]):
                 yield moment
         finally:
             self._queues[name].remove(queue)
+            if not self._queues[name]:
+                del self._queues[name]
 
     def _make_queue(self) -> "Queue[F]":
         return Unbroken(ENCODED_WAIT, _stands_alone) if self._video and not self._decode else Latest(BURST)
@@ -473,7 +476,7 @@ class Receiver(Generic[F]):
             totals=handle.totals,
             latency=latency,
             heard=self._note_first if handle is self._first else lambda _: None,
-            give=functools.partial(self._give_out, handle, latency),
+            give=lambda moment: self._give_out(peer, stream, handle, latency, moment),
         )
         stream.offset = lambda: None if peer.control is None else peer.control.offset
         return stream
@@ -528,21 +531,23 @@ class Receiver(Generic[F]):
             stream.reported(report)
 
     def _told(self, link: int, peer: Peer, message: Told) -> None:
-        if not peer.changes.take(clock.monotonic()):
+        if isinstance(message, NewOffer) and message.number > peer.number:
+            peer.number, peer.offer = message.number, message
+        elif not isinstance(message, Streams):
             return
-        match message:
-            case Streams(streams=listed):
-                self._catalogue.update(peer, listed)
-            case NewOffer(number=number) if number > peer.number:
-                peer.number = number
-                self._negotiator.do(link, functools.partial(self._answer, peer, message))
-            case _:
-                pass
+        is_waiting, peer.news = peer.news is not None, message.streams
+        if not is_waiting:
+            self._negotiator.do(link, functools.partial(self._follow, peer))
 
-    async def _answer(self, peer: Peer, offer: NewOffer) -> None:
-        """Agree to what is new in an offer, as far as it is wanted."""
-        assert peer.control is not None  # noqa: S101 - it brought the offer
-        self._catalogue.update(peer, offer.streams)
+    async def _follow(self, peer: Peer) -> None:
+        """Take note of what the broadcaster has told last, and answer its newest offer."""
+        while not peer.changes.take(clock.monotonic()):  # noqa: ASYNC110 - time alone gives more
+            await asyncio.sleep(1 / CHANGES[0])
+        listed, peer.news = peer.news or [], None
+        self._catalogue.update(peer, listed)
+        offer, peer.offer = peer.offer, None
+        if offer is None or peer.control is None:
+            return
         taken = [stream.mid for stream in offer.streams if stream.mid is not None and self._catalogue.takes(stream)]
         reply: Told
         try:
@@ -556,12 +561,14 @@ class Receiver(Generic[F]):
         if self._totals.first_frame is None and self._first_sought is not None:
             self._totals.first_frame = now - self._first_sought
 
-    def _give_out(self, handle: ReceivedStream, latency: Latency, moment: Moment[Any]) -> None:
+    def _give_out(
+        self, peer: Peer, stream: Stream, handle: ReceivedStream, latency: Latency, moment: Moment[Any]
+    ) -> None:
         handle.given(moment, latency)
         queues = [*self._queues.get(handle.name, ()), *([self._moments] if handle is self._first else ())]
         dropped = [queue.put(moment) for queue in queues]  # each is to have it
         if any(dropped) and isinstance(moment.frame, EncodedVideoFrame):
-            self.request_keyframe()
+            peer.connection.request_keyframe(peer.section(stream))
 
     def _notify(self, change: Notify) -> None:
         if change.state == "seeking" and self._first_sought is None and self.signaling.session is not None:
@@ -569,7 +576,9 @@ class Receiver(Generic[F]):
         if change.state == "seeking" and self._failure is not None:
             self._end_iterations()
         link = self._handshake.link
-        name = link.name if link is not None and link.session == change.session else ""
+        if link is not None:
+            self._known = link.session, link.name
+        name = self._known[1] if change.session == self._known[0] else ""
         self.events.emit(StateEvent(change.state, change.reason, change.session, name))
 
     def _fail(self, error: SignalingError) -> None:

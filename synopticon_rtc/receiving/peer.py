@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.peers.control import Control
 from synopticon_rtc.peers.messages import Messages
+from synopticon_rtc.peers.published import NewOffer, Published
 from synopticon_rtc.receiving.stream import Stream
 from synopticon_rtc.rtc import EncodedVideoFrame, PeerConnection, VideoTrack
 from synopticon_rtc.rtc.budget import Budget
@@ -29,6 +30,8 @@ class Peer:
         control: Our side of the control channel; None before it is there, and where the broadcaster is a page.
         messages: What the application and it say to each other, None where it takes no messages.
         number: That of its newest offer that came over the control channel.
+        news: What it published last, until that was taken note of.
+        offer: Its newest offer over the control channel, until it was answered.
         changes: How often it changes what it publishes.
         playing: The tasks that take decoded frames, one a media section.
     """
@@ -43,6 +46,8 @@ class Peer:
     control: Control | None = None
     messages: Messages | None = None
     number: int = 0
+    news: list[Published] | None = None
+    offer: NewOffer | None = None
     changes: Budget = field(default_factory=lambda: Budget(*CHANGES))
     playing: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -72,6 +77,10 @@ class Peer:
             self.control.close()
         if self.messages is not None:
             self.messages.close()
+
+    def section(self, stream: Stream) -> str | None:
+        """Return the media section that a stream comes on, None while nobody has told."""
+        return next((mid for mid, other in self.sections.items() if other is stream), None)
 
     def _at(self, mid: str) -> Stream | None:
         """Return what comes on a media section: the first stream, as long as nobody has told what it is."""
