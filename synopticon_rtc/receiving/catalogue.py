@@ -7,6 +7,7 @@ from synopticon_rtc.events import Events, StreamEvent, StreamState
 from synopticon_rtc.peers.published import KINDS, MAX_STREAMS, Published
 from synopticon_rtc.receiving.peer import Peer
 from synopticon_rtc.receiving.received import ReceivedStream
+from synopticon_rtc.receiving.sound import SoundStream
 from synopticon_rtc.receiving.stream import Stream
 
 KEPT = 4 * MAX_STREAMS
@@ -41,7 +42,7 @@ class Catalogue:
         takes: Sequence[str] | None,
         *,
         video: bool,
-        make: Callable[[Peer, ReceivedStream], Stream],
+        make: Callable[[Peer, ReceivedStream], Stream | SoundStream],
         faults: Faults,
     ) -> None:
         self.streams: dict[str, ReceivedStream] = {}
@@ -86,7 +87,7 @@ class Catalogue:
 
     def takes(self, stream: Published) -> bool:
         """Whether a stream is wanted, and can be received."""
-        return stream.kind == "video" and (self._takes is None or stream.name in self._takes)
+        return stream.kind in KINDS and (self._takes is None or stream.name in self._takes)
 
     def _add(self, peer: Peer, stream: Published) -> ReceivedStream:
         """Find what the application holds of a stream that is news."""
@@ -105,7 +106,7 @@ class Catalogue:
 
     def _is_first(self, peer: Peer, stream: Published) -> bool:
         """Whether a stream is what the first offer carries, or has come again under its name."""
-        if self._first in self.streams.values() or not self.takes(stream):
+        if self._first in self.streams.values() or not self.takes(stream) or stream.kind != "video":
             return False
         if peer.first.closed:
             return stream.name == self._first.name
@@ -115,12 +116,12 @@ class Catalogue:
 
     def _connect(self, peer: Peer, handle: ReceivedStream, stream: Published) -> None:
         """Have what comes of a stream go to where it belongs."""
-        if not self.takes(stream) or (self._video and stream.mid is None):
+        if not self.takes(stream) or (stream.mid is None and (self._video or stream.kind == "audio")):
             return
         if stream.name not in peer.streams:
-            peer.streams[stream.name] = self._make(peer, handle)
-            if stream.faces:
-                peer.streams[stream.name].expect_faces()
+            made = peer.streams[stream.name] = self._make(peer, handle)
+            if stream.faces and isinstance(made, Stream):
+                made.expect_faces()
         if stream.mid is not None:
             peer.sections[stream.mid] = peer.streams[stream.name]
 
