@@ -10,6 +10,7 @@ from synopticon_rtc.peers.messages import Message
 from synopticon_rtc.receiver import Receiver
 from synopticon_rtc.receiving.latency import Delays
 from synopticon_rtc.receiving.received import ReceivedStream
+from synopticon_rtc.receiving.sound import AudioMoment
 from synopticon_rtc.receiving.stats import ReceiverStats
 from synopticon_rtc.rtc import EncodedVideoFrame, IceServer
 from synopticon_rtc.sending.published import PublishedStream
@@ -17,6 +18,7 @@ from synopticon_rtc.sending.stats import BroadcasterStats
 from synopticon_rtc.signaling import SignalingClient, SignalingServer
 
 __all__ = [
+    "AudioMoment",
     "Broadcaster",
     "BroadcasterStats",
     "Camera",

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from numbers import Real
 from types import MappingProxyType
-from typing import Any, Generic, Literal, Self, TypeAlias, TypedDict, Unpack, get_args, overload
+from typing import Any, Generic, Literal, Self, TypeAlias, TypedDict, TypeVar, Unpack, get_args, overload
 
 import av
 import msgspec
@@ -22,7 +22,7 @@ from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.basics.latest import Latest, Unbroken
 from synopticon_rtc.basics.life import entered_before, not_open
 from synopticon_rtc.basics.text import NAME, visible
-from synopticon_rtc.errors import ConnectionLost, SignalingError, SynopticonError
+from synopticon_rtc.errors import ConnectionLost, NobodyAnswered, SignalingError, SynopticonError
 from synopticon_rtc.events import Events, StateEvent, StreamEvent
 from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.faces.wire import PROTOCOL
@@ -33,13 +33,14 @@ from synopticon_rtc.peers.negotiator import Negotiator
 from synopticon_rtc.peers.published import MAX_NAME, NewAnswer, NewOffer, Refusal, Streams, Told
 from synopticon_rtc.receiving.catalogue import Catalogue
 from synopticon_rtc.receiving.latency import Latency
-from synopticon_rtc.receiving.overdue import overdue
+from synopticon_rtc.receiving.overdue import What, overdue
 from synopticon_rtc.receiving.pairing import F, Sync
-from synopticon_rtc.receiving.peer import Peer
+from synopticon_rtc.receiving.peer import CHANGES, Peer
 from synopticon_rtc.receiving.received import ReceivedStream
+from synopticon_rtc.receiving.sound import AudioMoment, SoundStream
 from synopticon_rtc.receiving.stats import ReceiverStats
 from synopticon_rtc.receiving.stream import Stream
-from synopticon_rtc.rtc import MAX_SIZE, Channel, EncodedVideoFrame, IceServer, PeerConnection, VideoTrack
+from synopticon_rtc.rtc import MAX_SIZE, AudioTrack, Channel, EncodedVideoFrame, IceServer, PeerConnection, VideoTrack
 from synopticon_rtc.rtc.network import LocalNetwork
 from synopticon_rtc.rtc.servers import check_servers
 from synopticon_rtc.signaling.client import SignalingClient, as_client
@@ -67,6 +68,7 @@ def _stands_alone(moment: Moment[Any] | None) -> bool:
     return moment is None or moment.frame.keyframe
 
 
+T = TypeVar("T")
 Queue: TypeAlias = Latest[Moment[F] | None]
 """Of an iteration, whose end is None."""
 
@@ -205,6 +207,7 @@ class Receiver(Generic[F]):
         self.events: Events[StateEvent] = Events(faults=self._faults)
         self._broadcaster = broadcaster
         self._taken = tuple(streams or ())
+        self._what: What = "video" if video else "faces"
         self._video = video
         self._decode = decode
         self._sync: Sync = sync
@@ -232,6 +235,7 @@ class Receiver(Generic[F]):
             trace=self._trace,
             faults=self._faults,
         )
+        self._listeners: list[tuple[str | None, Latest[AudioMoment | None]]] = []  # iterations over sound
         self._hub = MessageHub()
         self._peers: dict[int, Peer] = {}  # by link
         self._first = ReceivedStream(video=video)
@@ -241,6 +245,7 @@ class Receiver(Generic[F]):
         self._moments = self._make_queue()
         self._queues: dict[str, list[Queue[F]]] = {}  # of further iterations, by the name of their stream
         self._playing: set[asyncio.Task[None]] = set()  # one a stream whose frames are decoded
+        self._known = "", ""  # session and name of the broadcaster that it had last
         self._entered = False
         self._exit = contextlib.AsyncExitStack()
         self._leaving: asyncio.Task[None] | None = None
@@ -322,7 +327,7 @@ class Receiver(Generic[F]):
         """
         if not self._entered:
             raise not_open(self)
-        moment = await self._next(self._moments, None)
+        moment = await self._next(self._moments, None, self._what)
         if moment is None:
             raise StopAsyncIteration
         return moment
@@ -338,39 +343,74 @@ class Receiver(Generic[F]):
         queue = self._make_queue()
         self._queues.setdefault(name, []).append(queue)
         try:
-            while (moment := await self._next(queue, name)) is not None:
+            while (moment := await self._next(queue, name, self._what)) is not None:
                 yield moment
         finally:
             self._queues[name].remove(queue)
+            if not self._queues[name]:
+                del self._queues[name]
 
     def _make_queue(self) -> "Queue[F]":
         return Unbroken(ENCODED_WAIT, _stands_alone) if self._video and not self._decode else Latest(BURST)
 
-    async def _next(self, queue: "Queue[F]", name: str | None) -> Moment[F] | None:
-        """Wait for the next moment of an iteration; None is its end."""
+    async def audio(self, name: str | None = None) -> AsyncIterator[AudioMoment]:
+        """Iterate over the sound of a stream, by its name; without one over the first that there is.
+
+        Each moment follows the one before. While somebody iterates, the sound and the first video come out in step:
+        the faster of both waits for the other, for 0.2 s at most. Who does not keep up for a second misses what waits.
+        Such iterations raise what that over the receiver itself raises.
+        """
+        if not self._entered or self._leaving is not None:
+            raise not_open(self)
+        queue: Latest[AudioMoment | None] = Unbroken(ENCODED_WAIT, lambda _: True)
+        self._listeners.append((name, queue))
         try:
-            async with asyncio.timeout(self._timeout):
-                moment = await queue.get()
-        except TimeoutError:
-            stream = self._first if name is None else self.streams.get(name)
-            raise overdue(
-                self.signaling,
-                self._handshake,
-                broadcaster=self._broadcaster,
-                video=self._video,
-                begun=stream is not None and stream.totals.frames + stream.totals.faces_messages > 0,
-                timeout=self._timeout or 0,
-                missing=[wanted for wanted in ((name,) if name else self._taken) if wanted not in self.streams],
-            ) from None
+            while (moment := await self._next(queue, name, "sound")) is not None:
+                yield moment
+        finally:
+            self._listeners.remove((name, queue))
+
+    async def _next(self, queue: Latest[T | None], name: str | None, what: What) -> T | None:
+        """Wait for the next moment of an iteration; None is its end."""
+        while True:
+            try:
+                async with asyncio.timeout(self._timeout):
+                    moment = await queue.get()
+                break
+            except TimeoutError:
+                stream = self._named(name, what)
+                if stream is None or not stream.muted:  # else it is as the broadcaster wants it
+                    raise self._overdue(name, what, stream) from None
         if moment is None:
             queue.put(None)
             if self._failure is not None:
                 raise self._failure
         return moment
 
+    def _overdue(self, name: str | None, what: What, stream: ReceivedStream | None) -> NobodyAnswered | ConnectionLost:
+        return overdue(
+            self.signaling,
+            self._handshake,
+            broadcaster=self._broadcaster,
+            what=what,
+            begun=stream is not None and stream.totals.frames + stream.totals.faces_messages > 0,
+            timeout=self._timeout or 0,
+            missing=[wanted for wanted in ((name,) if name else self._taken) if wanted not in self.streams],
+        )
+
+    def _named(self, name: str | None, what: What) -> ReceivedStream | None:
+        """Return the stream that an iteration is over, None where there is none."""
+        if name is not None:
+            return self.streams.get(name)
+        if what != "sound":
+            return self._first
+        return next((stream for stream in self.streams.values() if stream.kind == "audio"), None)
+
     def _end_iterations(self) -> None:
         for queue in [self._moments, *itertools.chain.from_iterable(self._queues.values())]:
             queue.put(None)
+        for _, sounds in self._listeners:
+            sounds.put(None)
 
     @property
     def stats(self) -> ReceiverStats:
@@ -450,20 +490,25 @@ class Receiver(Generic[F]):
             on_reached=functools.partial(self._negotiator.reached, link),
             on_channel=functools.partial(self._add_channel, link),
             on_video=functools.partial(self._play, link) if self._video and self._decode else None,
+            on_audio=functools.partial(self._listen, link),
             on_encoded=functools.partial(self._take_encoded, link) if self._video and not self._decode else None,
             max_size=self._max_size,
             faults=self._faults,
         )
         peer = Peer(action.session, connection, self._faults)
-        peer.first = self._make_stream(peer, self._first)
+        peer.first = self._make_video(peer, self._first)
         if action.asked.accepts("messages", messages.PROTOCOL):
             peer.messages = self._hub.join(connection, action.session)
         self._peers[link] = peer  # now that nothing can go wrong any more
         self.signaling.claimed.add(action.session)
         return connection
 
-    def _make_stream(self, peer: Peer, handle: ReceivedStream) -> Stream:
+    def _make_stream(self, peer: Peer, handle: ReceivedStream) -> Stream | SoundStream:
         """Make what receives a stream over one connection."""
+        return self._make_video(peer, handle) if handle.kind == "video" else self._make_sound(peer, handle)
+
+    def _make_video(self, peer: Peer, handle: ReceivedStream) -> Stream:
+        is_first = handle is self._first
         latency = Latency(video=self._video)
         stream = Stream(
             video=self._video,
@@ -472,9 +517,15 @@ class Receiver(Generic[F]):
             jitter=self._jitter,
             totals=handle.totals,
             latency=latency,
-            heard=self._note_first if handle is self._first else lambda _: None,
-            give=functools.partial(self._give_out, handle, latency),
+            heard=self._note_first if is_first else lambda _: None,
+            give=lambda moment: self._give_out(peer, stream, handle, latency, moment),
+            lips=peer.lips if is_first else None,
         )
+        stream.offset = lambda: None if peer.control is None else peer.control.offset
+        return stream
+
+    def _make_sound(self, peer: Peer, handle: ReceivedStream) -> SoundStream:
+        stream = SoundStream(give=functools.partial(self._give_sound, handle), lips=peer.lips)
         stream.offset = lambda: None if peer.control is None else peer.control.offset
         return stream
 
@@ -507,7 +558,7 @@ class Receiver(Generic[F]):
             channel.on_message = peer.first.message
 
     def _take_faces(self, peer: Peer, name: str, data: str | bytes) -> None:
-        if stream := peer.streams.get(name):
+        if isinstance(stream := peer.streams.get(name), Stream):
             stream.message(data)
 
     def _take_encoded(self, link: int, mid: str, frame: EncodedVideoFrame) -> None:
@@ -520,29 +571,37 @@ class Receiver(Generic[F]):
             self._playing.add(task)
             task.add_done_callback(self._playing.discard)
 
+    def _listen(self, link: int, track: AudioTrack) -> None:
+        if peer := self._peers.get(link):
+            task = peer.listen(track, lambda: bool(self._listeners))
+            self._playing.add(task)
+            task.add_done_callback(self._playing.discard)
+
     # What the broadcaster tells
 
     def _reported(self, peer: Peer, report: Report) -> None:
         stream = peer.first if report.stream is None else peer.streams.get(report.stream)
-        if stream is not None:
+        if isinstance(stream, Stream):
             stream.reported(report)
 
     def _told(self, link: int, peer: Peer, message: Told) -> None:
-        if not peer.changes.take(clock.monotonic()):
+        if isinstance(message, NewOffer) and message.number > peer.number:
+            peer.number, peer.offer = message.number, message
+        elif not isinstance(message, Streams):
             return
-        match message:
-            case Streams(streams=listed):
-                self._catalogue.update(peer, listed)
-            case NewOffer(number=number) if number > peer.number:
-                peer.number = number
-                self._negotiator.do(link, functools.partial(self._answer, peer, message))
-            case _:
-                pass
+        is_waiting, peer.news = peer.news is not None, message.streams
+        if not is_waiting:
+            self._negotiator.do(link, functools.partial(self._follow, peer))
 
-    async def _answer(self, peer: Peer, offer: NewOffer) -> None:
-        """Agree to what is new in an offer, as far as it is wanted."""
-        assert peer.control is not None  # noqa: S101 - it brought the offer
-        self._catalogue.update(peer, offer.streams)
+    async def _follow(self, peer: Peer) -> None:
+        """Take note of what the broadcaster has told last, and answer its newest offer."""
+        while not peer.changes.take(clock.monotonic()):  # noqa: ASYNC110 - time alone gives more
+            await asyncio.sleep(1 / CHANGES[0])
+        listed, peer.news = peer.news or [], None
+        self._catalogue.update(peer, listed)
+        offer, peer.offer = peer.offer, None
+        if offer is None or peer.control is None:
+            return
         taken = [stream.mid for stream in offer.streams if stream.mid is not None and self._catalogue.takes(stream)]
         reply: Told
         try:
@@ -556,12 +615,21 @@ class Receiver(Generic[F]):
         if self._totals.first_frame is None and self._first_sought is not None:
             self._totals.first_frame = now - self._first_sought
 
-    def _give_out(self, handle: ReceivedStream, latency: Latency, moment: Moment[Any]) -> None:
+    def _give_out(
+        self, peer: Peer, stream: Stream, handle: ReceivedStream, latency: Latency, moment: Moment[Any]
+    ) -> None:
         handle.given(moment, latency)
         queues = [*self._queues.get(handle.name, ()), *([self._moments] if handle is self._first else ())]
         dropped = [queue.put(moment) for queue in queues]  # each is to have it
         if any(dropped) and isinstance(moment.frame, EncodedVideoFrame):
-            self.request_keyframe()
+            peer.connection.request_keyframe(peer.section(stream))
+
+    def _give_sound(self, handle: ReceivedStream, moment: AudioMoment) -> None:
+        handle.totals.frames += 1
+        is_first = handle is self._named(None, "sound")
+        for name, queue in self._listeners:
+            if name == handle.name or (name is None and is_first):
+                queue.put(moment)
 
     def _notify(self, change: Notify) -> None:
         if change.state == "seeking" and self._first_sought is None and self.signaling.session is not None:
@@ -569,7 +637,9 @@ class Receiver(Generic[F]):
         if change.state == "seeking" and self._failure is not None:
             self._end_iterations()
         link = self._handshake.link
-        name = link.name if link is not None and link.session == change.session else ""
+        if link is not None:
+            self._known = link.session, link.name
+        name = self._known[1] if change.session == self._known[0] else ""
         self.events.emit(StateEvent(change.state, change.reason, change.session, name))
 
     def _fail(self, error: SignalingError) -> None:

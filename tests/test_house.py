@@ -38,6 +38,7 @@ OWN_CLOCKS = {
     "rtc.pacer",  # how long the event loop was held up
 }
 PUBLIC = [
+    "AudioMoment",
     "Broadcaster",
     "BroadcasterStats",
     "Camera",

@@ -1,13 +1,14 @@
 """Several streams between a broadcaster and receivers that have found each other."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import av
 import numpy as np
 import pytest
 
-from synopticon_rtc import Broadcaster, Face, Receiver, SignalingServer, StreamEvent, TestPattern
+from synopticon_rtc import Broadcaster, Face, Receiver, SignalingServer, StreamEvent, TestPattern, Tone
 from synopticon_rtc.errors import ConnectionLost, NobodyAnswered
 from synopticon_rtc.faces.moment import Moment
 
@@ -190,6 +191,68 @@ async def test_nothing_is_published_by_who_is_not_open(server: SignalingServer) 
     broadcaster = Broadcaster(server.url, TestPattern(CAMERA))
     with pytest.raises(RuntimeError, match="is not open"):
         await broadcaster.publish("screen", TestPattern(SCREEN))
+
+
+# Sound
+
+
+async def test_sound_comes_in_step_with_the_picture(server: SignalingServer) -> None:
+    async with Broadcaster(server.url, TestPattern(CAMERA), audio=Tone()), Receiver(server.url) as receiver:
+        ages: list[float] = []
+
+        async def look() -> None:
+            async for moment in receiver:
+                if (age := receiver.age(moment)) is not None:
+                    ages.append(age)  # noqa: PERF401 - they are looked at meanwhile
+
+        looking = asyncio.create_task(look())
+        async with asyncio.timeout(LONG):
+            sounds = receiver.audio()
+            heard = [await anext(sounds) for _ in range(100)]
+        looking.cancel()
+        assert {moment.samples.shape for moment in heard} == {(960, 1)}
+        steps = {(later.rtp_timestamp - before.rtp_timestamp) % 2**32 for before, later in itertools.pairwise(heard)}
+        assert len(steps) <= 3
+        last = heard[-1]
+        assert last.captured is not None
+        time = Tone.read_time(last.samples[:, 0], last.captured)
+        assert time == pytest.approx(last.captured, abs=0.01)
+        assert len(ages) > 10
+        assert (receiver.streams["microphone"].kind, receiver.streams["microphone"].hint) == ("audio", "microphone")
+
+
+async def test_sound_that_is_not_taken_is_not_encoded(server: SignalingServer) -> None:
+    async with (
+        Broadcaster(server.url, TestPattern(CAMERA), audio=Tone()) as broadcaster,
+        Receiver(server.url, streams=["camera"]) as receiver,
+    ):
+        await take(receiver, 10)
+        await until(lambda: "microphone" in receiver.streams)
+        assert broadcaster.streams["microphone"].stats.encoded == 0
+
+
+async def test_sound_is_published_muted_and_replaced_like_any_stream(server: SignalingServer) -> None:
+    async with Broadcaster(server.url, TestPattern(CAMERA)) as broadcaster, Receiver(server.url) as receiver:
+        await take(receiver, 1)
+        music = await broadcaster.publish("music", audio=Tone())
+        sounds = receiver.audio("music")
+        async with asyncio.timeout(LONG):
+            await anext(sounds)
+            music.mute()
+            await until(lambda: receiver.streams["music"].muted)
+            music.unmute()
+            await music.replace(Tone(0.1))
+            for _ in range(60):
+                moment = await anext(sounds)
+            assert float(np.abs(moment.samples).max()) < 0.2
+
+
+async def test_a_stream_has_one_source(server: SignalingServer) -> None:
+    async with Broadcaster(server.url, TestPattern(CAMERA)) as broadcaster:
+        with pytest.raises(TypeError, match="one source"):
+            await broadcaster.publish("both", TestPattern(CAMERA), audio=Tone())
+        with pytest.raises(TypeError, match="one source"):
+            await broadcaster.publish("none")
 
 
 # Messages

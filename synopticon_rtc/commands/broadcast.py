@@ -98,7 +98,13 @@ SCREEN_SIZE = (1920, 1080)  # of most
 @click.option("--blendshapes", is_flag=True, help="Find MediaPipe's 52 blendshape scores of each face too.")
 @click.option("--matrix", is_flag=True, help="Find each face's transformation matrix, and so its pose, too.")
 @click.option("--model", help="Face model (face_landmarker.task) instead of the one found or fetched.")
-@click.option("--codec", type=click.Choice(["auto", *get_args(Codec)]), default="auto", show_default=True)
+@click.option(
+    "--codec",
+    type=click.Choice(["auto", *get_args(Codec)]),
+    default="auto",
+    show_default=True,
+    help="Codec to offer first; receivers that do not take it get the other. auto is vp8.",
+)
 @click.option("--bitrate", type=Bitrate(), default="1.5M", show_default=True, help="Of the video, like 1.5M or 800k.")
 @click.option("--name", default="", help="Name by which receivers see and choose this broadcaster.")
 @ice_server_option
@@ -304,9 +310,9 @@ class _Report:
         fps = round((stats.frames - 1) / stats.seconds, 2) if stats.seconds else 0.0
         faces_fps = round(stats.detected / stats.seconds, 2) if stats.seconds else 0.0
         self._output.event("summary", **_fields(stats) | {"fps": fps, "faces_fps": faces_fps})
-        faces = found(stats.detected, stats.frames_with_faces)
+        faces = f"; {found(stats.detected, stats.frames_with_faces)}" if self._looks else ""
         nobody = "" if stats.detected or not self._looks else ": no receiver asked for any"
-        self._output.say(f"{stats.frames} frames at {fps:.1f} fps; {faces}{nobody}" if stats.frames else "no frames")
+        self._output.say(f"{stats.frames} frames at {fps:.1f} fps{faces}{nobody}" if stats.frames else "no frames")
 
     def _addresses(self) -> dict[str, str]:
         rows = {"viewer": self._meeting.viewer} if self._meeting.viewer else {}

@@ -276,6 +276,7 @@ class _Report:
         self._faces_wait = faces_wait
         self.frames = 0
         self._looked_at = 0
+        self._with_faces = 0
         self._receiver = receiver
         self._output = output
         self._status = Status("synopticon · receive", enabled=not output.json)
@@ -288,6 +289,7 @@ class _Report:
     def count(self, moment: Moment[object]) -> None:
         """Take note of a moment."""
         self._looked_at += moment.detected
+        self._with_faces += bool(moment.faces)
         self._last = time.monotonic()
         self._first = self._first or self._last
         self.frames += 1
@@ -323,7 +325,7 @@ class _Report:
             self._output.say("no frames")
             return
         size = f"{stats['width']}x{stats['height']}"
-        faces = found(self._looked_at, stats["frames_with_faces"])
+        faces = found(self._looked_at, self._with_faces)
         self._output.say(f"{self.frames} frames of {size} at {fps:.1f} fps; {faces}")
         if stats["faces_late"]:
             self._output.say(

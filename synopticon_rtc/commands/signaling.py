@@ -251,8 +251,8 @@ def run(arguments: list[str]) -> None:
     """Run the server or, where the first argument names it, what goes with it."""
     match arguments:
         case ["token", *rest]:
-            token(rest)
+            token(rest, prog_name=f"python -m {MODULE} token")
         case ["health", *rest]:
-            health(rest)
+            health(rest, prog_name=f"python -m {MODULE} health")
         case _:
             main(arguments)

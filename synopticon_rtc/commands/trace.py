@@ -51,6 +51,8 @@ DRAWN = 8  # peers that are drawn: more cannot be seen
 async def main(file: Path, peer: str | None, plot: Path | None, output: Output) -> None:
     """Tell what a trace says of each peer, as broadcast and receive write one with --trace FILE."""
     events = [event for event in read(file) if not peer or event.peer.startswith(peer) or not event.peer]
+    if peer and not any(event.peer for event in events):
+        raise TraceError(f"no session of a peer in {file} begins with {peer}")
     for line in () if output.json else tell(events):
         output.say(line)
     for event in events if output.json else ():
@@ -102,7 +104,7 @@ def tell(events: Sequence[Event]) -> Iterator[str]:
     for peer, life in _by_peer(events).items():
         if mine := [event for event in life if not isinstance(event, Begin)]:
             yield ""
-            yield f"peer {visible(peer, NAME)}" if peer else "of no one peer"
+            yield f"peer {visible(peer, NAME)}" if peer else "of no peer in particular"
             yield from _life(mine)
     if not isinstance(events[-1], End):
         yield ""

@@ -5,7 +5,7 @@ longer wanted is simply followed by another one. A stream is sent on one media s
 agreed to that section; what is muted, or published no more, keeps its section, on which nothing is sent.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 
@@ -19,6 +19,7 @@ MAX_DESCRIPTION = 60_000
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
 Kind = Literal["video", "audio"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 _Number = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 _Description = Annotated[str, msgspec.Meta(max_length=MAX_DESCRIPTION)]
 
@@ -28,7 +29,7 @@ class Published(msgspec.Struct, frozen=True):
 
     Attributes:
         name: By which it is known; no other stream of its broadcaster has it.
-        kind: ``video`` or ``audio``.
+        kind: ``video`` or ``audio``; what is neither is of a later version, and not taken.
         hint: What it shows or sounds like: ``camera``, ``screen``, ``microphone``, or what else an application says.
         mid: The media section that it is sent on; None where it is not sent to this peer (yet).
         muted: Whether nothing is sent of it for now.
@@ -37,7 +38,7 @@ class Published(msgspec.Struct, frozen=True):
     """
 
     name: Name
-    kind: Kind
+    kind: Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
     hint: Annotated[str, msgspec.Meta(max_length=MAX_NAME)] = ""
     mid: Annotated[str, msgspec.Meta(max_length=MAX_NAME)] | None = None
     muted: bool = False

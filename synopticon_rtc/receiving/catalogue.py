@@ -4,11 +4,14 @@ from collections.abc import Callable, Sequence
 
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.events import Events, StreamEvent, StreamState
-from synopticon_rtc.peers.published import Published
+from synopticon_rtc.peers.published import KINDS, MAX_STREAMS, Published
 from synopticon_rtc.receiving.peer import Peer
 from synopticon_rtc.receiving.received import ReceivedStream
+from synopticon_rtc.receiving.sound import SoundStream
 from synopticon_rtc.receiving.stream import Stream
 
+KEPT = 4 * MAX_STREAMS
+"""Streams whose totals are kept, also while they are not published."""
 _WORDS: dict[StreamState, str] = {
     "published": "the broadcaster publishes it",
     "unpublished": "the broadcaster publishes it no more",
@@ -39,7 +42,7 @@ class Catalogue:
         takes: Sequence[str] | None,
         *,
         video: bool,
-        make: Callable[[Peer, ReceivedStream], Stream],
+        make: Callable[[Peer, ReceivedStream], Stream | SoundStream],
         faults: Faults,
     ) -> None:
         self.streams: dict[str, ReceivedStream] = {}
@@ -49,11 +52,14 @@ class Catalogue:
         self._video = video
         self._make = make
         self._kept: dict[str, ReceivedStream] = {}  # with their totals, by name, also while they are not published
+        self._peer: Peer | None = None  # whose streams they are
 
     def update(self, peer: Peer, published: Sequence[Published]) -> None:
         """Take what the broadcaster tells of its streams."""
-        peer.listed = True
-        listed = {stream.name: stream for stream in published}
+        if self._peer is not None and self._peer is not peer:
+            self.forget(self._peer, "another connection has taken its place")
+        self._peer, peer.listed = peer, True
+        listed = {stream.name: stream for stream in published if stream.kind in KINDS}
         for name in [name for name in self.streams if name not in listed]:
             self._remove(peer, name)
         for name, stream in listed.items():
@@ -61,7 +67,7 @@ class Catalogue:
             before = (handle.muted, handle.replaced) if handle is not None else None
             if handle is None:
                 handle = self._add(peer, stream)
-            handle.describe(stream)
+            handle.describe(stream, peer.session)
             self._connect(peer, handle, stream)
             if before is None:
                 self._tell(peer, handle, "published")
@@ -72,13 +78,16 @@ class Catalogue:
                     self._tell(peer, handle, "muted" if stream.muted else "unmuted")
 
     def forget(self, peer: Peer, reason: str) -> None:
-        """Know of nothing any more: the connection has ended."""
+        """Know of nothing any more that came over a connection: it has ended."""
+        if peer is not self._peer:
+            return
+        self._peer = None
         for name in list(self.streams):
             self._remove(peer, name, reason)
 
     def takes(self, stream: Published) -> bool:
         """Whether a stream is wanted, and can be received."""
-        return stream.kind == "video" and (self._takes is None or stream.name in self._takes)
+        return stream.kind in KINDS and (self._takes is None or stream.name in self._takes)
 
     def _add(self, peer: Peer, stream: Published) -> ReceivedStream:
         """Find what the application holds of a stream that is news."""
@@ -87,13 +96,17 @@ class Catalogue:
             if not peer.first.closed:
                 peer.streams[stream.name] = peer.first
         else:
-            handle = self._kept.setdefault(stream.name, ReceivedStream(video=self._video))
+            handle = self._kept.get(stream.name) or ReceivedStream(video=self._video)
+            self._kept = {name: kept for name, kept in self._kept.items() if kept is not handle}
+            self._kept[stream.name] = handle  # the newest is last
+            while len(self._kept) > KEPT:
+                del self._kept[next(iter(self._kept))]
         self.streams[stream.name] = handle
         return handle
 
     def _is_first(self, peer: Peer, stream: Published) -> bool:
         """Whether a stream is what the first offer carries, or has come again under its name."""
-        if self._first in self.streams.values() or not self.takes(stream):
+        if self._first in self.streams.values() or not self.takes(stream) or stream.kind != "video":
             return False
         if peer.first.closed:
             return stream.name == self._first.name
@@ -103,17 +116,18 @@ class Catalogue:
 
     def _connect(self, peer: Peer, handle: ReceivedStream, stream: Published) -> None:
         """Have what comes of a stream go to where it belongs."""
-        if not self.takes(stream) or (self._video and stream.mid is None):
+        if not self.takes(stream) or (stream.mid is None and (self._video or stream.kind == "audio")):
             return
         if stream.name not in peer.streams:
-            peer.streams[stream.name] = self._make(peer, handle)
-            if stream.faces:
-                peer.streams[stream.name].expect_faces()
+            made = peer.streams[stream.name] = self._make(peer, handle)
+            if stream.faces and isinstance(made, Stream):
+                made.expect_faces()
         if stream.mid is not None:
             peer.sections[stream.mid] = peer.streams[stream.name]
 
     def _remove(self, peer: Peer, name: str, reason: str = _WORDS["unpublished"]) -> None:
         handle = self.streams.pop(name)
+        handle.end()
         if stream := peer.streams.pop(name, None):
             stream.close()
             peer.sections = {mid: other for mid, other in peer.sections.items() if other is not stream}

@@ -1,11 +1,19 @@
 """Says what was waited for in vain, and what to do."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from synopticon_rtc.basics.text import NAME, WORDS, visible
 from synopticon_rtc.errors import ConnectionLost, NobodyAnswered
 from synopticon_rtc.signaling.client import SignalingClient
 from synopticon_rtc.signaling.handshake import ReceiverHandshake
+
+What = Literal["video", "faces", "sound"]
+_STANDS: dict[What, tuple[str, str]] = {
+    "video": ("frame", "the video stands still"),
+    "faces": ("faces", "no more are found"),
+    "sound": ("sound", "there is nothing to be heard"),
+}
 
 
 def overdue(
@@ -13,7 +21,7 @@ def overdue(
     handshake: ReceiverHandshake,
     *,
     broadcaster: str | None,
-    video: bool,
+    what: What,
     begun: bool,
     timeout: float,
     missing: Sequence[str] = (),
@@ -24,7 +32,7 @@ def overdue(
         client: The way to the signaling server.
         handshake: How far the search for a broadcaster has come.
         broadcaster: Who is wanted, None for anybody.
-        video: Whether frames are waited for, else faces alone.
+        what: What is waited for.
         begun: Whether there was any before.
         timeout: Seconds that were waited.
         missing: The names of the streams that are wanted, and not published.
@@ -32,17 +40,16 @@ def overdue(
     within = f"within {timeout:g} s"
     link = handshake.link
     if begun:
-        what, stands = ("frame", "the video stands still") if video else ("faces", "no more are found")
-        return ConnectionLost(f"no {what} {within}: {stands if link else 'the broadcaster is gone'}")
+        piece, stands = _STANDS[what]
+        return ConnectionLost(f"no {piece} {within}: {stands if link else 'the broadcaster is gone'}")
     if client.session is None:
         return NobodyAnswered(
             f"the signaling server {client.url} was not there {within} ({client.reason}): "
             "is it running, and is the address right?"
         )
     if link is not None:
-        stream = " or ".join(f"stream {name!r}" for name in missing)
-        what = stream or ("video" if video else "faces")
-        return NobodyAnswered(f"{visible(link.name or link.session, NAME)} answered, but no {what} came {within}")
+        wanted = " or ".join(f"stream {name!r}" for name in missing) or what
+        return NobodyAnswered(f"{visible(link.name or link.session, NAME)} answered, but no {wanted} came {within}")
     heard = ", ".join(
         f"{visible(name, NAME) or 'unnamed'} ({visible(session, NAME)})" for session, name in handshake.heard.items()
     )

@@ -1,13 +1,17 @@
 """What a receiver knows of its broadcaster."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.peers.control import Control
 from synopticon_rtc.peers.messages import Messages
+from synopticon_rtc.peers.published import NewOffer, Published
+from synopticon_rtc.receiving.lips import Lips
+from synopticon_rtc.receiving.sound import SoundStream
 from synopticon_rtc.receiving.stream import Stream
-from synopticon_rtc.rtc import EncodedVideoFrame, PeerConnection, VideoTrack
+from synopticon_rtc.rtc import AudioTrack, EncodedVideoFrame, PeerConnection, VideoTrack
 from synopticon_rtc.rtc.budget import Budget
 
 CHANGES = 5, 30
@@ -23,26 +27,32 @@ class Peer:
         connection: What all comes over that it sends.
         faults: What counts errors that nobody foresaw.
         first: The stream that its first offer carries.
+        lips: What keeps the first stream and the sound in step.
         streams: What it sends, by name; the first one too, once its name is known.
         sections: What comes on each media section now.
         listed: Whether it has told what it publishes.
         control: Our side of the control channel; None before it is there, and where the broadcaster is a page.
         messages: What the application and it say to each other, None where it takes no messages.
         number: That of its newest offer that came over the control channel.
+        news: What it published last, until that was taken note of.
+        offer: Its newest offer over the control channel, until it was answered.
         changes: How often it changes what it publishes.
-        playing: The tasks that take decoded frames, one a media section.
+        playing: The tasks that take decoded frames and sound, one a media section.
     """
 
     session: str
     connection: PeerConnection
     faults: Faults
     first: Stream = field(init=False)
-    streams: dict[str, Stream] = field(default_factory=dict)
-    sections: dict[str, Stream] = field(default_factory=dict)
+    lips: Lips = field(default_factory=Lips)
+    streams: dict[str, Stream | SoundStream] = field(default_factory=dict)
+    sections: dict[str, Stream | SoundStream] = field(default_factory=dict)
     listed: bool = False
     control: Control | None = None
     messages: Messages | None = None
     number: int = 0
+    news: list[Published] | None = None
+    offer: NewOffer | None = None
     changes: Budget = field(default_factory=lambda: Budget(*CHANGES))
     playing: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -57,9 +67,20 @@ class Peer:
         self.playing.add(task)
         return task
 
+    def listen(self, track: AudioTrack, heard: Callable[[], bool]) -> asyncio.Task[None]:
+        """Take the sound of a track, until the connection is closed; what nobody hears holds up no picture.
+
+        Args:
+            track: The track.
+            heard: Tells whether anybody hears it.
+        """
+        task = asyncio.create_task(self._hear(track, heard), name="sound")
+        self.playing.add(task)
+        return task
+
     def encoded(self, mid: str, frame: EncodedVideoFrame) -> None:
         """Take a frame that is not to be decoded."""
-        if stream := self._at(mid):
+        if isinstance(stream := self._at(mid), Stream):
             stream.encoded(frame)
 
     def close(self) -> None:
@@ -73,11 +94,20 @@ class Peer:
         if self.messages is not None:
             self.messages.close()
 
-    def _at(self, mid: str) -> Stream | None:
+    def section(self, stream: Stream | SoundStream) -> str | None:
+        """Return the media section that a stream comes on, None while nobody has told."""
+        return next((mid for mid, other in self.sections.items() if other is stream), None)
+
+    def _at(self, mid: str) -> Stream | SoundStream | None:
         """Return what comes on a media section: the first stream, as long as nobody has told what it is."""
         return self.sections.get(mid) if self.listed else self.first
 
     async def _watch(self, track: VideoTrack) -> None:
         async for received in track:
-            if stream := self._at(track.mid):
+            if isinstance(stream := self._at(track.mid), Stream):
+                self.faults.call(stream.decoded, received)
+
+    async def _hear(self, track: AudioTrack, heard: Callable[[], bool]) -> None:
+        async for received in track:
+            if isinstance(stream := self.sections.get(track.mid), SoundStream) and heard():
                 self.faults.call(stream.decoded, received)

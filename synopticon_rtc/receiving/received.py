@@ -22,6 +22,7 @@ class ReceivedStream:
         kind: ``video`` or ``audio``.
         hint: What it shows: ``camera``, ``screen``, or what else its broadcaster says.
         muted: Whether its broadcaster sends nothing of it for now.
+        session: The signaling session of its broadcaster.
         replaced: How often its broadcaster has given it another source.
         totals: What came of it since the start, over all connections.
     """
@@ -31,6 +32,7 @@ class ReceivedStream:
         self.kind: Kind = "video"
         self.hint = ""
         self.muted = False
+        self.session = ""
         self.replaced = 0
         self.totals = ReceiverStats()
         self._latency = Latency(video=video)  # of the connection that gave the newest moment
@@ -42,13 +44,21 @@ class ReceivedStream:
         return dataclasses.replace(self.totals, delay=self._latency.delay, delays=self._latency.delays)
 
     def snapshot(self) -> av.VideoFrame | None:
-        """Return the newest frame that was given out; None before the first, and where frames are not decoded."""
+        """Return the newest frame that was given out; None where there is none, and where frames are not decoded."""
         return self._newest
 
-    def describe(self, published: Published) -> None:
-        """Take what the broadcaster tells of it."""
-        self.name, self.kind, self.hint = published.name, published.kind, published.hint
-        self.muted, self.replaced = published.muted, published.replaced
+    def describe(self, published: Published, session: str) -> None:
+        """Take what the broadcaster of this session tells of it."""
+        self.name, self.kind, self.hint = (
+            published.name,
+            "audio" if published.kind == "audio" else "video",
+            published.hint,
+        )
+        self.muted, self.replaced, self.session = published.muted, published.replaced, session
+
+    def end(self) -> None:
+        """It is published no more."""
+        self._newest = None
 
     def given(self, moment: Moment[Any], latency: Latency) -> None:
         """Take note of a moment that is given out, by a connection with this latency."""

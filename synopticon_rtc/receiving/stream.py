@@ -14,6 +14,7 @@ from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.faces.wire import decode, decode_json
 from synopticon_rtc.peers.control import Report
 from synopticon_rtc.receiving.latency import Latency
+from synopticon_rtc.receiving.lips import Held, Lips
 from synopticon_rtc.receiving.pairing import Pairing, Sync, Unpaired
 from synopticon_rtc.receiving.playout import Playout
 from synopticon_rtc.receiving.stats import ReceiverStats
@@ -34,6 +35,7 @@ class Stream:
         latency: Where it notes how long that took.
         heard: Called at each frame, or without video at each faces message, with the time.
         give: Called with each moment when it is due.
+        lips: What keeps it in step with the sound; None where it is not.
 
     Attributes:
         offset: Gives the sender's clock minus ours, seconds, None while it is not known.
@@ -51,6 +53,7 @@ class Stream:
         latency: Latency,
         heard: Callable[[float], None],
         give: Callable[[Moment[Any]], None],
+        lips: Lips | None = None,
     ) -> None:
         self.offset: Callable[[], float | None] = lambda: None
         self.closed = False
@@ -58,6 +61,7 @@ class Stream:
         self._faces_wait = faces_wait
         self._pairing: Pairing[Any] = Pairing(sync, faces_wait) if video else Unpaired()
         self._playout: Playout[Moment[Any]] | None = Playout(jitter) if jitter else None
+        self._held: Held[Moment[Any]] = Held(lips.video if lips is not None else lambda _, now: now, self._give_out)
         self._totals = totals
         self._latency = latency
         self._heard = heard
@@ -148,7 +152,8 @@ class Stream:
         now = self._loop.time()
         self._go_on(self._pairing.tick(float("inf")), now)
         for moment in self._playout.tick(float("inf")) if self._playout else ():
-            self._give_out(moment, now)
+            self._hold(moment)
+        self._held.close()
         self.closed = True  # the connection says goodbye meanwhile, and more may come in
         if self._timer is not None:
             self._timer.cancel()
@@ -162,19 +167,25 @@ class Stream:
         if self._playout is not None:
             moments = _hold_back(self._playout, moments, now)
         for moment in moments:
-            self._give_out(moment, now)
+            self._hold(moment)
         if self._timer is not None:
             self._timer.cancel()
         due = min(self._pairing.next_tick(), self._playout.next_tick() if self._playout else float("inf"))
         self._timer = None if due == float("inf") else self._loop.call_at(due, self._tick)
 
-    def _give_out(self, moment: Moment[Any], now: float) -> None:
+    def _hold(self, moment: Moment[Any]) -> None:
+        """Have a moment wait for the sound of its time, where there is one."""
+        timestamp = moment.rtp_timestamp
+        if moment.captured is None and timestamp is not None:
+            moment = dataclasses.replace(moment, captured=self._latency.captured(timestamp))
+        self._held.put(moment)
+
+    def _give_out(self, moment: Moment[Any]) -> None:
+        now = self._loop.time()
         totals = self._totals
         totals.faces = len(moment.faces)
         totals.frames_with_faces += bool(moment.faces)
         timestamp = moment.rtp_timestamp
-        if moment.captured is None and timestamp is not None:
-            moment = dataclasses.replace(moment, captured=self._latency.captured(timestamp))
         arrived, decoded = self._times.pop(timestamp, (now, now)) if timestamp is not None else (now, now)
         self._latency.add(now, delay=self.age(moment), decoding=decoded - arrived, waiting=now - decoded)
         self._give(moment)

@@ -25,7 +25,7 @@ class AudioPacket:
     """Of RTP, the same for all peers."""
     begins: bool
     """Whether there was nothing to be heard before it."""
-    ntp_time: int
+    captured: int
     """When its first sample was captured, seconds since 1900 in 32.32 bits."""
 
 

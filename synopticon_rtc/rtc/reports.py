@@ -71,7 +71,9 @@ class Reports:
         self._transport_id = transport_id
 
     def write(self, now: int, packets: int, *, goodbye: bool = False) -> bytes:
-        """Say how much was sent, and which RTP timestamp it is now (RFC 3550 section 6.4.1).
+        """Say how much was sent, and which RTP timestamp what is captured now will have (RFC 3550 section 6.4.1).
+
+        So whoever has several streams of ours can play them in step, however long each takes to be encoded.
 
         Args:
             now: The time.
@@ -80,7 +82,7 @@ class Reports:
         """
         timestamp = 0
         if (frame := self.latest) is not None:
-            timestamp = (frame.timestamp + ((now - frame.ntp_time) * self._clock_rate >> 32)) & 0xFFFFFFFF
+            timestamp = (frame.timestamp + ((now - frame.captured) * self._clock_rate >> 32)) & 0xFFFFFFFF
         report = RtcpSrPacket(
             ssrc=self._ssrc,
             sender_info=RtcpSenderInfo(

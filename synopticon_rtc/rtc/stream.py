@@ -46,6 +46,8 @@ class EncodedFrame:
     """Whether it can be decoded without those before it."""
     ntp_time: int
     """When it was sent, as :func:`ntp_time` tells."""
+    captured: int
+    """When it was captured, likewise."""
 
 
 def ntp_time() -> int:
@@ -78,6 +80,7 @@ class VideoStream:
         on_keyframe_request: Called when a peer needs a keyframe: it joined, or it lost a picture.
         on_viewers: Called with the number of peers whenever it changes, so that an encoder nobody watches can sleep.
         timestamp_origin: The RTP timestamp of presentation time 0; random by default (RFC 3550 section 5.1).
+        began: When presentation time 0 was, seconds since the epoch; None where frames count as captured when sent.
         burst: Packets that a peer is sent at once, no more than BURST.
         turn: Packets that it is sent in a turn, in one burst or several, where nothing is known against it.
         pacer: Gives the peers their turns; streams between which peers are moved share one.
@@ -91,6 +94,7 @@ class VideoStream:
         on_keyframe_request: Callable[[], None],
         on_viewers: Callable[[int], None] | None = None,
         timestamp_origin: int | None = None,
+        began: float | None = None,
         burst: int = BURST,
         turn: int = BURST,
         pacer: Pacer | None = None,
@@ -100,6 +104,7 @@ class VideoStream:
         self.on_keyframe_request = on_keyframe_request
         self.on_viewers = on_viewers
         self._origin = secrets.randbits(32) if timestamp_origin is None else timestamp_origin
+        self._began = None if began is None else int((began + NTP_EPOCH) * 2**32)
         self._burst = burst
         self.turn = turn
         self._picture_id = secrets.randbits(15)
@@ -134,7 +139,9 @@ class VideoStream:
         octets = sum(map(len, payloads))
         timestamp = self.rtp_timestamp(packet.pts)
         bursts = [payloads[at : at + self._burst] for at in range(0, len(payloads), self._burst)]
-        self._publish(EncodedFrame(payloads, bursts, octets, timestamp, packet.is_keyframe, ntp_time()))
+        now = ntp_time()
+        captured = now if self._began is None else self._began + (packet.pts << 32) // CLOCK_RATE
+        self._publish(EncodedFrame(payloads, bursts, octets, timestamp, packet.is_keyframe, now, captured))
         return timestamp
 
     def _cut(self, packet: "av.Packet[Stream]") -> list[bytes]:

@@ -46,6 +46,7 @@ class Capture:
         events: When the source falls silent, and when it is heard again.
         hint: What it shows.
         origin: The RTP timestamp of the beginning, the same for all receivers.
+        began: When that was, seconds since the epoch; None before.
         newest: The newest frame, None before the first.
         count: How many frames came.
         seconds: From the first frame to the newest.
@@ -55,6 +56,7 @@ class Capture:
         self.events: Events[SourceEvent] = Events(faults=faults)
         self.hint: Hint = hint_of(source)
         self.origin = random.getrandbits(32)
+        self.began: float | None = None
         self.newest: Captured | None = None
         self.count = 0
         self.seconds = 0.0
@@ -69,7 +71,7 @@ class Capture:
     async def run(self, take: Callable[[Captured, float], None]) -> None:
         """Hand on each frame with the time at which it came, by the loop's clock, until the source ends."""
         loop = asyncio.get_running_loop()
-        self._begun = loop.time()
+        self._begun, self.began = loop.time(), clock.now()
 
         def stamped(frame: av.VideoFrame) -> None:
             captured, now = clock.now(), loop.time()
@@ -94,7 +96,7 @@ class Capture:
             now: Any clock in seconds that does not go back, the same at each call.
         """
         if self._begun is None:
-            self._begun = now
+            self._begun, self.began = now, captured
         if self._silent:
             self._silent = False
             self.events.emit(SourceEvent("flowing", "frames come again"))

@@ -107,6 +107,7 @@ class Ladder:
         bitrate: Of the top layer, bit/s.
         fps: The frame rate for which the encoders plan their bit rates.
         origin: The RTP timestamp of presentation time 0, the same for all layers.
+        began: When that was, seconds since the epoch; None where nobody knows.
         hint: Whether the source is a camera or a screen.
         on_packet: Called with the size of each encoded frame in bytes.
         faults: What counts errors that nobody foresaw.
@@ -119,6 +120,7 @@ class Ladder:
         bitrate: int,
         fps: float,
         origin: int,
+        began: float | None = None,
         hint: Hint = "camera",
         on_packet: Callable[[int], None],
         faults: Faults | None = None,
@@ -127,6 +129,7 @@ class Ladder:
         self._bitrate = bitrate
         self._fps = fps
         self._origin = origin
+        self._began = began
         self._hint: Hint = hint
         self._planned = SCREEN_RUNGS if hint == "screen" else RUNGS
         self._newest: Picture | None = None  # of a screen, which may stay as it is for long
@@ -257,6 +260,7 @@ class Ladder:
             stream = VideoStream(
                 self._codec,
                 timestamp_origin=self._origin,
+                began=self._began,
                 on_keyframe_request=lambda: self._request_keyframe(encoder),
                 burst=min(BURST, packets if self._hint == "screen" else max(BURST // rung.scale**2, packets)),
                 turn=max(BURST, packets),

@@ -293,6 +293,7 @@ class Stream:
                 bitrate=self._bitrate,
                 fps=self._fps,
                 origin=self._capture.origin,
+                began=self._capture.began,
                 hint=self._capture.hint,
                 on_packet=self._count_bytes,
                 faults=self._faults,

@@ -154,6 +154,12 @@ def test_the_command_tells_of_one_peer(tmp_path: Path) -> None:
     assert f"drawn to {tmp_path / 'call.png'}" in done.stdout
 
 
+def test_the_command_says_that_there_is_no_such_peer(tmp_path: Path) -> None:
+    done = run(str(written(tmp_path / "trace.jsonl")), "--peer", "ws_3")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no session of a peer in" in done.stderr
+
+
 def test_the_command_prints_events_as_they_are(tmp_path: Path) -> None:
     done = run(str(written(tmp_path / "trace.jsonl")), "--json")
     assert [msgspec.json.decode(line)["event"] for line in done.stdout.splitlines()][:2] == ["begin", "signal"]

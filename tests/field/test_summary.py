@@ -30,6 +30,11 @@ def test_it_says_that_nobody_watched(face_model: Path) -> None:
     assert "faces were looked for in none of them: no receiver asked for any" in done.out.splitlines()[-1]
 
 
+def test_it_says_nothing_of_faces_where_none_are_looked_for() -> None:
+    done = run(*broadcast("--duration", "0.5", "--faces", "0"))
+    assert "faces" not in done.out.splitlines()[-1]
+
+
 def test_it_says_in_how_many_frames_faces_were_looked_for_and_found(face_model: Path, tmp_path: Path) -> None:
     port = str(free_port())
     args = ["--serve", port, "--source", "portrait", "--size", "320x180", "--blendshapes", "--matrix"]

@@ -3,7 +3,7 @@
 import pytest
 
 from synopticon_rtc.errors import ConnectionLost, NobodyAnswered
-from synopticon_rtc.receiving.overdue import overdue
+from synopticon_rtc.receiving.overdue import What, overdue
 from synopticon_rtc.signaling.client import SignalingClient, as_client
 from synopticon_rtc.signaling.handshake import ReceiverHandshake
 
@@ -30,7 +30,8 @@ def told(
     video: bool = True,
     begun: bool = False,
 ) -> str:
-    error = overdue(client, handshake, broadcaster=wanted, video=video, begun=begun, timeout=2.5)
+    what: What = "video" if video else "faces"
+    error = overdue(client, handshake, broadcaster=wanted, what=what, begun=begun, timeout=2.5)
     assert isinstance(error, ConnectionLost if begun else NobodyAnswered)
     return str(error)
 

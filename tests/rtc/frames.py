@@ -13,4 +13,5 @@ def encoded(number: int, *, keyframe: bool = False, bursts: int = 1, packets: in
     cut = [[next(_payloads).to_bytes(size, "big") for _ in range(packets)] for _ in range(bursts)]
     payloads = [payload for burst in cut for payload in burst]
     octets = size * len(payloads)
-    return EncodedFrame(payloads, cut, octets, number * TICKS % 2**32, keyframe=keyframe, ntp_time=number << 32)
+    sent = number << 32
+    return EncodedFrame(payloads, cut, octets, number * TICKS % 2**32, keyframe=keyframe, ntp_time=sent, captured=sent)

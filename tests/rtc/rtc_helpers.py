@@ -11,7 +11,7 @@ import av
 import numpy as np
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
-from wires import own_host
+from wires import Way, own_host
 
 from synopticon_rtc.rtc import Channel, EncodedVideoFrame, IceServer, PeerConnection, Received, VideoStream, VideoTrack
 from synopticon_rtc.rtc.bitstream import MAX_SIZE
@@ -129,6 +129,7 @@ class Peer:
         self.tracks: list[VideoTrack] = []
         self.frames: list[Received] = []
         self.other: Peer | None = None
+        self.host = own_host()
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self.connection = PeerConnection(
@@ -142,7 +143,7 @@ class Peer:
             on_video=self._on_video if video else None,
             on_encoded=None if on_encoded is None else lambda _, frame: on_encoded(frame),
             max_size=max_size,
-            network=network or own_host(),
+            network=network or self.host,
         )
 
     async def __aenter__(self) -> Self:
@@ -206,6 +207,14 @@ class Peer:
         task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def ways(one: Peer, other: Peer) -> tuple[Way, Way]:
+    """Return the ways there and back between two peers, on a loop that is turned."""
+    assert one.host is not None
+    assert other.host is not None
+    network = one.host.network
+    return network.way(one.host.address, other.host.address), network.way(other.host.address, one.host.address)
 
 
 def unchanged(sdp: str) -> str:

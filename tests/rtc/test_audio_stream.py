@@ -27,7 +27,7 @@ def test_all_are_sent_the_same_packet() -> None:
     stream.add(two)
     assert stream.send(b"sound", -312, 1000.5) == 7 - 312 + 2**32
     assert one.packets[0] is two.packets[0]
-    assert one.packets == [AudioPacket([b"sound"], 7 - 312 + 2**32, begins=True, ntp_time=(2001 + 2 * NTP_EPOCH) << 31)]
+    assert one.packets == [AudioPacket([b"sound"], 7 - 312 + 2**32, begins=True, captured=(2001 + 2 * NTP_EPOCH) << 31)]
 
 
 def test_timestamps_go_on_through_silence_and_after_it_sound_begins_anew() -> None:

@@ -14,7 +14,7 @@ _stamps = itertools.count()
 
 def frame(packets: int, size: int = 1) -> EncodedFrame:
     payloads = [b"x" * size] * packets
-    return EncodedFrame(payloads, [payloads], packets * size, next(_stamps), keyframe=False, ntp_time=0)
+    return EncodedFrame(payloads, [payloads], packets * size, next(_stamps), keyframe=False, ntp_time=0, captured=0)
 
 
 class Sent:

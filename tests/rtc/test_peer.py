@@ -1,4 +1,4 @@
-"""Two peers in one process, over real sockets."""
+"""Two peers in one process."""
 
 import asyncio
 import gc
@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
 from rtc_helpers import TICKS, Clip, Peer, Tap, describe, is_rtp, join, watching
+from turned import turned
 
 from synopticon_rtc.errors import ConnectionLost, NoCommonCodec
 from synopticon_rtc.rtc import Channel, stream
@@ -29,6 +30,7 @@ def no_leaks() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("codec", CODECS)
+@turned
 async def test_frames_arrive_with_the_timestamps_they_were_sent_with(codec: Codec) -> None:
     clip = Clip(codec)
     async with watching(clip) as (_, receiver):
@@ -42,6 +44,7 @@ async def test_frames_arrive_with_the_timestamps_they_were_sent_with(codec: Code
 
 
 @pytest.mark.parametrize("codec", CODECS)
+@turned
 async def test_a_frame_is_given_out_before_the_next_one_is_sent(codec: Codec) -> None:
     clip = Clip(codec)
     async with watching(clip) as (_, receiver):
@@ -51,6 +54,7 @@ async def test_a_frame_is_given_out_before_the_next_one_is_sent(codec: Codec) ->
 
 
 @pytest.mark.parametrize("codec", CODECS)
+@turned
 async def test_timestamps_wrap_around(codec: Codec) -> None:
     clip = Clip(codec, origin=2**32 - 5 * TICKS)
     async with watching(clip) as (_, receiver):
@@ -62,6 +66,7 @@ async def test_timestamps_wrap_around(codec: Codec) -> None:
         assert all(clip.shows_its_number(frame) for frame in receiver.frames)
 
 
+@turned
 async def test_the_codec_that_both_want_most_is_selected() -> None:
     for codecs, expected in (["vp8", "h264"], "vp8"), (["h264"], "h264"):
         chosen: list[str] = []
@@ -98,6 +103,7 @@ async def test_plain_aiortc_is_received(codec: Codec) -> None:
         await receiver.until_state("closed")
 
 
+@turned
 async def test_vp8_is_offered_beside_h264_and_taken_where_h264_is_not() -> None:
     clip = Clip("vp8")
 
@@ -116,6 +122,7 @@ async def test_vp8_is_offered_beside_h264_and_taken_where_h264_is_not() -> None:
         await receiver.until(lambda: len(receiver.frames) == 5)
 
 
+@turned
 async def test_a_late_joiner_starts_with_the_last_keyframe_if_it_is_recent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "GROUP_AGE", 60)  # however long joining takes
     clip = Clip()
@@ -135,6 +142,7 @@ async def test_a_late_joiner_starts_with_the_last_keyframe_if_it_is_recent(monke
         await first.until(lambda: first.frames[-1].rtp_timestamp == sent[-1])
 
 
+@turned
 async def test_a_late_joiner_starts_with_a_keyframe_and_nobody_else_notices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "GROUP_AGE", 0)
     monkeypatch.setattr("synopticon_rtc.rtc.receiver.KEYFRAME_REQUEST_INTERVAL", 60)  # however long it takes to come
@@ -155,6 +163,7 @@ async def test_a_late_joiner_starts_with_a_keyframe_and_nobody_else_notices(monk
         assert clip.requests == requests + 1
 
 
+@turned
 async def test_nothing_is_sent_before_a_keyframe() -> None:
     clip = Clip()
     clip.packet()  # the keyframe, which nobody gets
@@ -167,6 +176,7 @@ async def test_nothing_is_sent_before_a_keyframe() -> None:
         assert sender.connection.stats().packets_sent > 0
 
 
+@turned
 async def test_an_encoder_is_told_when_it_is_watched() -> None:
     clip = Clip()
     assert clip.stream.viewers == 0
@@ -176,6 +186,7 @@ async def test_an_encoder_is_told_when_it_is_watched() -> None:
     assert clip.stream.viewers == 0
 
 
+@turned
 async def test_one_peer_that_fails_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
     class Broken:
         def send_frame(self, frame: object, now: float) -> None:  # noqa: ARG002 - as viewers are called
@@ -194,6 +205,7 @@ async def test_one_peer_that_fails_does_not_stop_the_others(caplog: pytest.LogCa
 # Feedback
 
 
+@turned
 async def test_a_lost_picture_leads_to_a_request_for_a_keyframe() -> None:
     clip = Clip()
     async with watching(clip) as (_, receiver):
@@ -204,6 +216,7 @@ async def test_a_lost_picture_leads_to_a_request_for_a_keyframe() -> None:
         await receiver.until(lambda: clip.requests == before + 1)
 
 
+@turned
 async def test_a_packet_lost_for_good_freezes_the_video_for_no_longer_than_a_keyframe_takes() -> None:
     clip = Clip()
     async with watching(clip) as (sender, receiver):
@@ -226,6 +239,7 @@ def drop_rtx(sdp: str) -> str:
 
 @pytest.mark.parametrize("rtx", [True, False], ids=["on its own stream", "on the same stream"])
 @pytest.mark.parametrize("codec", CODECS)
+@turned
 async def test_lost_packets_are_sent_again(codec: Codec, rtx: bool) -> None:  # noqa: FBT001 - a parameter
     clip = Clip(codec)
     edits = {} if rtx else {"answer": drop_rtx}
@@ -252,6 +266,7 @@ async def test_lost_packets_are_sent_again(codec: Codec, rtx: bool) -> None:  # 
         assert all(clip.shows_its_number(frame) for frame in receiver.frames)
 
 
+@turned
 async def test_reports_give_round_trip_time_and_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in "sender", "reception":
         monkeypatch.setattr(f"synopticon_rtc.rtc.{module}.REPORT_INTERVAL", 0.2)
@@ -284,6 +299,7 @@ async def test_reports_give_round_trip_time_and_loss(monkeypatch: pytest.MonkeyP
 # Channels
 
 
+@turned
 async def test_channels_carry_text_and_bytes_both_ways() -> None:
     messages: list[bytes | str] = []
     replies: list[bytes | str] = []
@@ -319,6 +335,7 @@ async def test_channels_carry_text_and_bytes_both_ways() -> None:
         assert not channels[0].send(b"too late")
 
 
+@turned
 async def test_a_channel_drops_rather_than_queues() -> None:
     got: list[bytes | str] = []
     async with Peer() as sender, Peer() as receiver:
@@ -334,6 +351,7 @@ async def test_a_channel_drops_rather_than_queues() -> None:
         assert channel.send(b"and goes on")
 
 
+@turned
 async def test_a_message_larger_than_the_peer_takes_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
     async with Peer() as sender, Peer() as receiver:
         channel = sender.connection.add_channel("faces")
@@ -346,6 +364,7 @@ async def test_a_message_larger_than_the_peer_takes_is_dropped(caplog: pytest.Lo
     assert len(caplog.records) == 1
 
 
+@turned
 async def test_a_handler_that_fails_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
     got: list[bytes | str] = []
 
@@ -369,6 +388,7 @@ async def test_a_handler_that_fails_ends_nothing(caplog: pytest.LogCaptureFixtur
 # States and endings
 
 
+@turned
 async def test_states_are_told_in_order() -> None:
     clip = Clip()
     async with watching(clip) as (sender, receiver):
@@ -376,11 +396,13 @@ async def test_states_are_told_in_order() -> None:
     assert sender.states == receiver.states == ["connecting", "connected", "closed"]
 
 
+@turned
 async def test_a_peer_is_reached_once_while_it_connects() -> None:
     async with watching(Clip()) as (sender, receiver):
         assert sender.reached == receiver.reached == ["connecting"]
 
 
+@turned
 async def test_a_goodbye_ends_the_other_side_at_once() -> None:
     clip = Clip()
     async with watching(clip) as (sender, receiver):
@@ -391,6 +413,7 @@ async def test_a_goodbye_ends_the_other_side_at_once() -> None:
         assert sender.connection.state == receiver.connection.state == "closed"
 
 
+@turned
 async def test_closing_again_waits_for_the_first() -> None:
     peer = Peer().connection
     peer.add_channel("faces")
@@ -417,6 +440,7 @@ async def test_nothing_is_left_behind_whenever_a_peer_is_closed() -> None:
         assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == [], turns
 
 
+@turned
 async def test_an_answer_after_closing_raises_a_clear_error() -> None:
     async with Peer() as sender, Peer() as receiver:
         sender.connection.add_channel("faces")
@@ -426,6 +450,7 @@ async def test_an_answer_after_closing_raises_a_clear_error() -> None:
             await sender.connection.set_answer(answer)
 
 
+@turned
 async def test_a_peer_that_takes_none_of_our_codecs_is_told_apart() -> None:
     async with Peer() as sender, Peer() as receiver:
         sender.connection.add_video(lambda codec: Clip(codec).stream, ["h264"])

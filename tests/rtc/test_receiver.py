@@ -6,7 +6,6 @@ import fractions
 import functools
 import gc
 import itertools
-import random
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -17,8 +16,9 @@ import pytest
 from aiortc.rtp import AnyRtcpPacket, RtcpByePacket, RtpPacket
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
-from rtc_helpers import HEIGHT, TICKS, WIDTH, Clip, Peer, Tap, is_rtp, join, watching
+from rtc_helpers import HEIGHT, TICKS, WIDTH, Clip, Peer, Tap, is_rtp, join, watching, ways
 from turned import elapse, turned
+from wires import Losses
 
 from synopticon_rtc.media.encoder import opened
 from synopticon_rtc.rtc import EncodedVideoFrame
@@ -33,29 +33,6 @@ from synopticon_rtc.rtc.stream import Codec
 
 KEYFRAME, DELTA = b"\x10\x00key", b"\x10\x01delta"
 """VP8 payloads as short as they may be, for what is not decoded."""
-
-
-class Late:
-    """A transport on which everything takes a while.
-
-    Args:
-        transport: What sends in the end.
-        seconds: How long it takes there.
-    """
-
-    def __init__(self, transport: Any, seconds: float) -> None:
-        self._transport = transport
-        self._seconds = seconds
-
-    def sendto(self, data: bytes, address: tuple[str, int]) -> None:
-        asyncio.get_running_loop().call_later(self._seconds, self._send, data, address)
-
-    def _send(self, data: bytes, address: tuple[str, int]) -> None:
-        if not self._transport.is_closing():
-            self._transport.sendto(data, address)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
 
 
 def is_keyframe_request(data: bytes) -> bool:
@@ -185,13 +162,12 @@ async def test_when_very_much_is_lost_a_keyframe_takes_the_place_of_all_that() -
 
 
 @pytest.mark.parametrize("codec", ["vp8", "h264"])
+@turned
 async def test_at_five_percent_loss_both_ways_video_never_stands_still(codec: Codec) -> None:
     clip = Clip(codec)
     async with watching(clip) as (sender, receiver):
-        chance = random.Random(4)  # noqa: S311 - no secret
-        for peer in sender, receiver:
-            tap = Tap(peer, lambda data: 127 < data[0] < 192 and chance.random() < 0.05)
-            tap._transport = Late(tap._transport, 0.02)
+        for way in ways(sender, receiver):
+            way.delay, way.losses = 0.02, Losses(0.05)
         await clip.play(200, interval=1 / 30)
         await receiver.until(lambda: receiver.frames[-1].rtp_timestamp >= max(clip.numbers) - 2 * TICKS)
         times = [frame.arrived for frame in receiver.frames]

@@ -1,5 +1,6 @@
 """What is said of one peer's video."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -47,11 +48,11 @@ def test_a_report_says_how_much_was_sent() -> None:
     assert info.ntp_timestamp == 50 * SECOND
 
 
-def test_a_report_says_which_timestamp_it_is_now_and_not_when_a_frame_was_sent() -> None:
-    made = reports()
-    made.latest = frame = encoded(30)
+def test_a_report_says_which_timestamp_is_captured_now_however_late_a_frame_was_sent() -> None:
+    made, frame = reports(), encoded(30)
+    made.latest = dataclasses.replace(frame, captured=frame.ntp_time - SECOND // 4)
     info = report_of(made, now=frame.ntp_time + SECOND // 2).sender_info
-    assert info.rtp_timestamp == frame.timestamp + CLOCK_RATE // 2
+    assert info.rtp_timestamp == frame.timestamp + CLOCK_RATE * 3 // 4
 
 
 def test_a_report_names_us_and_at_the_end_says_goodbye() -> None:

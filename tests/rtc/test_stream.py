@@ -2,12 +2,21 @@
 
 import asyncio
 
+import av
 import pytest
 from rtc_helpers import Clip
 
 from synopticon_rtc.basics import clock as clock_module
 from synopticon_rtc.rtc.backlog import BACKLOG_FRAMES
-from synopticon_rtc.rtc.stream import GROUP_AGE, GROUP_FRAMES, GROUP_OCTETS, EncodedFrame, VideoStream, ntp_time
+from synopticon_rtc.rtc.stream import (
+    CLOCK_RATE,
+    GROUP_AGE,
+    GROUP_FRAMES,
+    GROUP_OCTETS,
+    EncodedFrame,
+    VideoStream,
+    ntp_time,
+)
 
 
 class Joining:
@@ -47,7 +56,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def frame(number: int, *, keyframe: bool = False, octets: int = 100) -> EncodedFrame:
     payloads = [bytes(octets)]
-    return EncodedFrame(payloads, [payloads], octets, number * 3000, keyframe, ntp_time())
+    return EncodedFrame(payloads, [payloads], octets, number * 3000, keyframe, ntp_time(), ntp_time())
 
 
 def joined(clip: VideoStream) -> int:
@@ -103,6 +112,20 @@ async def test_time_goes_on_evenly_though_the_clock_is_set(clock: Clock) -> None
     clock.pass_(0.25)
     clock.wall -= 0.24
     assert (ntp_time() - before) / 2**32 == pytest.approx(0.25, abs=1e-5)
+
+
+async def test_a_frame_knows_when_it_was_captured_and_else_when_it_was_sent(clock: Clock) -> None:
+    began = clock_module.now()
+    clock.pass_(2.5)
+    packet = av.Packet(b"frame")
+    packet.pts = 2 * CLOCK_RATE
+    for known, captured in ((began, ntp_time() - 2**31), (None, ntp_time())):
+        peer, stream = Joining(), VideoStream("vp8", on_keyframe_request=lambda: None, began=known)
+        stream.add(peer)
+        stream.send(packet)
+        (sent,) = peer.frames
+        assert sent.ntp_time == ntp_time()
+        assert sent.captured == pytest.approx(captured, abs=2**32 / 1e5)
 
 
 async def test_a_group_is_bounded_in_frames_and_octets(clip: VideoStream, asked: list[int]) -> None:

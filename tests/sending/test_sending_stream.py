@@ -6,13 +6,16 @@ from collections.abc import AsyncIterator, Sequence
 
 import av
 import pytest
+from aiortc.rtp import RtcpPacket, RtcpSrPacket
 from rtc_helpers import Peer, join
 
 from synopticon_rtc import Face, Moment, TestPattern
 from synopticon_rtc.errors import SourceError
 from synopticon_rtc.faces import Detector
 from synopticon_rtc.media import Source
+from synopticon_rtc.rtc import FanoutSender
 from synopticon_rtc.rtc.budget import Budget
+from synopticon_rtc.rtc.stream import CLOCK_RATE, NTP_EPOCH, ntp_time
 from synopticon_rtc.sending.stream import PREPARED, Stream
 
 SIZE = (320, 240)
@@ -68,6 +71,18 @@ async def test_whoever_watches_gets_its_frames_and_when_they_were_captured() -> 
         behind = (report.rtp_timestamp - receiver.frames[-1].rtp_timestamp) % 2**32 / 90_000
         assert behind < 20
         assert stream.peer_stats(stream.watchers[0].connection, stream.watchers[0]).codec == "vp8"
+
+
+async def test_sender_reports_say_when_frames_were_captured_and_not_when_they_were_sent() -> None:
+    async with Flow(TestPattern(SIZE, 30)) as stream, watched(stream) as receiver, asyncio.timeout(20):
+        await receiver.until(lambda: len(receiver.frames) >= 5)
+        (sender,) = stream.watchers[0].connection.senders
+        assert isinstance(sender, FanoutSender)
+        info, *_ = RtcpPacket.parse(sender._reports.write(ntp_time(), 0))
+        assert isinstance(info, RtcpSrPacket)
+        since = (info.sender_info.rtp_timestamp - stream._capture.origin) % 2**32 / CLOCK_RATE
+        said = info.sender_info.ntp_timestamp / 2**32 - NTP_EPOCH
+        assert said - since == pytest.approx(stream._capture.began, abs=5e-5)
 
 
 async def test_what_nobody_watches_is_neither_encoded_nor_looked_at() -> None:

@@ -213,7 +213,7 @@ class SignalingServer:
         if lacking := " and ".join(what for what, there in missing.items() if not there):
             raise SignalingError(
                 f"cannot listen on {where} without {lacking}, as others than this machine can reach it there: "
-                "set them up, listen on 127.0.0.1, or ask for an insecure server"
+                "set them up, listen on 127.0.0.1, or ask for an insecure server (insecure=True, --insecure)"
             )
 
     def _answer(self, head: Head, call: Call) -> Listener | Response:
