@@ -423,7 +423,8 @@ class MessageHub:
         """
         check(name, data, latest=latest)
         if to is not None:
-            peer = next((peer for peer in self._peers if peer.session == to), None)
+            # One who has come again may have two connections for a moment: the newest counts.
+            peer = next((peer for peer in reversed(self._peers) if peer.session == to), None)
             if peer is None:
                 raise ConnectionLost(f"{to} is not connected, or takes no messages")
             await peer.send(name, data, latest=latest)

@@ -269,6 +269,14 @@ async def test_to_all_reaches_all_and_to_one_reaches_one() -> None:
 
 
 @turned
+async def test_to_one_who_has_come_again_goes_over_the_new_connection() -> None:
+    hub = MessageHub()
+    async with connected(hub, "b"), connected(hub, "b") as (_, again):
+        await hub.send("notes", "words", to="b")
+        assert [message.data for message in await take(again.hub, "notes", 1)] == ["words"]
+
+
+@turned
 async def test_messages_of_all_come_together() -> None:
     hub = MessageHub()
     async with connected(hub, "b") as (_, b), connected(hub, "c") as (_, c):
