@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aiortc import RTCRtpTransceiver
 from aiortc.rtp import RtcpByePacket, RtcpSenderInfo, RtcpSrPacket, RtpPacket
 from opus_helpers import COUNT, encoded_voice
 from rtc_helpers import Peer
@@ -21,27 +20,11 @@ from synopticon_rtc.media.sound import Sound, Tone, framed
 from synopticon_rtc.rtc.audio_receiver import AudioReceiver
 from synopticon_rtc.rtc.audio_stream import AudioStream
 from synopticon_rtc.rtc.audio_track import AudioTrack, ReceivedSound
-from synopticon_rtc.rtc.ice import IceConnection
 from synopticon_rtc.rtc.opus_packet import RATE
 from synopticon_rtc.rtc.peer import PeerConnection
 from synopticon_rtc.rtc.reception import MOST_STREAMS, REPORT_INTERVAL
 
 STEP = COUNT / RATE
-
-
-class Ear(PeerConnection):
-    """A connection that takes sound."""
-
-    receiver: AudioReceiver
-
-    def _receive(self, transceiver: RTCRtpTransceiver, ice: IceConnection) -> None:
-        self.track = AudioTrack(transceiver.mid or "")
-        self.receiver = AudioReceiver.adopt(transceiver.receiver, ice, 1, self.track, self._faults)
-
-    async def _describe(self) -> str:
-        for transceiver in self._connection.getTransceivers():
-            transceiver.direction = "recvonly"
-        return await super()._describe()
 
 
 class Call:
@@ -51,21 +34,17 @@ class Call:
         heard: What came out, and when, in seconds since the epoch.
     """
 
-    def __init__(self, sender: Peer, ear: Ear, stream: AudioStream, way: Way) -> None:
-        self.sender = sender
-        self.ear = ear
+    def __init__(self, ear: PeerConnection, track: AudioTrack, stream: AudioStream, way: Way) -> None:
+        self.track = track
+        self.receiver: AudioReceiver = ear._sounds[track.mid]
         self.stream = stream
         self.way = way
         self.heard: list[tuple[float, ReceivedSound]] = []
         self._encoder, self._tone = OpusEncoder(), Tone()
         self._ticks = 0
 
-    @property
-    def receiver(self) -> AudioReceiver:
-        return self.ear.receiver
-
     async def listen(self) -> None:
-        async for received in self.ear.track:
+        async for received in self.track:
             self.heard.append((clock.now(), received))
 
     async def play(self, seconds: float) -> float:
@@ -99,12 +78,13 @@ async def call() -> AsyncIterator[Call]:
     network.way(home.address, there.address).delay = network.way(there.address, home.address).delay = 0.0
     stream = AudioStream(2**32 - 100 * COUNT)
     async with Peer(network=home) as sender:
-        ear = Ear(network=there)
+        tracks: list[AudioTrack] = []
+        ear = PeerConnection(network=there, on_audio=tracks.append)
         sender.connection.add_audio(stream)
         await sender.connection.set_answer(await ear.answer(await sender.connection.offer(), ("0",)))
         await sender.until_state("connected")
         await sender.until(lambda: ear.state == "connected" and stream.viewers)
-        made = Call(sender, ear, stream, network.way(home.address, there.address))
+        made = Call(ear, tracks[0], stream, network.way(home.address, there.address))
         listening = asyncio.create_task(made.listen())
         yield made
         await ear.close()
