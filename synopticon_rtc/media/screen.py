@@ -197,4 +197,4 @@ def _check_within(region: Region, width: int, height: int) -> None:
 def _cut(frame: av.VideoFrame, region: Region) -> av.VideoFrame:
     left, top, width, height = region
     part = frame.to_ndarray(format="bgr24")[top : top + height, left : left + width]
-    return av.VideoFrame.from_ndarray(np.ascontiguousarray(part), format="bgr24")
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(part, np.uint8), format="bgr24")
