@@ -56,6 +56,6 @@ def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
 def test_a_full_disk_is_told() -> None:
     if not Path("/dev/full").exists():
         pytest.skip("needs /dev/full")
+    long = AudioMoment(np.zeros((48_000, 1), np.float32), 48_000, captured=None, concealed=False, rtp_timestamp=0)
     with SoundFile(Path("/dev/full")) as file, pytest.raises(SynopticonError, match="/dev/full cannot be written"):
-        for number in range(20):
-            file.write(moment(number * 960))
+        file.write(long)

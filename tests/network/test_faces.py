@@ -1,5 +1,6 @@
 """A frame has its own faces or none, whatever the network does to either and the application does meanwhile."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -17,7 +18,7 @@ from synopticon_rtc.faces.wire import PROTOCOL
 from synopticon_rtc.receiver import BURST
 from synopticon_rtc.receiving.latency import Latency
 from synopticon_rtc.receiving.stream import Stream as ReceivingStream
-from synopticon_rtc.rtc import Channel
+from synopticon_rtc.rtc import Channel, VideoTrack
 from synopticon_rtc.sending.stream import Stream as SendingStream
 
 SIZE = (320, 180)
@@ -54,12 +55,20 @@ class Viewer:
         )
         self.sender = Peer()
         self.receiver = Peer(on_channel=self._on_channel)
-        self.receiver.connection._on_video = self.stream.play
+        self.receiver.connection._on_video = self._play
+        self._playing: asyncio.Task[None] | None = None
         self.watcher = source.add(self.sender.connection, video=True, binary=True)
 
     def _give(self, moment: Moment[Any]) -> None:
         self.given.append(moment)
         self.moments.put(moment)
+
+    def _play(self, track: VideoTrack) -> None:
+        self._playing = asyncio.create_task(self._watch(track))  # it ends with the connection
+
+    async def _watch(self, track: VideoTrack) -> None:
+        async for received in track:
+            self.stream.decoded(received)
 
     def _on_channel(self, channel: Channel) -> None:
         assert channel.protocol == PROTOCOL
@@ -155,4 +164,4 @@ async def test_an_application_that_stalls_goes_on_with_the_newest_moment_and_nob
         assert len(other.given) - begun > 4.5 * FPS
         for viewer in stalled, other:
             assert viewer.stream._times.keys() <= {moment.timestamp for moment in viewer.stream._pairing._waiting}
-            assert viewer.receiver.connection._receivers[0].keyframe_requests == 0
+            assert viewer.receiver.connection._receivers["0"].keyframe_requests == 0

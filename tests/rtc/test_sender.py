@@ -206,7 +206,7 @@ async def test_every_receiver_gets_the_same_timestamps() -> None:
 async def test_only_what_is_still_known_is_sent_again() -> None:
     clip = Clip()
     async with watching(clip) as (sender, _):
-        (fanout,) = sender.connection._senders
+        (fanout,) = sender.connection.senders
         clip.send()
         first = fanout._repair.history[0][0]
         media = fanout._ssrc
@@ -222,7 +222,7 @@ async def test_only_what_is_still_known_is_sent_again() -> None:
 async def test_feedback_that_is_malformed_or_meant_for_others_is_ignored() -> None:
     clip = Clip()
     async with watching(clip) as (sender, _):
-        (fanout,) = sender.connection._senders
+        (fanout,) = sender.connection.senders
         clip.send()
         before = clip.requests
         for fci in b"", b"REMB", b"REMB\xff\0\0\0", b"REMB\x01\0\0\x10\0\0\0\0":
@@ -239,7 +239,7 @@ async def test_feedback_that_is_malformed_or_meant_for_others_is_ignored() -> No
 async def test_a_peer_whose_socket_is_full_is_sent_nothing_until_a_keyframe() -> None:
     clip = Clip()
     async with watching(clip) as (sender, _):
-        (fanout,) = sender.connection._senders
+        (fanout,) = sender.connection.senders
         ice = sender.connection._ice
         assert ice is not None
         assert ice.selected_pair is not None
@@ -277,7 +277,7 @@ async def test_statistics_are_aiortcs() -> None:
     clip = Clip()
     async with watching(clip) as (sender, _):
         await clip.play(3)
-        (fanout,) = sender.connection._senders
+        (fanout,) = sender.connection.senders
         (outbound,) = [s for s in (await fanout.getStats()).values() if isinstance(s, RTCOutboundRtpStreamStats)]
         assert (outbound.packetsSent, outbound.bytesSent) == (fanout.packets, fanout.octets)
         assert outbound.packetsSent > 3
