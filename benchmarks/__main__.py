@@ -24,6 +24,7 @@ from benchmarks import (
     memory,
     pairing,
     recovery,
+    screen,
     signaling,
 )
 from benchmarks.children import unpin
@@ -56,6 +57,7 @@ MODULES: dict[str, Benchmark] = {
     "audience": audience,
     "signaling": signaling,
     "films": films,
+    "screen": screen,
 }
 logger = logging.getLogger(__name__)
 

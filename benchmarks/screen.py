@@ -156,11 +156,13 @@ async def run(*, quick: bool) -> Result:
     pin(RECEIVERS)
     count = 5 if quick else 20
     found: dict[str, Turned] = {}
-    for kind, rate in (("page", FAST), ("small print", FAST), ("page", SLOW)):
-        async with reading(kind, rate) as (sender, reader):
-            if not found:
-                stays = await still(sender, 5 if quick else 30)
-            found[f"{kind}, {rate / 1e6:g} Mbit/s"] = await turned(sender, reader, count)
+    async with reading("page", FAST) as (sender, reader):
+        stays = await still(sender, 5 if quick else 30)
+        found["page, 2 Mbit/s"] = await turned(sender, reader, count)
+    async with reading("small print", FAST) as (sender, reader):
+        found["small print, 2 Mbit/s"] = await turned(sender, reader, count)
+    async with reading("page", SLOW) as (sender, reader):
+        found["page, 300 kbit/s"] = await turned(sender, reader, count)
     fast, _, slow = found.values()
     rows = [
         (

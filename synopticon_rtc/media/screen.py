@@ -12,6 +12,7 @@ from typing import ClassVar, NamedTuple
 import av
 import av.error
 import numpy as np
+from av.container import InputContainer
 
 from synopticon_rtc.errors import SourceError
 from synopticon_rtc.media.pacing import checked_fps, taken
@@ -160,7 +161,7 @@ def _macos(display: str | None) -> _Device:
 _DEVICES = {"win32": _windows, "darwin": _macos}
 
 
-def _opened(device: _Device, options: Mapping[str, str]) -> av.container.InputContainer:
+def _opened(device: _Device, options: Mapping[str, str]) -> InputContainer:
     try:
         return av.open(device.address, format=device.format, options=dict(options))
     except (av.error.FFmpegError, OSError, ValueError) as error:

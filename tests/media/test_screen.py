@@ -15,7 +15,7 @@ from typing import Any, cast
 import av
 import pytest
 
-from synopticon_rtc import Screen
+from synopticon_rtc import Broadcaster, Receiver, Screen, SignalingServer
 from synopticon_rtc.errors import SourceError
 from synopticon_rtc.media import hint_of, screen
 
@@ -126,6 +126,20 @@ async def test_a_window_is_seen_and_what_changes_in_it(server: Server) -> None:
         window.paint(GREEN)
         await until(frames, lambda frame: pixel(frame, 139, 109) == (0, 255, 0))
         assert pixel(before, 40, 30) == (255, 0, 0)  # a frame that was given stays as it is
+    window.close()
+
+
+@needs_xvfb
+async def test_a_receiver_sees_what_the_screen_shows_also_where_nothing_changes(server: Server) -> None:
+    window = Window(server.display, RED)
+    async with SignalingServer(port=0) as signaling, Broadcaster(signaling.url, Screen(), faces=None):
+        for _ in range(2):
+            async with Receiver(signaling.url, timeout=20) as receiver:
+                moment = await anext(receiver)
+                red, green, blue = pixel(moment.frame, 100, 70)
+                assert (moment.frame.width, moment.frame.height) == (WIDTH, HEIGHT)
+                assert red > 200
+                assert max(green, blue) < 50
     window.close()
 
 
