@@ -39,6 +39,7 @@ from synopticon_rtc.tracing import Trace
 ACCEPT = {"control": [control.PROTOCOL], "ice": ["more"], "messages": [messages.PROTOCOL, messages.LATEST]}
 BITRATE = 1_500_000
 FPS = 30.0
+FLUSH = 1.0  # seconds for the last messages to arrive
 
 
 class Broadcaster:
@@ -170,6 +171,7 @@ class Broadcaster:
             if self._sound is not None:
                 await self._publisher.publish(self._sound.hint, self._sound)
             await stack.enter_async_context(self._negotiator)
+            stack.push_async_callback(self._hub.flush, FLUSH)
             self._exit = stack.pop_all()
         return self
 

@@ -57,6 +57,7 @@ ACCEPT = {
     "streams": [published.PROTOCOL],
     "messages": [messages.PROTOCOL, messages.LATEST],
 }
+FLUSH = 1.0  # seconds for the last messages to arrive
 REASON = 512  # characters of what a broadcaster is told of an offer that cannot be used
 ENCODED_WAIT = 1.0  # seconds that encoded frames wait for a slow consumer, before it misses all up to a keyframe
 FACES_OF = "faces:"
@@ -267,6 +268,7 @@ class Receiver(Generic[F]):
             self._trace.watch(self._write_figures)
             stack.push_async_callback(self._played)
             await stack.enter_async_context(self._negotiator)
+            stack.push_async_callback(self._hub.flush, FLUSH)
             self._exit = stack.pop_all()
         return self
 

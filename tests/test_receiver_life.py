@@ -143,13 +143,13 @@ async def test_frames_that_wait_for_faces_are_given_out_when_their_broadcaster_l
     async with Receiver(server.url, decode=False, faces_wait=LONG) as receiver:
         taking = asyncio.create_task(take(receiver))
         async with Broadcaster(server.url, TestPattern(SIZE, 30), faces=Stuck()):
-            await until(lambda: receiver.stats.frames >= 10)
+            await until(lambda: receiver.stats.frames - len(moments) >= 5)
             first = len(moments)
             stream = next(iter(receiver._peers.values())).first
         await until(lambda: not receiver._peers)
         count = receiver.stats.frames
         await until(lambda: len(moments) == count)
-        assert first < 10
+        assert count - first >= 5
         assert moments[0].frame.keyframe
         stamps = [moment.frame.rtp_timestamp for moment in moments]
         assert all((later - earlier) % 2**32 < 2**31 for earlier, later in itertools.pairwise(stamps))

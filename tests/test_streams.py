@@ -284,6 +284,15 @@ async def test_a_message_to_all_comes_to_each(server: SignalingServer) -> None:
             assert [(await anext(receiver.messages("marks"))).data for receiver in (one, other)] == ["now", "now"]
 
 
+async def test_what_was_sent_last_arrives_before_the_end(server: SignalingServer) -> None:
+    async with Broadcaster(server.url, TestPattern(CAMERA)) as broadcaster:
+        async with Receiver(server.url) as receiver:
+            await take(receiver, 1)
+            await receiver.send("notes", "bye")
+        async with asyncio.timeout(LONG):
+            assert (await anext(broadcaster.messages("notes"))).data == "bye"
+
+
 async def test_a_message_to_nobody_says_so(server: SignalingServer) -> None:
     async with Broadcaster(server.url, TestPattern(CAMERA)) as broadcaster, Receiver(server.url) as receiver:
         with pytest.raises(ConnectionLost, match="nobody is not connected"):

@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import dataclasses
 import gc
+import logging
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, get_args
@@ -33,15 +34,20 @@ from synopticon_rtc.commands.options import (
     trace_option,
     udp_ports_option,
 )
+from synopticon_rtc.commands.sound_file import SoundFile
+from synopticon_rtc.commands.speaker import Speaker
 from synopticon_rtc.commands.status import Rates, Status, found, milliseconds
 from synopticon_rtc.commands.window import Window
-from synopticon_rtc.errors import SynopticonError
+from synopticon_rtc.errors import ConnectionLost, NobodyAnswered, SynopticonError
 from synopticon_rtc.events import StateEvent
 from synopticon_rtc.faces import Face, draw_faces
 from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.receiver import Receiver
 from synopticon_rtc.receiving.pairing import Sync
+from synopticon_rtc.receiving.sound import AudioMoment
 from synopticon_rtc.rtc import IceServer
+
+logger = logging.getLogger(__name__)
 
 WORDS = {
     "seeking": "looking for a broadcaster",
@@ -51,6 +57,7 @@ WORDS = {
     "closed": "closed",
 }
 STATUS_INTERVAL = 1.0  # seconds
+Sink = Callable[[AudioMoment], None]
 STALE = 0.25  # seconds after which the faces of another frame are worse than none
 LIGHT, SHADE = (255, 248, 214), (32, 22, 0)  # blue, green, red: of what is written on the picture
 
@@ -61,9 +68,27 @@ LIGHT, SHADE = (255, 248, 214), (32, 22, 0)  # blue, green, red: of what is writ
 @token_file_option
 @ca_option
 @click.option("--from", "broadcaster", help="Name or session of the broadcaster; the first that answers without it.")
-@click.option("--stream", help="Name of the only stream to take, like screen; the first video without it.")
+@click.option(
+    "--stream",
+    "streams",
+    multiple=True,
+    help="Name of the only stream to take, like screen; may be repeated. Without it all, of which the first video is "
+    "shown.",
+)
 @click.option("--no-video", is_flag=True, help="Receive the faces alone; the broadcaster then sends no video.")
 @click.option("--show", is_flag=True, help="Show the video with the faces drawn on it in a window; q closes it.")
+@click.option(
+    "--play",
+    is_flag=False,
+    flag_value="",
+    metavar="[DEVICE]",
+    help="Play the sound: on the system's own loudspeaker, or DEVICE, its number or part of its name.",
+)
+@click.option(
+    "--audio-out",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Write the sound here, as a WAV file.",
+)
 @click.option(
     "--faces-out",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
@@ -103,9 +128,11 @@ async def main(
     token_file: Path | None,
     ca: ssl.SSLContext | None,
     broadcaster: str | None,
-    stream: str | None,
+    streams: tuple[str, ...],
     no_video: bool,  # noqa: FBT001 - click passes flags so
     show: bool,  # noqa: FBT001
+    play: str | None,
+    audio_out: Path | None,
     faces_out: Path | None,
     sync: Sync,
     faces_wait: float,
@@ -127,7 +154,7 @@ async def main(
         receiver = Receiver(
             signaling,
             broadcaster=broadcaster,
-            streams=None if stream is None else [stream],
+            streams=streams or None,
             video=not no_video,
             sync=sync,
             faces_wait=faces_wait,
@@ -148,9 +175,11 @@ async def main(
         stack.callback(report.summarize)
         await stack.enter_async_context(receiver)
         await stack.enter_async_context(report.reporting())
+        sinks = await _open_sinks(stack, play, audio_out)
         gc.freeze()  # looking through all that was imported would hold up every frame for 50 ms, now and then
         try:
-            async with asyncio.timeout(duration):
+            async with asyncio.timeout(duration) as limit:
+                _listen(stack, receiver, sinks, limit)
                 async for moment in receiver:
                     report.count(moment)
                     if faces_file is not None:
@@ -162,6 +191,51 @@ async def main(
         except TimeoutError as error:
             if isinstance(error, SynopticonError):  # nobody answered; else the duration is over
                 raise
+
+
+async def _open_sinks(stack: contextlib.AsyncExitStack, play: str | None, audio_out: Path | None) -> list[Sink]:
+    """Open what sound goes to, until the stack unwinds."""
+    sinks: list[Sink] = []
+    if audio_out is not None:
+        sinks.append(stack.enter_context(SoundFile(audio_out)).write)
+    if play is not None:
+        device = int(play) if play.isdecimal() else play or None
+        sinks.append((await stack.enter_async_context(Speaker(device))).play)
+    return sinks
+
+
+def _listen(
+    stack: contextlib.AsyncExitStack, receiver: Receiver[Any], sinks: Sequence[Sink], limit: asyncio.Timeout
+) -> None:
+    """Give what is heard to each sink, until the stack unwinds; where that fails, the time is over at once."""
+    if not sinks:
+        return
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            limit.reschedule(0)
+
+    task = asyncio.create_task(_hear(receiver, sinks))
+    task.add_done_callback(ended)
+    stack.push_async_callback(_stop, task)
+
+
+async def _hear(receiver: Receiver[Any], sinks: Sequence[Sink]) -> None:
+    while True:
+        try:
+            async for moment in receiver.audio():
+                for sink in sinks:
+                    sink(moment)
+        except (NobodyAnswered, ConnectionLost) as error:
+            logger.warning("%s", error)  # the picture goes on
+
+
+async def _stop(task: asyncio.Task[None]) -> None:
+    """End a task, and raise what it ended with before."""
+    task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.result()
 
 
 class _FacesFile:

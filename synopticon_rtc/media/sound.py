@@ -161,7 +161,7 @@ class Blocks:
         Args:
             measured: When the piece was captured, or after that where this is not exact.
             now: When it came.
-            step: Seconds by which it may be off the even pace.
+            step: Seconds by which it may be after its time by the even pace, where that is no gap.
             exact: Whether the source said so.
         """
         if self._start is None:
@@ -169,7 +169,7 @@ class Blocks:
             return
         late = measured - self._start - self._taken
         if exact:
-            self._start += late if abs(late) >= GAP else max(-step, min(step, late))
+            self._start += late if late < 0 or late >= GAP else min(step, late)
             self._form = None if late >= GAP else self._form
         elif late < UNEVEN:
             self._late_since = None
@@ -248,22 +248,25 @@ class Microphone:
         """Put piece after piece, in the thread of PortAudio; this one opens and closes."""
         library = sound_library("a microphone")
         stream, recording = self._open(library, put)
+        lost = False
         try:
             while not stop.wait(_LOOK_INTERVAL):
-                if stream.active and clock.now() - recording.came < _SILENCE:
-                    continue
-                log.warning("%s gives no more sound; looking for it every second", self.name)
-                while not stop.wait(_LOOK_INTERVAL):
-                    stream.close()
+                if lost:
                     try:
                         stream, recording = self._open(library, put)
                     except SourceError as error:
                         log.debug("%s", error)
                     else:
+                        lost = False
                         log.info("%s is back", self.name)
-                        break
+                elif not stream.active or clock.now() - recording.came > _SILENCE:
+                    lost = True
+                    log.warning("%s gives no more sound; looking for it every second", self.name)
+                    # PortAudio may wait for ever for a device that is gone.
+                    threading.Thread(target=stream.close, name="close microphone", daemon=True).start()
         finally:
-            stream.close()
+            if not lost:
+                stream.close()
 
     def _open(self, library: ModuleType, put: Callable[[Sound], None]) -> tuple[Any, "Recording"]:
         try:
@@ -283,7 +286,11 @@ class Microphone:
                 latency="low",
                 callback=recording.take,
             )
-            stream.start()
+            try:
+                stream.start()
+            except library.PortAudioError:
+                stream.close()
+                raise
         except (library.PortAudioError, ValueError) as error:
             raise SourceError(self._trouble(library, error)) from None
         return stream, recording

@@ -423,7 +423,8 @@ class MessageHub:
         """
         check(name, data, latest=latest)
         if to is not None:
-            peer = next((peer for peer in self._peers if peer.session == to), None)
+            # One who has come again may have two connections for a moment: the newest counts.
+            peer = next((peer for peer in reversed(self._peers) if peer.session == to), None)
             if peer is None:
                 raise ConnectionLost(f"{to} is not connected, or takes no messages")
             await peer.send(name, data, latest=latest)
@@ -439,6 +440,20 @@ class MessageHub:
             peer.missed += 1
         await asyncio.sleep(0)  # whoever sends in a loop leaves others their turn
         return frozenset(peer.session for peer in missing)
+
+    async def flush(self, seconds: float) -> None:
+        """Wait until all peers have what was sent to them, or are gone, but for so many seconds at most.
+
+        To be called before connections are closed, which throws away what has not arrived.
+        """
+        flushing = [asyncio.ensure_future(peer.flush()) for peer in self._peers]
+        try:
+            if flushing:
+                await asyncio.wait(flushing, timeout=seconds)
+        finally:
+            for each in flushing:
+                each.cancel()
+            await asyncio.gather(*flushing, return_exceptions=True)
 
     def messages(self, name: str) -> AsyncIterator[Message]:
         """Iterate over the messages of one name, from all peers; each is given out once.

@@ -230,7 +230,7 @@ def test_on_windows_ffmpeg_cuts_the_region_out() -> None:
 def test_on_macos_it_is_cut_out_here() -> None:
     assert screen._macos(None).part((1, 2, 30, 40)) == {}
     frame = av.VideoFrame(64, 48, "bgr0")
-    octets = memoryview(frame.planes[0])  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    octets = memoryview(frame.planes[0])
     octets[:] = bytes(len(octets))
     octets[4 * (64 * 10 + 20) :][:3] = b"\xff\0\0"
     cut = screen._cut(frame, (20, 10, 8, 6))

@@ -328,40 +328,89 @@ asyncio.run(record())
 """
 
 
-@pytest.fixture
-def pulse(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """PulseAudio with a device that plays a tone of 440 Hz to itself, as the environment of whoever records it."""
-    if shutil.which("pulseaudio") is None or not list(Path("/usr/lib").rglob("libasound_module_pcm_pulse.so")):
-        pytest.skip("needs PulseAudio, and its plugin for ALSA (Debian: pulseaudio, libasound2-plugins)")
-    (tmp_path / ".asoundrc").write_text("pcm.!default { type pulse }\n")
-    environment = os.environ | {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}
-    modules = "module-native-protocol-unix", "module-null-sink sink_name=lab", "module-sine sink=lab frequency=440"
-    loads = [word for module in modules for word in ("-L", module)]
-    server = subprocess.Popen(
-        ["pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1", *loads],  # noqa: S607 - wherever it is
-        env=environment,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
+LISTEN = """
+import asyncio, logging, sys
+from synopticon_rtc.media.sound import Microphone, blocks_of
+
+async def listen():
+    newest = None
+    async for block in blocks_of(Microphone()):
+        if newest is None or block.captured - newest > 0.5:
+            print("heard", file=sys.stderr, flush=True)
+        newest = block.captured
+
+logging.basicConfig(level=logging.INFO)
+asyncio.run(listen())
+"""
+
+
+class Pulse:
+    """PulseAudio, with a device that plays a tone of 440 Hz to itself."""
+
+    def __init__(self, home: Path) -> None:
+        (home / ".asoundrc").write_text("pcm.!default { type pulse }\n")
+        self.environment = os.environ | {"HOME": str(home), "XDG_RUNTIME_DIR": str(home)}
+        self._socket = home / "pulse" / "native"
+        self._server: subprocess.Popen[bytes]
+
+    def start(self) -> None:
+        modules = "module-native-protocol-unix", "module-null-sink sink_name=lab", "module-sine sink=lab frequency=440"
+        self._server = subprocess.Popen(
+            [
+                *("pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1"),
+                *(word for module in modules for word in ("-L", module)),
+            ],
+            env=self.environment,
+            stderr=subprocess.DEVNULL,
+        )
         until = time.monotonic() + 20
-        while not (tmp_path / "pulse" / "native").exists():
+        while not self._socket.exists():
             assert time.monotonic() < until, "PulseAudio does not start"
             time.sleep(0.05)
-        yield environment
-    finally:
-        server.terminate()
-        server.wait()
+
+    def stop(self) -> None:
+        self._server.terminate()
+        self._server.wait()
+        self._socket.unlink(missing_ok=True)
 
 
-def test_a_microphone_is_recorded_with_its_time(pulse: dict[str, str]) -> None:
+@pytest.fixture
+def pulse(tmp_path: Path) -> Iterator[Pulse]:
     need_portaudio()
+    if shutil.which("pulseaudio") is None or not list(Path("/usr/lib").rglob("libasound_module_pcm_pulse.so")):
+        pytest.skip("needs PulseAudio, and its plugin for ALSA (Debian: pulseaudio, libasound2-plugins)")
+    server = Pulse(tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
+def test_a_microphone_is_recorded_with_its_time(pulse: Pulse) -> None:
     out = subprocess.run(
-        [sys.executable, "-c", RECORD], env=pulse, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", RECORD], env=pulse.environment, capture_output=True, text=True, check=True, timeout=60
     )
     pitch, age, step = map(float, out.stdout.split())
     assert pitch == pytest.approx(440, abs=2)
     assert 0.02 <= age < 1
     assert step < 0.1
+
+
+@pytest.mark.slow
+def test_a_microphone_that_is_lost_is_looked_for_until_it_is_back(pulse: Pulse) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", LISTEN], env=pulse.environment, stderr=subprocess.PIPE, text=True
+    ) as listener:
+        assert listener.stderr is not None
+        lines = iter(listener.stderr)
+        try:
+            assert any("heard" in line for line in lines)
+            pulse.stop()
+            assert any("gives no more sound" in line for line in lines)
+            pulse.start()
+            assert any("is back" in line for line in lines)
+            assert any("heard" in line for line in lines)
+        finally:
+            listener.kill()
 
 
 # By name

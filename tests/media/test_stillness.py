@@ -198,10 +198,10 @@ def test_no_octet_of_a_picture_is_overlooked(name: str, line: int) -> None:
     one, other = (av.VideoFrame(50, 6, name) for _ in range(2))
     for frame in one, other:
         for plane in frame.planes:
-            np.frombuffer(plane, np.uint8)[:] = 7
+            np.frombuffer(memoryview(plane), np.uint8)[:] = 7
     assert same(one, other)
     plane = other.planes[-1]
-    octets = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+    octets = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
     octets[-1, line - 1] ^= 1
     assert not same(one, other)
     octets[-1, line - 1] ^= 1

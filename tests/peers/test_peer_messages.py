@@ -206,6 +206,21 @@ async def test_flush_waits_until_the_other_end_has_all() -> None:
             assert (await anext(reading)).data == bytes(200_000)
 
 
+@turned
+async def test_the_last_words_arrive_where_they_are_waited_for_and_a_peer_that_reads_nothing_costs_a_time() -> None:
+    hub, loop = MessageHub(), asyncio.get_running_loop()
+    async with connected(hub, "b") as (_, b), connected(hub, "c"):
+        begun, reading = loop.time(), b.hub.messages("chat")
+        await hub.send("chat", "bye")
+        await hub.flush(1.0)
+        assert 0 < loop.time() - begun < 0.5
+        await hub.send("unread", bytes(UNREAD), to="c")
+        await hub.flush(1.0)
+        assert 1 <= loop.time() - begun < 1.6
+    assert (await anext(reading)).data == "bye"
+    await hub.flush(1.0)
+
+
 # Only the newest
 
 
@@ -251,6 +266,14 @@ async def test_to_all_reaches_all_and_to_one_reaches_one() -> None:
         await hub.send("notes", "for c", to="c")
         assert [message.data for message in await take(b.hub, "notes", 1)] == ["for all"]
         assert [message.data for message in await take(c.hub, "notes", 2)] == ["for all", "for c"]
+
+
+@turned
+async def test_to_one_who_has_come_again_goes_over_the_new_connection() -> None:
+    hub = MessageHub()
+    async with connected(hub, "b"), connected(hub, "b") as (_, again):
+        await hub.send("notes", "words", to="b")
+        assert [message.data for message in await take(again.hub, "notes", 1)] == ["words"]
 
 
 @turned
