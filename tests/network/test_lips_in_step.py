@@ -17,7 +17,7 @@ from synopticon_rtc.receiving.lips import Lips
 from synopticon_rtc.receiving.sound import AudioMoment, SoundStream
 from synopticon_rtc.receiving.stats import ReceiverStats
 from synopticon_rtc.receiving.stream import Stream
-from synopticon_rtc.rtc import AudioTrack, PeerConnection
+from synopticon_rtc.rtc import AudioTrack, EncodedVideoFrame, PeerConnection
 from synopticon_rtc.rtc.audio_stream import AudioStream
 
 SECONDS = 12
@@ -46,6 +46,9 @@ async def test_they_are_apart_by_less_than_anybody_notices(delay: float, jitter:
         if moment.captured is not None:
             heard.append((moment.captured, clock.now() - moment.captured))
 
+    def see(_: str, frame: EncodedVideoFrame) -> None:
+        loop.call_later(slow, video.encoded, frame)  # as if decoding took a while
+
     async with stage(seed=3) as playing:
         begun = clock.now()
         latency = Latency()
@@ -71,7 +74,7 @@ async def test_they_are_apart_by_less_than_anybody_notices(delay: float, jitter:
             sender.connection.add_audio(stream)
             receiver = PeerConnection(
                 network=there,
-                on_encoded=lambda _, frame: loop.call_later(slow, video.encoded, frame),  # as if decoding took a while
+                on_encoded=see,
                 on_audio=tracks.append,
             )
             answer = await receiver.answer(await sender.connection.offer(), ("0", "1"))
