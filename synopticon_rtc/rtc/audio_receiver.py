@@ -24,6 +24,8 @@ SILENCE = 0.2
 """Seconds without a packet after which a source that was left may be returned to."""
 HELD_UP = 0.005
 """Seconds by which the event loop is late when packets may have come meanwhile, which are read first."""
+GRAIN = 0.001
+"""Seconds from one look at what is due to the next, at the least."""
 INAUDIBLE = 1e-3
 """The loudest sample of what is silence, -60 dB of full scale: what is made up after it is nothing that was lost."""
 
@@ -175,16 +177,16 @@ class AudioReceiver(RTCRtpReceiver):
 
     def _wake(self) -> None:
         """Have what is due next played when it is."""
-        due = self._buffer.next_due()
+        due = max(self._buffer.next_due(), self._loop.time() + GRAIN)
+        if self._ended or due == float("inf") or (self._timer is not None and self._timer.when() <= due):
+            return
         if self._timer is not None:
-            if self._timer.when() == due:
-                return
             self._timer.cancel()
-        self._timer = None if due == float("inf") or self._ended else self._loop.call_at(due, self._tick, due)
+        self._timer = self._loop.call_at(due, self._tick, due)
 
     def _tick(self, due: float) -> None:
         if self._loop.time() > due + HELD_UP:
-            self._timer = self._loop.call_later(0.001, self._play)
+            self._timer = self._loop.call_later(GRAIN, self._play)
         else:
             self._play()
 
@@ -202,7 +204,7 @@ class AudioReceiver(RTCRtpReceiver):
         if self._captured is not None:
             time, reported = self._captured
             captured = time + ((timestamp - reported + 2**31) % 2**32 - 2**31) / RATE
-        self._sink.put(ReceivedSound(samples, timestamp, concealed, captured, piece.due))
+        self._sink.put(ReceivedSound(samples, timestamp, concealed, captured))
 
     def _sound(self, piece: Piece) -> tuple[Samples, bool]:
         """Return the samples of a piece, and whether they are made up."""

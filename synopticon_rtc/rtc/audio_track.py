@@ -26,8 +26,6 @@ class ReceivedSound:
     captured: float | None
     """When the first sample was captured, seconds since the epoch on the sender's clock, as it reports; None while
     there is none."""
-    due: float
-    """When it was due, in seconds of :func:`.clock.monotonic`; that is when it is put, unless the loop was held up."""
 
 
 class AudioTrack:

@@ -47,14 +47,12 @@ class Piece:
         count: Its samples; a multiple of 120.
         kind: ``packet`` is to be decoded. ``recovered`` is lost, but the packet after it holds it once more; ``lost``
             has to be made up. ``quiet`` has to be made up too, and is what the sender left out as there was silence.
-        due: When it was due, by the clock that is passed in.
         payload: The packet, or the one after it; None for the others.
     """
 
     timestamp: int
     count: int
     kind: Kind
-    due: float
     payload: bytes | None = None
 
 
@@ -168,17 +166,17 @@ class JitterBuffer:
     def _next(self, position: int) -> Piece | None:  # noqa: PLR0911 - one for each thing that it may be
         """Return the piece at a position; None where that has changed."""
         self._held = {at: packet for at, packet in self._held.items() if at >= position}
-        packet, due = self._held.pop(position, None), self._due(position)
+        packet = self._held.pop(position, None)
         if packet is not None:
             self._last = packet
-            return Piece(position, packet.count, "packet", due, packet.payload)
+            return Piece(position, packet.count, "packet", packet.payload)
         usual = self._last.count if self._last is not None else MADE_UP
         silent = self._last is not None and len(self._last.payload) <= SIGN_OF_LIFE
         if not self._held:
             if position - self._heard_until >= REST * RATE:
                 self._position = None
                 return None
-            return Piece(position, min(usual, MADE_UP), "quiet" if silent else "lost", due)
+            return Piece(position, min(usual, MADE_UP), "quiet" if silent else "lost")
         at = min(self._held)
         gap = at - position
         if gap < GRAIN:
@@ -187,10 +185,10 @@ class JitterBuffer:
         count = min(gap, usual) // GRAIN * GRAIN
         following = self._held[at]
         if silent or (self._last is not None and (following.number - self._last.number) & 0xFFFF == 1):
-            return Piece(position, count, "quiet", due)
+            return Piece(position, count, "quiet")
         if count == gap and repeats_last(following.payload):
-            return Piece(position, count, "recovered", due, following.payload)
-        return Piece(position, count, "lost", due)
+            return Piece(position, count, "recovered", following.payload)
+        return Piece(position, count, "lost")
 
     # How long the delay has to be
 

@@ -1,9 +1,9 @@
 """Where this package reaches behind aiortc's public interface.
 
-``IceConnection``, ``SortingProtocol``, ``Transport``, ``Association``, ``FanoutSender``, ``AudioSender`` and
-``VideoReceiver`` override methods of the aioice and aiortc classes they derive from; every private name of an object
-that is not their own is reached through a function here, and nowhere else. ``tests/rtc/test_seams.py`` fails when a
-release of aiortc or aioice changes any of it.
+``IceConnection``, ``SortingProtocol``, ``Transport``, ``Association``, ``FanoutSender``, ``AudioSender``,
+``VideoReceiver`` and ``AudioReceiver`` override methods of the aioice and aiortc classes they derive from; every
+private name of an object that is not their own is reached through a function here, and nowhere else.
+``tests/rtc/test_seams.py`` fails when a release of aiortc or aioice changes any of it.
 """
 
 import asyncio

@@ -15,7 +15,7 @@ AHEAD = 500.0
 
 
 def received(number: int, captured: float | None, *, concealed: bool = False) -> ReceivedSound:
-    return ReceivedSound(np.full((COUNT, 1), number, np.float32), number * COUNT, concealed, captured, 0.0)
+    return ReceivedSound(np.full((COUNT, 1), number, np.float32), number * COUNT, concealed, captured)
 
 
 @turned

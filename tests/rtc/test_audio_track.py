@@ -10,7 +10,7 @@ COUNT = 960
 
 
 def piece(number: int) -> ReceivedSound:
-    return ReceivedSound(np.zeros((COUNT, 1), np.float32), number * COUNT, False, None, 0.0)
+    return ReceivedSound(np.zeros((COUNT, 1), np.float32), number * COUNT, False, None)
 
 
 async def test_pieces_come_in_order_and_end_with_the_track() -> None:
