@@ -1,0 +1,161 @@
+"""A frame has its own faces or none, whatever the network does to either and the application does meanwhile."""
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from rtc_helpers import Peer, join, ways
+from turned import elapse, turned
+from wires import Losses
+
+from synopticon_rtc import Face, Moment, ReceiverStats, TestPattern
+from synopticon_rtc.basics.latest import Latest
+from synopticon_rtc.faces.wire import PROTOCOL
+from synopticon_rtc.receiver import BURST
+from synopticon_rtc.receiving.latency import Latency
+from synopticon_rtc.receiving.stream import Stream as ReceivingStream
+from synopticon_rtc.rtc import Channel, VideoTrack
+from synopticon_rtc.sending.stream import Stream as SendingStream
+
+SIZE = (320, 180)
+FPS = 30
+MOST = 500
+"""Frames."""
+
+
+class NumberFace:
+    """Finds in each test card one face, all of whose landmarks are the number of the frame. Time passes meanwhile."""
+
+    async def detect(self, frame: av.VideoFrame) -> Sequence[Face]:
+        number = TestPattern.read_number(frame.to_ndarray(format="gray"))
+        assert number is not None
+        await elapse(0.05)  # longer than a frame: every other one is looked at
+        return [Face(np.full((478, 3), number / MOST, np.float32), {})]
+
+
+class Viewer:
+    """A receiver, and what it gives its application."""
+
+    def __init__(self, source: SendingStream) -> None:
+        self.given: list[Moment[Any]] = []
+        self.moments: Latest[Moment[Any]] = Latest(BURST)
+        self.stream = ReceivingStream(
+            video=True,
+            sync="exact",
+            faces_wait=0.3,
+            jitter=0.0,
+            totals=ReceiverStats(),
+            latency=Latency(video=True),
+            heard=lambda _: None,
+            give=self._give,
+        )
+        self.sender = Peer()
+        self.receiver = Peer(on_channel=self._on_channel)
+        self.receiver.connection._on_video = self._play
+        self.watcher = source.add(self.sender.connection, video=True, binary=True)
+
+    def _give(self, moment: Moment[Any]) -> None:
+        self.given.append(moment)
+        self.moments.put(moment)
+
+    def _play(self, track: VideoTrack) -> None:
+        self.stream.play(track)
+
+    def _on_channel(self, channel: Channel) -> None:
+        assert channel.protocol == PROTOCOL
+        self.stream.expect_faces()
+        channel.on_message = self.stream.message
+
+
+@contextlib.asynccontextmanager
+async def broadcast() -> AsyncIterator[SendingStream]:
+    stream = SendingStream(
+        TestPattern(SIZE, FPS), NumberFace(), codecs=("vp8",), bitrate=600_000, fps=FPS, faces_fps=None
+    )
+    await stream.start(lambda _: None)
+    try:
+        yield stream
+    finally:
+        await stream.aclose()
+
+
+@contextlib.asynccontextmanager
+async def watching(source: SendingStream) -> AsyncIterator[Viewer]:
+    viewer = Viewer(source)
+    async with viewer.sender, viewer.receiver:
+        await join(viewer.sender, viewer.receiver)
+        viewer.watcher.joining = None
+        yield viewer
+        source.remove(viewer.watcher)
+        viewer.stream.close()
+
+
+def number_of(moment: Moment[Any]) -> int:
+    number = TestPattern.read_number(moment.frame.to_ndarray(format="gray"))
+    assert number is not None
+    return number
+
+
+def check(moments: Sequence[Moment[Any]]) -> None:
+    """Fail if a frame is not in its place, or has what is not its own."""
+    numbers = [number_of(moment) for moment in moments]
+    assert numbers == sorted(set(numbers))
+    for number, moment in zip(numbers, moments, strict=True):
+        found = [round(float(face.landmarks[0, 0]) * MOST) for face in moment.faces]
+        assert found == ([number] if moment.detected else [])
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        {},
+        {"losses": Losses(0.05, burst=2)},
+        {"jitter": 0.06},
+        {"reordered": 0.2, "late": 0.06},
+        {"losses": Losses(0.05), "jitter": 0.03, "reordered": 0.1},
+    ],
+    ids=["nothing", "loss", "jitter", "reordering", "all"],
+)
+@turned
+async def test_every_frame_has_its_own_faces_or_says_that_it_was_not_looked_at(way: dict[str, Any]) -> None:
+    async with broadcast() as source, watching(source) as viewer:
+        down, _ = ways(viewer.sender, viewer.receiver)
+        for name, value in way.items():
+            setattr(down, name, value)
+        await elapse(5)
+        check(viewer.given)
+        assert len(viewer.given) > 4 * FPS
+        looked_at = source.stats().detected
+        assert sum(moment.detected for moment in viewer.given) > 0.6 * looked_at > FPS
+
+
+@turned
+async def test_faces_that_all_get_lost_hold_up_no_frame_for_long() -> None:
+    async with broadcast() as source, watching(source) as viewer:
+        await elapse(1)
+        viewer.watcher.faces.channel.send = lambda _: True  # type: ignore[union-attr, method-assign]
+        begun = len(viewer.given)
+        await elapse(3)
+        check(viewer.given)
+        assert len(viewer.given) - begun > 2 * FPS
+        assert not viewer.given[-1].detected
+
+
+@turned
+async def test_an_application_that_stalls_goes_on_with_the_newest_moment_and_nobody_else_notices() -> None:
+    async with broadcast() as source, watching(source) as stalled, watching(source) as other:
+        await stalled.moments.get()
+        begun = len(other.given)
+        await elapse(5)  # nobody takes anything
+        assert len(stalled.moments._items) <= 2
+        newest = stalled.given[-1]
+        taken = [await stalled.moments.get() for _ in range(len(stalled.moments._items))]
+        assert taken[-1] is newest
+        check(stalled.given)
+        assert len(other.given) - begun > 4.5 * FPS
+        for viewer in stalled, other:
+            assert viewer.stream._times.keys() <= {moment.timestamp for moment in viewer.stream._pairing._waiting}
+            assert viewer.receiver.connection._receivers[0].keyframe_requests == 0
