@@ -8,6 +8,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from waiting import turns, until
 
 from synopticon_rtc import Broadcaster, Face, Moment, Receiver, SignalingServer, TestPattern
 from synopticon_rtc.errors import DetectorError, SignalingError, SourceError
@@ -53,10 +54,10 @@ class Detector:
 
     async def detect(self, frame: av.VideoFrame) -> Sequence[Face]:  # noqa: ARG002 - as it is called
         self._calls += 1
-        await asyncio.sleep(0)
+        await turns()
         if self._end is not None and self._calls > 5:
             self._end()
-            await asyncio.sleep(0)
+            await turns()
         return ()
 
 
@@ -191,8 +192,7 @@ async def test_signaling_that_is_refused_for_good_cuts_off_nobody_who_is_connect
         negotiator = broadcaster._negotiator
         async with Receiver(server.url) as receiver, asyncio.timeout(20):
             links = negotiator.handshake.links
-            while not any(link.phase == "connecting" for link in links.values()):  # noqa: ASYNC110 - nobody tells
-                await asyncio.sleep(0.01)
+            await until(lambda: any(link.phase == "connecting" for link in links.values()))
             negotiator.failed(SignalingError("the token expired"))
             assert not broadcaster._life.over
             go_on.set()
@@ -222,7 +222,7 @@ async def test_iterations_over_what_its_stream_tells_end_when_signaling_is_refus
     async with Broadcaster(server.url, Source(), faces=Detector()) as broadcaster:
         told = broadcaster.faces, broadcaster.source_events, broadcaster.detector_events, broadcaster.events
         following = [asyncio.create_task(follow(things)) for things in told]
-        await asyncio.sleep(0)
+        await turns()
         broadcaster._negotiator.failed(SignalingError("the token expired"))
         async with asyncio.timeout(5):
             await asyncio.gather(*following)

@@ -12,10 +12,9 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Any
 
 import pytest
 from rtc_network import free_port, write_certificate
+from waiting import blocked_until
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
@@ -35,14 +35,6 @@ PYTHON = "/opt/synopticon-rtc/bin/python"
 NGINX, CADDY, STRACE, SYSTEMD = map(shutil.which, ("nginx", "caddy", "strace", "systemd-analyze"))
 SECRET = "a secret of this test alone: 32 bytes or more"  # noqa: S105  # of this test alone
 needs_systemd = pytest.mark.skipif(SYSTEMD is None, reason="needs systemd-analyze")
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for what no event tells of."""
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.02)
 
 
 @contextlib.contextmanager
@@ -66,7 +58,7 @@ def until_listening(port: int, process: subprocess.Popen[str]) -> None:
             return True
         return False
 
-    until(listening)
+    blocked_until(listening)
 
 
 def service(key: str) -> str:
@@ -280,7 +272,7 @@ def proxy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Proxy]:
         ):
             until_listening(port, process)
             made = Proxy(port, server, certificate, tmp_path)
-            until(lambda: made.status("/readyz") == HTTPStatus.OK)  # it has found the server
+            blocked_until(lambda: made.status("/readyz") == HTTPStatus.OK)  # it has found the server
             yield made
 
 
@@ -328,7 +320,7 @@ def test_a_proxy_tells_who_asks_and_lets_nobody_pretend_to_be_another(proxy: Pro
             return json.loads(websocket.recv())
 
     assert enter(f"{address}?token={token}", f"https://localhost:{proxy.port}")["type"] == "connected"
-    until(lambda: any(event["event"] == "session" for event in proxy.server.events))
+    blocked_until(lambda: any(event["event"] == "session" for event in proxy.server.events))
     (opened, *_) = (event for event in proxy.server.events if event["event"] == "session")
     assert opened["address"].startswith("127.0.0.5")
     for url, origin, status, code in (
@@ -339,7 +331,7 @@ def test_a_proxy_tells_who_asks_and_lets_nobody_pretend_to_be_another(proxy: Pro
             enter(url, origin)
         response = refused.value.response
         assert (response.status_code, json.loads(response.body or b"")["error"]) == (status, code)
-    until(lambda: "/ws" in proxy.log())
+    blocked_until(lambda: "/ws" in proxy.log())
     assert token not in proxy.log()
 
 

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import psutil
 import pytest
 from aiortc import RTCPeerConnection
+from waiting import until
 
 from benchmarks import strays
 from benchmarks.endurance import OneFace
@@ -37,12 +38,6 @@ def held() -> Counter[str]:
         threads=threading.active_count(),
         tasks=len(asyncio.all_tasks()),
     )
-
-
-async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is given back tells nobody
-            await asyncio.sleep(0.1)
 
 
 @pytest.fixture
@@ -74,10 +69,10 @@ async def test_joins_of_all_kinds_leave_nothing_at_a_broadcaster() -> None:
     ):
         others = held()["connections"]  # of tests that failed
         await join(server.url, len(KINDS))
-        await until(lambda: held()["connections"] <= others)
+        await until(lambda: held()["connections"] <= others, seconds=60)
         before = held()
         await join(server.url, 50)
-        await until(lambda: not held() - before)
+        await until(lambda: not held() - before, seconds=60)
         assert broadcaster.peers == ()
 
 
@@ -106,4 +101,4 @@ async def test_broadcasters_that_come_and_go_leave_nothing_at_a_receiver() -> No
         before = held()
         for number in range(10):
             await meet(server.url, kill=number % 2 == 0)
-        await until(lambda: not held() - before)
+        await until(lambda: not held() - before, seconds=60)

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from waiting import turns
 
 from synopticon_rtc.events import KEPT, Events
 
@@ -34,10 +35,10 @@ async def test_a_callback_that_fails_disturbs_nobody(caplog: pytest.LogCaptureFi
 async def test_each_iteration_sees_all_from_its_start_to_the_close() -> None:
     events: Events[int] = Events()
     first = asyncio.create_task(collect(events))
-    await asyncio.sleep(0)
+    await turns()
     events.emit(1)
     second = asyncio.create_task(collect(events))
-    await asyncio.sleep(0)
+    await turns()
     events.emit(2)
     events.close()
     assert await first == [1, 2]
@@ -53,7 +54,7 @@ async def test_an_iteration_after_the_close_ends_at_once() -> None:
 async def test_an_iteration_that_lags_behind_keeps_a_bounded_number() -> None:
     events: Events[int] = Events()
     task = asyncio.create_task(collect(events))
-    await asyncio.sleep(0)
+    await turns()
     for number in range(2 * KEPT):
         events.emit(number)
     events.close()
@@ -68,7 +69,7 @@ async def test_it_is_known_whether_anybody_is_told() -> None:
     leave()
     assert not events.heard
     task = asyncio.create_task(collect(events))
-    await asyncio.sleep(0)
+    await turns()
     assert events.heard
     for number in range(3):
         events.emit(number)

@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import av
 import pytest
+from waiting import turns, until
 
 from synopticon_rtc import Broadcaster, EncodedVideoFrame, Face, Moment, Receiver, SignalingServer, TestPattern
 from synopticon_rtc.peers import control as control_channel
@@ -48,12 +49,6 @@ class Talkative(Broadcaster):
 
 class TwiceControlled(Talkative):
     label, protocol = control_channel.LABEL, control_channel.PROTOCOL
-
-
-async def until(condition: Callable[[], object], seconds: float = 20) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is looked at tells nobody
-            await asyncio.sleep(0.01)
 
 
 # Entering and leaving
@@ -98,9 +93,9 @@ async def test_who_forgets_to_enter_it_is_told(server: SignalingServer) -> None:
         await anext(receiver)
 
 
-@pytest.mark.parametrize("turns", range(6))
+@pytest.mark.parametrize("after", range(6))
 async def test_it_leaves_nothing_behind_when_it_is_cancelled_while_it_leaves(
-    server: SignalingServer, turns: int
+    server: SignalingServer, after: int
 ) -> None:
     async with Broadcaster(server.url, TestPattern(SIZE, 30)) as broadcaster:
         receiver = Receiver(server.url)
@@ -118,8 +113,7 @@ async def test_it_leaves_nothing_behind_when_it_is_cancelled_while_it_leaves(
         iterations = [asyncio.create_task(drain(receiver)), asyncio.create_task(drain(receiver.events))]
         await until(lambda: broadcaster.peers)
         using.cancel()
-        for _ in range(turns):
-            await asyncio.sleep(0)
+        await turns(after)
         using.cancel()
         await asyncio.wait([using])
         assert using.cancelled()

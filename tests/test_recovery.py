@@ -9,24 +9,19 @@ import sys
 import threading
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Self
 
 import pytest
 from networks import Host, hosts
 from networks import connect as lay_cable
+from waiting import until
 from websockets.asyncio.client import ClientConnection, connect
 
 from synopticon_rtc import Broadcaster, Receiver, SignalingServer, TestPattern
 
 SIZE = (320, 180)
 CARD = ["--source", "test", "--size", "320x180", "--faces", "0"]
-
-
-async def until(condition: Callable[[], bool], seconds: float) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - frames and states come by callbacks that know of no event
-            await asyncio.sleep(0.02)
 
 
 class Log:

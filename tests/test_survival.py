@@ -1,12 +1,13 @@
 """What is passed in fails, everywhere that it can: that is counted, and nothing else is disturbed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
 import av
 import pytest
 from bare_client import fetch, joined
+from waiting import until
 
 from synopticon_rtc import Broadcaster, Face, Receiver, SignalingClient, SignalingServer, TestPattern
 from synopticon_rtc.rtc import FanoutSender, PeerConnection
@@ -47,12 +48,6 @@ async def counted(server: SignalingServer) -> int:
     _, body = await fetch(server, "/metrics")
     (line,) = [line for line in body.decode().splitlines() if line.startswith("synopticon_signaling_faults_total")]
     return int(float(line.split()[1]))
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - what is looked at tells nobody
-            await asyncio.sleep(0.01)
 
 
 # At the two ends

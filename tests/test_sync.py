@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 from rtc_helpers import Tap, is_rtp
+from waiting import turns
 
 from synopticon_rtc import Broadcaster, Face, FaceLandmarker, Moment, Portrait, Receiver, SignalingServer, TestPattern
 from synopticon_rtc.sending.faces_channel import BUFFERED
@@ -273,7 +274,7 @@ async def test_an_iteration_over_faces_ends_with_the_broadcaster(server: Signali
         async with Broadcaster(server.url, TestPattern(SIZE, FPS), faces=NumberFace()) as broadcaster:
             await anext(aiter(broadcaster.faces))
             rest = asyncio.create_task(collect(broadcaster))
-            await asyncio.sleep(0)
+            await turns()
         await rest
 
 

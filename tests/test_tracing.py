@@ -4,11 +4,11 @@ import asyncio
 import json
 import logging
 import re
-import time
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from waiting import until
 
 from synopticon_rtc import Broadcaster, Receiver, SignalingServer, TestPattern, tracing
 from synopticon_rtc.errors import TraceError
@@ -103,14 +103,8 @@ async def test_what_a_disk_is_too_slow_for_is_counted(tmp_path: Path, monkeypatc
     async with Trace(path, "receiver") as trace:
         for _ in range(500):
             trace.write(Keyframe(reason="somebody joins"))
-        await asyncio.to_thread(_wait_empty, trace)
+        await until(lambda: not trace._lines.qsize())
     assert len(of_kind(path, "keyframe")) + lines(path)[-1].get("left_out", 0) == 500
-
-
-def _wait_empty(trace: Trace) -> None:
-    """Wait until the last line has room."""
-    while trace._lines.qsize():
-        time.sleep(0.01)
 
 
 async def test_figures_are_asked_for_once_a_second_and_at_the_end(

@@ -3,6 +3,7 @@
 import asyncio
 
 from turned import elapse, turned
+from waiting import turns
 
 from synopticon_rtc.basics.latest import Latest, Unbroken
 
@@ -17,7 +18,7 @@ async def test_the_newest_item_replaces_what_was_not_taken() -> None:
 async def test_who_waits_gets_the_next_item() -> None:
     slot: Latest[int] = Latest()
     waiting = asyncio.create_task(slot.get())
-    await asyncio.sleep(0)
+    await turns()
     slot.put(1)
     assert await waiting == 1
 
@@ -25,7 +26,7 @@ async def test_who_waits_gets_the_next_item() -> None:
 async def test_a_cancelled_wait_takes_nothing() -> None:
     slot: Latest[int] = Latest()
     waiting = asyncio.create_task(slot.get())
-    await asyncio.sleep(0)
+    await turns()
     slot.put(1)
     waiting.cancel()
     await asyncio.wait([waiting])

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 
 import pytest
+from waiting import turns
 
 from synopticon_rtc.basics.life import Life
 
@@ -38,7 +39,7 @@ async def test_only_the_first_end_counts() -> None:
 async def test_waiting_ends_with_it() -> None:
     told = Told()
     waiting = asyncio.create_task(told.life.wait())
-    await asyncio.sleep(0)
+    await turns()
     assert not waiting.done()
     told.life.end()
     await waiting
@@ -78,5 +79,5 @@ async def test_stopping_its_parts_is_none() -> None:
     async with contextlib.AsyncExitStack() as stack:
         told.life.run(stack, wait(), LookupError("cancelled"))
         told.life.run(stack, wait(), LookupError("cancelled"))
-        await asyncio.sleep(0)
+        await turns()
     assert told.ends == [None]

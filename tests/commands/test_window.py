@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from waiting import until
 
 from synopticon_rtc import Broadcaster, SignalingServer, TestPattern
 from synopticon_rtc.commands.window import Window
@@ -87,9 +88,7 @@ async def test_an_opening_that_is_cancelled_leaves_nothing(tmp_path: Path, monke
     monkeypatch.setenv("DISPLAY", ":0")  # nobody gets as far as to look for it
     window = Window()
     opening = asyncio.create_task(window.__aenter__())
-    async with asyncio.timeout(30):
-        while not begun.exists():  # noqa: ASYNC110 - another process tells nothing else
-            await asyncio.sleep(0.01)
+    await until(begun.exists)
     opening.cancel()
     with pytest.raises(asyncio.CancelledError):
         await opening

@@ -6,6 +6,7 @@ import logging
 import pytest
 from pairs import our_broadcaster, receives
 from published import V062, V063, Profile, PublishedServer
+from waiting import until
 
 from synopticon_rtc import Receiver, SignalingClient
 from synopticon_rtc.signaling import client as client_module
@@ -55,8 +56,6 @@ async def test_a_session_that_went_deaf_is_left_for_a_new_one(
         session = await client.wait_open()
         server.sessions[session].deaf = True
         with caplog.at_level(logging.WARNING):
-            async with asyncio.timeout(15 / 30 + 0.4):
-                while client.session in (session, None):  # noqa: ASYNC110 - a client tells of its sessions to peers alone
-                    await asyncio.sleep(0.01)
+            await until(lambda: client.session not in (session, None), 15 / 30 + 0.4)
         assert "no sign of life" in caplog.text
         assert list(server.sessions) == [client.session]

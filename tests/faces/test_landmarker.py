@@ -17,6 +17,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 import pytest
+from waiting import turns
 
 from synopticon_rtc.errors import DetectorError, ModelError
 from synopticon_rtc.faces import LEFT_EYE, LEFT_IRIS, RIGHT_EYE, RIGHT_IRIS, Detector, FaceLandmarker
@@ -153,7 +154,7 @@ async def test_the_loop_runs_on_during_detection(landmarker: FaceLandmarker, por
     async def tick() -> None:
         while True:
             before = time.perf_counter()
-            await asyncio.sleep(0)
+            await turns()
             gaps.append(time.perf_counter() - before)
             await asyncio.sleep(0.001)
 
@@ -183,7 +184,7 @@ async def test_detection_goes_on_after_a_cancelled_one(landmarker: FaceLandmarke
 async def test_leaving_waits_for_the_frame_in_work(face_model: Path, portrait: Photo) -> None:
     async with FaceLandmarker(model=face_model) as landmarker:
         task = asyncio.create_task(landmarker.detect(frame(portrait)))
-        await asyncio.sleep(0)
+        await turns()
     assert len(await task) == 1
 
 
@@ -210,9 +211,9 @@ async def test_a_closed_landmarker_can_be_opened_again(face_model: Path, portrai
 async def test_cancelling_the_loading_leaves_it_closed(face_model: Path, portrait: Photo, stage: str) -> None:
     landmarker = FaceLandmarker(model=face_model)
     opening = asyncio.create_task(landmarker.__aenter__())
-    await asyncio.sleep(0)
-    while stage == "loading" and landmarker._open is None:  # noqa: ASYNC110  # no event tells
-        await asyncio.sleep(0)
+    await turns()
+    while stage == "loading" and landmarker._open is None:
+        await turns()  # it loads no longer than that takes
     opening.cancel()
     with pytest.raises(asyncio.CancelledError):
         await opening

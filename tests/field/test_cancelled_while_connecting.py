@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from synopticon_rtc import Broadcaster, Receiver, SignalingServer, TestPattern
 
@@ -49,7 +50,5 @@ async def test_nothing_lives_on_and_nothing_is_logged(caplog: pytest.LogCaptureF
             await asyncio.gather(
                 *(start_and_cancel(server.url, (first + each) % 60 * APART) for each in range(AT_ONCE))
             )
-        async with asyncio.timeout(15):
-            while running() != before or files() > open_files or broadcaster.peers:  # noqa: ASYNC110 - no event tells
-                await asyncio.sleep(0.05)
+        await until(lambda: running() == before and files() <= open_files and not broadcaster.peers)
     assert caplog.text == ""

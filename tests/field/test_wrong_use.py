@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from field_helpers import run
+from waiting import turns
 
 from synopticon_rtc import (
     Broadcaster,
@@ -80,7 +81,7 @@ async def test_a_landmarker_that_is_open_says_so() -> None:
 async def test_iterating_over_a_receiver_that_was_left_says_so_and_one_who_iterates_meanwhile_ends() -> None:
     async with Receiver(URL) as receiver:
         iterating = asyncio.create_task(iterate(receiver))
-        await asyncio.sleep(0)
+        await turns()
     await asyncio.wait_for(iterating, 5)
     with pytest.raises(RuntimeError, match="async with"):
         await iterate(receiver)

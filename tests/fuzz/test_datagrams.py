@@ -8,6 +8,7 @@ from aioice import stun
 from fuzzing import Fuzzer
 from rtc_attacks import attacked, check, still_talk
 from rtc_helpers import Peer
+from waiting import turns
 
 pytestmark = pytest.mark.fuzz
 
@@ -48,7 +49,7 @@ async def test_datagrams_from_the_address_of_the_peer(what: str, fuzz: Callable[
 
         async def feed(data: bytes) -> None:
             pair.protocol.datagram_received(data, pair.remote_addr)
-            await asyncio.sleep(0)
+            await turns()
 
         await fuzz(f"{what} from the peer's address", "datagrams").run(corpus, feed)
         await still_talk(attacker, victim)

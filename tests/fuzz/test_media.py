@@ -10,6 +10,7 @@ from aiortc.clock import current_ms
 from fuzzing import Fuzzer, recorded
 from rtc_helpers import Clip, Peer, watching
 from rtpdump import read
+from waiting import turns
 
 from synopticon_rtc.rtc.budget import Budget
 
@@ -58,7 +59,7 @@ async def test_rtp(codec: Any, whose: str, fuzz: Callable[[str, str], Fuzzer]) -
             await dtls._handle_rtp_data(data, arrival_time_ms=current_ms())
             receiver.frames.clear()
             if number % 64 == 0:
-                await asyncio.sleep(0)
+                await turns()
 
         await fuzz(f"RTP into a {whose}, {codec}", f"rtp-{codec}").run([*live, *captured], feed)
         assert peer.connection.state == "connected"

@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 from media_films import film
+from waiting import turns
 
 from synopticon_rtc.errors import SourceError
 from synopticon_rtc.media import Camera, TestPattern, VideoFile, as_source, frames_of, images
@@ -34,7 +35,7 @@ def test_a_source_stays_as_it_is() -> None:
 async def endless() -> AsyncIterator[av.VideoFrame]:
     while True:
         yield av.VideoFrame(64, 48, "yuv420p")
-        await asyncio.sleep(0)
+        await turns()
 
 
 @pytest.mark.parametrize("wrong", [None, True, 1.5, TestPattern, endless, np.zeros((4, 4, 3), np.uint8), b"talk.mp4"])
@@ -62,7 +63,7 @@ async def test_arrays_are_taken_as_images(shape: tuple[int, ...]) -> None:
 async def test_arrays_of_an_asynchronous_source_are_taken_too() -> None:
     async def source() -> AsyncIterator[Any]:
         yield np.zeros((48, 64, 3), np.uint8)
-        await asyncio.sleep(0)
+        await turns()
 
     assert [frame.width async for frame in frames_of(as_source(source()))] == [64]
 
@@ -117,20 +118,20 @@ async def test_a_source_that_never_waits_leaves_the_loop_its_turn() -> None:
         while True:
             yield av.VideoFrame(64, 48, "yuv420p")
 
-    turns = 0
+    taken = 0
 
     async def count() -> None:
-        nonlocal turns
+        nonlocal taken
         while True:
-            turns += 1
-            await asyncio.sleep(0)
+            taken += 1
+            await turns()
 
     other = asyncio.create_task(count())
     frames = frames_of(as_source(source()))
     for _ in range(10):
         await anext(frames)
     other.cancel()
-    assert turns >= 9
+    assert taken >= 9
 
 
 async def test_a_source_that_blocks_is_told_once(caplog: pytest.LogCaptureFixture) -> None:

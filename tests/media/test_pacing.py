@@ -6,6 +6,7 @@ from contextlib import aclosing
 
 import av
 import pytest
+from waiting import turns
 
 from synopticon_rtc.errors import SourceError
 from synopticon_rtc.media.pacing import drawn, taken
@@ -61,7 +62,7 @@ async def test_only_the_newest_frame_is_taken() -> None:
 
     async with aclosing(taken(produce)) as frames:
         first = asyncio.ensure_future(anext(frames))
-        await asyncio.sleep(0)
+        await turns()
         assert go.wait(5)  # without giving way to the loop
         assert (await first).pts == 9
 

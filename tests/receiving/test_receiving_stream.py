@@ -7,6 +7,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from turned import elapse, turned
 
 from synopticon_rtc import Face, Moment, ReceiverStats
 from synopticon_rtc.basics import clock
@@ -73,13 +74,12 @@ async def test_a_frame_goes_out_with_its_faces_when_both_are_there(outlets: list
     outlet.stream.close()
 
 
+@turned
 async def test_a_frame_whose_faces_do_not_come_goes_out_when_its_time_is_up() -> None:
     outlet = Outlet(faces_wait=0.01)
     outlet.stream.expect_faces()
     outlet.frame(0)
-    async with asyncio.timeout(10):
-        while not outlet.moments:  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0.001)
+    await elapse(0.011)
     assert not outlet.moments[0].detected
     outlet.faces(0, FACE)
     assert outlet.totals.faces_late == 1

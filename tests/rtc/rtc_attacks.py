@@ -12,6 +12,7 @@ from aioice import stun
 from aiortc import RTCSctpTransport
 from google_crc32c import value as crc32c
 from rtc_helpers import Peer, join
+from waiting import turns
 
 from synopticon_rtc.rtc import Channel
 
@@ -124,7 +125,7 @@ async def flood(out: socket.socket, datagrams: list[bytes], address: tuple[str, 
     for at, datagram in enumerate(datagrams):
         out.sendto(datagram, address)
         if at % 50 == 49:
-            await asyncio.sleep(0)
+            await turns()
     await asyncio.sleep(0.05)
 
 

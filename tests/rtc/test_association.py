@@ -39,6 +39,7 @@ from rtc_attacks import (
 )
 from rtc_helpers import Peer, join
 from turned import elapse, turned
+from waiting import turns
 
 from synopticon_rtc.rtc import association, chunks
 from synopticon_rtc.rtc.ledbat import PACKET
@@ -393,7 +394,7 @@ async def test_a_timer_that_runs_out_as_the_connection_closes_says_nothing(
         await sender.until(lambda: channel.is_open)
         sctp = sctp_of(sender)
         channel.send("not acknowledged yet")
-        await asyncio.sleep(0)
+        await turns()
         sctp._t1_chunk = sctp._t2_chunk = rtcsctptransport.CookieAckChunk()
         getattr(sctp, timer)()
         await sctp.stop()

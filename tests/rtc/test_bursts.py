@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from waiting import turns
 
 from synopticon_rtc.rtc.bursts import SEGMENTS, BurstSocket, runs
 
@@ -36,7 +37,7 @@ async def pair(host: str = "127.0.0.1") -> AsyncIterator[tuple[BurstSocket, Inbo
         burst.close()
         sending.close()
         receiving.close()
-        await asyncio.sleep(0)
+        await turns()
 
 
 def send(burst: BurstSocket, packets: list[bytes]) -> bool:

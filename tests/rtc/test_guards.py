@@ -19,6 +19,7 @@ from aiortc.rtp import HeaderExtensionsMap, RtcpPacket, RtpPacket
 from rtc_attacks import address_of, attacked, check, flood, sctp_of, seeded, still_talk, stranger
 from rtc_helpers import Clip, Peer, describe, watching
 from rtc_network import coturn
+from waiting import turns
 
 from synopticon_rtc.rtc import ice, network, seams, servers, sorting, transport
 from synopticon_rtc.rtc.ice import IceConnection
@@ -102,7 +103,7 @@ async def test_datagrams_of_any_length_from_the_peers_address_change_nothing(fir
         assert pair is not None
         for length in (*range(20), 1199, 1499, 1500, 1501, 2000, 9000, 65_507):
             pair.protocol.datagram_received((first + bytes(length))[:length], pair.remote_addr)
-            await asyncio.sleep(0)
+            await turns()
         await still_talk(attacker, victim)
 
 

@@ -23,6 +23,7 @@ from aioice.ice import ICE_COMPLETED
 from rtc_helpers import Clip, Peer, Tap, join, watching
 from rtc_network import Turn, coturn, relay, silence
 from turned import elapse, turned
+from waiting import turns
 
 from synopticon_rtc.errors import InvalidSDP, NoCandidates
 from synopticon_rtc.rtc import IceServer, ice, network, servers
@@ -340,7 +341,7 @@ async def test_a_stun_server_is_asked_at_each_family_of_addresses(
     assert not caplog.records
     for transport in transports:
         transport.close()
-    await asyncio.sleep(0)
+    await turns()
 
 
 async def test_peers_meet_at_the_address_that_a_stun_server_saw(turn: Turn) -> None:
@@ -621,7 +622,7 @@ async def test_a_pair_that_is_found_while_closing_is_not_watched() -> None:
     connection._check_list_done = True
     connection._check_list_state.put_nowait(ICE_COMPLETED)
     closing = connection._start_closing()
-    await asyncio.sleep(0)
+    await turns()
     with pytest.raises(ConnectionError):
         await connection.connect()
     await closing

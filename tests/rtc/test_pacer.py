@@ -5,6 +5,7 @@ import itertools
 import time
 
 import pytest
+from waiting import turns, until
 
 from synopticon_rtc.rtc.pacer import INTERVAL, SLICE, Pacer, Turn
 
@@ -40,9 +41,7 @@ async def test_a_peer_with_more_to_send_has_its_next_turn_a_moment_later() -> No
     pacer.run()
     pacer.add(turn(log, "b", 1))
     pacer.run()
-    async with asyncio.timeout(10):
-        while len(log) < 4:  # noqa: ASYNC110 - turns tell nothing
-            await asyncio.sleep(INTERVAL)
+    await until(lambda: len(log) >= 4)
     assert [name for name, _ in log] == ["a", "b", "a", "a"]
     bursts = [when for name, when in log if name == "a"]
     assert min(later - earlier for earlier, later in itertools.pairwise(bursts)) > INTERVAL * 0.8
@@ -58,7 +57,7 @@ async def test_the_event_loop_has_its_turn_between_those_of_many_peers() -> None
     assert 1 <= first <= 8
     others = 0
     while len(log) < 30:
-        await asyncio.sleep(0)
+        await turns()
         others += 1
     assert others >= 3
     assert [name for name, _ in log] == [str(number) for number in range(30)]
@@ -69,9 +68,7 @@ async def test_a_turn_is_taken_though_nobody_asks_for_it() -> None:
     pacer = Pacer()
     pacer.add(turn(log, "a", 2))
     assert not log
-    async with asyncio.timeout(10):
-        while len(log) < 2:  # noqa: ASYNC110 - turns tell nothing
-            await asyncio.sleep(INTERVAL)
+    await until(lambda: len(log) >= 2)
 
 
 async def test_a_turn_that_fails_keeps_no_other_from_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,9 +84,7 @@ async def test_a_turn_that_fails_keeps_no_other_from_its_own(monkeypatch: pytest
     pacer.add(turn(log, "b", 1))
     with pytest.raises(RuntimeError, match="broken"):
         pacer.run()
-    async with asyncio.timeout(10):
-        while len(log) < 3:  # noqa: ASYNC110 - turns tell nothing
-            await asyncio.sleep(INTERVAL)
+    await until(lambda: len(log) >= 3)
     assert sorted(name for name, _ in log) == ["a", "a", "b"]
 
 

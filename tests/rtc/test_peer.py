@@ -11,6 +11,7 @@ import pytest
 from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
 from rtc_helpers import TICKS, Clip, Peer, Tap, describe, is_rtp, join, watching
 from turned import turned
+from waiting import turns
 
 from synopticon_rtc.errors import ConnectionLost, NoCommonCodec
 from synopticon_rtc.rtc import Channel, stream
@@ -425,19 +426,17 @@ async def test_closing_again_waits_for_the_first() -> None:
 
 
 async def test_nothing_is_left_behind_whenever_a_peer_is_closed() -> None:
-    for turns in range(14):
+    for after in range(14):
         sender, receiver = Peer(), Peer()
         sender.connection.add_video(lambda codec: Clip(codec).stream)
         sender.connection.add_channel("faces")
         joining = asyncio.create_task(describe(sender, receiver))
-        for _ in range(turns * 2):
-            await asyncio.sleep(0)
+        await turns(after * 2)
         if not joining.done():
             joining.cancel()
         await asyncio.gather(joining, sender.connection.close(), receiver.connection.close(), return_exceptions=True)
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == [], turns
+        await turns(2)
+        assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == [], after
 
 
 @turned

@@ -18,6 +18,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
 from rtc_helpers import HEIGHT, TICKS, WIDTH, Clip, Peer, Tap, is_rtp, join, watching, ways
 from turned import elapse, turned
+from waiting import turns
 from wires import Losses
 
 from synopticon_rtc.media.encoder import opened
@@ -201,8 +202,7 @@ async def test_what_came_while_the_loop_was_held_up_is_read_at_once() -> None:
         await receiver.until(lambda: len(receiver.frames) == 2)
         for _ in range(20):
             clip.send()
-        for _ in range(4):  # turns of the loop
-            await asyncio.sleep(0)
+        await turns(4)
         assert sender.connection.stats().packets_sent == receiver.connection.stats().packets_received > 20
         await receiver.until(lambda: len(receiver.frames) == 22)
 

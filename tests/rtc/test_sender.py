@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -26,6 +25,7 @@ from aiortc.rtp import (
 from aiortc.stats import RTCOutboundRtpStreamStats
 from rtc_helpers import TICKS, Clip, Peer, describe, is_rtp, watching
 from turned import elapse, turned
+from waiting import until
 
 from synopticon_rtc.rtc.budget import Budget
 from synopticon_rtc.rtc.history import HISTORY_FRAMES
@@ -79,12 +79,6 @@ class Recorder:
         dtls._handle_rtp_data = handle_rtp  # type: ignore[method-assign]
         dtls._handle_rtcp_data = handle_rtcp  # type: ignore[method-assign]
         return str(self.connection.localDescription.sdp)
-
-
-async def until(condition: Callable[[], object], seconds: float = 5) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - plain aiortc tells nothing
-            await asyncio.sleep(0.01)
 
 
 async def ours(codec: Codec, packets: list[Any]) -> Recorder:

@@ -1,10 +1,9 @@
 """What a stream keeps for peers that join, and the clock that it is sent by."""
 
-import asyncio
-
 import av
 import pytest
 from rtc_helpers import Clip
+from waiting import turns
 
 from synopticon_rtc.basics import clock as clock_module
 from synopticon_rtc.rtc.backlog import BACKLOG_FRAMES
@@ -152,4 +151,4 @@ async def test_a_peer_that_joins_at_a_high_frame_rate_is_not_sent_more_than_may_
     asked = clip.requests
     assert joined(clip.stream) == 0
     assert clip.requests == asked + 1
-    await asyncio.sleep(0)
+    await turns()

@@ -11,6 +11,7 @@ import pytest
 from h264_helpers import PPS, SPS, encode, kind
 from rtc_helpers import TICKS, Clip, watching
 from turned import elapse, turned
+from waiting import turns
 
 from synopticon_rtc.rtc import Received, VideoTrack
 from synopticon_rtc.rtc.assembly import EncodedVideoFrame
@@ -34,7 +35,7 @@ async def test_the_newest_frame_wins() -> None:
     assert (await anext(track)).rtp_timestamp == 2
     assert (track.decoded, track.skipped) == (3, 2)
     waiting = asyncio.create_task(track.__anext__())
-    await asyncio.sleep(0)
+    await turns()
     track.put(received(3))
     assert (await waiting).rtp_timestamp == 3
 
@@ -46,7 +47,7 @@ async def test_the_iteration_ends_with_the_track() -> None:
     assert [frame.rtp_timestamp async for frame in track] == [1]
     waiting = VideoTrack("1")
     iteration = asyncio.create_task(waiting.__anext__())
-    await asyncio.sleep(0)
+    await turns()
     waiting.end()
     with pytest.raises(StopAsyncIteration):
         await iteration

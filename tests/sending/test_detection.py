@@ -9,6 +9,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from waiting import turns
 
 from synopticon_rtc import Face, TestPattern
 from synopticon_rtc.basics.faults import Faults
@@ -124,7 +125,7 @@ async def test_being_cancelled_is_no_failure() -> None:
             return []
 
     looking = asyncio.create_task(Detection(Slow()).look(FRAME, 0.0))
-    await asyncio.sleep(0)
+    await turns()
     looking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await looking

@@ -1,11 +1,11 @@
 """Faces on their way to one peer: in which format, how often, and how many times."""
 
-import asyncio
 import random
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from turned import elapse, turned
 
 from synopticon_rtc.faces.wire import FacesMessage, decode, decode_json
 from synopticon_rtc.sending.faces_channel import COPY_AFTER, LOSSY, FacesChannel, WrittenFaces
@@ -94,6 +94,7 @@ def test_nothing_is_sent_before_the_channel_is_open() -> None:
     assert link.sent == []
 
 
+@turned
 async def test_faces_are_sent_once_more_for_a_while_after_a_loss() -> None:
     link = Link()
     peer = channel(link, binary=True)
@@ -101,7 +102,7 @@ async def test_faces_are_sent_once_more_for_a_while_after_a_loss() -> None:
     for now, loss in ((0.0, 0.0), (1.0, 0.1), (0.9 + LOSSY, 0.0), (1.1 + LOSSY, 0.0)):
         link.sender.loss = loss
         peer.send(FOUND, now)
-        await asyncio.sleep(2 * COPY_AFTER)
+        await elapse(2 * COPY_AFTER)
         counts.append(len(link.sent))
     assert counts == [1, 3, 5, 6]
 

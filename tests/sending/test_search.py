@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import av
 import pytest
+from waiting import until
 
 from synopticon_rtc import DetectorEvent, Face
 from synopticon_rtc.errors import DetectorError
@@ -49,9 +50,7 @@ async def searching(gate: Gate, told: Told, most: float | None = None) -> AsyncI
 
 
 async def until_told(told: Told, count: int) -> None:
-    async with asyncio.timeout(10):
-        while len(told) < count:  # noqa: ASYNC110 - nobody else tells
-            await asyncio.sleep(0)
+    await until(lambda: len(told) >= count)
 
 
 async def test_while_it_is_busy_the_newest_frame_waits_and_those_before_it_are_told_of_at_once() -> None:

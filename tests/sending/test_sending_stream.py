@@ -8,6 +8,7 @@ import av
 import pytest
 from aiortc.rtp import RtcpPacket, RtcpSrPacket
 from rtc_helpers import Peer, join
+from waiting import until
 
 from synopticon_rtc import Face, Moment, TestPattern
 from synopticon_rtc.errors import SourceError
@@ -87,8 +88,7 @@ async def test_sender_reports_say_when_frames_were_captured_and_not_when_they_we
 
 async def test_what_nobody_watches_is_neither_encoded_nor_looked_at() -> None:
     async with Flow(TestPattern(SIZE, 60), Nobody()) as stream, asyncio.timeout(20):
-        while stream.stats().frames < 10:  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0.01)
+        await until(lambda: stream.stats().frames >= 10)
         assert (stream.stats().encoded, stream.stats().detected) == (0, 0)
 
 
@@ -96,8 +96,7 @@ async def test_faces_are_looked_for_where_an_application_listens() -> None:
     moments: list[Moment] = []
     async with Flow(TestPattern(SIZE, 60), Nobody()) as stream, asyncio.timeout(20):
         stream.faces.subscribe(moments.append)
-        while len(moments) < 3:  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0.01)
+        await until(lambda: len(moments) >= 3)
         assert stream.stats().detected >= 3
         assert stream.stats().faces_messages == 0
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import jwt
 import pytest
+from waiting import turns, until
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
@@ -217,8 +218,7 @@ async def test_what_a_server_says_writes_so_many_lines_and_each_is_one(caplog: p
     async with serve(hostile, "127.0.0.1", 0) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         async with SignalingClient(f"ws://127.0.0.1:{port}/ws") as client, asyncio.timeout(5):
-            while "away" not in client.reason:  # noqa: ASYNC110 - a client tells of it in its log alone
-                await asyncio.sleep(0.005)
+            await until(lambda: "away" in client.reason)
             assert client.reason.isprintable()
     lines = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert COMPLAINTS < len(lines) < COMPLAINTS + 10
@@ -439,7 +439,7 @@ async def test_a_token_goes_into_the_header_and_into_no_log(
     caplog.set_level(logging.DEBUG)
 
     async def later() -> str:
-        await asyncio.sleep(0)
+        await turns()
         return "to.ke-n"
 
     client = {
@@ -623,7 +623,7 @@ async def test_leaving_does_not_wait_for_a_token(scripted: Scripted) -> None:
         return ""
 
     async with asyncio.timeout(2), SignalingClient(scripted.url, token=token):
-        await asyncio.sleep(0)
+        await turns()
 
 
 async def test_a_token_that_is_no_text_is_not_sent(scripted: Scripted) -> None:
@@ -686,9 +686,7 @@ async def test_it_waits_for_the_successor_of_a_server_that_drains(caplog: pytest
             await within(recorder)
             recorder.opening.clear()
             await server.drain(0.5)
-            async with asyncio.timeout(5):
-                while "(draining)" not in client.reason:  # noqa: ASYNC110 - attempts that fail are told to nobody
-                    await asyncio.sleep(0.02)
+            await until(lambda: "(draining)" in client.reason)
         async with SignalingServer(port=server.port), asyncio.timeout(5):
             await recorder.opening.wait()
     assert "it ends in 0.5 s" in caplog.text

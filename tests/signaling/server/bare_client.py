@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from published import PublishedServer
+from waiting import until
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -74,9 +75,7 @@ async def joined(
 
 
 async def until_open(server: SignalingServer, count: int) -> None:
-    async with asyncio.timeout(5):
-        while len(server.sessions) != count:  # noqa: ASYNC110  # what is awaited may be an end that nothing tells of
-            await asyncio.sleep(0.005)
+    await until(lambda: len(server.sessions) == count)
 
 
 async def fetch(

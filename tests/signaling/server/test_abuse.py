@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+from waiting import turns
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
@@ -144,7 +145,7 @@ async def stop_reading(server: Server) -> str:
         data = text(json.dumps(large))
         for _ in range(100):
             client.websocket.transport.write(data)
-            await asyncio.sleep(0)
+            await turns()
         reason = await server.end_of(client.session)
         client.websocket.transport.abort()
         return reason

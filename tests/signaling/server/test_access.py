@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from bare_client import Client, joined
+from waiting import turns, until
 
 from synopticon_rtc.signaling.server.access import Participant, Role, roles_meet
 from synopticon_rtc.signaling.server.limits import Limits
@@ -105,9 +106,7 @@ async def test_a_room_is_forgotten_when_the_last_one_leaves(server: SignalingSer
             await other.receive()
     async with joined(server) as [client]:
         assert await client.next_is_pong()
-        async with asyncio.timeout(5):
-            while list(server._hub.rooms) != [""]:  # noqa: ASYNC110  # an end that nothing tells of
-                await asyncio.sleep(0.005)
+        await until(lambda: list(server._hub.rooms) == [""])
 
 
 @pytest.mark.parametrize("kind", ["webrtc_seek_broadcaster", "request_offer"])
@@ -255,9 +254,7 @@ async def test_who_leaves_before_the_answer_gets_and_sends_nothing(leaves: str) 
             one, other = (gone, stays) if leaves == "source" else (stays, gone)
             await one.send(ice(other))
             pair = await hook.wait()
-        async with asyncio.timeout(5):
-            while gone.session in server.sessions:  # noqa: ASYNC110  # an end that nothing tells of
-                await asyncio.sleep(0.005)
+        await until(lambda: gone.session not in server.sessions)
         hook.answers[pair].set_result(True)
         assert await stays.next_is_pong()
         assert server.sessions[stays.session].links == {}
@@ -268,7 +265,7 @@ async def test_an_error_in_the_hook_is_logged_and_means_no(caplog: pytest.LogCap
         raise LookupError("at once")
 
     async def broken_later(_source: Participant, _target: Participant) -> bool:
-        await asyncio.sleep(0)
+        await turns()
         raise LookupError("later")
 
     for hook in (broken, broken_later):
@@ -336,9 +333,7 @@ async def test_discoveries_that_wait_are_bounded_and_end_with_their_sender() -> 
             assert len(asked) == 1
             assert 10_000 < server.sessions[seeker.session].waits < 12_000
         assert await one.next_is_pong()
-        async with asyncio.timeout(5):
-            while not all(task and task.done() for task in asked):  # noqa: ASYNC110  # an end that nothing tells of
-                await asyncio.sleep(0.005)
+        await until(lambda: all(task and task.done() for task in asked))
         assert server._hub._permissions._asked == {}
         assert server._hub._relay._queues == {}
         assert server._hub.memory.total == 0
@@ -400,9 +395,7 @@ async def test_a_future_that_a_hook_keeps_is_not_ours_to_cancel() -> None:
             await one.send(ice(other, 1))
             assert await gone.next_is_pong()
             assert await one.next_is_pong()
-        async with asyncio.timeout(5):
-            while gone.session in server.sessions:  # noqa: ASYNC110  # an end that nothing tells of
-                await asyncio.sleep(0.005)
+        await until(lambda: gone.session not in server.sessions)
         shared.set_result(True)
         assert (await other.receive())["n"] == 1
 

@@ -9,6 +9,7 @@ import pytest
 from bare_client import fetch
 from hypothesis import given
 from hypothesis import strategies as st
+from waiting import turns, until
 
 from synopticon_rtc.signaling.addresses import read_address, source_of
 from synopticon_rtc.signaling.server.http import Refused, read_head
@@ -140,8 +141,7 @@ async def test_who_does_not_read_its_answer_is_cut() -> None:
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         async with asyncio.timeout(5):
             await reader.read()
-            while server._server._calls:  # noqa: ASYNC110  # an end that nothing tells of
-                await asyncio.sleep(0.01)
+            await until(lambda: not server._server._calls)
         writer.close()
 
 
@@ -149,7 +149,7 @@ async def test_a_request_may_come_in_pieces(server: SignalingServer) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     for byte in b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n":
         writer.write(bytes([byte]))
-        await asyncio.sleep(0)
+        await turns()
     async with asyncio.timeout(5):
         assert (await reader.read()).endswith(b"alive\n")
     writer.close()

@@ -8,11 +8,12 @@ import json
 import random
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 from nats_servers import Cable, NatsServer, nats_servers
+from waiting import turns, until
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -69,12 +70,6 @@ async def server_on(urls: str | list[str], **options: Any) -> AsyncIterator[Sign
     async with SignalingServer(port=0, backplane=backplane, **options) as server:
         await until(lambda: backplane.connected)
         yield server
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110  # nothing tells of it
-            await asyncio.sleep(0.01)
 
 
 async def until_known(*servers: SignalingServer) -> None:
@@ -224,7 +219,7 @@ async def test_an_access_hook_is_asked_with_both_ends_wherever_they_are(nats: Na
 
     async def only_a(source: Participant, target: Participant) -> bool:
         asked.append((source.session, target.session))
-        await asyncio.sleep(0)
+        await turns()
         return source.name == "a"
 
     async with (

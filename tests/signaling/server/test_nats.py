@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from nats_servers import Cable, NatsServer, nats_servers
 from rtc_network import free_port, write_certificate
+from waiting import turns, until
 
 from synopticon_rtc.errors import InvalidURL, MissingExtra
 from synopticon_rtc.signaling.server import nats as nats_module
@@ -72,7 +73,7 @@ async def test_what_one_publishes_the_others_hear_in_order(server: NatsServer) -
         for number in range(2000):
             a.backplane.publish("two.x", b"%d" % number)
             if number % 7 == 0:
-                await asyncio.sleep(0)
+                await turns()
         a.backplane.publish("all.of.them", b"\x00\xff\r\n")
         await b.until(lambda end: len(end.messages) == 2001)
         assert [message for message in b.messages if message[0] == "two.x"] == [
@@ -141,7 +142,7 @@ async def test_it_closes_in_time_though_nats_hangs(server: NatsServer) -> None:
         server.freeze()
         while not a.backplane._transport.owed:  # type: ignore[attr-defined]  # more than the kernel takes
             a.backplane.publish("all.x", bytes(2**20))
-            await asyncio.sleep(0)
+            await turns()
         async with asyncio.timeout(10):
             await a.backplane.close()
 
@@ -235,7 +236,7 @@ async def test_what_nats_does_not_read_in_time_is_dropped(
         server.freeze()
         for _ in range(300):  # more than the kernel takes
             a.backplane.publish("all.x", bytes(2**17))
-            await asyncio.sleep(0)
+            await turns()
         assert a.backplane._transport.owed < 2**21  # type: ignore[attr-defined]  # of NatsBackplane
         assert caplog.messages == ["NATS: nats: outbound buffer limit exceeded"]
         server.thaw()
@@ -248,9 +249,7 @@ async def test_one_that_may_not_come_in_is_told_why_and_not_with_what_password(
     with nats_servers(options=["--user", "synopticon", "--pass", "secret"]) as [server]:
         url = server.url.replace("//", "//synopticon:{}@")
         async with joined(url.format("wrong")) as a:
-            async with asyncio.timeout(5):
-                while "Authorization Violation" not in caplog.text:  # noqa: ASYNC110  # it may be cut off first
-                    await asyncio.sleep(0.01)
+            await until(lambda: "Authorization Violation" in caplog.text)
             assert a.states == []
         async with joined(url.format("secret")) as a:
             await a.until(lambda end: end.states == [True])

@@ -17,6 +17,7 @@ import pytest
 from bare_client import Client, fetch, joined, object_of, until_open
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from waiting import turns, until
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
@@ -515,7 +516,7 @@ async def test_what_the_application_gets_wrong_when_told_of_a_session_holds_noth
         async with joined(server) as [client]:
             assert await client.next_is_pong()
             draining = asyncio.create_task(server.drain(30))
-            await asyncio.sleep(0)
+            await turns()
         async with asyncio.timeout(5):
             await draining
         assert server.sessions == {}
@@ -590,9 +591,7 @@ async def test_a_name_of_several_addresses_has_one_port(monkeypatch: pytest.Monk
 
 async def until_only(tasks: set[asyncio.Task[Any]]) -> None:
     """Wait until no others are left."""
-    async with asyncio.timeout(5):
-        while asyncio.all_tasks() != tasks:  # noqa: ASYNC110  # an end that nothing tells of
-            await asyncio.sleep(0)
+    await until(lambda: asyncio.all_tasks() == tasks)
 
 
 @pytest.mark.parametrize("when", range(6))
@@ -600,8 +599,7 @@ async def test_a_server_that_is_cancelled_as_it_starts_leaves_nothing(when: int)
     before = asyncio.all_tasks()
     server = SignalingServer("localhost", 0)
     starting = asyncio.create_task(server.__aenter__())
-    for _ in range(when):
-        await asyncio.sleep(0)
+    await turns(when)
     starting.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await starting

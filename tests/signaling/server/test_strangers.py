@@ -23,6 +23,7 @@ from bare_client import Client, joined, object_of, until_open
 from hypothesis import given
 from hypothesis import strategies as st
 from rtc_network import write_certificate
+from waiting import turns, until
 from websockets.asyncio.client import connect
 from websockets.frames import Frame, Opcode
 
@@ -111,7 +112,7 @@ async def test_a_frame_that_is_too_large_is_not_taken_in() -> None:
         client.websocket.transport.write(b"\x81\xff" + struct.pack("!Q", 2**40) + bytes(4))
         for _ in range(100):
             client.websocket.transport.write(2**16 * b"x")
-            await asyncio.sleep(0)
+            await turns()
         assert (await client.closed())[0] == 1009
         assert server._hub.memory.total < 2**21
 
@@ -124,7 +125,7 @@ async def test_nothing_is_held_for_who_goes_while_something_is_on_its_way_to_it(
         session._transport.underlying_transport.abort()
         session.deliver(b"{}")  # written at the end of the turn, when the connection is gone
         await until_open(server, 0)
-        await asyncio.sleep(0)
+        await turns()
         assert server._hub.memory.total == 0
 
 
@@ -139,14 +140,10 @@ async def test_what_was_held_for_strangers_goes_back_to_the_system() -> None:
             ]
             for client in clients:
                 client.websocket.transport.write(attack(client))
-            async with asyncio.timeout(PATIENCE):
-                while process.memory_info().rss < before + 2**24:  # noqa: ASYNC110 - another process
-                    await asyncio.sleep(0.05)
+            await until(lambda: process.memory_info().rss >= before + 2**24, PATIENCE)
             for client in clients:
                 client.websocket.transport.abort()
-        async with asyncio.timeout(PATIENCE):
-            while process.memory_info().rss > 1.1 * before:  # noqa: ASYNC110 - as above
-                await asyncio.sleep(0.05)
+        await until(lambda: process.memory_info().rss <= 1.1 * before, PATIENCE)
 
 
 class Holder:
@@ -297,9 +294,7 @@ async def test_who_hangs_up_in_the_midst_of_tls_leaves_no_trace_in_the_log(
                     writer.transport.abort()
                 writer.close()
         assert await welcomed(server.url, ssl=ssl.create_default_context(cafile=certificate[0]))
-        async with asyncio.timeout(PATIENCE):
-            while server._server._calls:  # noqa: ASYNC110  # an end that nothing tells of
-                await asyncio.sleep(0.005)
+        await until(lambda: not server._server._calls, PATIENCE)
     assert caplog.records == []
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from bare_client import Client, joined
+from waiting import turns
 from websockets.frames import Frame, Opcode
 
 from synopticon_rtc.signaling.server.access import Participant
@@ -328,7 +329,7 @@ async def test_before_a_restart_those_that_asked_are_told_and_all_have_time_to_g
 async def test_a_server_that_nobody_is_left_on_need_not_wait(server: SignalingServer) -> None:
     async with joined(server, 2):
         draining = asyncio.create_task(server.drain(60))
-        await asyncio.sleep(0)
+        await turns()
     async with asyncio.timeout(5):
         await draining
         await server.drain(60)
