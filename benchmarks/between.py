@@ -30,6 +30,8 @@ class Link:
     Attributes:
         loss: Share of datagrams that are dropped, 0 to 1.
         rate: In bit/s, None for as much as comes.
+        delay: Seconds that each takes on its way, beside what it waits.
+        jitter: Seconds that one takes longer than another at most; they keep their order.
         offered: Bytes that came.
         passed: Bytes that were delivered.
         dropped: Datagrams that were not.
@@ -38,8 +40,10 @@ class Link:
     def __init__(self, seed: int) -> None:
         self.loss = 0.0
         self.rate: int | None = None
+        self.delay = self.jitter = 0.0
         self.offered = self.passed = self.dropped = 0
         self._random = random.Random(seed)  # noqa: S311 - the same losses each time
+        self._last = 0.0  # when the last one arrives
         self._free = 0.0  # when the last datagram that waits has gone out
 
     def take(self, size: int, deliver: Callable[[], None]) -> None:
@@ -53,7 +57,10 @@ class Link:
         self.passed += size
         if self.rate:
             self._free = start + 8 * size / self.rate
-            asyncio.get_running_loop().call_later(self._free - now, deliver)
+        arrival = (self._free if self.rate else now) + self.delay + self.jitter * self._random.random()
+        self._last = max(self._last, arrival)
+        if self._last > now:
+            asyncio.get_running_loop().call_later(self._last - now, deliver)
         else:
             deliver()
 
@@ -82,7 +89,7 @@ class _Socket(asyncio.DatagramProtocol):
         self.link.take(len(data), lambda: self._deliver(data))
 
     def _deliver(self, data: bytes) -> None:
-        if self.other is not None and self.other.peer is not None:
+        if self.other is not None and self.other.peer is not None and not self.other.transport.is_closing():
             self.other.transport.sendto(data, self.other.peer)
 
 
