@@ -22,14 +22,14 @@ class Arrival:
 
     Args:
         stream: The stream that the peer is to be sent.
-        take: Called with each of its frames.
+        take: Called with each of its frames, and the time, s.
 
     Attributes:
         hopes: Whether a keyframe is expected in time.
         hold: Seconds by which it may be later than its like of the stream that is to be left.
     """
 
-    def __init__(self, stream: VideoStream, take: Callable[["Arrival", EncodedFrame], None]) -> None:
+    def __init__(self, stream: VideoStream, take: Callable[["Arrival", EncodedFrame, float], None]) -> None:
         self.stream = stream
         self.hopes = True
         self.hold = HOLD
@@ -56,6 +56,6 @@ class Arrival:
         self._wait = min(2 * self._wait, LONGEST_WAIT)
         self.stream.request_keyframe()
 
-    def send_frame(self, frame: EncodedFrame) -> None:
+    def send_frame(self, frame: EncodedFrame, now: float) -> None:
         """Take a frame of the stream."""
-        self._take(self, frame)
+        self._take(self, frame, now)

@@ -21,6 +21,8 @@ class Backlog:
         wants_keyframe: Whether a keyframe is to be asked for.
         newest: The RTP timestamp of the last frame that was sent, or waits; None before the first.
         dropped: Frames that were not sent.
+        frames: Those that wait; the first of them may have been sent in part.
+        position: How many bursts of the first were sent.
     """
 
     def __init__(self) -> None:
@@ -28,21 +30,16 @@ class Backlog:
         self.wants_keyframe = False
         self.newest: int | None = None
         self.dropped = 0
-        self._frames: deque[EncodedFrame] = deque()
-        self._position = 0  # bursts of the first of them that were sent
+        self.frames: deque[EncodedFrame] = deque()
+        self.position = 0
 
-    def __len__(self) -> int:
-        return len(self._frames)
-
-    @property
     def is_full(self) -> bool:
         """Whether no more may wait."""
-        return len(self._frames) >= BACKLOG_FRAMES
+        return len(self.frames) >= BACKLOG_FRAMES
 
-    @property
     def is_fresh(self) -> bool:
         """Whether all that waits is one frame, of which nothing was sent: it has just come."""
-        return len(self._frames) == 1 and not self._position
+        return len(self.frames) == 1 and not self.position
 
     def is_past(self, frame: EncodedFrame) -> bool:
         """Whether a frame that comes after this one was sent, or waits."""
@@ -55,39 +52,35 @@ class Backlog:
         elif frame.keyframe or not self.needs_keyframe:
             self.needs_keyframe = False
             self.newest = frame.timestamp
-            self._frames.append(frame)
+            self.frames.append(frame)
             return True
         self.dropped += 1
         return False
 
-    def next(self) -> tuple[EncodedFrame, int]:
-        """Return the frame that is to be sent next, and which burst of it."""
-        return self._frames[0], self._position
-
     def advance(self) -> bool:
         """Go on behind the next burst; True if it was the last of its frame."""
-        self._position += 1
-        if self._position < len(self._frames[0].bursts):
+        self.position += 1
+        if self.position < len(self.frames[0].bursts):
             return False
-        frame = self._frames.popleft()
-        self._position = 0
+        frame = self.frames.popleft()
+        self.position = 0
         if frame.keyframe:
             self.wants_keyframe = False
         return True
 
     def forget(self) -> None:
         """Finish what was begun, and send nothing else of what waits: a keyframe comes."""
-        while len(self._frames) > bool(self._position):
-            self._frames.pop()
+        while len(self.frames) > bool(self.position):
+            self.frames.pop()
             self.dropped += 1
 
     def clear(self) -> None:
         """Let nothing wait."""
-        self._frames.clear()
-        self._position = 0
+        self.frames.clear()
+        self.position = 0
 
     def drop(self) -> None:
         """Send nothing until the next keyframe."""
-        self.dropped += len(self._frames)
+        self.dropped += len(self.frames)
         self.clear()
         self.needs_keyframe = self.wants_keyframe = True

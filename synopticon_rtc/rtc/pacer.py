@@ -6,6 +6,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from synopticon_rtc.basics import clock
+
 BURST = 16
 """Packets that a peer is sent at once; a keyframe is more, and goes out in several turns."""
 INTERVAL = 0.003
@@ -21,20 +23,24 @@ def packets_a_turn(bitrate: float) -> int:
     return math.ceil(bitrate * INTERVAL / (8 * PACKET))
 
 
+Turn = Callable[[float], bool]
+"""Sends one burst, and returns whether there is more to send; it is passed the time, s, of :func:`.clock.monotonic`."""
+
+
 class Pacer:
     """Runs turns: at once while there is time, else one after the other.
 
-    A turn is a callable that sends one burst, and returns whether there is more to send. Each runs, whether or not
-    :meth:`run` is called: nobody waits for a stream that goes on without them, or does not.
+    Each runs, whether or not :meth:`run` is called: nobody waits for a stream that goes on without them, or does not.
+    Those that run behind one another are passed the same time.
     """
 
     def __init__(self) -> None:
-        self._due: deque[Callable[[], bool]] = deque()
-        self._later: list[Callable[[], bool]] = []
+        self._due: deque[Turn] = deque()
+        self._later: list[Turn] = []
         self._next: asyncio.Handle | None = None
         self._tick: asyncio.Handle | None = None
 
-    def add(self, turn: Callable[[], bool]) -> None:
+    def add(self, turn: Turn) -> None:
         """Have a turn run soon; :meth:`run` starts it now."""
         self._due.append(turn)
         if self._next is None:
@@ -46,11 +52,11 @@ class Pacer:
             self._next.cancel()
             self._next = None
         due, later = self._due, self._later
-        until = time.perf_counter() + SLICE
+        now, until = clock.monotonic(), time.perf_counter() + SLICE
         try:
             while due:
                 turn = due.popleft()
-                if turn():
+                if turn(now):
                     later.append(turn)
                 if time.perf_counter() > until:
                     break

@@ -232,11 +232,15 @@ class FanoutSender(RTCRtpSender):
 
     # Frames
 
-    def send_frame(self, frame: EncodedFrame) -> None:
-        """Send one frame, unless the peer still waits for a keyframe."""
+    def send_frame(self, frame: EncodedFrame, now: float) -> None:
+        """Send one frame, unless the peer still waits for a keyframe.
+
+        Args:
+            frame: What all peers are sent.
+            now: The time, s, of :func:`.clock.monotonic`.
+        """
         self._supply.delivered()
         try:
-            now = clock.monotonic()
             if self._watchdog.due(now) and now > self._pause_until:
                 self._warn("a peer was not sent its last %d frames: %s", self._watchdog.missed, self._condition())
                 self._begin_anew()
@@ -272,11 +276,12 @@ class FanoutSender(RTCRtpSender):
             return "no keyframe came that could be sent"
         if self._switch.is_moving:
             return f"it is being moved to another stream, {len(self._switch.held)} held"
-        return f"{len(self._backlog)} wait for their turn, {'which does not come' if self._has_turn else 'without one'}"
+        turn = "which does not come" if self._has_turn else "without one"
+        return f"{len(self._backlog.frames)} wait for their turn, {turn}"
 
     def _queue(self, frame: EncodedFrame) -> None:
         backlog, stream = self._backlog, self._switch.stream
-        if backlog.is_full:
+        if backlog.is_full():
             self._drop()
         waits = backlog.put(frame)
         if backlog.wants_keyframe and not frame.keyframe and not backlog.is_past(frame):
@@ -297,14 +302,14 @@ class FanoutSender(RTCRtpSender):
 
     # Turns
 
-    def _take_turn(self) -> bool:
+    def _take_turn(self, now: float) -> bool:
         """Send one burst; tell whether there is more."""
         try:
-            self._send_bursts(clock.monotonic())
+            self._send_bursts(now)
         except Exception:  # noqa: BLE001 - it is noted
             self._faults.note("a frame is not sent to a peer")
             self._drop()
-        self._has_turn = bool(self._backlog)
+        self._has_turn = bool(self._backlog.frames)
         return self._has_turn
 
     def _send_bursts(self, now: float) -> None:
@@ -312,9 +317,9 @@ class FanoutSender(RTCRtpSender):
             return
         stream, backlog = self._switch.stream, self._backlog
         left = stream.turn if stream is not None else BURST
-        fresh = backlog.is_fresh
-        while backlog and left > 0:
-            frame, position = backlog.next()
+        fresh = backlog.is_fresh()
+        while backlog.frames and left > 0:
+            frame, position = backlog.frames[0], backlog.position
             burst = frame.bursts[position]
             left -= len(burst)
             if stream is None or not self._send_burst(stream, frame, position, frame.ntp_time if fresh else ntp_time()):

@@ -59,8 +59,13 @@ def ntp_time() -> int:
 class Viewer(Protocol):
     """A peer that is sent a stream."""
 
-    def send_frame(self, frame: EncodedFrame) -> None:
-        """Send one frame, or have the stream's pacer do it."""
+    def send_frame(self, frame: EncodedFrame, now: float) -> None:
+        """Send one frame, or have the stream's pacer do it.
+
+        Args:
+            frame: What all are sent.
+            now: The time, s, of :func:`.clock.monotonic`.
+        """
 
 
 class VideoStream:
@@ -144,15 +149,17 @@ class VideoStream:
 
     def _publish(self, frame: EncodedFrame) -> None:
         self._keep(frame)
-        for viewer in self._viewers.copy():
-            self._send(viewer, frame)
-        self.pacer.run()
+        self._send([frame], self._viewers.copy())
 
-    def _send(self, viewer: Viewer, frame: EncodedFrame) -> None:
-        try:
-            viewer.send_frame(frame)
-        except Exception:  # noqa: BLE001 - it is noted; the next frame may go better
-            self._faults.note("a frame is not sent to a peer")
+    def _send(self, frames: list[EncodedFrame], viewers: list[Viewer]) -> None:
+        now = clock.monotonic()
+        for viewer in viewers:
+            for frame in frames:
+                try:
+                    viewer.send_frame(frame, now)
+                except Exception:  # noqa: BLE001 - it is noted; the next frame may go better
+                    self._faults.note("a frame is not sent to a peer")
+        self.pacer.run()
 
     def _keep(self, frame: EncodedFrame) -> None:
         """Keep what a joining peer needs."""
@@ -178,9 +185,7 @@ class VideoStream:
         """Send the stream to one more peer, from the last keyframe on if that is recent, else from the next."""
         self._viewers.append(viewer)
         if self._group_is_recent():
-            for frame in self._group:
-                self._send(viewer, frame)
-            self.pacer.run()
+            self._send(self._group, [viewer])
         else:
             self.request_keyframe()
         self._count()

@@ -83,7 +83,7 @@ class Switch:
             self.stream.remove(self._viewer)
             self.stream = None
 
-    def _arrive(self, arrival: Arrival, frame: EncodedFrame) -> None:
+    def _arrive(self, arrival: Arrival, frame: EncodedFrame, now: float) -> None:
         """Take a frame of the stream that the peer is being moved to, ahead of that of the stream it is sent."""
         if arrival is not self._arrival or self.stream is None:
             return  # it was abandoned in this very moment
@@ -102,7 +102,7 @@ class Switch:
             self._release(until=frame.timestamp)
         newest = frame.timestamp if self._backlog.newest is None else self._backlog.newest
         late = (newest - frame.timestamp & 0xFFFFFFFF) / CLOCK_RATE if after(newest, frame.timestamp) else 0.0
-        arrival.try_again(asyncio.get_running_loop().time(), late)
+        arrival.try_again(now, late)
 
     def _hold(self, frame: EncodedFrame, seconds: float) -> None:
         """Hold a picture until its like of the other stream is there, or for some time."""

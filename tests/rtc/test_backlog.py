@@ -29,23 +29,23 @@ def test_nothing_waits_before_a_keyframe() -> None:
     assert not backlog.put(encoded(0))
     assert backlog.put(encoded(1, keyframe=True))
     assert backlog.put(encoded(2))
-    assert (len(backlog), backlog.dropped) == (2, 1)
+    assert (len(backlog.frames), backlog.dropped) == (2, 1)
 
 
 def test_frames_go_out_burst_by_burst() -> None:
     backlog = Backlog()
     first, second = encoded(0, keyframe=True, bursts=2), encoded(1)
     backlog.put(first)
-    assert backlog.is_fresh
-    assert backlog.next() == (first, 0)
+    assert backlog.is_fresh()
+    assert (backlog.frames[0], backlog.position) == (first, 0)
     assert not backlog.advance()
-    assert not backlog.is_fresh
+    assert not backlog.is_fresh()
     backlog.put(second)
-    assert backlog.next() == (first, 1)
+    assert (backlog.frames[0], backlog.position) == (first, 1)
     assert backlog.advance()
-    assert backlog.next() == (second, 0)
+    assert (backlog.frames[0], backlog.position) == (second, 0)
     assert backlog.advance()
-    assert not backlog
+    assert not backlog.frames
 
 
 def test_a_keyframe_that_was_sent_is_wanted_no_more() -> None:
@@ -70,12 +70,12 @@ def test_a_frame_behind_a_newer_one_is_left_out_with_what_builds_on_it() -> None
 def test_where_too_much_waits_it_is_full_until_that_is_dropped() -> None:
     backlog = begun()
     for number in range(1, BACKLOG_FRAMES + 1):
-        assert not backlog.is_full
+        assert not backlog.is_full()
         assert backlog.put(encoded(number))
-    assert backlog.is_full
+    assert backlog.is_full()
     backlog.drop()
-    assert not backlog.is_full
-    assert (len(backlog), backlog.dropped) == (0, BACKLOG_FRAMES)
+    assert not backlog.is_full()
+    assert (len(backlog.frames), backlog.dropped) == (0, BACKLOG_FRAMES)
 
 
 def test_what_was_dropped_is_made_good_by_a_keyframe_alone() -> None:
@@ -96,7 +96,7 @@ def test_what_is_forgotten_leaves_what_was_begun(*, is_begun: bool) -> None:
     if is_begun:
         backlog.advance()
     backlog.forget()
-    assert len(backlog) == is_begun
+    assert len(backlog.frames) == is_begun
     assert backlog.dropped == 3 - is_begun
     assert not backlog.needs_keyframe
 
@@ -105,7 +105,7 @@ def test_what_is_cleared_is_not_counted_as_dropped() -> None:
     backlog = begun()
     backlog.put(encoded(1))
     backlog.clear()
-    assert (len(backlog), backlog.dropped) == (0, 0)
+    assert (len(backlog.frames), backlog.dropped) == (0, 0)
 
 
 @given(
@@ -122,7 +122,7 @@ def test_whatever_happens_a_frame_builds_on_the_one_before_it(steps: list[tuple[
     newest = -1
     for what, ahead, keyframe in steps:
         if what == "advance":
-            if backlog:
+            if backlog.frames:
                 backlog.advance()
             continue
         if what == "drop":
@@ -133,7 +133,7 @@ def test_whatever_happens_a_frame_builds_on_the_one_before_it(steps: list[tuple[
             backlog.forget()
             number = newest
         number += ahead
-        if backlog.is_full:
+        if backlog.is_full():
             backlog.drop()
             whole = False
         accepted = backlog.put(encoded(number, keyframe=keyframe, bursts=2))
@@ -142,4 +142,4 @@ def test_whatever_happens_a_frame_builds_on_the_one_before_it(steps: list[tuple[
             assert number >= newest
             newest = number
         whole = accepted
-        assert len(backlog) <= BACKLOG_FRAMES
+        assert len(backlog.frames) <= BACKLOG_FRAMES

@@ -80,7 +80,7 @@ def test_whoever_is_due_frames_gets_them_in_order_and_once(
             elif show.peers:
                 await disturb(show, what, show.peers[which % len(show.peers)], value)
             for each in show.peers:
-                assert len(each._backlog) <= BACKLOG_FRAMES
+                assert len(each._backlog.frames) <= BACKLOG_FRAMES
                 assert len(each._switch.held) <= LONGEST_HOLD * FPS + 1
         for peer in show.peers:
             peer.refuses, peer.rate.estimate = False, float("inf")
@@ -309,7 +309,7 @@ async def fill(show: Show) -> Wire:
     await show.play(1)
     peer._pause_until = math.inf
     await show.play(BACKLOG_FRAMES / FPS)
-    assert peer._backlog.is_full
+    assert peer._backlog.is_full()
     return peer
 
 

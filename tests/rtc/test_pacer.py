@@ -3,17 +3,16 @@
 import asyncio
 import itertools
 import time
-from collections.abc import Callable
 
 import pytest
 
-from synopticon_rtc.rtc.pacer import INTERVAL, SLICE, Pacer
+from synopticon_rtc.rtc.pacer import INTERVAL, SLICE, Pacer, Turn
 
 
-def turn(log: list[tuple[str, float]], name: str, times: int, seconds: float = 0.0) -> Callable[[], bool]:
+def turn(log: list[tuple[str, float]], name: str, times: int, seconds: float = 0.0) -> Turn:
     left = times
 
-    def take() -> bool:
+    def take(now: float) -> bool:  # noqa: ARG001 - as turns are called
         nonlocal left
         left -= 1
         log.append((name, time.perf_counter()))
@@ -79,7 +78,7 @@ async def test_a_turn_that_fails_keeps_no_other_from_its_own(monkeypatch: pytest
     monkeypatch.setattr("synopticon_rtc.rtc.pacer.SLICE", 10)  # however busy the machine is
     log: list[tuple[str, float]] = []
 
-    def fail() -> bool:
+    def fail(now: float) -> bool:  # noqa: ARG001 - as turns are called
         raise RuntimeError("broken")
 
     pacer = Pacer()
@@ -92,3 +91,20 @@ async def test_a_turn_that_fails_keeps_no_other_from_its_own(monkeypatch: pytest
         while len(log) < 3:  # noqa: ASYNC110 - turns tell nothing
             await asyncio.sleep(INTERVAL)
     assert sorted(name for name, _ in log) == ["a", "a", "b"]
+
+
+async def test_turns_are_passed_the_time_of_the_event_loop() -> None:
+    loop = asyncio.get_running_loop()
+    times: list[float] = []
+
+    def take(now: float) -> bool:
+        times.append(now)
+        return False
+
+    pacer = Pacer()
+    pacer.add(take)
+    pacer.add(take)
+    begun = loop.time()
+    pacer.run()
+    assert times[0] == times[1]
+    assert begun <= times[0] <= loop.time()

@@ -178,7 +178,7 @@ async def test_an_encoder_is_told_when_it_is_watched() -> None:
 
 async def test_one_peer_that_fails_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
     class Broken:
-        def send_frame(self, frame: object) -> None:
+        def send_frame(self, frame: object, now: float) -> None:  # noqa: ARG002 - as viewers are called
             raise RuntimeError(frame)
 
     clip = Clip()

@@ -16,7 +16,7 @@ class Joining:
     def __init__(self) -> None:
         self.frames: list[EncodedFrame] = []
 
-    def send_frame(self, frame: EncodedFrame) -> None:
+    def send_frame(self, frame: EncodedFrame, now: float) -> None:  # noqa: ARG002 - as viewers are called
         self.frames.append(frame)
 
 

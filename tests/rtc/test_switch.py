@@ -46,7 +46,7 @@ class Peer:
             self.came.append(frame)
             self.streams.append(self.switch.stream)
 
-    def send_frame(self, frame: EncodedFrame) -> None:
+    def send_frame(self, frame: EncodedFrame, now: float) -> None:  # noqa: ARG002 - as viewers are called
         self.switch.take(frame)
 
     @property
