@@ -143,9 +143,12 @@ class IceConnection(Connection):
 
     @property
     def route(self) -> tuple[DatagramTransport, tuple[str, int]] | None:
-        """What to send datagrams with, and where to, always the same one; None while there is no selected pair."""
+        """What to send datagrams with, and where to, always the same one; None while there is no selected pair.
+
+        There is none once it closes: asyncio's transports fail where something is sent by them then.
+        """
         pair = self.selected_pair
-        if pair is None:
+        if pair is None or self._closing:
             return None
         transport = cast("DatagramTransport", pair.protocol.transport)
         if self._route is None or pair is not self._routed or transport is not self._route[0]:
@@ -153,7 +156,7 @@ class IceConnection(Connection):
         return self._route
 
     def send_now(self, data: bytes) -> None:
-        """Send a datagram without waiting; it is dropped while there is no selected pair."""
+        """Send a datagram without waiting; it is dropped while there is no way."""
         route = self.route
         if route is not None:
             transport, address = route

@@ -627,3 +627,15 @@ async def test_a_pair_that_is_found_while_closing_is_not_watched() -> None:
         await connection.connect()
     await closing
     assert connection._query_consent_task is None
+
+
+async def test_nothing_is_sent_by_a_way_that_closes() -> None:
+    clip = Clip()
+    async with watching(clip) as (sender, _):
+        connection = sender.connection._ice
+        assert connection is not None
+        closing = connection._start_closing()  # as where the peer is lost: what sends is told later
+        while not closing.done():
+            connection.send_now(b"a report")
+            await asyncio.sleep(0)
+        assert connection.route is None
