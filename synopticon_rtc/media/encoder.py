@@ -121,7 +121,7 @@ class SharedEncoder:
         self._hint: Hint = hint
         self._converter = Converter()
         self._waiting: Picture | None = None
-        self._stillness = Stillness() if hint == "screen" else None
+        self._stillness = Stillness(bitrate) if hint == "screen" else None
         self._shown: Picture | None = None  # of a screen, what was encoded last
         self._stays = False  # whether the newest frame shows the same
         self._came = (0, 0.0)  # the presentation time of the newest frame, and when it came
@@ -199,6 +199,9 @@ class SharedEncoder:
         """
         check_range("bitrate", bitrate, *BITRATES, "bit/s")
         self._bitrate = bitrate
+        if self._stillness is not None:
+            self._stillness.bitrate = bitrate
+            self._wake.set()
 
     async def aclose(self) -> None:
         """Stop after the frame in hand, and end the thread. No packet comes any more."""
@@ -247,7 +250,7 @@ class SharedEncoder:
             if self._stillness is not None:
                 self._shown = picture if changed else self._shown
                 octets = sum(packet.size for packet in packets)
-                self._stillness.encoded(loop.time(), octets, self._bitrate, changed=changed or keyframe)
+                self._stillness.encoded(loop.time(), octets, changed=changed or keyframe)
 
     async def _next(self) -> Picture | None:
         """Wait for a picture that is to be looked at; return None in the end."""

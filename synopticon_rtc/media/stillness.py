@@ -21,14 +21,23 @@ class Stillness:
     So each picture can have the same quality, and a slow link lowers the rate of frames instead. Time is any clock in
     seconds, and passed in.
 
+    Args:
+        bitrate: What the link bears, bit/s.
+
     Attributes:
-        free: When the last frame has been sent, at the bit rate that is aimed at.
+        bitrate: The same; it may be changed.
     """
 
-    def __init__(self) -> None:
-        self.free = -math.inf
+    def __init__(self, bitrate: int) -> None:
+        self.bitrate = bitrate
         self._encoded = -math.inf
+        self._octets = 0
         self._repeats = 0
+
+    @property
+    def free(self) -> float:
+        """When the last frame has been sent."""
+        return self._encoded + self._octets * 8 / self.bitrate
 
     @property
     def again(self) -> float:
@@ -40,17 +49,15 @@ class Stillness:
         """Whether a picture that stays has been encoded often enough, but for signs of life."""
         return self._repeats >= len(AGAIN) - 1
 
-    def encoded(self, now: float, octets: int, bitrate: int, *, changed: bool) -> None:
+    def encoded(self, now: float, octets: int, *, changed: bool) -> None:
         """Take note of a frame.
 
         Args:
             now: When it was encoded.
             octets: Its size.
-            bitrate: Aimed at, bit/s.
             changed: Whether it showed something else than the one before.
         """
-        self._encoded = now
-        self.free = now + octets * 8 / bitrate
+        self._encoded, self._octets = now, octets
         self._repeats = 0 if changed else self._repeats + 1
 
 

@@ -239,6 +239,9 @@ class Ladder:
 
     def _set_bitrate(self, layer: Layer, bitrate: int, nominal: int, now: float) -> None:
         current = layer.encoder.bitrate
+        if self._hint == "screen":
+            layer.encoder.set_bitrate(bitrate)  # which costs nothing
+            return
         if bitrate == current or now - layer.changed < CHANGE_INTERVAL:
             return
         if abs(bitrate - current) > NOTABLE * current or bitrate == nominal:

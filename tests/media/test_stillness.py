@@ -216,10 +216,13 @@ def test_a_frame_of_another_size_or_format_is_another() -> None:
 
 
 def test_a_frame_waits_until_the_one_before_it_is_sent() -> None:
-    stillness = Stillness()
-    stillness.encoded(10.0, octets=12_500, bitrate=100_000, changed=True)
+    stillness = Stillness(100_000)
+    stillness.encoded(10.0, octets=12_500, changed=True)
     assert stillness.free == 11.0
     assert stillness.again == 11.0
-    stillness.encoded(11.0, octets=100, bitrate=100_000, changed=False)
+    stillness.bitrate = 1_000_000
+    assert stillness.free == 10.1
+    assert stillness.again == 10.1
+    stillness.encoded(11.0, octets=100, changed=False)
     assert stillness.again == 11.0 + AGAIN[1]
     assert not stillness.settled

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TypeVar
 
 import av
 import numpy as np
@@ -38,6 +39,9 @@ def _film(noise: float) -> list[npt.NDArray[np.uint8]]:
         luma = 120 + 60 * np.sin(x / 17 + turn) * np.cos(y / 23 - turn) + chance.normal(0, noise, (HEIGHT, WIDTH))
         film.append(np.concatenate([luma, np.full((HEIGHT // 2, WIDTH), 128)]).clip(0, 255).astype(np.uint8))
     return film
+
+
+S = TypeVar("S", bound="Stage")
 
 
 @dataclass(frozen=True)
@@ -139,10 +143,14 @@ class Stage:
             self.ladder.adapt(senders, self.now)
 
 
-@contextlib.asynccontextmanager
-async def stage(seed: int = 0, noise: float = 4.0) -> AsyncIterator[Stage]:
+def stage(seed: int = 0, noise: float = 4.0) -> contextlib.AbstractAsyncContextManager[Stage]:
     """Set up a source, and let it play."""
-    made = Stage(seed, noise)
+    return played(Stage(seed, noise))
+
+
+@contextlib.asynccontextmanager
+async def played(made: S) -> AsyncIterator[S]:
+    """Let a source play."""
     tasks = [asyncio.create_task(made._show()), asyncio.create_task(made._adapt())]
     try:
         yield made

@@ -1,15 +1,13 @@
 """Who has a slow link sees a screen in full size, and little later than the link needs for it."""
 
-import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator
 from fractions import Fraction
 
 import av
 import numpy as np
 import numpy.typing as npt
-from stage import Stage, Viewer
+from stage import Stage, Viewer, played
 from turned import elapse, turned
 
 from synopticon_rtc.media import Picture
@@ -39,7 +37,7 @@ class Office(Stage):
         self.ladder = Ladder("vp8", bitrate=BITRATE, fps=FPS, origin=0, hint="screen", on_packet=lambda _: None)
         self.shown = page(0)
 
-    async def show(self) -> None:
+    async def _show(self) -> None:
         begun = self.now
         for number in itertools.count():
             frame = av.VideoFrame.from_ndarray(self.shown, format="yuv420p")
@@ -47,23 +45,10 @@ class Office(Stage):
             self.ladder.encode(Picture(frame, self._converter))
             await elapse(begun + (number + 1) / FPS - self.now)
 
-    async def adapt(self) -> None:
-        await self._adapt()
 
-
-@contextlib.asynccontextmanager
-async def office() -> AsyncIterator[Office]:
-    made = Office()
-    tasks = [asyncio.create_task(made.show()), asyncio.create_task(made.adapt())]
-    try:
-        yield made
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-        for viewer in list(made.viewers):
-            await made.leave(viewer)
-        await made.ladder.aclose()
+def office() -> contextlib.AbstractAsyncContextManager[Office]:
+    """Set up a screen, and let it play."""
+    return played(Office())
 
 
 async def turn(playing: Office, viewer: Viewer, number: int) -> float:

@@ -297,6 +297,21 @@ async def test_a_screen_that_stays_is_no_fault_and_tells_nothing_of_a_link(caplo
 
 
 @turned
+async def test_who_joins_a_screen_need_not_wait_for_a_slow_link_of_another() -> None:
+    async with show(hint="screen") as it, it.watched() as (slow, _):
+        await it.play(5)
+        it.congest(slow, 50_000)
+        it.adapt()
+        await it.play(30)
+        await elapse(2)
+        await it.play(2)  # which are seconds of work for that link
+        async with it.watched() as (_, end):
+            it.adapt(0.25)
+            await elapse(0.1)
+            assert end.frames
+
+
+@turned
 async def test_who_joins_a_screen_that_stays_has_it_at_once() -> None:
     async with show(hint="screen") as it, it.watched() as (_, end):
         await it.play(1)  # and never again
