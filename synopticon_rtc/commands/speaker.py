@@ -21,6 +21,8 @@ WAITING = 0.04
 """Seconds of sound that wait to be played: two blocks, as one comes while another is played."""
 SLACK = 0.04
 """Seconds that may wait beyond these before what is too much is cut out."""
+DEVICE = 0.04
+"""Seconds that the device is to hold itself: it is filled by Python, which may do something else for some of these."""
 MOST_WAITING = 1.0
 """Seconds that are kept where nothing plays them."""
 MOST_OFF = 0.005
@@ -162,7 +164,7 @@ class Speaker:
                 device=information["index"],
                 channels=channels,
                 dtype="float32",
-                latency="low",
+                latency=DEVICE,
                 callback=self._fill,
             )
             self._stream.start()
