@@ -63,7 +63,7 @@ class Elastic:
     def put(self, samples: Samples) -> None:
         """Take samples of 48,000 a second, of shape (n, channels)."""
         if samples.shape[1] != self._channels:
-            samples = np.repeat(samples.mean(axis=1, keepdims=True), self._channels, axis=1)
+            samples = np.repeat(samples.mean(axis=1, keepdims=True, dtype=np.float32), self._channels, axis=1)
         with self._lock:
             self._samples = np.concatenate([self._samples, samples])[-round(MOST_WAITING * RATE) :]
 
