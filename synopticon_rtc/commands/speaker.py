@@ -63,7 +63,7 @@ class Elastic:
     def put(self, samples: Samples) -> None:
         """Take samples of 48,000 a second, of shape (n, channels)."""
         if samples.shape[1] != self._channels:
-            samples = np.repeat(samples.mean(axis=1, keepdims=True, dtype=np.float32), self._channels, axis=1)
+            samples = np.repeat(samples.mean(axis=1, keepdims=True), self._channels, axis=1)
         with self._lock:
             self._samples = np.concatenate([self._samples, samples])[-round(MOST_WAITING * RATE) :]
 
@@ -97,8 +97,8 @@ class Elastic:
     def _cut(self, count: int) -> None:
         """Leave out samples, and go over smoothly from those before to those after."""
         self.cuts += 1
-        rising = np.linspace(0, 1, FADE, dtype=np.float32)[:, np.newaxis]
-        joint = self._samples[:FADE] * (1 - rising) + self._samples[count : count + FADE] * rising
+        rising: Samples = np.linspace(0, 1, FADE, dtype=np.float32)[:, np.newaxis]
+        joint = self._samples[:FADE] * rising[::-1] + self._samples[count : count + FADE] * rising
         self._samples = np.concatenate([joint, self._samples[count + FADE :]])
         self._level = WAITING
 
