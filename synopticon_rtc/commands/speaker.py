@@ -97,9 +97,11 @@ class Elastic:
     def _cut(self, count: int) -> None:
         """Leave out samples, and go over smoothly from those before to those after."""
         self.cuts += 1
-        rising: Samples = np.linspace(0, 1, FADE, dtype=np.float32)[:, np.newaxis]
-        joint = self._samples[:FADE] * rising[::-1] + self._samples[count : count + FADE] * rising
-        self._samples = np.concatenate([joint, self._samples[count + FADE :]])
+        rising = np.linspace(0, 1, FADE, dtype=np.float32)[:, np.newaxis]
+        before, after = self._samples[:FADE], self._samples[count:].copy()
+        after[:FADE] *= rising
+        after[:FADE] += before * rising[::-1]
+        self._samples = after
         self._level = WAITING
 
     def _starve(self, given: Samples, there: int) -> None:
