@@ -21,6 +21,8 @@ WAITING = 0.04
 """Seconds of sound that wait to be played: two blocks, as one comes while another is played."""
 SLACK = 0.04
 """Seconds that may wait beyond these before what is too much is cut out."""
+DEVICE = 0.04
+"""Seconds that the device is to hold itself: it is filled by Python, which may do something else for some of these."""
 MOST_WAITING = 1.0
 """Seconds that are kept where nothing plays them."""
 MOST_OFF = 0.005
@@ -96,8 +98,10 @@ class Elastic:
         """Leave out samples, and go over smoothly from those before to those after."""
         self.cuts += 1
         rising = np.linspace(0, 1, FADE, dtype=np.float32)[:, np.newaxis]
-        joint = self._samples[:FADE] * (1 - rising) + self._samples[count : count + FADE] * rising
-        self._samples = np.concatenate([joint, self._samples[count + FADE :]])
+        before, after = self._samples[:FADE], self._samples[count:].copy()
+        after[:FADE] *= rising
+        after[:FADE] += before * rising[::-1]
+        self._samples = after
         self._level = WAITING
 
     def _starve(self, given: Samples, there: int) -> None:
@@ -162,7 +166,7 @@ class Speaker:
                 device=information["index"],
                 channels=channels,
                 dtype="float32",
-                latency="low",
+                latency=DEVICE,
                 callback=self._fill,
             )
             self._stream.start()

@@ -169,8 +169,6 @@ class FadingDecoder:
         if sum(len(block) for block in blocks) != duration(payload):
             raise ValueError(f"an Opus packet of {len(payload)} bytes gives less sound than it says")
         samples = np.concatenate(blocks)
-        if samples.shape[1] != self.channels:
-            samples = np.repeat(samples.mean(axis=1, keepdims=True), self.channels, axis=1)
         self._last, self._level = samples, 1.0
         return samples
 
