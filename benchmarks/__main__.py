@@ -26,6 +26,8 @@ from benchmarks import (
     recovery,
     screen,
     signaling,
+    sound,
+    streams,
 )
 from benchmarks.children import unpin
 from benchmarks.machine import Machine
@@ -58,6 +60,8 @@ MODULES: dict[str, Benchmark] = {
     "signaling": signaling,
     "films": films,
     "screen": screen,
+    "streams": streams,
+    "sound": sound,
 }
 logger = logging.getLogger(__name__)
 

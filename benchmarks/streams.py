@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.children import ANYWHERE, RECEIVERS, SENDER, Child, child, pin, serve
 from benchmarks.report import Bar, Result, Table, alone, percentile
-from synopticon_rtc import Broadcaster, Face, PublishedStream, Receiver, SignalingServer, TestPattern, Tone
+from synopticon_rtc import Broadcaster, Face, Moment, PublishedStream, Receiver, SignalingServer, TestPattern, Tone
 
 CAMERA = (1280, 720)
 PAUSE = 0.5
@@ -118,13 +118,12 @@ async def add(runs: int, *, signaling: bool) -> Additions:
         for _ in range(runs):
             await asyncio.sleep(PAUSE)
             screen = receiver.moments("screen")
-            arrival = asyncio.create_task(anext(screen))
+            arrival = asyncio.create_task(_first(screen))
             await asyncio.sleep(0)
             begun = await sender.ask("publish")
             await arrival
             now = time.monotonic()
             took.append(1e3 * (now - begun))
-            await screen.aclose()  # type: ignore[attr-defined]
             await asyncio.sleep(PAUSE)
             around = [at for at in camera if begun - 0.1 <= at <= now + PAUSE]
             gaps.append(1e3 * max((b - a for a, b in itertools.pairwise(around)), default=0.0))
@@ -134,6 +133,10 @@ async def add(runs: int, *, signaling: bool) -> Additions:
     if signaling:
         await server.__aexit__(None, None, None)
     return Additions(took, gaps)
+
+
+async def _first(moments: AsyncIterator[Moment]) -> None:
+    await anext(moments)
 
 
 @contextlib.asynccontextmanager
@@ -150,7 +153,7 @@ async def call(what: str) -> AsyncIterator[tuple[Child, Child]]:
 async def cost(what: str, seconds: float) -> float:
     """Return the ms of CPU in a second that each receiver beyond the first takes of the broadcaster."""
     async with call(what) as (sender, receivers):
-        shares = []
+        shares: list[float] = []
         for count in (1, MANY - 1):
             await receivers.ask("join", count=count)
             while (await sender.ask("used"))[2] < (MANY if shares else 1):  # noqa: ASYNC110 - nobody tells

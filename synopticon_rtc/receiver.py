@@ -59,6 +59,7 @@ ACCEPT = {
 }
 FLUSH = 1.0  # seconds for the last messages to arrive
 REASON = 512  # characters of what a broadcaster is told of an offer that cannot be used
+SOUND_WAIT = 1.0  # seconds that sound waits for a slow consumer, before the oldest gives way
 ENCODED_WAIT = 1.0  # seconds that encoded frames wait for a slow consumer, before it misses all up to a keyframe
 FACES_OF = "faces:"
 """What the label of a channel begins with that is for the faces of the stream that it names."""
@@ -359,12 +360,12 @@ class Receiver(Generic[F]):
         """Iterate over the sound of a stream, by its name; without one over the first that there is.
 
         Each moment follows the one before. While somebody iterates, the sound and the first video come out in step:
-        the faster of both waits for the other, for 0.2 s at most. Who does not keep up for a second misses what waits.
+        the faster of both waits for the other, for 0.2 s at most. Who is more than a second behind misses the oldest.
         Such iterations raise what that over the receiver itself raises.
         """
         if not self._entered or self._leaving is not None:
             raise not_open(self)
-        queue: Latest[AudioMoment | None] = Unbroken(ENCODED_WAIT, lambda _: True)
+        queue: Latest[AudioMoment | None] = Latest(SOUND_WAIT)
         self._listeners.append((name, queue))
         try:
             while (moment := await self._next(queue, name, "sound")) is not None:

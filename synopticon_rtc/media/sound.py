@@ -74,6 +74,7 @@ class Sounding(Protocol):
     @property
     def sound(self) -> SoundSource:
         """Where it comes from."""
+        ...
 
 
 AnySound: TypeAlias = SoundSource | Sounding | str | int
