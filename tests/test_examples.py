@@ -1,6 +1,7 @@
 """The examples run as they stand."""
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -91,6 +92,41 @@ def test_a_source_of_ones_own_can_be_watched() -> None:
     finally:
         process.terminate()
         finish(process, 10)
+
+
+def test_a_screen_comes_beside_the_camera() -> None:
+    process = start("screen_with_camera.py", "--test")
+    try:
+        url = line_of(process).split()[-1].replace("http", "ws") + "ws"
+        receive = [sys.executable, "-m", "synopticon_rtc.receive", "--url", url, "--stream", "screen", "--frames", "5"]
+        out = subprocess.run(receive, capture_output=True, text=True, timeout=60, check=True).stdout
+        assert "5 frames of 640x480" in out
+    finally:
+        process.terminate()
+        finish(process, 10)
+
+
+def test_everybody_reads_the_chat() -> None:
+    process = start("chat.py")
+    out, err = finish(process)
+    assert process.returncode == 0, err
+    assert {line.split()[0] for line in out.splitlines()} == {"Ada", "Bo", "Cy"}
+
+
+def test_a_level_meter_shows_the_tone() -> None:
+    command = [sys.executable, "-m", "synopticon_rtc.broadcast", "--serve", "0", "--source", "test", "--audio", "test"]
+    with subprocess.Popen([*command, "--faces", "0", "--json"], stdout=subprocess.PIPE, text=True) as broadcaster:
+        try:
+            ready = next(
+                told for line in iter(lambda: line_of(broadcaster), "") if (told := json.loads(line)).get("url")
+            )
+            process = start("level_meter.py", "1", url=ready["url"])
+            out, err = finish(process)
+            assert process.returncode == 0, err
+            assert "#####" in out.splitlines()[-1]
+        finally:
+            broadcaster.terminate()
+            finish(broadcaster, 10)
 
 
 def test_both_ends_fit_into_one_process(face_model: Path) -> None:
