@@ -76,14 +76,18 @@ class Publisher:
             ValueError: There is a stream of that name, or the most that there can be, or the name is too long.
             SourceError: The source gives no frame.
             ModelError: The face model cannot be had.
+            SynopticonError: All streams end meanwhile.
         """
         self._check(name)
         self._streams[name] = stream
         try:
             await stream.start(functools.partial(self._ended, name, stream, on_end))
         except BaseException:
-            del self._streams[name]
+            self._streams.pop(name, None)
             raise
+        if self._over:
+            await stream.aclose()
+            raise SynopticonError(f"stream {name!r} is not published: everything ends")
         handle = PublishedStream(name, stream, changed=self._changed, unpublish=self._unpublish)
         self.streams[name] = handle
         self._changed(handle, "published")

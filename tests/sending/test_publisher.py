@@ -5,13 +5,14 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Self
 
+import av
 import pytest
 from turned import elapse, turned
 from wires import own_host
 
 from synopticon_rtc import TestPattern, Tone
 from synopticon_rtc.basics.faults import Faults
-from synopticon_rtc.errors import SourceError
+from synopticon_rtc.errors import SourceError, SynopticonError
 from synopticon_rtc.events import StreamEvent
 from synopticon_rtc.faces.wire import PROTOCOL as FACES
 from synopticon_rtc.peers import control, published
@@ -405,6 +406,23 @@ async def test_sound_that_nobody_hears_is_not_encoded() -> None:
         await elapse(1)
         assert microphone.stats.encoded == 0
         assert microphone.stats.frames > 40
+
+
+async def test_what_begins_while_all_ends_is_not_published() -> None:
+    async def slow() -> AsyncIterator[av.VideoFrame]:
+        begun.set()
+        await asyncio.sleep(0.1)
+        yield TestPattern((64, 48)).draw(0)
+        await asyncio.sleep(10)
+
+    begun = asyncio.Event()
+    made = House()
+    publishing = asyncio.create_task(made.publisher.publish("camera", stream(slow())))
+    await begun.wait()
+    await made.publisher.aclose()
+    with pytest.raises(SynopticonError):
+        await publishing
+    assert made.publisher.streams == {}
 
 
 async def test_names_are_told_apart_and_bounded() -> None:
