@@ -257,12 +257,12 @@ class _Report:
         self._rates = Rates()
         self._news = News(broadcaster.signaling, output, aloud=not self._status.shown)
         broadcaster.events.subscribe(self._peer)
-        broadcaster.stream_events.subscribe(self._stream)
         broadcaster.source_events.subscribe(self._source)
         broadcaster.detector_events.subscribe(self._detector)
 
     async def follow(self) -> None:
         """Report until the broadcaster is closed."""
+        self._broadcaster.stream_events.subscribe(self._stream)  # those that it begins with are no news
         closed = asyncio.create_task(self._broadcaster.wait_closed())
         arrival = asyncio.create_task(self._arrive())
         taking_over = asyncio.create_task(self._take_over())
@@ -288,7 +288,14 @@ class _Report:
         await self._meeting.find_viewer()
         own = self._meeting.server is not None
         viewer = self._meeting.viewer or None
-        self._output.event("ready", url=signaling.url, session=session, viewer=viewer, serving=own)
+        self._output.event(
+            "ready",
+            url=signaling.url,
+            session=session,
+            viewer=viewer,
+            serving=own,
+            streams=list(self._broadcaster.streams),
+        )
         self._say_addresses()
 
     async def _take_over(self) -> None:
