@@ -310,10 +310,10 @@ async def test_a_silent_session_is_closed() -> None:
 
 @pytest.mark.parametrize("message", [{"type": kind} for kind in ("ping", "configure", "status", "webrtc_ice")], ids=str)
 async def test_any_message_keeps_a_session_alive_and_hearing(message: dict[str, Any]) -> None:
-    async with SignalingServer(port=0, limits=Limits(idle=0.2)) as server, joined(server) as [client]:
+    async with SignalingServer(port=0, limits=Limits(idle=0.6)) as server, joined(server) as [client]:
         for _ in range(8):
             await client.send(message)
-            await asyncio.sleep(0.06)
+            await asyncio.sleep(0.1)
         async with joined(server) as [other]:
             await other.send({"type": "request_offer", "targetSession": client.session})
             kinds = [(await client.receive())["type"] for _ in range(9 if message["type"] != "webrtc_ice" else 1)]
