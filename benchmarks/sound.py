@@ -60,7 +60,7 @@ async def brightness() -> AsyncIterator[av.VideoFrame]:
 
 def time_shown(frame: av.VideoFrame, near: float) -> float | None:
     """Read when a frame was captured; None where its brightness does not tell."""
-    level = float(np.frombuffer(memoryview(frame.planes[0]), np.uint8)[:: frame.width // 4].mean())
+    level = float(frame.to_ndarray()[: frame.height].mean())
     if not DARK + END < level < BRIGHT - END:
         return None
     fraction = (level - DARK) / (BRIGHT - DARK)

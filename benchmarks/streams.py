@@ -52,8 +52,9 @@ async def broadcast(url: str, *, everything: bool) -> None:
             await broadcaster.publish("screen", TestPattern(CAMERA, 10), bitrate=1_000_000)
 
         async def publish() -> float:
+            source = TestPattern(CAMERA, 30)  # it takes a while to paint
             begun = time.monotonic()
-            screens.append(await broadcaster.publish("screen", TestPattern(CAMERA, 30)))
+            screens.append(await broadcaster.publish("screen", source))
             return begun
 
         async def unpublish() -> None:

@@ -220,7 +220,7 @@ class FanoutSender(RTCRtpSender):
         self._leave()
 
     def begin(self, select: Callable[[Codec], VideoStream]) -> None:
-        """Send another source's stream, from its next keyframe on, where that of the former one was left.
+        """Send another source's stream, from its last keyframe on, where that of the former one was left.
 
         Args:
             select: Gives the stream for the codec that was negotiated.
@@ -233,7 +233,7 @@ class FanoutSender(RTCRtpSender):
         self._backlog.newest = None
         self._has_turn = False
         stream = self._switch.stream = select(self._codec)
-        stream.add_at_keyframe(self)
+        stream.add(self)
 
     def watch(self, now: float) -> None:
         """Note that the source has frames, now and then: where the stream brings none for a second, something is wrong.
