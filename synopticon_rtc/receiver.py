@@ -30,7 +30,7 @@ from synopticon_rtc.peers import control, messages, published
 from synopticon_rtc.peers.control import Control, Report
 from synopticon_rtc.peers.messages import Message, MessageHub
 from synopticon_rtc.peers.negotiator import Negotiator
-from synopticon_rtc.peers.published import MAX_NAME, NewAnswer, NewOffer, Refusal, Streams, Told
+from synopticon_rtc.peers.published import NewAnswer, NewOffer, Refusal, Streams, Told, check_name
 from synopticon_rtc.receiving.catalogue import Catalogue
 from synopticon_rtc.receiving.latency import Latency
 from synopticon_rtc.receiving.overdue import What, overdue
@@ -524,12 +524,12 @@ class Receiver(Generic[F]):
             give=lambda moment: self._give_out(peer, stream, handle, latency, moment),
             lips=peer.lips if is_first else None,
         )
-        stream.offset = lambda: None if peer.control is None else peer.control.offset
+        stream.offset = lambda: peer.offset
         return stream
 
     def _make_sound(self, peer: Peer, handle: ReceivedStream) -> SoundStream:
         stream = SoundStream(give=functools.partial(self._give_sound, handle), lips=peer.lips)
-        stream.offset = lambda: None if peer.control is None else peer.control.offset
+        stream.offset = lambda: peer.offset
         return stream
 
     def _close_peer(self, link: int) -> None:
@@ -570,15 +570,16 @@ class Receiver(Generic[F]):
 
     def _play(self, link: int, track: VideoTrack) -> None:
         if peer := self._peers.get(link):
-            task = peer.play(track)
-            self._playing.add(task)
-            task.add_done_callback(self._playing.discard)
+            self._keep(peer.play(track))
 
     def _listen(self, link: int, track: AudioTrack) -> None:
         if peer := self._peers.get(link):
-            task = peer.listen(track, lambda: bool(self._listeners))
-            self._playing.add(task)
-            task.add_done_callback(self._playing.discard)
+            self._keep(peer.listen(track, lambda: bool(self._listeners)))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        """Wait for a task at the end."""
+        self._playing.add(task)
+        task.add_done_callback(self._playing.discard)
 
     # What the broadcaster tells
 
@@ -658,8 +659,7 @@ def _check_streams(streams: object) -> None:
     if isinstance(streams, str) or not isinstance(streams, Sequence) or not streams:
         raise ValueError(f"streams must be names, like ['camera', 'screen'], or None for all, not {streams!r:.100}")
     for name in streams:
-        if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
-            raise ValueError(f"the name of a stream is a text of 1 to {MAX_NAME} characters, not {name!r:.100}")
+        check_name(name)
 
 
 def _check(

@@ -24,6 +24,16 @@ _Number = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 _Description = Annotated[str, msgspec.Meta(max_length=MAX_DESCRIPTION)]
 
 
+def check_name(name: object) -> None:
+    """Refuse a name that no stream can have.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
+        raise ValueError(f"the name of a stream must be a text of 1 to {MAX_NAME} characters, not {name!r:.100}")
+
+
 class Published(msgspec.Struct, frozen=True):
     """A stream as its broadcaster tells of it.
 

@@ -2,10 +2,23 @@
 
 from dataclasses import dataclass
 
+from synopticon_rtc.basics import clock
 from synopticon_rtc.basics.recent import Recent
 from synopticon_rtc.peers.control import Report
 
 CLOCK_RATE = 90_000  # of RTP video (RFC 7741, RFC 6184)
+
+
+def age(captured: float | None, offset: float | None) -> float | None:
+    """Return how long ago something was captured, in seconds; None where that is not known.
+
+    Args:
+        captured: When, seconds since the epoch on the broadcaster's clock.
+        offset: That clock minus ours, seconds.
+    """
+    if captured is None or offset is None:
+        return None
+    return max(0.0, clock.now() + offset - captured)  # the clocks are aligned to half a round trip
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,11 @@ class Peer:
         """Frames that were left out as they are larger than is received."""
         return self.connection.stats().frames_too_large
 
+    @property
+    def offset(self) -> float | None:
+        """Its clock minus ours, seconds, None while it is not known."""
+        return None if self.control is None else self.control.offset
+
     def play(self, track: VideoTrack) -> asyncio.Task[None]:
         """Take the decoded frames of a track, until the connection is closed."""
         task = asyncio.create_task(self._watch(track), name="video")

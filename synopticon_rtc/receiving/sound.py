@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from synopticon_rtc.basics import clock
 from synopticon_rtc.basics.recent import Recent
+from synopticon_rtc.receiving.latency import age
 from synopticon_rtc.receiving.lips import Held, Lips
 from synopticon_rtc.rtc import ReceivedSound
 
@@ -77,10 +77,7 @@ class SoundStream:
 
     def age(self, moment: AudioMoment) -> float | None:
         """Return how long ago a moment was captured, in seconds by aligned clocks; None where that is not known."""
-        offset = self.offset()
-        if moment.captured is None or offset is None:
-            return None
-        return max(0.0, clock.now() + offset - moment.captured)  # the clocks are aligned to half a round trip
+        return age(moment.captured, self.offset())
 
     def close(self) -> None:
         """Give out what waits, and take nothing more."""
@@ -90,6 +87,6 @@ class SoundStream:
     def _give_out(self, moment: AudioMoment) -> None:
         self.samples += len(moment.samples)
         self.concealed += len(moment.samples) * moment.concealed
-        if (age := self.age(moment)) is not None:
-            self._delay.add(self._loop.time(), age)
+        if (delay := self.age(moment)) is not None:
+            self._delay.add(self._loop.time(), delay)
         self._give(moment)

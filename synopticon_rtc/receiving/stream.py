@@ -8,12 +8,11 @@ from typing import Any
 
 import av
 
-from synopticon_rtc.basics import clock
 from synopticon_rtc.errors import InvalidFaces
 from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.faces.wire import decode, decode_json
 from synopticon_rtc.peers.control import Report
-from synopticon_rtc.receiving.latency import Latency
+from synopticon_rtc.receiving.latency import Latency, age
 from synopticon_rtc.receiving.lips import Held, Lips
 from synopticon_rtc.receiving.pairing import Pairing, Sync, Unpaired
 from synopticon_rtc.receiving.playout import Playout
@@ -142,10 +141,7 @@ class Stream:
 
     def age(self, moment: Moment[Any]) -> float | None:
         """Return how long ago a moment was captured, in seconds by aligned clocks; None where that is not known."""
-        offset = self.offset()
-        if moment.captured is None or offset is None:
-            return None
-        return max(0.0, clock.now() + offset - moment.captured)  # the clocks are aligned to half a round trip
+        return age(moment.captured, self.offset())
 
     def close(self) -> None:
         """Give out what waits for faces or for its time, neither of which will come, and take nothing more."""

@@ -12,7 +12,16 @@ from synopticon_rtc.events import Events, StreamEvent, StreamState
 from synopticon_rtc.faces.wire import PROTOCOL as FACES
 from synopticon_rtc.peers import published
 from synopticon_rtc.peers.control import Report
-from synopticon_rtc.peers.published import MAX_NAME, MAX_STREAMS, NewAnswer, NewOffer, Published, Refusal, Streams, Told
+from synopticon_rtc.peers.published import (
+    MAX_STREAMS,
+    NewAnswer,
+    NewOffer,
+    Published,
+    Refusal,
+    Streams,
+    Told,
+    check_name,
+)
 from synopticon_rtc.sending.peer import Peer
 from synopticon_rtc.sending.published import PublishedStream
 from synopticon_rtc.sending.sound import SoundStream
@@ -94,8 +103,7 @@ class Publisher:
         return handle
 
     def _check(self, name: object) -> None:
-        if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
-            raise ValueError(f"the name of a stream must be a text of 1 to {MAX_NAME} characters, not {name!r:.100}")
+        check_name(name)
         if name in self._streams:
             raise ValueError(f"there is a stream {name!r} already: unpublish it first, or replace its source")
         if len(self._streams) >= MAX_STREAMS:
@@ -169,7 +177,7 @@ class Publisher:
     def connected(self, peer: Peer) -> None:
         """Take note that a peer has agreed to its first offer."""
         for watcher in peer.watchers.values():
-            watcher.joining, watcher.asked = None, False
+            watcher.settle()
 
     def opened(self, peer: Peer) -> None:
         """Tell a peer of all that there is, now that its control channel is open."""
@@ -279,7 +287,7 @@ class Publisher:
             peer.overdue.cancel()
         for name, watcher in peer.watchers.items():
             if watcher.asked:
-                watcher.joining, watcher.asked = None, False
+                watcher.settle()
                 self.events.emit(StreamEvent(name, self.streams[name].kind, "refused", reason, peer.session))
 
 

@@ -134,7 +134,7 @@ class SoundStream:
 
     def agree(self, watcher: Watcher) -> None:
         """Send a peer what it has agreed to take."""
-        watcher.asked = False
+        watcher.settle()
         if watcher.inherited and isinstance(watcher.sender, AudioSender):
             watcher.inherited = False
             watcher.sender.switch(self._stream)

@@ -220,7 +220,7 @@ class Stream:
 
     def agree(self, watcher: Watcher) -> None:
         """Send a peer what it has agreed to take."""
-        watcher.joining, watcher.asked = None, False
+        watcher.settle()
         if watcher.inherited and isinstance(watcher.sender, FanoutSender):
             watcher.inherited = False
             watcher.sender.begin(self._top)

@@ -27,3 +27,7 @@ class Watcher:
     joining: Codec | None = None
     asked: bool = True
     inherited: bool = False
+
+    def settle(self) -> None:
+        """Wait for its answer no longer: it has agreed, or refused."""
+        self.joining, self.asked = None, False
