@@ -3,14 +3,14 @@
 import asyncio
 import logging
 import threading
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from synopticon_rtc.errors import SynopticonError
-from synopticon_rtc.media.sound import sound_library
+from synopticon_rtc.media.sound import device_trouble, sound_library
 from synopticon_rtc.receiving.sound import RATE, AudioMoment
 
 logger = logging.getLogger(__name__)
@@ -171,18 +171,8 @@ class Speaker:
             )
             self._stream.start()
         except (library.PortAudioError, ValueError) as error:
-            raise SynopticonError(self._trouble(library, error)) from None
+            raise SynopticonError(device_trouble(self._name, library, "output", error)) from None
 
     def _fill(self, wanted: Samples, count: int, _time: object, _status: object) -> None:
         """Give what is to be played next, in the thread of PortAudio."""
         wanted[:] = self._elastic.pull(count)
-
-    def _trouble(self, library: ModuleType, error: Exception) -> str:
-        """Say why there may be no sound, and what to do."""
-        there = [
-            f'{index} "{device["name"]}"'
-            for index, device in enumerate(library.query_devices())
-            if device["max_output_channels"]
-        ]
-        others = f"there is {', '.join(there)}" if there else "plug one in"
-        return f"{self._name} cannot be used ({error}); {others}"

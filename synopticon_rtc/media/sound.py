@@ -8,7 +8,7 @@ import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import av
 import numpy as np
@@ -293,18 +293,20 @@ class Microphone:
                 stream.close()
                 raise
         except (library.PortAudioError, ValueError) as error:
-            raise SourceError(self._trouble(library, error)) from None
+            trouble = device_trouble(self.name, library, "input", error)
+            raise SourceError(f"{trouble}, and check that this program may use it") from None
         return stream, recording
 
-    def _trouble(self, library: ModuleType, error: Exception) -> str:
-        """Say why there may be no sound, and what to do."""
-        there = [
-            f'{index} "{device["name"]}"'
-            for index, device in enumerate(library.query_devices())
-            if device["max_input_channels"]
-        ]
-        others = f"there is {', '.join(there)}" if there else "plug one in"
-        return f"{self.name} cannot be used ({error}); {others}, and check that this program may use it"
+
+def device_trouble(name: str, library: ModuleType, direction: Literal["input", "output"], error: Exception) -> str:
+    """Say that a device of sound cannot be used, why, and which there are."""
+    there = [
+        f'{index} "{device["name"]}"'
+        for index, device in enumerate(library.query_devices())
+        if device[f"max_{direction}_channels"]
+    ]
+    others = f"there is {', '.join(there)}" if there else "plug one in"
+    return f"{name} cannot be used ({error}); {others}"
 
 
 class Recording:
