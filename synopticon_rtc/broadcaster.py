@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Self
 
@@ -22,6 +22,7 @@ from synopticon_rtc.peers import control, messages
 from synopticon_rtc.peers.control import Control
 from synopticon_rtc.peers.messages import Message, MessageHub
 from synopticon_rtc.peers.negotiator import Negotiator
+from synopticon_rtc.peers.tap import Origin, Tap
 from synopticon_rtc.rtc import Channel, IceServer, PeerConnection
 from synopticon_rtc.rtc.network import LocalNetwork
 from synopticon_rtc.rtc.servers import check_servers
@@ -266,6 +267,23 @@ class Broadcaster:
         Who is slower than a receiver holds up what that receiver sends on this name, and nothing else.
         """
         return self._hub.messages(name)
+
+    @property
+    def origin(self) -> Origin:
+        """Who this is."""
+        return Origin(self.name, self.signaling.session or "", 0.0)
+
+    def tap(self, tap: Tap) -> Callable[[], None]:
+        """Tell somebody of all that is encoded, before anything is lost on the way, until what is returned is called.
+
+        It is encoded for them alone if need be, and has the full bit rate whatever links of receivers bear.
+        """
+        return self._publisher.tap(tap)
+
+    def request_keyframe(self) -> None:
+        """Have a keyframe of each video come soon: for one who joins a recording."""
+        for stream in self.streams.values():
+            stream.request_keyframe()
 
     async def wait_closed(self) -> None:
         """Wait until the source ends or the broadcaster is closed.

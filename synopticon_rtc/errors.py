@@ -16,6 +16,7 @@
     ├── DetectorError           faces cannot be looked for
     │   └── ModelError          the face model is missing or corrupt
     ├── InvalidFaces            a faces message that breaks its format
+    ├── RecordingError          a recording cannot be written, or read
     └── MissingExtra            an optional dependency is not installed
 
 Each message says what is wrong, where, and what to do about it, in one line. No message holds a password.
@@ -125,6 +126,10 @@ class InvalidFaces(SynopticonError, ValueError):
 
 class TraceError(SynopticonError):
     """A trace cannot be written, or is none."""
+
+
+class RecordingError(SynopticonError):
+    """A recording cannot be written, or read."""
 
 
 class MissingExtra(SynopticonError, ImportError):

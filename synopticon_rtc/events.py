@@ -32,6 +32,21 @@ class PeerEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordingEvent:
+    """A file of a recording was begun, or is complete; or nothing more can be recorded.
+
+    Attributes:
+        state: ``begun``, ``complete`` or ``failed``.
+        path: Of the file.
+        reason: Why, in words for people.
+    """
+
+    state: Literal["begun", "complete", "failed"]
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class SourceEvent:
     """A broadcaster's source fell silent, or is heard again; the log has the reason, where the source knows it.
 

@@ -8,7 +8,7 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from numbers import Real
 from types import MappingProxyType
 from typing import Any, Generic, Literal, Self, TypeAlias, TypedDict, TypeVar, Unpack, get_args, overload
@@ -25,11 +25,12 @@ from synopticon_rtc.basics.text import NAME, visible
 from synopticon_rtc.errors import ConnectionLost, NobodyAnswered, SignalingError, SynopticonError
 from synopticon_rtc.events import Events, StateEvent, StreamEvent
 from synopticon_rtc.faces.moment import Moment
-from synopticon_rtc.faces.wire import PROTOCOL
+from synopticon_rtc.faces.wire import PROTOCOL, FacesMessage
 from synopticon_rtc.peers import control, messages, published
 from synopticon_rtc.peers.control import Control, Report
 from synopticon_rtc.peers.messages import Message, MessageHub
 from synopticon_rtc.peers.negotiator import Negotiator
+from synopticon_rtc.peers.tap import Origin, Tap
 from synopticon_rtc.peers.published import NewAnswer, NewOffer, Refusal, Streams, Told, check_name
 from synopticon_rtc.receiving.catalogue import Catalogue
 from synopticon_rtc.receiving.latency import Latency
@@ -40,7 +41,16 @@ from synopticon_rtc.receiving.received import ReceivedStream
 from synopticon_rtc.receiving.sound import AudioMoment, SoundStream
 from synopticon_rtc.receiving.stats import ReceiverStats
 from synopticon_rtc.receiving.stream import Stream
-from synopticon_rtc.rtc import MAX_SIZE, AudioTrack, Channel, EncodedVideoFrame, IceServer, PeerConnection, VideoTrack
+from synopticon_rtc.rtc import (
+    MAX_SIZE,
+    AudioTrack,
+    Channel,
+    EncodedSound,
+    EncodedVideoFrame,
+    IceServer,
+    PeerConnection,
+    VideoTrack,
+)
 from synopticon_rtc.rtc.network import LocalNetwork
 from synopticon_rtc.rtc.servers import check_servers
 from synopticon_rtc.signaling.client import SignalingClient, as_client
@@ -246,6 +256,7 @@ class Receiver(Generic[F]):
         self.stream_events: Events[StreamEvent] = self._catalogue.events
         self._moments = self._make_queue()
         self._queues: dict[str, list[Queue[F]]] = {}  # of further iterations, by the name of their stream
+        self._taps: list[Tap] = []
         self._playing: set[asyncio.Task[None]] = set()  # one a stream whose frames are decoded
         self._known = "", ""  # session and name of the broadcaster that it had last
         self._entered = False
@@ -479,6 +490,17 @@ class Receiver(Generic[F]):
         for peer in self._peers.values():
             peer.connection.request_keyframe()
 
+    @property
+    def origin(self) -> Origin:
+        """Who is received now, or was received last."""
+        session, name = self._known
+        return Origin(name, session, next((peer.offset for peer in self._peers.values()), None))
+
+    def tap(self, tap: Tap) -> Callable[[], None]:
+        """Tell somebody of all that comes, as it was encoded, until what is returned is called."""
+        self._taps.append(tap)
+        return functools.partial(self._taps.remove, tap)
+
     # What the negotiator asks
 
     def _open_peer(self, action: CreateOffer | CreateAnswer) -> PeerConnection:
@@ -494,6 +516,8 @@ class Receiver(Generic[F]):
             on_channel=functools.partial(self._add_channel, link),
             on_video=functools.partial(self._play, link) if self._video and self._decode else None,
             on_audio=functools.partial(self._listen, link),
+            tap_video=functools.partial(self._tap_video, link),
+            tap_sound=functools.partial(self._tap_sound, link),
             on_encoded=functools.partial(self._take_encoded, link) if self._video and not self._decode else None,
             max_size=self._max_size,
             faults=self._faults,
@@ -523,6 +547,7 @@ class Receiver(Generic[F]):
             heard=self._note_first if is_first else lambda _: None,
             give=lambda moment: self._give_out(peer, stream, handle, latency, moment),
             lips=peer.lips if is_first else None,
+            told=functools.partial(self._tap_faces, handle),
         )
         stream.offset = lambda: peer.offset
         return stream
@@ -567,6 +592,27 @@ class Receiver(Generic[F]):
     def _take_encoded(self, link: int, mid: str, frame: EncodedVideoFrame) -> None:
         if peer := self._peers.get(link):
             peer.encoded(mid, frame)
+
+    def _tap_video(self, link: int, mid: str, frame: EncodedVideoFrame) -> None:
+        peer = self._peers.get(link)
+        if self._taps and peer is not None and isinstance(stream := peer.at(mid), Stream):
+            for tap in self._taps.copy():
+                tap.video(self._handle(peer, stream), frame, stream.captured(frame.rtp_timestamp))
+
+    def _tap_sound(self, link: int, mid: str, packet: EncodedSound) -> None:
+        peer = self._peers.get(link)
+        if self._taps and peer is not None and isinstance(stream := peer.at(mid), SoundStream):
+            for tap in self._taps.copy():
+                tap.sound(self._handle(peer, stream), packet)
+
+    def _tap_faces(self, handle: ReceivedStream, message: FacesMessage, data: str | bytes) -> None:
+        for tap in self._taps.copy():
+            self._faults.call(tap.faces, handle, message, data if isinstance(data, bytes) else None)
+
+    def _handle(self, peer: Peer, stream: Stream | SoundStream) -> ReceivedStream:
+        """Return what an application holds of a stream."""
+        name = next((name for name, other in peer.streams.items() if other is stream), None)
+        return self._first if name is None else self.streams[name]
 
     def _play(self, link: int, track: VideoTrack) -> None:
         if peer := self._peers.get(link):

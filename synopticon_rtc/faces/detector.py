@@ -16,8 +16,8 @@ class Detector(Protocol):
     called with one frame at a time, the newest, and must not block the event loop.
     """
 
-    async def detect(self, frame: av.VideoFrame) -> Sequence[Face]:
-        """Return the faces in ``frame``, none or more.
+    async def detect(self, frame: av.VideoFrame) -> Sequence[Face] | None:
+        """Return the faces in ``frame``, none or more; None where it is not looked at.
 
         Raises:
             DetectorError: It cannot look at this one. Whatever is raised, a broadcaster goes on with the next.

@@ -85,8 +85,12 @@ class Peer:
 
     def encoded(self, mid: str, frame: EncodedVideoFrame) -> None:
         """Take a frame that is not to be decoded."""
-        if isinstance(stream := self._at(mid), Stream):
+        if isinstance(stream := self.at(mid), Stream):
             stream.encoded(frame)
+
+    def at(self, mid: str) -> Stream | SoundStream | None:
+        """Return what comes on a media section: the first stream, as long as nobody has told what it is."""
+        return self.sections.get(mid) if self.listed else self.first
 
     def close(self) -> None:
         """Give out what waits, and take nothing more."""
@@ -103,13 +107,9 @@ class Peer:
         """Return the media section that a stream comes on, None while nobody has told."""
         return next((mid for mid, other in self.sections.items() if other is stream), None)
 
-    def _at(self, mid: str) -> Stream | SoundStream | None:
-        """Return what comes on a media section: the first stream, as long as nobody has told what it is."""
-        return self.sections.get(mid) if self.listed else self.first
-
     async def _watch(self, track: VideoTrack) -> None:
         async for received in track:
-            if isinstance(stream := self._at(track.mid), Stream):
+            if isinstance(stream := self.at(track.mid), Stream):
                 self.faults.call(stream.decoded, received)
 
     async def _hear(self, track: AudioTrack, heard: Callable[[], bool]) -> None:

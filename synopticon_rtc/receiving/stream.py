@@ -10,7 +10,7 @@ import av
 
 from synopticon_rtc.errors import InvalidFaces
 from synopticon_rtc.faces.moment import Moment
-from synopticon_rtc.faces.wire import decode, decode_json
+from synopticon_rtc.faces.wire import FacesMessage, decode, decode_json
 from synopticon_rtc.peers.control import Report
 from synopticon_rtc.receiving.latency import Latency, age
 from synopticon_rtc.receiving.lips import Held, Lips
@@ -35,6 +35,7 @@ class Stream:
         heard: Called at each frame, or without video at each faces message, with the time.
         give: Called with each moment when it is due.
         lips: What keeps it in step with the sound; None where it is not.
+        told: Called with each faces message, as it came.
 
     Attributes:
         offset: Gives the sender's clock minus ours, seconds, None while it is not known.
@@ -53,6 +54,7 @@ class Stream:
         heard: Callable[[float], None],
         give: Callable[[Moment[Any]], None],
         lips: Lips | None = None,
+        told: Callable[[FacesMessage, str | bytes], None] = lambda _message, _data: None,
     ) -> None:
         self.offset: Callable[[], float | None] = lambda: None
         self.closed = False
@@ -65,6 +67,7 @@ class Stream:
         self._latency = latency
         self._heard = heard
         self._give = give
+        self._told_faces = told
         self._loop = asyncio.get_running_loop()
         self._times: dict[int, tuple[float, float]] = {}  # by RTP timestamp, when a frame arrived and was decoded
         self._timer: asyncio.TimerHandle | None = None  # for what waits
@@ -122,6 +125,7 @@ class Stream:
             totals.invalid_faces += 1
             logger.debug("%s", error)
             return
+        self._told_faces(message, data)
         totals.faces_messages += message.detected
         if not self._video:
             totals.width, totals.height = message.width, message.height
@@ -138,6 +142,10 @@ class Stream:
             )
 
     # What goes out
+
+    def captured(self, rtp_timestamp: int) -> float | None:
+        """Return when a frame was captured, as the sender reports it; None before it does."""
+        return self._latency.captured(rtp_timestamp)
 
     def age(self, moment: Moment[Any]) -> float | None:
         """Return how long ago a moment was captured, in seconds by aligned clocks; None where that is not known."""

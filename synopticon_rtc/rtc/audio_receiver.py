@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 
 from aiortc import RTCRtpReceiver
 from aiortc.rtcrtpparameters import RTCRtpReceiveParameters
@@ -10,7 +11,7 @@ from aiortc.rtp import AnyRtcpPacket, RtcpSrPacket, RtpPacket
 
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.rtc import seams
-from synopticon_rtc.rtc.audio_track import AudioTrack, ReceivedSound
+from synopticon_rtc.rtc.audio_track import AudioTrack, EncodedSound, ReceivedSound
 from synopticon_rtc.rtc.ice import IceConnection
 from synopticon_rtc.rtc.jitter import JitterBuffer, Piece
 from synopticon_rtc.rtc.opus_decoder import OpusDecoder, Samples, open_decoder
@@ -45,6 +46,7 @@ class AudioReceiver(RTCRtpReceiver):
         ssrc: int,
         sink: AudioTrack,
         faults: Faults | None = None,
+        tap: Callable[[EncodedSound], object] | None = None,
     ) -> "AudioReceiver":
         """Turn a receiver that has not started into one that feeds a track.
 
@@ -54,13 +56,21 @@ class AudioReceiver(RTCRtpReceiver):
             ssrc: Who we are in our reports.
             sink: Where the sound goes to.
             faults: What counts errors that nobody foresaw.
+            tap: Called with each packet that is due and came in time.
         """
         receiver.__class__ = cls
         assert isinstance(receiver, cls)  # noqa: S101 - tells the type checkers
-        receiver._set_up(ice, ssrc, sink, faults or Faults())  # noqa: SLF001 - takes the place of a constructor
+        receiver._set_up(ice, ssrc, sink, faults or Faults(), tap)  # noqa: SLF001 - takes the place of a constructor
         return receiver
 
-    def _set_up(self, ice: IceConnection, ssrc: int, sink: AudioTrack, faults: Faults) -> None:
+    def _set_up(
+        self,
+        ice: IceConnection,
+        ssrc: int,
+        sink: AudioTrack,
+        faults: Faults,
+        tap: Callable[[EncodedSound], object] | None,
+    ) -> None:
         self.decode_errors = 0
         """Packets that could not be decoded."""
         self.concealed = 0
@@ -69,6 +79,7 @@ class AudioReceiver(RTCRtpReceiver):
         """Samples of packets that were lost, but of which the next one told."""
         self._ice = ice
         self._sink = sink
+        self._tap = tap
         self._reception = Reception(ssrc, self._send, faults)
         self._media_ssrc = 0
         self._left_ssrcs: deque[int] = deque(maxlen=MOST_STREAMS)
@@ -198,12 +209,14 @@ class AudioReceiver(RTCRtpReceiver):
         self._wake()
 
     def _give_out(self, piece: Piece) -> None:
-        samples, concealed = self._sound(piece)
         timestamp = piece.timestamp & 0xFFFFFFFF
         captured = None
         if self._captured is not None:
             time, reported = self._captured
             captured = time + ((timestamp - reported + 2**31) % 2**32 - 2**31) / RATE
+        if self._tap is not None and piece.payload is not None and piece.kind == "packet":
+            self._faults.call(self._tap, EncodedSound(piece.payload, timestamp, captured))
+        samples, concealed = self._sound(piece)
         self._sink.put(ReceivedSound(samples, timestamp, concealed, captured))
 
     def _sound(self, piece: Piece) -> tuple[Samples, bool]:

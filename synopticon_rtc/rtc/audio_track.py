@@ -28,6 +28,17 @@ class ReceivedSound:
     there is none."""
 
 
+@dataclass(frozen=True, slots=True)
+class EncodedSound:
+    """A packet of Opus that is due."""
+
+    data: bytes
+    rtp_timestamp: int
+    """Of its first sample, as it was on the wire, 0 to 2**32 - 1, in 1/48000 s."""
+    captured: float | None
+    """When that was captured, seconds since the epoch on the sender's clock, as it reports; None while it has not."""
+
+
 class AudioTrack:
     """The sound of one track, for one consumer: ``async for received in track``.
 

@@ -29,7 +29,7 @@ from synopticon_rtc.rtc.association import Association
 from synopticon_rtc.rtc.audio_receiver import AudioReceiver
 from synopticon_rtc.rtc.audio_sender import AudioSender
 from synopticon_rtc.rtc.audio_stream import AudioStream
-from synopticon_rtc.rtc.audio_track import AudioTrack
+from synopticon_rtc.rtc.audio_track import AudioTrack, EncodedSound
 from synopticon_rtc.rtc.bitstream import MAX_SIZE
 from synopticon_rtc.rtc.channel import MAX_BUFFERED, Channel
 from synopticon_rtc.rtc.ice import MAX_REMOTE_CANDIDATES, IceConnection
@@ -109,6 +109,8 @@ class PeerConnection:
         on_encoded: Called instead with each frame of these videos and the media section that it came on, in order; none
             is decoded, and those that are not complete are left out with all up to the next keyframe. Without either,
             video is not received.
+        tap_video: Called with each frame of a video that is received, decoded or not, and its media section.
+        tap_sound: Called with each packet of a sound that is received in time, and its media section.
         max_size: Width and height of the largest video that is received, in pixels; what is larger is left out, before
             anything is decoded.
         network: What of this machine's network to use, the same object for all connections that share a port.
@@ -129,6 +131,8 @@ class PeerConnection:
         on_video: Callable[[VideoTrack], None] | None = None,
         on_encoded: Callable[[str, EncodedVideoFrame], None] | None = None,
         on_audio: Callable[[AudioTrack], None] | None = None,
+        tap_video: Callable[[str, EncodedVideoFrame], None] | None = None,
+        tap_sound: Callable[[str, EncodedSound], None] | None = None,
         max_size: tuple[int, int] = MAX_SIZE,
         network: LocalNetwork | None = None,
         note: Note = ignore,
@@ -147,6 +151,8 @@ class PeerConnection:
         self._on_video = on_video
         self._on_encoded = on_encoded
         self._on_audio = on_audio
+        self._tap_video = tap_video
+        self._tap_sound = tap_sound
         self._max_size = max_size
         # aiortc asks a server of its choice when it is given no list; with an empty one it asks none.
         self._connection = seams.OwnedPeerConnection(
@@ -343,7 +349,8 @@ class PeerConnection:
         if transceiver.kind == "audio":
             if self._on_audio is not None:
                 track = AudioTrack(mid)
-                self._sounds[mid] = AudioReceiver.adopt(transceiver.receiver, ice, ssrc, track, self._faults)
+                heard = self._tap_sound and functools.partial(self._tap_sound, mid)
+                self._sounds[mid] = AudioReceiver.adopt(transceiver.receiver, ice, ssrc, track, self._faults, heard)
                 self._faults.call(self._on_audio, track)
             return
         sink: Sink
@@ -353,7 +360,8 @@ class PeerConnection:
             sink = VideoTrack(mid)
         else:
             return
-        receiver = VideoReceiver.adopt(transceiver.receiver, ice, ssrc, sink, self._max_size, self._faults)
+        seen = self._tap_video and functools.partial(self._tap_video, mid)
+        receiver = VideoReceiver.adopt(transceiver.receiver, ice, ssrc, sink, self._max_size, self._faults, seen)
         self._receivers[mid] = receiver
         if isinstance(sink, VideoTrack):
             self._faults.call(self._on_video, sink)

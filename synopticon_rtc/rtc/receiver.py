@@ -79,6 +79,7 @@ class VideoReceiver(RTCRtpReceiver):
         sink: Sink,
         max_size: tuple[int, int] = MAX_SIZE,
         faults: Faults | None = None,
+        tap: Callable[[EncodedVideoFrame], object] | None = None,
     ) -> "VideoReceiver":
         """Turn a receiver that has not started into one that feeds a track.
 
@@ -90,15 +91,25 @@ class VideoReceiver(RTCRtpReceiver):
                 :class:`EncodedVideoFrame`; then none is decoded.
             max_size: Width and height of the largest frames that are taken, in pixels.
             faults: What counts errors that nobody foresaw.
+            tap: Called with each frame, too.
         """
         receiver.__class__ = cls
         assert isinstance(receiver, cls)  # noqa: S101 - tells the type checkers
-        receiver._set_up(ice, ssrc, sink, max_size, faults or Faults())  # noqa: SLF001 - takes the place of a constructor
+        receiver._set_up(ice, ssrc, sink, max_size, faults or Faults(), tap)  # noqa: SLF001 - takes the place of a constructor
         return receiver
 
-    def _set_up(self, ice: IceConnection, ssrc: int, sink: Sink, max_size: tuple[int, int], faults: Faults) -> None:
+    def _set_up(
+        self,
+        ice: IceConnection,
+        ssrc: int,
+        sink: Sink,
+        max_size: tuple[int, int],
+        faults: Faults,
+        tap: Callable[[EncodedVideoFrame], object] | None,
+    ) -> None:
         self._ice = ice
         self._sink = sink
+        self._tap = tap
         self._max_size = max_size
         self.nacks = 0
         """Packets asked for again."""
@@ -311,6 +322,7 @@ class VideoReceiver(RTCRtpReceiver):
             return
         timestamp, arrived = pieces[0].timestamp, clock.monotonic()
         frame = EncodedVideoFrame(self._codec, data, timestamp, keyframe, arrived, self._epoch(timestamp, arrived))
+        self._faults.call(self._tap, frame)
         if not isinstance(self._sink, VideoTrack):
             self._faults.call(self._sink, frame)
         elif self._decoder is not None and not self._decoder.put(frame):

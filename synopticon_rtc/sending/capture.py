@@ -109,6 +109,13 @@ class Capture:
         self.newest = Captured(frame, ticks, (self.origin + ticks) % 2**32, captured)
         return self.newest
 
+    def time(self, rtp_timestamp: int) -> float | None:
+        """Return when the frame with this timestamp was captured, seconds since the epoch; None before the first."""
+        if self.newest is None:
+            return None
+        ticks = (rtp_timestamp - self.newest.rtp_timestamp + 2**31) % 2**32 - 2**31
+        return self.newest.time + ticks / CLOCK_RATE
+
     def watch(self, now: float) -> None:
         """Tell if frames have stopped coming; to be called now and then, from the first frame on.
 

@@ -33,7 +33,7 @@ class Detection:
         self._failing_since: float | None = None
 
     async def look(self, frame: av.VideoFrame, now: float) -> tuple[Face, ...] | None:
-        """Return the faces in a frame, or None where the detector failed on it: it was not looked at.
+        """Return the faces in a frame, or None where it was not looked at: the detector said so, or failed on it.
 
         Args:
             frame: The frame.
@@ -58,14 +58,16 @@ class Detection:
         finally:
             late.cancel()
         self._failing_since = None
-        return self._tracker.track(faces, now)
+        return None if faces is None else self._tracker.track(faces, now)
 
-    async def _ask(self, frame: av.VideoFrame) -> tuple[Face, ...]:
+    async def _ask(self, frame: av.VideoFrame) -> tuple[Face, ...] | None:
         found: object = self._detector.detect(frame)
         if inspect.isawaitable(found):
             found = await found
         if isinstance(found, AsyncIterable):
             found = [face async for face in found]
+        if found is None:
+            return None
         try:
             faces = tuple(cast("Iterable[Face]", found))
         except TypeError as error:

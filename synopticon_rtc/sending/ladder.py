@@ -1,6 +1,8 @@
 """The sizes in which one source is encoded, and which of them each receiver is sent."""
 
 import asyncio
+import functools
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -8,9 +10,10 @@ import av
 from av.stream import Stream
 
 from synopticon_rtc import tracing
+from synopticon_rtc.basics import clock
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.media import Codec, Hint, Picture, SharedEncoder
-from synopticon_rtc.rtc import FanoutSender, VideoStream
+from synopticon_rtc.rtc import EncodedVideoFrame, FanoutSender, VideoStream
 from synopticon_rtc.rtc.pacer import BURST, Pacer, packets_a_turn
 
 
@@ -84,15 +87,12 @@ class _Demand:
         else:
             self._second = max(self._second, rate)
 
+    def add_all(self) -> None:
+        """Add somebody who bears everything."""
+        self.fastest = self._second = math.inf
+
     def of_others(self, sender: FanoutSender) -> float:
         return self._second if sender is self._sender else self.fastest
-
-
-def _demands(places: dict[FanoutSender, int]) -> list[_Demand]:
-    demands = [_Demand() for _ in RUNGS]  # there are as many with a screen
-    for sender, place in places.items():
-        demands[place].add(sender)
-    return demands
 
 
 class Ladder:
@@ -134,9 +134,10 @@ class Ladder:
         self._planned = SCREEN_RUNGS if hint == "screen" else RUNGS
         self._newest: Picture | None = None  # of a screen, which may stay as it is for long
         self._on_packet = on_packet
-        self._faults = faults
+        self._faults = faults or Faults()
         self._layers: dict[int, Layer] = {}
         self._pacer = Pacer()
+        self._taps: list[Callable[[EncodedVideoFrame], None]] = []
         self._rungs = 1
         self._count = 0
         self._counted = 0  # when the layers were last adapted
@@ -150,6 +151,16 @@ class Ladder:
     def frames(self) -> int:
         """Frames encoded, in all layers."""
         return sum(layer.encoder.frames for layer in self._layers.values())
+
+    def tap(self, tap: Callable[[EncodedVideoFrame], None]) -> Callable[[], None]:
+        """Give somebody each frame in full size and at the full bit rate, from a keyframe on.
+
+        Returns:
+            What ends it.
+        """
+        self._taps.append(tap)
+        self.top.request_keyframe()
+        return functools.partial(self._taps.remove, tap)
 
     def layer_of(self, sender: FanoutSender) -> Layer | None:
         """Return the layer that a peer is sent, None if it is none of these."""
@@ -168,7 +179,7 @@ class Ladder:
         watched = [
             layer
             for index, layer in self._layers.items()
-            if (layer.stream.viewers or (joining and index == 0)) and not (layer.halved and self._count % 2)
+            if (layer.stream.viewers or (index == 0 and (joining or self._taps))) and not (layer.halved and self._count % 2)
         ]
         for layer in watched:
             layer.encoder.encode(picture)
@@ -200,10 +211,10 @@ class Ladder:
             sender.rate.grow(now, enough=self._bitrate * FLOOR)
             if has_frames and not encoder.is_busy:
                 sender.watch(now)
-        demands = _demands(places)
+        demands = self._demands(places)
         for sender, place in places.items():
             places[sender] = self._best(sender, place, demands)
-        demands = _demands(places)
+        demands = self._demands(places)
         for sender, place in places.items():
             layer = self._layer(place)
             if layer.stream is not sender.next_stream:
@@ -219,6 +230,14 @@ class Ladder:
         """Stop all encoders."""
         self._newest = None
         await asyncio.gather(*(layer.encoder.aclose() for layer in self._layers.values()))
+
+    def _demands(self, places: dict[FanoutSender, int]) -> list[_Demand]:
+        demands = [_Demand() for _ in self._planned]
+        if self._taps:
+            demands[0].add_all()
+        for sender, place in places.items():
+            demands[place].add(sender)
+        return demands
 
     def _best(self, sender: FanoutSender, place: int, demands: list[_Demand]) -> int:
         """Return the index of the largest layer that a peer's link bears as the others there need it."""
@@ -257,7 +276,7 @@ class Ladder:
                 fps=self._fps,
                 scale=rung.scale,
                 hint=self._hint,
-                on_packet=lambda packet: self._encoded(stream, packet),
+                on_packet=lambda packet: self._encoded(index, stream, packet),
             )
             packets = packets_a_turn(SPEED * self._nominal(index))
             stream = VideoStream(
@@ -279,6 +298,12 @@ class Ladder:
         if self._newest is not None:
             encoder.encode(self._newest)
 
-    def _encoded(self, stream: VideoStream, packet: "av.Packet[Stream]") -> None:
+    def _encoded(self, index: int, stream: VideoStream, packet: "av.Packet[Stream]") -> None:
         self._on_packet(packet.size)
-        stream.send(packet)
+        timestamp = stream.send(packet)
+        if index == 0 and self._taps:
+            frame = EncodedVideoFrame(
+                self._codec, bytes(packet), timestamp, packet.is_keyframe, clock.monotonic(), (packet.pts or 0) - timestamp
+            )
+            for tap in self._taps.copy():
+                self._faults.call(tap, frame)

@@ -8,6 +8,7 @@ from synopticon_rtc.events import DetectorEvent, Events, SourceEvent, StreamStat
 from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.media import AnySound, Source
 from synopticon_rtc.peers.published import Kind
+from synopticon_rtc.peers.tap import Tap
 from synopticon_rtc.sending.sound import SoundStream
 from synopticon_rtc.sending.stats import BroadcasterStats
 from synopticon_rtc.sending.stream import Stream
@@ -72,6 +73,14 @@ class PublishedStream:
     async def unpublish(self) -> None:
         """End it for all receivers, and close its source; a second call does nothing."""
         await self._unpublish(self)
+
+    def request_keyframe(self) -> None:
+        """Have a keyframe of a video come with the next frame, for all who watch it."""
+        self._stream.request_keyframe()
+
+    def tap(self, tap: Tap) -> Callable[[], None]:
+        """Tell somebody of all that is encoded of it, in full size, until what is returned is called."""
+        return self._stream.tap(self, tap)
 
     @property
     def bitrate(self) -> int:

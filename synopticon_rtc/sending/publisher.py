@@ -22,6 +22,7 @@ from synopticon_rtc.peers.published import (
     Told,
     check_name,
 )
+from synopticon_rtc.peers.tap import Tap
 from synopticon_rtc.sending.peer import Peer
 from synopticon_rtc.sending.published import PublishedStream
 from synopticon_rtc.sending.sound import SoundStream
@@ -61,6 +62,7 @@ class Publisher:
         self._do = do
         self._streams: dict[str, Stream | SoundStream] = {}  # also those that are about to be published
         self._peers: list[Peer] = []
+        self._taps: dict[Tap, dict[str, Callable[[], None]]] = {}  # what ends each, by the name of its stream
         self._ending: set[asyncio.Task[None]] = set()
         self._over = False  # whether streams end as all does
 
@@ -99,6 +101,8 @@ class Publisher:
             raise SynopticonError(f"stream {name!r} is not published: everything ends")
         handle = PublishedStream(name, stream, changed=self._changed, unpublish=self._unpublish)
         self.streams[name] = handle
+        for tap, ends in self._taps.items():
+            ends[name] = handle.tap(tap)
         self._changed(handle, "published")
         return handle
 
@@ -114,6 +118,8 @@ class Publisher:
         if self.streams.get(name) is not handle:
             return
         del self.streams[name]
+        for ends in self._taps.values():
+            ends.pop(name)()
         stream = self._streams.pop(name)
         for peer in self._peers:
             if watcher := peer.watchers.pop(name, None):
@@ -163,6 +169,17 @@ class Publisher:
         streams, self._streams = list(self._streams.values()), {}
         self.streams.clear()
         await asyncio.gather(*(stream.aclose() for stream in streams), *self._ending)
+
+    # Those who record
+
+    def tap(self, tap: Tap) -> Callable[[], None]:
+        """Tell somebody of all that is encoded, also of streams to come, until what is returned is called."""
+        self._taps[tap] = {handle.name: handle.tap(tap) for handle in self.streams.values()}
+        return functools.partial(self._untap, tap)
+
+    def _untap(self, tap: Tap) -> None:
+        for end in self._taps.pop(tap, {}).values():
+            end()
 
     # Peers
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Callable
 
 from synopticon_rtc.basics.faults import Faults
@@ -12,7 +13,10 @@ from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.media import AnySound, OpusEncoder, Sound, Source, as_sound, blocks_of
 from synopticon_rtc.peers.control import Report
 from synopticon_rtc.peers.published import Kind
-from synopticon_rtc.rtc import AudioSender, AudioStream, PeerConnection, Sender
+from synopticon_rtc.peers.tap import Tap, Tapped
+from synopticon_rtc.rtc import AudioSender, AudioStream, EncodedSound, PeerConnection, Sender
+from synopticon_rtc.rtc.audio_stream import AudioPacket
+from synopticon_rtc.rtc.stream import NTP_EPOCH
 from synopticon_rtc.sending.feed import Feed
 from synopticon_rtc.sending.stats import BroadcasterStats
 from synopticon_rtc.sending.watcher import Watcher
@@ -139,6 +143,15 @@ class SoundStream:
             watcher.inherited = False
             watcher.sender.switch(self._stream)
 
+    def request_keyframe(self) -> None:
+        """Do nothing: each packet stands alone."""
+
+    def tap(self, tapped: Tapped, tap: Tap) -> Callable[[], None]:
+        """Tell somebody of each packet, until what is returned is called; ``tapped`` is what the stream is called."""
+        listener = _Tapping(lambda packet: tap.sound(tapped, packet))
+        self._stream.add(listener)
+        return functools.partial(self._stream.remove, listener)
+
     def remove(self, watcher: Watcher) -> None:
         """Look after a peer no more."""
         self._watchers.remove(watcher)
@@ -187,3 +200,16 @@ class SoundStream:
     def report(self, watcher: Watcher, name: str | None = None) -> Report | None:  # noqa: ARG002 - the same for all
         """Say when what was sent last was captured, None before the first."""
         return Report(self._newest[0], self._newest[1] * 1000, stream=name) if self._newest else None
+
+
+class _Tapping:
+    """Hands on each packet in the place of a peer that loses none."""
+
+    loss = None
+
+    def __init__(self, take: Callable[[EncodedSound], None]) -> None:
+        self._take = take
+
+    def send_packet(self, packet: AudioPacket) -> None:
+        """Hand it on."""
+        self._take(EncodedSound(packet.payloads[0], packet.timestamp, packet.captured / 2**32 - NTP_EPOCH))

@@ -22,7 +22,8 @@ from synopticon_rtc.media import AnySound, Codec, Converter, Picture, Source, as
 from synopticon_rtc.media.encoder import FRAME_RATES, check_codec, check_range
 from synopticon_rtc.peers.control import Report
 from synopticon_rtc.peers.published import Kind
-from synopticon_rtc.rtc import FanoutSender, PeerConnection, Sender, VideoStream
+from synopticon_rtc.peers.tap import Tap, Tapped
+from synopticon_rtc.rtc import EncodedVideoFrame, FanoutSender, PeerConnection, Sender, VideoStream
 from synopticon_rtc.rtc.budget import Budget
 from synopticon_rtc.rtc.level import level_for
 from synopticon_rtc.sending.capture import Capture, Captured
@@ -98,6 +99,7 @@ class Stream:
         self._fps = fps
         self._converter = Converter()
         self._ladders: dict[Codec, Ladder] = {}
+        self._taps: list[Callable[[WrittenFaces], None]] = []
         self._unsent: Picture | None = None  # the newest frame, if nobody has encoded it
         self._prepared = Budget(*PREPARED)
         self._totals = BroadcasterStats()
@@ -229,6 +231,33 @@ class Stream:
         """Look after a peer no more."""
         self.watchers.remove(watcher)
 
+    def request_keyframe(self) -> None:
+        """Have a keyframe come soon, in each codec that is watched."""
+        for ladder in self._ladders.values():
+            ladder.top.request_keyframe()
+
+    def tap(self, tapped: Tapped, tap: Tap) -> Callable[[], None]:
+        """Tell somebody of each frame in full size, and of its faces, until what is returned is called.
+
+        Args:
+            tapped: What the stream is called meanwhile.
+            tap: Who is told.
+        """
+        watched = (codec for codec, ladder in self._ladders.items() if ladder.top.viewers)
+        ladder = self.ladder(next(watched, self._codecs[0]))
+
+        def encoded(frame: EncodedVideoFrame) -> None:
+            tap.video(tapped, frame, self._capture.time(frame.rtp_timestamp))
+
+        def found(written: WrittenFaces) -> None:
+            tap.faces(tapped, written.message, written.binary)
+
+        with contextlib.ExitStack() as stack:
+            stack.callback(ladder.tap(encoded))
+            self._taps.append(found)
+            stack.callback(self._taps.remove, found)
+            return stack.pop_all().close
+
     def _top(self, codec: Codec) -> VideoStream:
         return self.ladder(codec).top
 
@@ -275,6 +304,8 @@ class Stream:
             FacesMessage(faces, frame.width, frame.height, captured.rtp_timestamp, captured.time, detected)
         )
         now = self._now()
+        for tap in self._taps.copy():
+            self._faults.call(tap, written)
         for watcher in self.watchers:
             if watcher.faces is not None:
                 watcher.faces.send(written, now)
@@ -283,7 +314,7 @@ class Stream:
 
     @property
     def _faces_are_sent(self) -> bool:
-        return any(watcher.faces is not None for watcher in self.watchers)
+        return bool(self._taps) or any(watcher.faces is not None for watcher in self.watchers)
 
     def ladder(self, codec: Codec) -> Ladder:
         """Give the layers of a codec, and start their encoder if this is the first peer to want them."""

@@ -1,0 +1,1 @@
+"""Streams and their faces on disk, and back."""

@@ -1,0 +1,293 @@
+"""Reads one file of a recording, from its beginning or from any time on: each frame with its own faces."""
+
+import base64
+import binascii
+import os
+from collections import deque
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+from av.bitstream import BitStreamFilterContext
+from av.codec import CodecContext
+from av.container import InputContainer
+from av.stream import Stream
+from av.video.codeccontext import VideoCodecContext
+from av.video.stream import VideoStream
+
+from synopticon_rtc.errors import InvalidFaces, RecordingError
+from synopticon_rtc.faces.moment import Moment
+from synopticon_rtc.faces.wire import FacesMessage, decode
+from synopticon_rtc.peers.published import Kind
+from synopticon_rtc.receiving.sound import AudioMoment
+from synopticon_rtc.recording.tape import FORMAT
+from synopticon_rtc.recording.writer import FACES
+from synopticon_rtc.rtc import Codec, EncodedVideoFrame
+from synopticon_rtc.rtc.opus_decoder import OpusDecoder, open_decoder
+from synopticon_rtc.rtc.opus_packet import RATE, channels
+
+TICKS = 90
+"""Of RTP video in a millisecond."""
+FACES_WITHIN = 3000
+"""Milliseconds of the file within which the faces of a frame stand behind it."""
+RTP_TIME_BASE = Fraction(1, 90_000)
+CODECS: dict[str, Codec] = {"vp8": "vp8", "h264": "h264"}
+_EBML = b"\x1a\x45\xdf\xa3"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedStream:
+    """A stream in a recording.
+
+    Attributes:
+        name: As its broadcaster called it.
+        kind: ``video`` or ``audio``.
+        hint: What it shows: ``camera``, ``screen``, ``microphone``, or what else its broadcaster said.
+        codec: ``vp8``, ``h264`` or ``opus``.
+        width: Of a video at its beginning, pixels; it may change.
+        height: As ``width``.
+    """
+
+    name: str
+    kind: Kind
+    hint: str
+    codec: str
+    width: int = 0
+    height: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What comes next in a file.
+
+    Attributes:
+        stream: The name of its stream.
+        time: When it is to be seen or heard, seconds from the beginning of the file.
+        moment: It.
+    """
+
+    stream: str
+    time: float
+    moment: Moment[Any] | AudioMoment
+
+
+@dataclass(slots=True, eq=False)
+class _Video:
+    """A video that is read.
+
+    Attributes:
+        name: Of its stream.
+        codec: Its codec.
+        decoder: What decodes it, None where it is not to be decoded.
+        annex_b: What makes H.264 of the file what its encoder made; None for VP8.
+        frames: Those whose faces are yet to be read: their time, ms, and what they are.
+        faces: Those whose frames are yet to be read, by time, ms.
+    """
+
+    name: str
+    codec: Codec
+    decoder: VideoCodecContext | None
+    annex_b: BitStreamFilterContext | None
+    frames: deque[tuple[int, av.VideoFrame | EncodedVideoFrame]] = field(default_factory=deque)
+    faces: dict[int, FacesMessage] = field(default_factory=dict)
+
+
+class Reader:
+    """Reads one file. Its methods block, and belong into a thread.
+
+    Args:
+        path: Of the file.
+        decode: Whether to decode the video.
+
+    Attributes:
+        tags: What the file says of itself, by name.
+        streams: What is in it, by name.
+        begun: When it begins, seconds since the epoch on the broadcaster's clock.
+        duration: Seconds; None where the file was never completed.
+
+    Raises:
+        RecordingError: There is no such file, or it is no recording.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, decode: bool = True) -> None:
+        self._path = Path(path)
+        self._decode = decode
+        self._file = _open(self._path)
+        self.tags: dict[str, str] = dict(self._file.metadata)
+        tracks = [stream for stream in self._file.streams if stream.type in {"video", "audio"}]
+        self.streams = {stream.name: stream for stream in map(_describe, tracks)}
+        self.begun = float(self.tags.get("BEGUN", 0))
+        self.duration = None if self._file.duration is None else self._file.duration / av.time_base
+        self._from = 0.0  # what is before that is not given out
+        self._names = {track.index: track.metadata["title"] for track in tracks}
+        self._faces_of = {
+            stream.index: stream.metadata["title"].removeprefix(f"{FACES} ")
+            for stream in self._file.streams
+            if stream.type == "subtitle" and stream.metadata.get("title", "").startswith(FACES)
+        }
+        self._opened = [*tracks, *(stream for stream in self._file.streams if stream.index in self._faces_of)]
+        self._begin()
+
+    def _begin(self) -> None:
+        videos = [stream for stream in self._opened if isinstance(stream, VideoStream)]
+        self._videos = {
+            self._names[stream.index]: _video(self._names[stream.index], stream, decode=self._decode) for stream in videos
+        }
+        self._sounds: dict[int, OpusDecoder] = {}
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def seek(self, time: float) -> None:
+        """Go on from a time, in seconds from the beginning of the file."""
+        self._begin()
+        self._from = time
+        try:
+            self._file.seek(max(0, round(time * av.time_base)))
+        except OSError:  # beyond the end, or a file that was cut off and has no index
+            self._file.close()
+            self._file = _open(self._path)
+            self._opened = [self._file.streams[stream.index] for stream in self._opened]
+
+    def read(self, names: Container[str]) -> Iterator[Played]:
+        """Give out all of some streams from here on, as it stands in the file: that of each stream in order.
+
+        Args:
+            names: Of the streams.
+
+        Raises:
+            RecordingError: The file is damaged here.
+        """
+        position = 0
+        wanted = [stream for stream in self._opened if self._name(stream) in names]
+        try:
+            for packet in self._file.demux(wanted):
+                if packet.pts is None or not packet.size:
+                    continue
+                position = packet.pos or position
+                yield from self._take(packet, packet.pts)
+        except OSError as error:
+            if not isinstance(error, av.EOFError):
+                what = getattr(error, "strerror", None) or error
+                raise RecordingError(f"{self._path} is damaged behind byte {position}: {what}") from error
+        for video in self._videos.values():
+            yield from self._paired(video, None)
+
+    def _name(self, stream: Stream) -> str:
+        return self._faces_of.get(stream.index) or self._names[stream.index]
+
+    def _take(self, packet: "av.Packet[Stream]", time: int) -> Iterator[Played]:
+        index = packet.stream.index
+        if index in self._faces_of:
+            video = self._videos.get(self._faces_of[index])
+            message = _message(bytes(packet))
+            if video is not None and message is not None:
+                video.faces[time] = message
+                yield from self._paired(video, time)
+        elif packet.stream.type == "audio":
+            yield from self._heard(packet, time)
+        else:
+            video = self._videos[self._names[index]]
+            yield from self._seen(video, packet, time)
+
+    def _seen(self, video: _Video, packet: "av.Packet[Stream]", time: int) -> Iterator[Played]:
+        keyframe = packet.is_keyframe
+        try:
+            for piece in [packet] if video.annex_b is None else video.annex_b.filter(packet):
+                if video.decoder is None:
+                    encoded = EncodedVideoFrame(video.codec, bytes(piece), 0, keyframe, time / 1000)
+                    video.frames.append((time, encoded))
+                    continue
+                piece.pts = piece.dts = time
+                video.frames.extend((frame.pts or 0, frame) for frame in video.decoder.decode(piece))
+        except av.FFmpegError:
+            return  # it builds on a frame that is not there
+        yield from self._paired(video, time)
+
+    def _paired(self, video: _Video, until: int | None) -> Iterator[Played]:
+        """Give out the frames whose faces are there or will not come; all, if nothing more is read."""
+        frames = video.frames
+        while frames:
+            time, frame = frames[0]
+            if time not in video.faces and until is not None and until - time < FACES_WITHIN:
+                return
+            frames.popleft()
+            message = video.faces.pop(time, None)
+            if time >= self._from * 1000:
+                yield Played(video.name, time / 1000, self._moment(frame, message, time))
+        if until is not None and len(video.faces) > FACES_WITHIN:
+            video.faces.clear()  # of frames that could not be decoded
+
+    def _moment(self, frame: av.VideoFrame | EncodedVideoFrame, message: FacesMessage | None, time: int) -> Moment[Any]:
+        if message is None:
+            message = FacesMessage((), 0, 0, (time * TICKS) % 2**32, None, detected=False)
+        timestamp = message.rtp_timestamp or 0
+        captured = self.begun + time / 1000 if message.capture_time is None else message.capture_time
+        if isinstance(frame, EncodedVideoFrame):
+            frame = EncodedVideoFrame(frame.codec, frame.data, timestamp, frame.keyframe, frame.arrived)
+        else:
+            frame.pts, frame.time_base = timestamp, RTP_TIME_BASE
+        return Moment(
+            frame, message.faces, message.detected, captured, timestamp, 0.0 if message.detected else None
+        )
+
+    def _heard(self, packet: "av.Packet[Stream]", time: int) -> Iterator[Played]:
+        index, data = packet.stream.index, bytes(packet)
+        decoder = self._sounds.get(index)
+        if decoder is None or channels(data) > decoder.channels:
+            decoder = self._sounds[index] = open_decoder(channels(data))
+        try:
+            samples = decoder.decode(data)
+        except ValueError:
+            return
+        if time >= self._from * 1000:
+            moment = AudioMoment(samples, RATE, self.begun + time / 1000, False, (time * RATE // 1000) % 2**32)
+            yield Played(self._names[index], time / 1000, moment)
+
+
+def _open(path: Path) -> InputContainer:
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+    except OSError as error:
+        raise RecordingError(f"{path} cannot be read: {error.strerror}") from error
+    if head != _EBML:
+        raise RecordingError(f"{path} is no recording: it is no Matroska file, by its first bytes (byte 0)")
+    try:
+        file = av.open(f"file:{path}", format="matroska")
+    except (OSError, ValueError) as error:
+        raise RecordingError(f"{path} is damaged within its head, behind byte 4: {error}") from error
+    if not is_recording(file):
+        file.close()
+        raise RecordingError(f"{path} is no recording of synopticon-rtc, but another Matroska file")
+    return file
+
+
+def is_recording(file: InputContainer) -> bool:
+    """Whether a file that is open was made by a recorder."""
+    return file.metadata.get("FORMAT") == FORMAT
+
+
+def _describe(track: Stream) -> RecordedStream:
+    name, hint = track.metadata.get("title", track.type), track.metadata.get("HINT", "")
+    codec = track.codec_context.name
+    if isinstance(track, VideoStream):
+        return RecordedStream(name, "video", hint, codec, track.width, track.height)
+    return RecordedStream(name, "audio", hint, codec)
+
+
+def _video(name: str, stream: VideoStream, *, decode: bool) -> _Video:
+    codec = CODECS[stream.codec_context.name]
+    annex_b = BitStreamFilterContext("h264_mp4toannexb", stream) if codec == "h264" else None
+    return _Video(name, codec, CodecContext.create(stream.codec_context.name, "r") if decode else None, annex_b)
+
+
+def _message(data: bytes) -> FacesMessage | None:
+    try:
+        return decode(base64.b64decode(data, validate=True))
+    except (binascii.Error, InvalidFaces):
+        return None

@@ -1,0 +1,405 @@
+"""Puts the pieces of streams into files: each frame with its own faces, everything at the time of its capture."""
+
+import datetime
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from synopticon_rtc.basics import clock
+from synopticon_rtc.errors import RecordingError
+from synopticon_rtc.events import RecordingEvent
+from synopticon_rtc.faces.wire import FacesMessage, encode
+from synopticon_rtc.peers.tap import Origin, Tapped
+from synopticon_rtc.recording.writer import Track, Writer
+from synopticon_rtc.rtc import Codec, EncodedSound, EncodedVideoFrame
+
+FORMAT = "synopticon-recording/1"
+"""What the tag FORMAT of each file says."""
+BEGIN_WITHIN = 0.9
+"""Seconds that the first file waits for streams that are published, and for the time of their capture."""
+FACES_WITHIN = 1.0
+"""Seconds that faces may come after their frame, before it counts as not looked at."""
+OVERTAKEN = 0.25
+"""The same, once those of later frames have come: detectors look at one frame after another."""
+LEFT_WITHIN = 5.0
+"""Seconds within which a video goes over to the next file at a keyframe; after them it does without the rest."""
+NEW_CLOCK = 1.0
+"""Seconds by which the times of capture leap against our clock where the broadcaster has another clock."""
+KEYFRAMES = 10.0
+"""Seconds from one keyframe of a camera to the next at the most, so that one can seek; a screen has one when it changes."""
+EARLY = 256
+"""Faces that wait for their frames, in each video."""
+
+
+@dataclass(slots=True, eq=False)
+class _Segment:
+    """One file.
+
+    Attributes:
+        writer: What writes it.
+        begun: The time of capture at which it begins, s.
+        began: When it was begun, by our clock, s.
+        places: The place of each stream among its tracks.
+    """
+
+    writer: Writer
+    begun: float
+    began: float
+    places: "dict[_Line, int]"
+
+
+@dataclass(slots=True, eq=False)
+class _Frame:
+    """A frame in a file, whose faces are yet to be written.
+
+    Attributes:
+        segment: Where it was written.
+        time: At which it stands there, ms.
+        timestamp: Its RTP timestamp.
+        captured: When it was captured, s.
+        came: When it came, by our clock, s.
+        message: Its faces, once they are there.
+    """
+
+    segment: _Segment
+    time: int
+    timestamp: int
+    captured: float
+    came: float
+    message: bytes | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Line:
+    """A stream on its way to the files.
+
+    Attributes:
+        stream: It.
+        codec: Of a video.
+        first: The newest keyframe of a video, or a packet of sound: what the head of a file is made from.
+        broken: Whether a video goes on with a keyframe only.
+        keyed: When the newest keyframe came, by our clock, s.
+        segment: The file that it goes to, None for none yet.
+        last: The time at which its newest packet stands there, ms.
+        faces: Messages whose frames are yet to come, by RTP timestamp.
+        frames: Those whose faces are yet to be written, in order.
+        expects: Whether there are faces at all.
+        size: Of the frames that faces were found in, pixels.
+    """
+
+    stream: Tapped
+    codec: Codec | None = None
+    first: bytes = b""
+    broken: bool = True
+    keyed: float = 0.0
+    segment: _Segment | None = None
+    last: int = -1
+    faces: dict[int, bytes] = field(default_factory=dict)
+    frames: deque[_Frame] = field(default_factory=deque)
+    expects: bool = False
+    size: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """What came of a stream.
+
+    Attributes:
+        data: It.
+        timestamp: Its RTP timestamp.
+        keyframe: Whether it can be decoded without those before it.
+        captured: When it was captured, by the broadcaster's clock, s; None where that is not known.
+        came: When it came, by our clock, s.
+    """
+
+    data: bytes
+    timestamp: int
+    keyframe: bool
+    captured: float | None
+    came: float
+
+
+class Tape:
+    """Writes streams to one file, or to several, one after another.
+
+    The first file begins when each stream that is published has begun, or after a second. A stream that comes later
+    needs another file, as its head names all streams, and so do another codec and another clock; another size does
+    not. Each video goes over to the next file at a keyframe, so that nothing is lost.
+
+    Time is our clock's in seconds since the epoch, as :func:`.clock.now` has it, and passed in. Methods block.
+
+    Args:
+        paths: Gives the path of each file.
+        published: Tells what is published.
+        origin: Tells where it comes from.
+        wish: Called when a keyframe of each video is wished for.
+        tell: Told of each file.
+        segment: Seconds after which another file begins, None for never.
+        most: Octets after which another file begins, None for never.
+        tags: What else is to be known, by name.
+    """
+
+    def __init__(
+        self,
+        paths: Iterator[Path],
+        *,
+        published: Callable[[], Iterable[Tapped]],
+        origin: Callable[[], Origin],
+        wish: Callable[[], None],
+        tell: Callable[[RecordingEvent], None],
+        segment: float | None = None,
+        most: int | None = None,
+        tags: dict[str, str] | None = None,
+    ) -> None:
+        self.frames = 0
+        """Frames written."""
+        self.octets = 0
+        """Octets written to files that are complete."""
+        self._paths = paths
+        self._published = published
+        self._origin = origin
+        self._wish = wish
+        self._tell = tell
+        self._segment_seconds = segment
+        self._most = most
+        self._tags = tags or {}
+        self._lines: dict[Tapped, _Line] = {}
+        self._waiting: list[tuple[_Line, _Piece]] = []  # until the first file begins
+        self._segment: _Segment | None = None  # the newest
+        self._left: list[_Segment] = []  # those that some stream may still go to
+        self._turning: str | None = None  # why another file is to begin at the next keyframe
+        self._skew: float | None = None  # the broadcaster's clock minus ours, and the way
+        self._wished = 0.0
+
+    # What comes
+
+    def video(self, stream: Tapped, frame: EncodedVideoFrame, captured: float | None, now: float) -> None:
+        """Take a frame. Raises :class:`RecordingError` if nothing can be written."""
+        line = self._line(stream)
+        if frame.keyframe:
+            if line.segment is not None and line.codec != frame.codec:
+                self._turning = f"stream {_name(line)} comes in another codec, {frame.codec}"
+            line.codec, line.first, line.broken, line.keyed = frame.codec, frame.data, False, now
+        elif line.broken:
+            return
+        self._put(line, _Piece(frame.data, frame.rtp_timestamp, frame.keyframe, captured, now), now)
+
+    def sound(self, stream: Tapped, packet: EncodedSound, now: float) -> None:
+        """Take a packet of sound. Raises :class:`RecordingError` if nothing can be written."""
+        line = self._line(stream)
+        line.first = line.first or packet.data
+        self._put(line, _Piece(packet.data, packet.rtp_timestamp, True, packet.captured, now), now)
+
+    def faces(self, stream: Tapped, message: FacesMessage, written: bytes | None, now: float) -> None:
+        """Take a faces message. Raises :class:`RecordingError` if nothing can be written."""
+        if message.rtp_timestamp is None:
+            return  # nobody knows of which frame it is
+        line = self._line(stream)
+        line.expects = line.expects or message.detected
+        line.size = message.width, message.height
+        timestamp, data = message.rtp_timestamp, written or encode(message)
+        for place, frame in enumerate(line.frames):
+            if frame.timestamp == timestamp:
+                if frame.message is None or message.detected:
+                    frame.message = data
+                if message.detected:
+                    for earlier in list(line.frames)[:place]:
+                        earlier.came = min(earlier.came, now - FACES_WITHIN + OVERTAKEN)
+                break
+        else:
+            line.faces[timestamp] = data
+            if len(line.faces) > EARLY:
+                del line.faces[next(iter(line.faces))]
+        self._write_faces(line, now)
+
+    def skip(self) -> None:
+        """Take note that something was left out: videos go on with keyframes."""
+        for line in self._lines.values():
+            line.broken = line.stream.kind == "video"
+        self._wish()
+
+    def tick(self, now: float) -> None:
+        """Time has passed. Raises :class:`RecordingError` if nothing can be written."""
+        if self._segment is None and self._waiting and now - self._waiting[0][1].came >= BEGIN_WITHIN:
+            self._begin(now)
+        for line in self._lines.values():
+            self._write_faces(line, now)
+        self._close_left(now)
+        old = any(line.keyed <= now - KEYFRAMES for line in self._videos() if line.stream.hint != "screen")
+        if (self._turning or old) and now - self._wished >= 1:
+            self._wished = now
+            self._wish()
+
+    def close(self, reason: str = "the recording is ended") -> None:
+        """Complete all files. Raises :class:`RecordingError` for the first that cannot be."""
+        if self._segment is None and self._waiting:
+            self._begin(self._waiting[-1][1].came)
+        for line in self._lines.values():
+            self._write_faces(line, float("inf"))
+        segments = [*self._left, *([self._segment] if self._segment else [])]
+        self._left, self._segment = [], None
+        errors = [error for segment in segments if (error := self._complete(segment, reason)) is not None]
+        if errors:
+            raise errors[0]
+
+    # Files
+
+    def _put(self, line: _Line, piece: _Piece, now: float) -> None:
+        if self._segment is None:
+            self._waiting.append((line, piece))
+            if self._is_ready(now):
+                self._begin(now)
+            return
+        at = self._time(piece)
+        if self._is_due(self._segment, now):
+            self._turning = self._turning or "it is long enough"
+        if line not in self._segment.places:
+            self._turning = f"stream {_name(line)} has come"
+        if self._turning and piece.keyframe and (line.stream.kind == "video" or not self._videos()):
+            self._turn(at, now)
+        self._write(line, piece, at, now)
+
+    def _write(self, line: _Line, piece: _Piece, at: float, now: float) -> None:
+        newest = self._segment
+        assert newest is not None  # noqa: S101 - it has begun
+        if line.segment is not newest and piece.keyframe and line in newest.places and at >= newest.begun:
+            line.segment, line.last = newest, -1
+        if (segment := line.segment) is None:
+            return
+        place = segment.places[line]
+        line.last = max(round((at - segment.begun) * 1000), line.last + 1)
+        segment.writer.write(place, piece.data, line.last, keyframe=piece.keyframe)
+        if line.stream.kind == "video":
+            self.frames += 1
+            frame = _Frame(segment, line.last, piece.timestamp, at, now, line.faces.pop(piece.timestamp, None))
+            line.frames.append(frame)
+            self._write_faces(line, now)
+
+    def _write_faces(self, line: _Line, now: float) -> None:
+        """Write the faces of the oldest frames, up to the first that may yet get its own."""
+        frames = line.frames
+        while frames and (frames[0].message or not line.expects or now - frames[0].came >= FACES_WITHIN):
+            frame = frames.popleft()
+            message = frame.message or encode(
+                FacesMessage((), *line.size, frame.timestamp, frame.captured, detected=False)
+            )
+            frame.segment.writer.write_faces(frame.segment.places[line], message, frame.time)
+
+    def _time(self, piece: _Piece) -> float:
+        """Return when a piece was captured, by the broadcaster's clock as far as that is known."""
+        if piece.captured is None:
+            return piece.came + (self._skew or 0.0)
+        skew = piece.captured - piece.came
+        if self._skew is None:
+            self._skew = skew
+        elif abs(skew - self._skew) > NEW_CLOCK:
+            if not piece.keyframe:
+                return piece.came + self._skew
+            self._skew = skew
+            self._turning = "the broadcaster has another clock"
+        return piece.captured
+
+    def _is_ready(self, now: float) -> bool:
+        """Whether the first file can begin."""
+        if now - self._waiting[0][1].came >= BEGIN_WITHIN:
+            return True
+        published = [stream for stream in self._published() if not stream.muted]
+        begun = {line.stream for line, piece in self._waiting if piece.captured is not None}
+        return bool(published) and all(stream in begun for stream in published)
+
+    def _begin(self, now: float) -> None:
+        waiting, self._waiting = self._waiting, []
+        times = [self._time(piece) for _, piece in waiting]
+        self._turning = None
+        self._open(min(times), now, "")
+        for (line, piece), at in zip(waiting, times, strict=True):
+            self._write(line, piece, at, now)
+
+    def _turn(self, at: float, now: float) -> None:
+        """Go over to another file, each video at its next keyframe."""
+        reason, self._turning = self._turning or "", None
+        if self._segment is not None:
+            self._left.append(self._segment)
+        self._open(at, now, reason)
+        self._wish()
+
+    def _open(self, begun: float, now: float, reason: str) -> None:
+        origin = self._origin()
+        lines = list(self._to_be_recorded())
+        tracks = [Track(_name(line), line.stream.kind, line.stream.hint, line.codec, line.first) for line in lines]
+        began = datetime.datetime.fromtimestamp(begun - (origin.offset or 0.0), datetime.UTC)
+        tags = {
+            **self._tags,
+            "FORMAT": FORMAT,
+            "TITLE": origin.name,
+            "SESSION": origin.session,
+            "BEGUN": f"{begun:.6f}",
+            "CLOCK_OFFSET": "" if origin.offset is None else f"{origin.offset:.6f}",
+            "creation_time": began.isoformat().replace("+00:00", "Z"),
+        }
+        if self._segment is not None:
+            tags |= {"FOLLOWS": self._segment.writer.path.name, "REASON": reason}
+        writer = Writer(next(self._paths), tracks, {name: value for name, value in tags.items() if value})
+        self._segment = _Segment(writer, begun, now, {line: place for place, line in enumerate(lines)})
+        self._tell(RecordingEvent("begun", str(writer.path), reason or "the recording begins"))
+
+    def _to_be_recorded(self) -> Iterator[_Line]:
+        """All that has come and is not over, and sound that is silent so far."""
+        published = list(self._published())
+        for stream in published:
+            if stream.kind == "audio":
+                self._line(stream)
+        for line in self._lines.values():
+            if (line.stream in published or not published) and (line.first or line.stream.kind == "audio"):
+                yield line
+
+    def _is_due(self, segment: _Segment, now: float) -> bool:
+        return (self._segment_seconds is not None and now - segment.began >= self._segment_seconds) or (
+            self._most is not None and segment.writer.octets >= self._most
+        )
+
+    def _videos(self) -> list[_Line]:
+        return [line for line in self._lines.values() if line.stream.kind == "video" and line.segment is not None]
+
+    def _close_left(self, now: float) -> None:
+        """Complete the files that no stream goes to any more."""
+        for segment in self._left.copy():
+            used = [line for line in self._lines.values() if line.segment is segment]
+            if used and self._segment is not None and now - self._segment.began < LEFT_WITHIN:
+                continue
+            for line in used:
+                line.segment = None
+            if any(frame.segment is segment for line in self._lines.values() for frame in line.frames):
+                continue
+            self._left.remove(segment)
+            if error := self._complete(segment, "the next file has begun"):
+                raise error
+
+    def _complete(self, segment: _Segment, reason: str) -> RecordingError | None:
+        try:
+            segment.writer.close()
+        except RecordingError as error:
+            return error
+        self.octets += segment.writer.octets
+        self._tell(RecordingEvent("complete", str(segment.writer.path), reason))
+        return None
+
+    def _line(self, stream: Tapped) -> _Line:
+        """Return the line of a stream, which goes on where one of its name is published again."""
+        if stream not in self._lines:
+            same = [line for line in self._lines.values() if line.stream.name == stream.name != ""]
+            line = same[0] if same else _Line(stream)
+            self._lines.pop(line.stream, None)
+            self._lines[stream] = line
+            line.stream = stream
+        return self._lines[stream]
+
+
+def _name(line: _Line) -> str:
+    return line.stream.name or line.stream.kind  # a page gives none
+
+
+def our_time(monotonic: float) -> float:
+    """Return a time of the event loop's clock in seconds since the epoch, as :func:`.clock.now` has it."""
+    return monotonic + clock.now() - clock.monotonic()

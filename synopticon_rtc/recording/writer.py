@@ -1,0 +1,176 @@
+"""One file of a recording: a Matroska or WebM file that is written as its packets come, and can be read up to there."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.container import OutputContainer
+from av.stream import Disposition, Stream
+
+from synopticon_rtc.errors import RecordingError
+from synopticon_rtc.peers.published import Kind
+from synopticon_rtc.rtc import Codec
+from synopticon_rtc.rtc.opus_packet import channels
+
+MILLISECONDS = Fraction(1, 1000)
+"""What Matroska counts in."""
+FACES = "faces/1"
+"""What the title of a track of faces begins with; the name of its video follows."""
+BASIS = Path(__file__).parents[1] / "web" / "basis.js"
+"""The linear model of faces, without which nobody can read the format: it is in each file."""
+FORMATS = {".mkv": "matroska", ".webm": "webm"}
+OPTIONS = {
+    "cluster_time_limit": "400",  # ms, after which what came is written
+    "max_interleave_delta": "100000",  # us for which packets of one track wait for those of another
+    "flush_packets": "1",
+    "default_mode": "infer_no_subs",  # players show no track of faces by themselves
+}
+_VP8_SIZE = slice(6, 10)
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """A track, as the head of a file has it.
+
+    Attributes:
+        name: Of its stream.
+        kind: ``video``, which brings a track for its faces with it, or ``audio``.
+        hint: What it shows.
+        codec: Of a video.
+        first: Of a video, a keyframe of it; of sound a packet, empty where none has come yet.
+    """
+
+    name: str
+    kind: Kind
+    hint: str
+    codec: Codec | None
+    first: bytes
+
+
+class Writer:
+    """Writes one file. Its methods block, and belong into a thread.
+
+    Args:
+        path: Of the file, which must not be there yet; its ending tells the format.
+        tracks: What will be in it.
+        tags: What else is to be known of it, by name.
+
+    Attributes:
+        path: Of the file.
+        octets: That were given to it.
+
+    Raises:
+        RecordingError: There is such a file, or it cannot be written.
+    """
+
+    def __init__(self, path: Path, tracks: Sequence[Track], tags: Mapping[str, str]) -> None:
+        self.path = path
+        self.octets = 0
+        self._streams: list[tuple[Stream, Stream | None]] = []  # each with that of its faces
+        if path.exists():
+            raise RecordingError(f"{path} is there already: move it away, or take another name")
+        try:
+            self._file: OutputContainer = av.open(f"file:{path}", "w", format=file_format(path), options=OPTIONS)
+        except (OSError, ValueError) as error:
+            raise _cannot_write(path, error) from error
+        self._file.metadata.update(tags)
+        for track in tracks:
+            stream = _add(self._file, track)
+            stream.metadata.update({"title": track.name, "HINT": track.hint})
+            faces = None
+            if track.kind == "video":
+                faces = self._file.add_mux_stream("webvtt")
+                faces.time_base = MILLISECONDS
+                faces.disposition = Disposition.metadata
+                faces.metadata.update({"title": f"{FACES} {track.name}", "language": "zxx"})  # no language at all
+            self._streams.append((stream, faces))
+        self._file.add_attachment(BASIS.name, "text/javascript", BASIS.read_bytes())
+
+    def write(self, track: int, data: bytes, time: int, *, keyframe: bool = True) -> None:
+        """Write a packet.
+
+        Args:
+            track: Its place among the tracks.
+            data: It.
+            time: When it is to be seen or heard, ms from the beginning of the file, more than that before it.
+            keyframe: Whether it can be decoded without those before it.
+
+        Raises:
+            RecordingError: It cannot be written.
+        """
+        self._mux(self._streams[track][0], data, time, keyframe=keyframe)
+
+    def write_faces(self, track: int, message: bytes, time: int) -> None:
+        """Write what was found in a frame, or that it was not looked at.
+
+        Args:
+            track: The place of its video among the tracks.
+            message: In ``faces/1``.
+            time: That of the frame, ms.
+
+        Raises:
+            RecordingError: It cannot be written.
+        """
+        faces = self._streams[track][1]
+        assert faces is not None  # noqa: S101 - a video has one
+        self._mux(faces, base64.b64encode(message), time, keyframe=True)
+
+    def close(self) -> None:
+        """Write the index, by which players find their way.
+
+        Raises:
+            RecordingError: It cannot be written; what came before can be read all the same.
+        """
+        try:
+            self._file.close()
+        except OSError as error:
+            raise _cannot_write(self.path, error) from error
+
+    def _mux(self, stream: Stream, data: bytes, time: int, *, keyframe: bool) -> None:
+        packet: av.Packet[Stream] = av.Packet(data)
+        packet.stream = stream
+        packet.pts = packet.dts = time
+        packet.time_base = MILLISECONDS
+        packet.duration = int(stream.type == "subtitle")
+        packet.is_keyframe = keyframe
+        try:
+            self._file.mux(packet)
+        except (OSError, ValueError) as error:
+            raise _cannot_write(self.path, error) from error
+        self.octets += len(data)
+
+
+def file_format(path: Path) -> str:
+    """Return the format of a file by its ending.
+
+    Raises:
+        RecordingError: It is another one.
+    """
+    try:
+        return FORMATS[path.suffix.lower()]
+    except KeyError:
+        endings = " or ".join(FORMATS)
+        raise RecordingError(f"a recording is a {endings} file, and {path} is none: name it so") from None
+
+
+def _cannot_write(path: Path, error: Exception) -> RecordingError:
+    return RecordingError(f"the recording {path} cannot be written: {getattr(error, 'strerror', None) or error}")
+
+
+def _add(file: OutputContainer, track: Track) -> Stream:
+    """Add a track of video or sound, with what its head needs to know of the codec."""
+    if track.kind == "audio":
+        sound = file.add_stream("libopus", rate=48_000)  # it encodes nothing, but knows the head
+        sound.codec_context.layout = "mono" if track.first and channels(track.first) == 1 else "stereo"
+        return sound
+    if track.codec == "h264":
+        with av.open(io.BytesIO(track.first), format="h264") as head:
+            return file.add_stream_from_template(head.streams.video[0])
+    width, height = (int.from_bytes(track.first[_VP8_SIZE][at : at + 2], "little") & 0x3FFF for at in (0, 2))
+    video = file.add_mux_stream("vp8", width=width, height=height)
+    video.time_base = MILLISECONDS
+    return video
