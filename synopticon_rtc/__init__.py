@@ -2,7 +2,7 @@
 
 from synopticon_rtc.broadcaster import Broadcaster
 from synopticon_rtc.errors import SynopticonError
-from synopticon_rtc.events import DetectorEvent, PeerEvent, SourceEvent, StateEvent, StreamEvent
+from synopticon_rtc.events import DetectorEvent, PeerEvent, RecordingEvent, SourceEvent, StateEvent, StreamEvent
 from synopticon_rtc.faces import Detector, Face, FaceLandmarker, draw_faces
 from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.media import Camera, FrameSource, Microphone, Portrait, Screen, TestPattern, Tone, VideoFile
@@ -12,6 +12,8 @@ from synopticon_rtc.receiving.latency import Delays
 from synopticon_rtc.receiving.received import ReceivedStream
 from synopticon_rtc.receiving.sound import AudioMoment
 from synopticon_rtc.receiving.stats import ReceiverStats
+from synopticon_rtc.recording.recorder import Recorder
+from synopticon_rtc.recording.recording import Recording
 from synopticon_rtc.rtc import EncodedVideoFrame, IceServer
 from synopticon_rtc.sending.published import PublishedStream
 from synopticon_rtc.sending.stats import BroadcasterStats
@@ -39,6 +41,9 @@ __all__ = [
     "ReceivedStream",
     "Receiver",
     "ReceiverStats",
+    "Recorder",
+    "Recording",
+    "RecordingEvent",
     "Screen",
     "SignalingClient",
     "SignalingServer",

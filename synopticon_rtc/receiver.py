@@ -30,8 +30,8 @@ from synopticon_rtc.peers import control, messages, published
 from synopticon_rtc.peers.control import Control, Report
 from synopticon_rtc.peers.messages import Message, MessageHub
 from synopticon_rtc.peers.negotiator import Negotiator
-from synopticon_rtc.peers.tap import Origin, Tap
 from synopticon_rtc.peers.published import NewAnswer, NewOffer, Refusal, Streams, Told, check_name
+from synopticon_rtc.peers.tap import Origin, Tap
 from synopticon_rtc.receiving.catalogue import Catalogue
 from synopticon_rtc.receiving.latency import Latency
 from synopticon_rtc.receiving.overdue import What, overdue

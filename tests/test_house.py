@@ -22,13 +22,14 @@ FLOORS = (
     {"signaling", "rtc", "media", "faces"},
     {"events", "peers"},
     {"sending", "receiving"},
+    {"recording"},
     {"broadcaster", "receiver"},
     {"commands"},
     {"__init__", "broadcast", "receive", "trace", "signaling.__main__"},  # doors: what users import and run
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 DOORS = {"signaling.__init__", "signaling.access", "signaling.nats"}  # which lead from signaling to its server
-ONE_CLOCK = {"basics", "rtc", "peers", "sending", "receiving"}
+ONE_CLOCK = {"basics", "rtc", "peers", "sending", "receiving", "recording"}
 """Rooms in which all goes by the clock of the event loop."""
 OWN_CLOCKS = {
     "basics.clock",  # which is that clock, and what takes its place in threads
@@ -59,6 +60,9 @@ PUBLIC = [
     "ReceivedStream",
     "Receiver",
     "ReceiverStats",
+    "Recorder",
+    "Recording",
+    "RecordingEvent",
     "Screen",
     "SignalingClient",
     "SignalingServer",

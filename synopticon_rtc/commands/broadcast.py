@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import gc
 import itertools
 import ssl
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -36,12 +37,14 @@ from synopticon_rtc.commands.options import (
     trace_option,
     udp_ports_option,
 )
+from synopticon_rtc.commands.recording import record_option, recorder
 from synopticon_rtc.commands.status import Rates, Status, found, milliseconds
 from synopticon_rtc.errors import without_password
 from synopticon_rtc.events import DetectorEvent, PeerEvent, SourceEvent, StreamEvent
-from synopticon_rtc.faces import FaceLandmarker
+from synopticon_rtc.faces import Detector, FaceLandmarker
 from synopticon_rtc.media import Codec, FrameSource, Screen, hint_of, parse_sound, parse_source
 from synopticon_rtc.media.parse import FPS, SIZE
+from synopticon_rtc.recording.recording import RecordedSource, Recording, find_recording
 from synopticon_rtc.rtc import IceServer
 from synopticon_rtc.sending.published import PublishedStream
 from synopticon_rtc.sending.stats import BroadcasterStats
@@ -107,6 +110,10 @@ SCREEN_SIZE = (1920, 1080)  # of most
 )
 @click.option("--bitrate", type=Bitrate(), default="1.5M", show_default=True, help="Of the video, like 1.5M or 800k.")
 @click.option("--name", default="", help="Name by which receivers see and choose this broadcaster.")
+@record_option
+@click.option(
+    "--detect", is_flag=True, help="Look for faces in a recording anew, instead of sending those that are in it."
+)
 @ice_server_option
 @trace_option
 @udp_ports_option
@@ -138,6 +145,8 @@ async def main(
     codec: str,
     bitrate: int,
     name: str,
+    record: Path | None,
+    detect: bool,  # noqa: FBT001 - click passes flags so
     ice_servers: tuple[IceServer, ...],
     trace: Path | None,
     udp_ports: tuple[int, int] | None,
@@ -158,25 +167,16 @@ async def main(
     if screen is not None and not sources and films:
         raise click.UsageError("--size, --no-loop, --format and --option are for a --source, and there is none.")
     look = faces or 0 if faces is not None or (screen is not None and not sources) else 1
-    loop, given = not no_loop, dict(options)
+    film = _Film(size, fps, not no_loop, input_format, dict(options), detect)
     videos = [
-        _Video(
-            text,
-            parse_source(text, size=size, fps=fps, loop=loop, format=input_format, options=given),
-            fps or FPS,
-            look,
-        )
-        for text in sources or (() if screen is not None else ("0",))
+        _Video(text, film.open(text), fps or FPS, look) for text in sources or (() if screen is not None else ("0",))
     ]
     if screen is not None:
         rate = fps or SCREEN_FPS
         videos.append(_Video("screen", Screen(screen or None, fps=rate), rate, 0 if sources else look))
     map_large_pieces(size or (SIZE if screen is None else SCREEN_SIZE))
 
-    def detector(video: _Video) -> FaceLandmarker | None:
-        if not video.faces:
-            return None
-        return FaceLandmarker(max_faces=video.faces, model=model, blendshapes=blendshapes, matrix=matrix)
+    landmarker = functools.partial(FaceLandmarker, model=model, blendshapes=blendshapes, matrix=matrix)
 
     def make_server(host: str, port: int) -> SignalingServer:
         return SignalingServer(host, port, insecure=insecure, origins=origin, proxies=proxy)
@@ -189,7 +189,7 @@ async def main(
             broadcaster = Broadcaster(
                 signaling,
                 videos[0].source,
-                faces=detector(videos[0]),
+                faces=videos[0].detector(landmarker),
                 audio=None if audio is None else parse_sound(audio),
                 name=name,
                 codecs=codecs,
@@ -212,16 +212,46 @@ async def main(
             await broadcaster.publish(
                 _name(hint_of(video.source), broadcaster.streams),
                 video.source,
-                faces=detector(video),
+                faces=video.detector(landmarker),
                 codecs=codecs,
                 bitrate=bitrate,
                 fps=video.fps,
                 faces_fps=faces_fps,
             )
+        if record is not None:
+            recorded = recorder(record, broadcaster, output, aloud=not report.is_live)
+            await stack.enter_async_context(recorded)
         gc.freeze()  # looking through all that was imported would hold up every frame for 50 ms, now and then
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(duration):
                 await report.follow()
+
+
+@dataclass(frozen=True, slots=True)
+class _Film:
+    """How sources are opened."""
+
+    size: tuple[int, int] | None
+    """Within which a film is scaled down; that of a camera."""
+    fps: float | None
+    """Frames a second, of a film at the most."""
+    loop: bool
+    """Whether a film begins again at its end."""
+    format: str | None
+    """FFmpeg's name of the format."""
+    options: dict[str, str]
+    """FFmpeg's options."""
+    detect: bool
+    """Whether the faces that are in a recording are left aside."""
+
+    def open(self, text: str) -> FrameSource:
+        """Return the source that a text names; a recording brings its faces."""
+        film = self.size or self.fps or self.format or self.options
+        if not (film or self.detect) and find_recording(text):
+            return Recording(text).source(loop=self.loop)
+        return parse_source(
+            text, size=self.size, fps=self.fps, loop=self.loop, format=self.format, options=self.options
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +266,12 @@ class _Video:
     """Its frame rate, as far as it is known."""
     faces: int
     """How many faces to look for, 0 for none."""
+
+    def detector(self, make: Callable[..., Detector]) -> Detector | None:
+        """Make what finds them; a recording has them already."""
+        if not self.faces:
+            return None
+        return self.source if isinstance(self.source, RecordedSource) else make(max_faces=self.faces)
 
 
 def _name(hint: str, taken: Container[str]) -> str:
@@ -259,6 +295,11 @@ class _Report:
         broadcaster.events.subscribe(self._peer)
         broadcaster.source_events.subscribe(self._source)
         broadcaster.detector_events.subscribe(self._detector)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether people see a status that changes, instead of lines."""
+        return self._status.shown
 
     async def follow(self) -> None:
         """Report until the broadcaster is closed."""

@@ -34,6 +34,7 @@ from synopticon_rtc.commands.options import (
     trace_option,
     udp_ports_option,
 )
+from synopticon_rtc.commands.recording import record_option, recorder
 from synopticon_rtc.commands.sound_file import SoundFile
 from synopticon_rtc.commands.speaker import Speaker
 from synopticon_rtc.commands.status import Rates, Status, found, milliseconds
@@ -94,6 +95,7 @@ LIGHT, SHADE = (255, 248, 214), (32, 22, 0)  # blue, green, red: of what is writ
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     help="Write the faces of each frame here, one JSON object a line: landmarks, id, and what else is known of them.",
 )
+@record_option
 @click.option(
     "--sync",
     type=click.Choice(get_args(Sync)),
@@ -134,6 +136,7 @@ async def main(
     play: str | None,
     audio_out: Path | None,
     faces_out: Path | None,
+    record: Path | None,
     sync: Sync,
     faces_wait: float,
     frames: int | None,
@@ -173,6 +176,9 @@ async def main(
         picture = _Picture(receiver)
         report = _Report(receiver, output, faces_wait=faces_wait)
         stack.callback(report.summarize)
+        if record is not None:
+            recorded = recorder(record, receiver, output, aloud=not report.is_live)
+            await stack.enter_async_context(recorded)
         await stack.enter_async_context(receiver)
         await stack.enter_async_context(report.reporting())
         sinks = await _open_sinks(stack, play, audio_out)
@@ -367,6 +373,11 @@ class _Report:
         self._last = time.monotonic()
         self._first = self._first or self._last
         self.frames += 1
+
+    @property
+    def is_live(self) -> bool:
+        """Whether people see a status that changes, instead of lines."""
+        return self._status.shown
 
     @contextlib.asynccontextmanager
     async def reporting(self) -> AsyncIterator[None]:

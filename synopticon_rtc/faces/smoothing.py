@@ -126,8 +126,10 @@ class Smoothed:
         """Leave the detector."""
         await self._stack.__aexit__(kind, error, trace)
 
-    async def detect(self, frame: av.VideoFrame) -> tuple[Face, ...]:
+    async def detect(self, frame: av.VideoFrame) -> tuple[Face, ...] | None:
         """Return the faces in ``frame``, smoothed. Raises what the detector raises."""
         faces = await self._detector.detect(frame)
+        if faces is None:
+            return None
         now = time.monotonic() if frame.time is None else frame.time
         return self._filter.smooth(self._tracker.track(faces, now), now)

@@ -12,7 +12,6 @@ from typing import Any
 
 import av
 from av.bitstream import BitStreamFilterContext
-from av.codec import CodecContext
 from av.container import InputContainer
 from av.stream import Stream
 from av.video.codeccontext import VideoCodecContext
@@ -134,7 +133,8 @@ class Reader:
     def _begin(self) -> None:
         videos = [stream for stream in self._opened if isinstance(stream, VideoStream)]
         self._videos = {
-            self._names[stream.index]: _video(self._names[stream.index], stream, decode=self._decode) for stream in videos
+            self._names[stream.index]: _video(self._names[stream.index], stream, decode=self._decode)
+            for stream in videos
         }
         self._sounds: dict[int, OpusDecoder] = {}
 
@@ -231,9 +231,7 @@ class Reader:
             frame = EncodedVideoFrame(frame.codec, frame.data, timestamp, frame.keyframe, frame.arrived)
         else:
             frame.pts, frame.time_base = timestamp, RTP_TIME_BASE
-        return Moment(
-            frame, message.faces, message.detected, captured, timestamp, 0.0 if message.detected else None
-        )
+        return Moment(frame, message.faces, message.detected, captured, timestamp, 0.0 if message.detected else None)
 
     def _heard(self, packet: "av.Packet[Stream]", time: int) -> Iterator[Played]:
         index, data = packet.stream.index, bytes(packet)
@@ -251,8 +249,8 @@ class Reader:
 
 def _open(path: Path) -> InputContainer:
     try:
-        with path.open("rb") as file:
-            head = file.read(4)
+        with path.open("rb") as plain:
+            head = plain.read(4)
     except OSError as error:
         raise RecordingError(f"{path} cannot be read: {error.strerror}") from error
     if head != _EBML:
@@ -283,7 +281,9 @@ def _describe(track: Stream) -> RecordedStream:
 def _video(name: str, stream: VideoStream, *, decode: bool) -> _Video:
     codec = CODECS[stream.codec_context.name]
     annex_b = BitStreamFilterContext("h264_mp4toannexb", stream) if codec == "h264" else None
-    return _Video(name, codec, CodecContext.create(stream.codec_context.name, "r") if decode else None, annex_b)
+    decoder = VideoCodecContext.create(codec, "r") if decode else None
+    assert decoder is None or isinstance(decoder, VideoCodecContext)  # noqa: S101 - tells the type checkers
+    return _Video(name, codec, decoder, annex_b)
 
 
 def _message(data: bytes) -> FacesMessage | None:

@@ -2,14 +2,13 @@
 
 import asyncio
 import contextlib
-import datetime
+import datetime as dt
 import os
 import threading
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Generic, Literal, Self, overload
+from typing import Generic, Literal, Self, cast, overload
 
 import av
 
@@ -33,8 +32,8 @@ class Recording(Generic[F]):
 
     Args:
         path: Of the file.
-        decode: Whether to decode the video. Else ``frame`` is an :class:`EncodedVideoFrame`, which is a good deal faster
-            where faces are all that is wanted.
+        decode: Whether to decode the video. Else ``frame`` is an :class:`EncodedVideoFrame`, which is a good deal
+            faster where faces are all that is wanted.
         paced: Whether moments come in the rhythm in which they were captured. Else they come as fast as they are taken.
 
     Attributes:
@@ -61,7 +60,11 @@ class Recording(Generic[F]):
     ) -> None: ...
     @overload
     def __init__(
-        self: "Recording[EncodedVideoFrame]", path: str | os.PathLike[str], *, decode: Literal[False], paced: bool = False
+        self: "Recording[EncodedVideoFrame]",
+        path: str | os.PathLike[str],
+        *,
+        decode: Literal[False],
+        paced: bool = False,
     ) -> None: ...
     def __init__(self, path: str | os.PathLike[str], *, decode: bool = True, paced: bool = False) -> None:
         self.path = Path(path)
@@ -73,7 +76,7 @@ class Recording(Generic[F]):
         self.tags: Mapping[str, str] = MappingProxyType(told.tags)
         self.name = told.tags.get("title", "")
         self.session = told.tags.get("SESSION", "")
-        self.begun = datetime.datetime.fromtimestamp(told.begun, datetime.UTC)
+        self.begun = dt.datetime.fromtimestamp(told.begun, dt.UTC)
         offset = told.tags.get("CLOCK_OFFSET")
         self.clock_offset = None if offset is None else float(offset)
         self.duration = told.duration
@@ -207,8 +210,7 @@ class RecordedSource:
 
     async def detect(self, frame: av.VideoFrame) -> tuple[Face, ...] | None:
         """Return the faces that were recorded with a frame, or None where it was not looked at."""
-        faces: tuple[Face, ...] | None = frame.opaque
-        return faces
+        return cast("tuple[Face, ...] | None", frame.opaque)
 
 
 def find_recording(path: str) -> bool:

@@ -1,6 +1,6 @@
 """Puts the pieces of streams into files: each frame with its own faces, everything at the time of its capture."""
 
-import datetime
+import datetime as dt
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ LEFT_WITHIN = 5.0
 NEW_CLOCK = 1.0
 """Seconds by which the times of capture leap against our clock where the broadcaster has another clock."""
 KEYFRAMES = 10.0
-"""Seconds from one keyframe of a camera to the next at the most, so that one can seek; a screen has one when it changes."""
+"""Seconds from one keyframe of a camera to the next at the most, so that one can seek; a screen changes at times."""
 EARLY = 256
 """Faces that wait for their frames, in each video."""
 
@@ -328,7 +328,7 @@ class Tape:
         origin = self._origin()
         lines = list(self._to_be_recorded())
         tracks = [Track(_name(line), line.stream.kind, line.stream.hint, line.codec, line.first) for line in lines]
-        began = datetime.datetime.fromtimestamp(begun - (origin.offset or 0.0), datetime.UTC)
+        began = dt.datetime.fromtimestamp(begun - (origin.offset or 0.0), dt.UTC)
         tags = {
             **self._tags,
             "FORMAT": FORMAT,

@@ -33,6 +33,7 @@ class EncodedSound:
     """A packet of Opus that is due."""
 
     data: bytes
+    """As its encoder made it (RFC 6716)."""
     rtp_timestamp: int
     """Of its first sample, as it was on the wire, 0 to 2**32 - 1, in 1/48000 s."""
     captured: float | None

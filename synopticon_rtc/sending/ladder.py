@@ -179,7 +179,8 @@ class Ladder:
         watched = [
             layer
             for index, layer in self._layers.items()
-            if (layer.stream.viewers or (index == 0 and (joining or self._taps))) and not (layer.halved and self._count % 2)
+            if (layer.stream.viewers or (index == 0 and (joining or self._taps)))
+            and not (layer.halved and self._count % 2)
         ]
         for layer in watched:
             layer.encoder.encode(picture)
@@ -303,7 +304,12 @@ class Ladder:
         timestamp = stream.send(packet)
         if index == 0 and self._taps:
             frame = EncodedVideoFrame(
-                self._codec, bytes(packet), timestamp, packet.is_keyframe, clock.monotonic(), (packet.pts or 0) - timestamp
+                self._codec,
+                bytes(packet),
+                timestamp,
+                packet.is_keyframe,
+                clock.monotonic(),
+                (packet.pts or 0) - timestamp,
             )
             for tap in self._taps.copy():
                 self._faults.call(tap, frame)
