@@ -148,7 +148,7 @@ class Reader:
         self._from = time
         try:
             self._file.seek(max(0, round(time * av.time_base)))
-        except OSError:  # beyond the end, or a file that was cut off and has no index
+        except av.FFmpegError:  # beyond the end, or a file that was cut off and has no index
             self._file.close()
             self._file = _open(self._path)
             self._opened = [self._file.streams[stream.index] for stream in self._opened]
@@ -170,10 +170,10 @@ class Reader:
                     continue
                 position = packet.pos or position
                 yield from self._take(packet, packet.pts)
-        except OSError as error:
-            if not isinstance(error, av.EOFError):
-                what = getattr(error, "strerror", None) or error
-                raise RecordingError(f"{self._path} is damaged behind byte {position}: {what}") from error
+        except av.EOFError:
+            pass  # it was cut off here
+        except av.FFmpegError as error:
+            raise RecordingError(f"{self._path} is damaged behind byte {position}: {error.strerror}") from error
         for video in self._videos.values():
             yield from self._paired(video, None)
 
@@ -257,8 +257,12 @@ def _open(path: Path) -> InputContainer:
         raise RecordingError(f"{path} is no recording: it is no Matroska file, by its first bytes (byte 0)")
     try:
         file = av.open(f"file:{path}", format="matroska")
-    except (OSError, ValueError) as error:
-        raise RecordingError(f"{path} is damaged within its head, behind byte 4: {error}") from error
+    except av.EOFError as error:
+        raise RecordingError(
+            f"{path} was cut off before anything was recorded, at byte {path.stat().st_size}"
+        ) from error
+    except (av.FFmpegError, OSError) as error:
+        raise RecordingError(f"{path} is damaged in its head, behind byte 4: {error.strerror}") from error
     if not is_recording(file):
         file.close()
         raise RecordingError(f"{path} is no recording of synopticon-rtc, but another Matroska file")

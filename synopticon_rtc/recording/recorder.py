@@ -105,6 +105,7 @@ class Recorder:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._done = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
         self._untap: Callable[[], None] = lambda: None
 
     async def start(self) -> Self:
@@ -120,6 +121,7 @@ class Recorder:
         await asyncio.to_thread(_check, self._path)
         self._untap = self._of.tap(self)
         self._thread.start()
+        self._tick()
         return self
 
     async def aclose(self) -> None:
@@ -170,8 +172,14 @@ class Recorder:
         self._waiting += octets
         self._work.put((octets, work))
 
+    def _tick(self) -> None:
+        self._work.put((0, functools.partial(self._tape.tick, clock.now())))
+        self._timer = asyncio.get_running_loop().call_later(TICK, self._tick)
+
     def _end(self) -> None:
         """Take nothing more."""
+        if self._timer is not None:
+            self._timer.cancel()
         untap, self._untap = self._untap, lambda: None
         untap()
         self._work.put(None)
@@ -189,9 +197,11 @@ class Recorder:
 
     def _run(self) -> None:
         try:
-            for done in self._written_pieces():
-                if done:
-                    self._on_loop(self._written, done)
+            while (piece := self._work.get()) is not None:
+                octets, work = piece
+                work()
+                if octets:
+                    self._on_loop(self._written, octets)
             self._tape.close()
         except RecordingError as error:
             self._on_loop(self._failed, error)
@@ -202,23 +212,6 @@ class Recorder:
             self._on_loop(self._failed, RecordingError(f"{self._path}: a fault of synopticon_rtc, see the log"))
         finally:
             self._on_loop(self._done.set)
-
-    def _written_pieces(self) -> Iterator[int]:
-        """Write what comes, and give how many octets that was, until there comes no more."""
-        due = 0.0
-        while True:
-            octets = 0
-            with contextlib.suppress(queue.Empty):
-                piece = self._work.get(timeout=TICK)
-                if piece is None:
-                    return
-                octets, work = piece
-                work()
-            now = clock.now()
-            if now >= due:
-                due = now + TICK
-                self._tape.tick(now)
-            yield octets
 
     def _on_loop(self, call: Callable[..., object], *arguments: object) -> None:
         assert self._loop is not None  # noqa: S101 - it has started

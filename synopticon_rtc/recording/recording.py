@@ -218,5 +218,5 @@ def find_recording(path: str) -> bool:
     try:
         with av.open(f"file:{path}", format="matroska") as file:
             return is_recording(file)
-    except (OSError, ValueError):
+    except (av.FFmpegError, OSError):
         return False

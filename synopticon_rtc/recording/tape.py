@@ -84,7 +84,8 @@ class _Line:
         last: The time at which its newest packet stands there, ms.
         faces: Messages whose frames are yet to come, by RTP timestamp.
         frames: Those whose faces are yet to be written, in order.
-        expects: Whether there are faces at all.
+        expects: Whether there may be faces: not where the first frames have had none in time.
+        told: Whether there was ever a message.
         size: Of the frames that faces were found in, pixels.
     """
 
@@ -97,7 +98,8 @@ class _Line:
     last: int = -1
     faces: dict[int, bytes] = field(default_factory=dict)
     frames: deque[_Frame] = field(default_factory=deque)
-    expects: bool = False
+    expects: bool = True
+    told: bool = False
     size: tuple[int, int] = (0, 0)
 
 
@@ -196,7 +198,7 @@ class Tape:
         if message.rtp_timestamp is None:
             return  # nobody knows of which frame it is
         line = self._line(stream)
-        line.expects = line.expects or message.detected
+        line.expects = line.told = True
         line.size = message.width, message.height
         timestamp, data = message.rtp_timestamp, written or encode(message)
         for place, frame in enumerate(line.frames):
@@ -281,6 +283,7 @@ class Tape:
         frames = line.frames
         while frames and (frames[0].message or not line.expects or now - frames[0].came >= FACES_WITHIN):
             frame = frames.popleft()
+            line.expects = line.told
             message = frame.message or encode(
                 FacesMessage((), *line.size, frame.timestamp, frame.captured, detected=False)
             )
@@ -345,14 +348,10 @@ class Tape:
         self._tell(RecordingEvent("begun", str(writer.path), reason or "the recording begins"))
 
     def _to_be_recorded(self) -> Iterator[_Line]:
-        """All that has come and is not over, and sound that is silent so far."""
+        """All that has come and is not over, and sound that is silent so far, in the order in which it is published."""
         published = list(self._published())
-        for stream in published:
-            if stream.kind == "audio":
-                self._line(stream)
-        for line in self._lines.values():
-            if (line.stream in published or not published) and (line.first or line.stream.kind == "audio"):
-                yield line
+        lines = [self._line(stream) for stream in published] or self._lines.values()
+        return (line for line in lines if line.first or line.stream.kind == "audio")
 
     def _is_due(self, segment: _Segment, now: float) -> bool:
         return (self._segment_seconds is not None and now - segment.began >= self._segment_seconds) or (

@@ -75,7 +75,7 @@ class Writer:
             raise RecordingError(f"{path} is there already: move it away, or take another name")
         try:
             self._file: OutputContainer = av.open(f"file:{path}", "w", format=file_format(path), options=OPTIONS)
-        except (OSError, ValueError) as error:
+        except (av.FFmpegError, OSError) as error:
             raise _cannot_write(path, error) from error
         self._file.metadata.update(tags)
         for track in tracks:
@@ -88,7 +88,7 @@ class Writer:
                 faces.disposition = Disposition.metadata
                 faces.metadata.update({"title": f"{FACES} {track.name}", "language": "zxx"})  # no language at all
             self._streams.append((stream, faces))
-        self._file.add_attachment(BASIS.name, "text/javascript", BASIS.read_bytes())
+        self._file.add_attachment(BASIS.name, "text/plain", BASIS.read_bytes())
 
     def write(self, track: int, data: bytes, time: int, *, keyframe: bool = True) -> None:
         """Write a packet.
@@ -127,7 +127,7 @@ class Writer:
         """
         try:
             self._file.close()
-        except OSError as error:
+        except (av.FFmpegError, OSError) as error:
             raise _cannot_write(self.path, error) from error
 
     def _mux(self, stream: Stream, data: bytes, time: int, *, keyframe: bool) -> None:
@@ -139,7 +139,7 @@ class Writer:
         packet.is_keyframe = keyframe
         try:
             self._file.mux(packet)
-        except (OSError, ValueError) as error:
+        except (av.FFmpegError, OSError) as error:
             raise _cannot_write(self.path, error) from error
         self.octets += len(data)
 
