@@ -84,8 +84,6 @@ class _Line:
         last: The time at which its newest packet stands there, ms.
         faces: Messages whose frames are yet to come, by RTP timestamp.
         frames: Those whose faces are yet to be written, in order.
-        expects: Whether there may be faces: not where the first frames have had none in time.
-        told: Whether there was ever a message.
         size: Of the frames that faces were found in, pixels.
     """
 
@@ -98,8 +96,6 @@ class _Line:
     last: int = -1
     faces: dict[int, bytes] = field(default_factory=dict)
     frames: deque[_Frame] = field(default_factory=deque)
-    expects: bool = True
-    told: bool = False
     size: tuple[int, int] = (0, 0)
 
 
@@ -198,7 +194,6 @@ class Tape:
         if message.rtp_timestamp is None:
             return  # nobody knows of which frame it is
         line = self._line(stream)
-        line.expects = line.told = True
         line.size = message.width, message.height
         timestamp, data = message.rtp_timestamp, written or encode(message)
         for place, frame in enumerate(line.frames):
@@ -281,9 +276,8 @@ class Tape:
     def _write_faces(self, line: _Line, now: float) -> None:
         """Write the faces of the oldest frames, up to the first that may yet get its own."""
         frames = line.frames
-        while frames and (frames[0].message or not line.expects or now - frames[0].came >= FACES_WITHIN):
+        while frames and (frames[0].message or now - frames[0].came >= FACES_WITHIN):
             frame = frames.popleft()
-            line.expects = line.told
             message = frame.message or encode(
                 FacesMessage((), *line.size, frame.timestamp, frame.captured, detected=False)
             )
