@@ -5,7 +5,12 @@ from typing import Protocol, runtime_checkable
 
 import av
 
+from synopticon_rtc.errors import SynopticonError
 from synopticon_rtc.faces.face import Face
+
+
+class FrameSkipped(SynopticonError):
+    """A detector does not look at a frame, which is no failure: receivers are told that it was not looked at."""
 
 
 @runtime_checkable
@@ -16,10 +21,11 @@ class Detector(Protocol):
     called with one frame at a time, the newest, and must not block the event loop.
     """
 
-    async def detect(self, frame: av.VideoFrame) -> Sequence[Face] | None:
-        """Return the faces in ``frame``, none or more; None where it is not looked at.
+    async def detect(self, frame: av.VideoFrame) -> Sequence[Face]:
+        """Return the faces in ``frame``, none or more.
 
         Raises:
+            FrameSkipped: It does not look at this one, on purpose.
             DetectorError: It cannot look at this one. Whatever is raised, a broadcaster goes on with the next.
         """
         ...

@@ -126,10 +126,8 @@ class Smoothed:
         """Leave the detector."""
         await self._stack.__aexit__(kind, error, trace)
 
-    async def detect(self, frame: av.VideoFrame) -> tuple[Face, ...] | None:
+    async def detect(self, frame: av.VideoFrame) -> tuple[Face, ...]:
         """Return the faces in ``frame``, smoothed. Raises what the detector raises."""
         faces = await self._detector.detect(frame)
-        if faces is None:
-            return None
         now = time.monotonic() if frame.time is None else frame.time
         return self._filter.smooth(self._tracker.track(faces, now), now)

@@ -14,6 +14,7 @@ import av
 
 from synopticon_rtc.basics.life import not_open
 from synopticon_rtc.errors import RecordingError, SourceError
+from synopticon_rtc.faces.detector import FrameSkipped
 from synopticon_rtc.faces.face import Face
 from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.media import Hint
@@ -193,14 +194,18 @@ class RecordedSource:
         video = next((stream for stream in recording.streams.values() if stream.kind == "video"), None)
         if video is None:
             raise SourceError(f"there is no video in {path}, but only sound")
+        self._name = video.name
         self.hint: Hint = "screen" if video.hint == "screen" else "camera"
 
     async def __aiter__(self) -> AsyncGenerator[av.VideoFrame, None]:
         """Give its frames when they are due."""
         while True:
-            async with Recording(self.path, paced=True) as recording:
+            async with (
+                Recording(self.path, paced=True) as recording,
+                contextlib.aclosing(recording.moments(self._name)) as moments,
+            ):
                 try:
-                    async for moment in recording:
+                    async for moment in moments:
                         moment.frame.opaque = moment.faces if moment.detected else None
                         yield moment.frame
                 except RecordingError as error:
@@ -208,9 +213,16 @@ class RecordedSource:
             if not self.loop:
                 return
 
-    async def detect(self, frame: av.VideoFrame) -> tuple[Face, ...] | None:
-        """Return the faces that were recorded with a frame, or None where it was not looked at."""
-        return cast("tuple[Face, ...] | None", frame.opaque)
+    async def detect(self, frame: av.VideoFrame) -> tuple[Face, ...]:
+        """Return the faces that were recorded with a frame.
+
+        Raises:
+            FrameSkipped: It was not looked at.
+        """
+        faces = cast("tuple[Face, ...] | None", frame.opaque)
+        if faces is None:
+            raise FrameSkipped("the frame was not looked at when it was recorded")
+        return faces
 
 
 def find_recording(path: str) -> bool:

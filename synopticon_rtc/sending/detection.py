@@ -11,6 +11,7 @@ import av
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.errors import DetectorError, InvalidFaces
 from synopticon_rtc.faces import Detector, Face, Tracker
+from synopticon_rtc.faces.detector import FrameSkipped
 from synopticon_rtc.faces.wire import check_faces
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ class Detection:
         self._failing_since: float | None = None
 
     async def look(self, frame: av.VideoFrame, now: float) -> tuple[Face, ...] | None:
-        """Return the faces in a frame, or None where it was not looked at: the detector said so, or failed on it.
+        """Return the faces in a frame, or None where it was not looked at: the detector left it out, or failed on it.
 
         Args:
             frame: The frame.
@@ -52,22 +53,23 @@ class Detection:
                 raise
             self._fail(error, now)  # something within the detector was cancelled
             return None
+        except FrameSkipped:
+            self._failing_since = None
+            return None
         except Exception as error:  # noqa: BLE001 - it is noted: the detector is the application's own
             self._fail(error, now)
             return None
         finally:
             late.cancel()
         self._failing_since = None
-        return None if faces is None else self._tracker.track(faces, now)
+        return self._tracker.track(faces, now)
 
-    async def _ask(self, frame: av.VideoFrame) -> tuple[Face, ...] | None:
+    async def _ask(self, frame: av.VideoFrame) -> tuple[Face, ...]:
         found: object = self._detector.detect(frame)
         if inspect.isawaitable(found):
             found = await found
         if isinstance(found, AsyncIterable):
             found = [face async for face in found]
-        if found is None:
-            return None
         try:
             faces = tuple(cast("Iterable[Face]", found))
         except TypeError as error:

@@ -247,7 +247,7 @@ async def test_a_smoothed_detector_is_a_detector_that_follows_faces_by_itself(st
     results: dict[int, list[Landmarks]] = {0: [], 1: []}
     async with smoothed:
         for number in range(90):
-            for face in await smoothed.detect(frame_at(number)) or ():
+            for face in await smoothed.detect(frame_at(number)):
                 results[face.id].append(face.landmarks)
     assert not raw.open
     for frames in results.values():
@@ -262,5 +262,5 @@ async def test_a_detector_that_needs_no_entering_is_smoothed_too_and_frames_may_
 
     async with Smoothed(Plain(), OneEuro(mincutoff=2)) as smoothed:
         for _ in range(2):
-            (face,) = await smoothed.detect(av.VideoFrame(16, 16, "yuv420p")) or ()
+            (face,) = await smoothed.detect(av.VideoFrame(16, 16, "yuv420p"))
             assert face.landmarks == pytest.approx(still, abs=1e-6)

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import itertools
 import random
 import re
@@ -16,6 +17,7 @@ from reel import FPS, Named, Studio, encoded, spoken
 
 from synopticon_rtc import EncodedVideoFrame, Moment, Recording, TestPattern
 from synopticon_rtc.errors import RecordingError, SourceError
+from synopticon_rtc.sending.detection import Detection
 
 
 @pytest.fixture(scope="module")
@@ -213,14 +215,26 @@ def test_another_matroska_file_is_no_recording(tmp_path: Path) -> None:
 async def test_a_source_gives_each_frame_its_recorded_faces(film: Path) -> None:
     source = Recording(film).source(loop=False)
     found = []
-    async for frame in source:
-        faces = await source.detect(frame)
-        assert faces is not None
-        found.append((TestPattern.read_number(frame.to_ndarray()[: frame.height]), faces[0].id))
-        if len(found) == 20:
-            break
+    async with contextlib.aclosing(aiter(source)) as frames:
+        async for frame in frames:
+            faces = await source.detect(frame)
+            found.append((TestPattern.read_number(frame.to_ndarray()[: frame.height]), faces[0].id))
+            if len(found) == 20:
+                break
     assert found == [(number, number) for number in range(20)]
     assert source.hint == "camera"
+
+
+async def test_a_frame_that_was_not_looked_at_is_not_looked_at_again(tmp_path: Path) -> None:
+    studio = Studio(tmp_path)
+    for number in range(10):
+        studio.frame(number)
+        studio.faces(number, detected=number % 2 == 0)
+    studio.tape.close()
+    source = Recording(studio.files[0]).source(loop=False)
+    detection = Detection(source)
+    looked = [await detection.look(frame, number) for number, frame in enumerate([frame async for frame in source])]
+    assert [faces is not None for faces in looked] == [True, False] * 5
 
 
 def test_sound_alone_is_no_source_of_video(tmp_path: Path) -> None:
