@@ -15,6 +15,7 @@
     ├── SourceError             frames cannot be had from a source
     ├── DetectorError           faces cannot be looked for
     │   └── ModelError          the face model is missing or corrupt
+    ├── FrameSkipped            a detector leaves a frame out on purpose
     ├── InvalidFaces            a faces message that breaks its format
     ├── RecordingError          a recording cannot be written, or read
     └── MissingExtra            an optional dependency is not installed
@@ -118,6 +119,10 @@ class DetectorError(SynopticonError):
 
 class ModelError(DetectorError):
     """The face model is missing or corrupt."""
+
+
+class FrameSkipped(SynopticonError):
+    """A detector leaves a frame out on purpose: receivers are told that it was not looked at."""
 
 
 class InvalidFaces(SynopticonError, ValueError):

@@ -5,12 +5,7 @@ from typing import Protocol, runtime_checkable
 
 import av
 
-from synopticon_rtc.errors import SynopticonError
 from synopticon_rtc.faces.face import Face
-
-
-class FrameSkipped(SynopticonError):
-    """A detector does not look at a frame, which is no failure: receivers are told that it was not looked at."""
 
 
 @runtime_checkable

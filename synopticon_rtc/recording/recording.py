@@ -13,8 +13,7 @@ from typing import Generic, Literal, Self, cast, overload
 import av
 
 from synopticon_rtc.basics.life import not_open
-from synopticon_rtc.errors import RecordingError, SourceError
-from synopticon_rtc.faces.detector import FrameSkipped
+from synopticon_rtc.errors import FrameSkipped, RecordingError, SourceError
 from synopticon_rtc.faces.face import Face
 from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.media import Hint

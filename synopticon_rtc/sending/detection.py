@@ -9,9 +9,8 @@ from typing import cast
 import av
 
 from synopticon_rtc.basics.faults import Faults
-from synopticon_rtc.errors import DetectorError, InvalidFaces
+from synopticon_rtc.errors import DetectorError, FrameSkipped, InvalidFaces
 from synopticon_rtc.faces import Detector, Face, Tracker
-from synopticon_rtc.faces.detector import FrameSkipped
 from synopticon_rtc.faces.wire import check_faces
 
 logger = logging.getLogger(__name__)

@@ -196,4 +196,4 @@ async def test_it_is_entered_once_and_closed_as_often_as_one_likes(broadcaster: 
 @pytest.mark.parametrize("option", [{"segment": 0}, {"max_size": -1}])
 def test_no_file_can_be_shorter_than_nothing(option: dict[str, int], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must be more than 0"):
-        Recorder(tmp_path / "talk.mkv", Receiver("ws://localhost:1/ws"), **option)  # type: ignore[arg-type]
+        Recorder(tmp_path / "talk.mkv", Receiver("ws://localhost:1/ws"), **option)
