@@ -23,6 +23,7 @@ from benchmarks import (
     loss,
     memory,
     pairing,
+    recording,
     recovery,
     screen,
     signaling,
@@ -62,6 +63,7 @@ MODULES: dict[str, Benchmark] = {
     "screen": screen,
     "streams": streams,
     "sound": sound,
+    "recording": recording,
 }
 logger = logging.getLogger(__name__)
 
