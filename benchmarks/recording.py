@@ -30,6 +30,7 @@ from benchmarks.pairing import link
 from benchmarks.reel import SIZE
 from benchmarks.report import Bar, Result, Table, alone
 from benchmarks.sound import time_shown
+from benchmarks.steady import growth
 from synopticon_rtc import (
     AudioMoment,
     Broadcaster,

@@ -108,12 +108,13 @@ class Studio:
     published: list[Named] = field(default_factory=list)
     events: list[RecordingEvent] = field(default_factory=list)
     wishes: int = 0
+    names: Iterator[Path] | None = None
 
     def __post_init__(self) -> None:
         self.camera = Named("camera")
         self.published.append(self.camera)
         self.tape = Tape(
-            (self.folder / f"part-{number}.mkv" for number in count(1)),
+            self.names or (self.folder / f"part-{number}.mkv" for number in count(1)),
             published=lambda: self.published,
             origin=lambda: Origin("lab-1", "ws_1", OFFSET),
             wish=self._wish,
@@ -162,7 +163,3 @@ class Studio:
     def files(self) -> list[Path]:
         """What it has written."""
         return [Path(event.path) for event in self.events if event.state == "begun"]
-
-    def numbered(self) -> Iterator[Path]:
-        """Give each file in turn."""
-        yield from self.files
