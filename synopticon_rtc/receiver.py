@@ -494,7 +494,7 @@ class Receiver(Generic[F]):
     def origin(self) -> Origin:
         """Who is received now, or was received last."""
         session, name = self._known
-        return Origin(name, session, next((peer.offset for peer in self._peers.values()), None))
+        return Origin(name, session, next((peer.offset for peer in list(self._peers.values())), None))
 
     def tap(self, tap: Tap) -> Callable[[], None]:
         """Tell somebody of all that comes, as it was encoded, until what is returned is called."""

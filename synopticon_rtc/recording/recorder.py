@@ -130,6 +130,8 @@ class Recorder:
             return
         self._end()
         await asyncio.shield(self._done.wait())
+        if not self._tape.files and self.failure is None:
+            logger.warning("%s was not written: nothing came that could be recorded", self._path)
         self.events.close()
 
     async def __aenter__(self) -> Self:

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from synopticon_rtc.basics import clock
 from synopticon_rtc.errors import RecordingError
@@ -32,6 +33,18 @@ EARLY = 256
 """Faces that wait for their frames, in each video."""
 
 
+class _Place(NamedTuple):
+    """Where a stream is in a file, and in which codec.
+
+    Attributes:
+        track: The number of its track.
+        codec: Of a video.
+    """
+
+    track: int
+    codec: Codec | None
+
+
 @dataclass(slots=True, eq=False)
 class _Segment:
     """One file.
@@ -40,13 +53,15 @@ class _Segment:
         writer: What writes it.
         begun: The time of capture at which it begins, s.
         began: When it was begun, by our clock, s.
-        places: The place of each stream among its tracks.
+        session: Of the broadcaster.
+        places: Where each stream is among its tracks.
     """
 
     writer: Writer
     begun: float
     began: float
-    places: "dict[_Line, int]"
+    session: str
+    places: "dict[_Line, _Place]"
 
 
 @dataclass(slots=True, eq=False)
@@ -152,6 +167,8 @@ class Tape:
     ) -> None:
         self.frames = 0
         """Frames written."""
+        self.files = 0
+        """Files begun."""
         self.octets = 0
         """Octets written to files that are complete."""
         self._paths = paths
@@ -166,8 +183,8 @@ class Tape:
         self._waiting: list[tuple[_Line, _Piece]] = []  # until the first file begins
         self._segment: _Segment | None = None  # the newest
         self._left: list[_Segment] = []  # those that some stream may still go to
-        self._turning: str | None = None  # why another file is to begin at the next keyframe
-        self._skew: float | None = None  # the broadcaster's clock minus ours, and the way
+        self._wanted = False  # whether a keyframe is, to go over to another file
+        self._skew = 0.0  # the broadcaster's clock minus ours, and the way
         self._wished = 0.0
 
     # What comes
@@ -176,8 +193,6 @@ class Tape:
         """Take a frame. Raises :class:`RecordingError` if nothing can be written."""
         line = self._line(stream)
         if frame.keyframe:
-            if line.segment is not None and line.codec != frame.codec:
-                self._turning = f"stream {_name(line)} comes in another codec, {frame.codec}"
             line.codec, line.first, line.broken, line.keyed = frame.codec, frame.data, False, now
         elif line.broken:
             return
@@ -224,7 +239,7 @@ class Tape:
             self._write_faces(line, now)
         self._close_left(now)
         old = any(line.keyed <= now - KEYFRAMES for line in self._videos() if line.stream.hint != "screen")
-        if (self._turning or old) and now - self._wished >= 1:
+        if (self._wanted or self._left or old) and now - self._wished >= 1:
             self._wished = now
             self._wish()
 
@@ -248,13 +263,21 @@ class Tape:
             if self._is_ready(now):
                 self._begin(now)
             return
-        at = self._time(piece)
-        if self._is_due(self._segment, now):
-            self._turning = self._turning or "it is long enough"
+        at, session = self._time(piece), self._origin().session
+        if session != self._segment.session:
+            self._segment.session = session
+            if abs(at - piece.came - self._skew) > NEW_CLOCK:
+                for other in self._lines.values():
+                    other.segment = None  # whatever comes next has times of the other clock
+                self._turn(at, now, "the broadcaster has another clock")
         if line not in self._segment.places:
-            self._turning = f"stream {_name(line)} has come"
-        if self._turning and piece.keyframe and (line.stream.kind == "video" or not self._videos()):
-            self._turn(at, now)
+            self._turn(at, now, f"stream {_name(line)} has come")
+        elif line.codec != self._segment.places[line].codec:
+            self._turn(at, now, f"stream {_name(line)} comes in another codec, {line.codec}")
+        elif self._is_due(self._segment, now) and (line.stream.kind == "video" or not self._videos()):
+            self._wanted = True
+            if piece.keyframe:
+                self._turn(at, now, "the one before is long enough")
         self._write(line, piece, at, now)
 
     def _write(self, line: _Line, piece: _Piece, at: float, now: float) -> None:
@@ -264,7 +287,7 @@ class Tape:
             line.segment, line.last = newest, -1
         if (segment := line.segment) is None:
             return
-        place = segment.places[line]
+        place = segment.places[line].track
         line.last = max(round((at - segment.begun) * 1000), line.last + 1)
         segment.writer.write(place, piece.data, line.last, keyframe=piece.keyframe)
         if line.stream.kind == "video":
@@ -281,21 +304,11 @@ class Tape:
             message = frame.message or encode(
                 FacesMessage((), *line.size, frame.timestamp, frame.captured, detected=False)
             )
-            frame.segment.writer.write_faces(frame.segment.places[line], message, frame.time)
+            frame.segment.writer.write_faces(frame.segment.places[line].track, message, frame.time)
 
     def _time(self, piece: _Piece) -> float:
         """Return when a piece was captured, by the broadcaster's clock as far as that is known."""
-        if piece.captured is None:
-            return piece.came + (self._skew or 0.0)
-        skew = piece.captured - piece.came
-        if self._skew is None:
-            self._skew = skew
-        elif abs(skew - self._skew) > NEW_CLOCK:
-            if not piece.keyframe:
-                return piece.came + self._skew
-            self._skew = skew
-            self._turning = "the broadcaster has another clock"
-        return piece.captured
+        return piece.came + self._skew if piece.captured is None else piece.captured
 
     def _is_ready(self, now: float) -> bool:
         """Whether the first file can begin."""
@@ -307,18 +320,20 @@ class Tape:
 
     def _begin(self, now: float) -> None:
         waiting, self._waiting = self._waiting, []
+        known = (piece.captured - piece.came for _, piece in waiting if piece.captured is not None)
+        self._skew = next(known, 0.0)
         times = [self._time(piece) for _, piece in waiting]
-        self._turning = None
         self._open(min(times), now, "")
         for (line, piece), at in zip(waiting, times, strict=True):
             self._write(line, piece, at, now)
 
-    def _turn(self, at: float, now: float) -> None:
+    def _turn(self, at: float, now: float, reason: str) -> None:
         """Go over to another file, each video at its next keyframe."""
-        reason, self._turning = self._turning or "", None
         if self._segment is not None:
             self._left.append(self._segment)
         self._open(at, now, reason)
+        self._skew = at - now
+        self._wanted = False
         self._wish()
 
     def _open(self, begun: float, now: float, reason: str) -> None:
@@ -338,7 +353,9 @@ class Tape:
         if self._segment is not None:
             tags |= {"FOLLOWS": self._segment.writer.path.name, "REASON": reason}
         writer = Writer(next(self._paths), tracks, {name: value for name, value in tags.items() if value})
-        self._segment = _Segment(writer, begun, now, {line: place for place, line in enumerate(lines)})
+        places = {line: _Place(track, line.codec) for track, line in enumerate(lines)}
+        self._segment = _Segment(writer, begun, now, origin.session, places)
+        self.files += 1
         self._tell(RecordingEvent("begun", str(writer.path), reason or "the recording begins"))
 
     def _to_be_recorded(self) -> Iterator[_Line]:

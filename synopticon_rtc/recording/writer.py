@@ -64,7 +64,7 @@ class Writer:
         octets: That were given to it.
 
     Raises:
-        RecordingError: There is such a file, or it cannot be written.
+        RecordingError: There is such a file, or it cannot be written, or cannot hold a codec.
     """
 
     def __init__(self, path: Path, tracks: Sequence[Track], tags: Mapping[str, str]) -> None:
@@ -73,8 +73,11 @@ class Writer:
         self._streams: list[tuple[Stream, Stream | None]] = []  # each with that of its faces
         if path.exists():
             raise RecordingError(f"{path} is there already: move it away, or take another name")
+        container = file_format(path)
+        if container == "webm" and any(track.codec == "h264" for track in tracks):
+            raise RecordingError(f"{path} cannot hold H.264, which comes: take a name that ends in .mkv")
         try:
-            self._file: OutputContainer = av.open(f"file:{path}", "w", format=file_format(path), options=OPTIONS)
+            self._file: OutputContainer = av.open(f"file:{path}", "w", format=container, options=OPTIONS)
         except (av.FFmpegError, OSError) as error:
             raise _cannot_write(path, error) from error
         self._file.metadata.update(tags)

@@ -109,6 +109,7 @@ class Studio:
     events: list[RecordingEvent] = field(default_factory=list)
     wishes: int = 0
     names: Iterator[Path] | None = None
+    session: str = "ws_1"
 
     def __post_init__(self) -> None:
         self.camera = Named("camera")
@@ -116,7 +117,7 @@ class Studio:
         self.tape = Tape(
             self.names or (self.folder / f"part-{number}.mkv" for number in count(1)),
             published=lambda: self.published,
-            origin=lambda: Origin("lab-1", "ws_1", OFFSET),
+            origin=lambda: Origin("lab-1", self.session, OFFSET),
             wish=self._wish,
             tell=self.events.append,
             segment=self.segment,

@@ -146,14 +146,44 @@ async def test_another_codec_begins_another_file(studio: Studio) -> None:
 
 async def test_another_clock_begins_another_file(studio: Studio) -> None:
     studio.play(range(30))
-    studio.frame(30)
+    studio.session = "ws_2"
     for at in range(60, 90):
-        data, keyframe = encoded("vp8", (320, 240), 120)[at]
-        frame = EncodedVideoFrame("vp8", data, timestamp(at), keyframe, ours(at))
-        studio.tape.video(studio.camera, frame, when(at) + 100, ours(at))
+        studio.tape.video(studio.camera, _frame(at), when(at) + 100, ours(at))
     studio.tape.close()
     assert len(studio.files) == 2
     assert (await played(studio.files[1]))[0].captured == pytest.approx(when(60) + 100, abs=0.002)
+
+
+async def test_a_broadcaster_that_comes_back_goes_on_in_the_file(studio: Studio) -> None:
+    studio.play(range(30))
+    studio.session = "ws_2"
+    studio.play(range(60, 90))
+    studio.tape.close()
+    (file,) = studio.files
+    assert [number(moment) for moment in await played(file)] == [*range(30), *range(60, 90)]
+
+
+async def test_a_link_that_stalls_shifts_nothing(studio: Studio) -> None:
+    studio.play(range(30))
+    for at in range(30, 60):
+        studio.tape.video(studio.camera, _frame(at), when(at), ours(90))
+    studio.tape.close()
+    (file,) = studio.files
+    captured = [moment.captured for moment in await played(file)]
+    assert captured == pytest.approx([when(at) for at in range(60)], abs=0.001)
+
+
+def _frame(at: int) -> EncodedVideoFrame:
+    data, keyframe = encoded("vp8", (320, 240), 120)[at]
+    return EncodedVideoFrame("vp8", data, timestamp(at), keyframe, ours(at))
+
+
+async def test_h264_does_not_go_into_webm(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, names=iter([tmp_path / "talk.webm"]))
+    with pytest.raises(
+        RecordingError, match=r"talk.webm cannot hold H.264, which comes: take a name that ends in .mkv"
+    ):
+        studio.play(range(45), codec="h264")
 
 
 async def test_another_size_stays_in_the_file(studio: Studio) -> None:
