@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import hashlib
 import logging
 import os
 import re
@@ -46,6 +47,9 @@ class FaceLandmarker:
         model: A model of one's own, instead of the one that is found or fetched.
         blendshapes: Fill in :attr:`Face.blendshapes`, 52 of them.
         matrix: Fill in :attr:`Face.matrix`, and so :attr:`Face.pose`.
+
+    Attributes:
+        name: What it is, in words for people, with its versions once it was entered.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class FaceLandmarker:
     ) -> None:
         if max_faces < 1:
             raise ValueError(f"max_faces must be at least 1, not {max_faces}")
+        self.name = "FaceLandmarker"
         self._model = model
         self._options = {
             "num_faces": max_faces,
@@ -63,7 +68,7 @@ class FaceLandmarker:
 
     async def __aenter__(self) -> Self:
         """Find and load the model. Raises :class:`~synopticon_rtc.errors.ModelError` if there is none to be had."""
-        path = await asyncio.to_thread(_find_model, self._model)
+        path, digest = await asyncio.to_thread(_find_model, self._model)
         if self._open is not None:
             raise RuntimeError(
                 "this FaceLandmarker is open already: make another one for each `async with`; "
@@ -72,8 +77,9 @@ class FaceLandmarker:
         thread, landmarker = self._open = ThreadPoolExecutor(1, "face-landmarker"), _Landmarker()
         try:
             await asyncio.get_running_loop().run_in_executor(thread, landmarker.open, path, self._options)
+            version = ".".join(map(str, landmarker.version))
+            self.name = f"MediaPipe {version}, {path.name}, sha256 {digest[:16]}"
             if landmarker.version > LAST_SILENT:
-                version = ".".join(map(str, landmarker.version))
                 warnings.warn(
                     f"MediaPipe {version} reports usage to its maker over the network; 0.10.31 does not", stacklevel=2
                 )
@@ -106,10 +112,11 @@ class FaceLandmarker:
         return await asyncio.get_running_loop().run_in_executor(thread, landmarker.detect, frame)
 
 
-def _find_model(path: Path | str | None) -> Path:
+def _find_model(path: Path | str | None) -> tuple[Path, str]:
     from synopticon_rtc.faces.model import find_model  # noqa: PLC0415  # else `python -m` of it would import it twice
 
-    return find_model(path)
+    found = find_model(path)
+    return found, hashlib.sha256(found.read_bytes()).hexdigest()
 
 
 class _Landmarker:

@@ -14,6 +14,8 @@ MAX_STREAMS = 7
 """Streams of one broadcaster: as many as a peer takes media sections, beside that of the data channels."""
 MAX_NAME = 64
 """Characters of the name of a stream."""
+MAX_DETECTOR = 128
+"""Characters of what is said of a detector."""
 MAX_DESCRIPTION = 60_000
 """Characters of a session description: it is one message."""
 
@@ -45,6 +47,7 @@ class Published(msgspec.Struct, frozen=True):
         muted: Whether nothing is sent of it for now.
         faces: Whether faces are looked for in it, and sent on a data channel.
         replaced: How often its source was replaced by another.
+        detector: What looks for the faces, in words for people; empty where nobody does.
     """
 
     name: Name
@@ -54,6 +57,7 @@ class Published(msgspec.Struct, frozen=True):
     muted: bool = False
     faces: bool = False
     replaced: _Number = 0
+    detector: Annotated[str, msgspec.Meta(max_length=MAX_DETECTOR)] = ""
 
 
 _Listed = Annotated[list[Published], msgspec.Meta(max_length=MAX_STREAMS)]

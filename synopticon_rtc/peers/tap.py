@@ -17,6 +17,11 @@ class Tapped(Protocol):
     hint: str
 
     @property
+    def detector(self) -> str:
+        """What looks for its faces, in words for people; empty where nobody does."""
+        ...  # pragma: no cover
+
+    @property
     def muted(self) -> bool:
         """Whether nothing comes of it for now."""
         ...  # pragma: no cover

@@ -21,6 +21,7 @@ class ReceivedStream:
         name: By which its broadcaster calls it.
         kind: ``video`` or ``audio``.
         hint: What it shows: ``camera``, ``screen``, or what else its broadcaster says.
+        detector: What looks for its faces, in the words of its broadcaster; empty where nobody does.
         muted: Whether its broadcaster sends nothing of it for now.
         session: The signaling session of its broadcaster.
         replaced: How often its broadcaster has given it another source.
@@ -31,6 +32,7 @@ class ReceivedStream:
         self.name = ""
         self.kind: Kind = "video"
         self.hint = ""
+        self.detector = ""
         self.muted = False
         self.session = ""
         self.replaced = 0
@@ -55,6 +57,7 @@ class ReceivedStream:
             published.hint,
         )
         self.muted, self.replaced, self.session = published.muted, published.replaced, session
+        self.detector = published.detector
 
     def end(self) -> None:
         """It is published no more."""

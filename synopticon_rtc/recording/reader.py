@@ -48,6 +48,7 @@ class RecordedStream:
         codec: ``vp8``, ``h264`` or ``opus``.
         width: Of a video at its beginning, pixels; it may change.
         height: As ``width``.
+        detector: What looked for its faces, in words for people; empty where nobody did or nobody told.
     """
 
     name: str
@@ -56,6 +57,7 @@ class RecordedStream:
     codec: str
     width: int = 0
     height: int = 0
+    detector: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,9 @@ class Reader:
         self._file = _open(self._path)
         self.tags: dict[str, str] = dict(self._file.metadata)
         tracks = [stream for stream in self._file.streams if stream.type in {"video", "audio"}]
-        self.streams = {stream.name: stream for stream in map(_describe, tracks)}
+        detectors = {stream.metadata.get("title"): stream.metadata.get("DETECTOR", "") for stream in self._file.streams}
+        described = (_describe(track, detectors) for track in tracks)
+        self.streams = {stream.name: stream for stream in described}
         self.begun = float(self.tags.get("BEGUN", 0))
         self.duration = None if self._file.duration is None else self._file.duration / av.time_base
         self._from = 0.0  # what is before that is not given out
@@ -274,11 +278,12 @@ def is_recording(file: InputContainer) -> bool:
     return file.metadata.get("FORMAT") == FORMAT
 
 
-def _describe(track: Stream) -> RecordedStream:
+def _describe(track: Stream, detectors: dict[str | None, str]) -> RecordedStream:
     name, hint = track.metadata.get("title", track.type), track.metadata.get("HINT", "")
     codec = track.codec_context.name
     if isinstance(track, VideoStream):
-        return RecordedStream(name, "video", hint, codec, track.width, track.height)
+        detector = detectors.get(f"{FACES} {name}", "")
+        return RecordedStream(name, "video", hint, codec, track.width, track.height, detector)
     return RecordedStream(name, "audio", hint, codec)
 
 

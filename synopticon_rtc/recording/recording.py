@@ -184,6 +184,10 @@ class RecordedSource:
     Args:
         path: Of the file.
         loop: Whether it begins again at its end.
+
+    Attributes:
+        name: What looked for the faces when it was recorded.
+        hint: What it shows.
     """
 
     def __init__(self, path: Path, *, loop: bool = True) -> None:
@@ -193,7 +197,8 @@ class RecordedSource:
         video = next((stream for stream in recording.streams.values() if stream.kind == "video"), None)
         if video is None:
             raise SourceError(f"there is no video in {path}, but only sound")
-        self._name = video.name
+        self.name = video.detector
+        self._stream = video.name
         self.hint: Hint = "screen" if video.hint == "screen" else "camera"
 
     async def __aiter__(self) -> AsyncGenerator[av.VideoFrame, None]:
@@ -201,7 +206,7 @@ class RecordedSource:
         while True:
             async with (
                 Recording(self.path, paced=True) as recording,
-                contextlib.aclosing(recording.moments(self._name)) as moments,
+                contextlib.aclosing(recording.moments(self._stream)) as moments,
             ):
                 try:
                     async for moment in moments:

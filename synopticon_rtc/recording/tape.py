@@ -113,6 +113,17 @@ class _Line:
     frames: deque[_Frame] = field(default_factory=deque)
     size: tuple[int, int] = (0, 0)
 
+    @property
+    def name(self) -> str:
+        """Of its stream; a page gives none."""
+        return self.stream.name or self.stream.kind
+
+    @property
+    def track(self) -> Track:
+        """As the head of a file has it."""
+        stream = self.stream
+        return Track(self.name, stream.kind, stream.hint, self.codec, stream.detector, self.first)
+
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
@@ -271,9 +282,9 @@ class Tape:
                     other.segment = None  # whatever comes next has times of the other clock
                 self._turn(at, now, "the broadcaster has another clock")
         if line not in self._segment.places:
-            self._turn(at, now, f"stream {_name(line)} has come")
+            self._turn(at, now, f"stream {line.name} has come")
         elif line.codec != self._segment.places[line].codec:
-            self._turn(at, now, f"stream {_name(line)} comes in another codec, {line.codec}")
+            self._turn(at, now, f"stream {line.name} comes in another codec, {line.codec}")
         elif self._is_due(self._segment, now) and (line.stream.kind == "video" or not self._videos()):
             self._wanted = True
             if piece.keyframe:
@@ -339,7 +350,7 @@ class Tape:
     def _open(self, begun: float, now: float, reason: str) -> None:
         origin = self._origin()
         lines = list(self._to_be_recorded())
-        tracks = [Track(_name(line), line.stream.kind, line.stream.hint, line.codec, line.first) for line in lines]
+        tracks = [line.track for line in lines]
         began = dt.datetime.fromtimestamp(begun - (origin.offset or 0.0), dt.UTC)
         tags = {
             **self._tags,
@@ -404,10 +415,6 @@ class Tape:
             self._lines[stream] = line
             line.stream = stream
         return self._lines[stream]
-
-
-def _name(line: _Line) -> str:
-    return line.stream.name or line.stream.kind  # a page gives none
 
 
 def our_time(monotonic: float) -> float:

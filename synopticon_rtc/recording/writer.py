@@ -41,6 +41,7 @@ class Track:
         kind: ``video``, which brings a track for its faces with it, or ``audio``.
         hint: What it shows.
         codec: Of a video.
+        detector: What looks for its faces, in words; empty where nobody does.
         first: Of a video, a keyframe of it; of sound a packet, empty where none has come yet.
     """
 
@@ -48,6 +49,7 @@ class Track:
     kind: Kind
     hint: str
     codec: Codec | None
+    detector: str
     first: bytes
 
 
@@ -90,6 +92,8 @@ class Writer:
                 faces.time_base = MILLISECONDS
                 faces.disposition = Disposition.metadata
                 faces.metadata.update({"title": f"{FACES} {track.name}", "language": "zxx"})  # no language at all
+                if track.detector:
+                    faces.metadata["DETECTOR"] = track.detector
             self._streams.append((stream, faces))
         self._file.add_attachment(BASIS.name, "text/plain", BASIS.read_bytes())
 

@@ -45,6 +45,11 @@ class PublishedStream:
         self._unpublish = unpublish
 
     @property
+    def detector(self) -> str:
+        """What looks for its faces, in words for people; empty where nobody does."""
+        return self._stream.detector_name
+
+    @property
     def muted(self) -> bool:
         """Whether nothing is sent of it for now."""
         return self._stream.muted

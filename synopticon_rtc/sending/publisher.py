@@ -280,9 +280,8 @@ class Publisher:
         for name, handle in self.streams.items():
             stream, watcher = self._streams[name], peer.watchers.get(name)
             mid = peer.connection.section(watcher.sender) if watcher and watcher.sender else None
-            found.append(
-                Published(name, handle.kind, handle.hint, mid, stream.muted, stream.has_faces, stream.replaced)
-            )
+            faces, replaced, detector = stream.has_faces, stream.replaced, handle.detector
+            found.append(Published(name, handle.kind, handle.hint, mid, stream.muted, faces, replaced, detector))
         return found
 
     async def _agree(self, peer: Peer, answer: NewAnswer) -> None:

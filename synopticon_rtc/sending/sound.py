@@ -43,6 +43,7 @@ class SoundStream:
 
     kind: Kind = "audio"
     has_faces = False
+    detector_name = ""
 
     def __init__(self, source: AnySound, bitrate: int | None = None, faults: Faults | None = None) -> None:
         self.source_events: Events[SourceEvent] = Events()

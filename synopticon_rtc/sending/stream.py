@@ -21,7 +21,7 @@ from synopticon_rtc.faces.wire import FacesMessage
 from synopticon_rtc.media import AnySound, Codec, Converter, Picture, Source, as_source
 from synopticon_rtc.media.encoder import FRAME_RATES, check_codec, check_range
 from synopticon_rtc.peers.control import Report
-from synopticon_rtc.peers.published import Kind
+from synopticon_rtc.peers.published import MAX_DETECTOR, Kind
 from synopticon_rtc.peers.tap import Tap, Tapped
 from synopticon_rtc.rtc import EncodedVideoFrame, FanoutSender, PeerConnection, Sender, VideoStream
 from synopticon_rtc.rtc.budget import Budget
@@ -187,6 +187,13 @@ class Stream:
     def has_faces(self) -> bool:
         """Whether faces are looked for."""
         return self._search is not None
+
+    @property
+    def detector_name(self) -> str:
+        """What looks for faces, by its ``name`` or else its class; empty where nobody does."""
+        if self._detector is None:
+            return ""
+        return str(getattr(self._detector, "name", type(self._detector).__name__))[:MAX_DETECTOR]
 
     def add(
         self,

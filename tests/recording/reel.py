@@ -36,6 +36,7 @@ class Named:
     kind: Kind = "video"
     hint: str = "camera"
     muted: bool = False
+    detector: str = "a detector"
 
 
 @cache

@@ -54,7 +54,7 @@ async def take(receiver: Receiver, count: int) -> None:
 async def check(path: Path, least: int) -> None:
     """Check that a recording has so many frames, all of them with their own faces but the last, and sound."""
     async with Recording(path) as recording:
-        assert recording.name == "lab-1"
+        assert (recording.name, recording.streams["camera"].detector) == ("lab-1", "Marker")
         moments = [moment async for moment in recording]
         sounds = [moment async for moment in recording.audio()]
     assert len(moments) >= least

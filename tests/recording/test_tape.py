@@ -259,6 +259,7 @@ def test_what_is_read_back_says_where_it_comes_from(studio: Studio) -> None:
     assert (recording.name, recording.session, recording.clock_offset) == ("lab-1", "ws_1", 12.5)
     assert recording.begun.timestamp() == pytest.approx(BEGUN, abs=1e-5)
     assert recording.duration == pytest.approx(29 / FPS, abs=0.05)
+    assert recording.streams["camera"].detector == "a detector"
 
 
 def test_a_path_that_is_taken_is_refused_and_what_is_there_stays(studio: Studio, tmp_path: Path) -> None:
