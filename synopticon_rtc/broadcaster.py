@@ -273,6 +273,11 @@ class Broadcaster:
         """Who this is."""
         return Origin(self.name, self.signaling.session or "", 0.0)
 
+    @property
+    def tapped(self) -> Sequence[PublishedStream]:
+        """The streams that are published."""
+        return list(self.streams.values())
+
     def tap(self, tap: Tap) -> Callable[[], None]:
         """Tell somebody of all that is encoded, before anything is lost on the way, until what is returned is called.
 

@@ -496,6 +496,12 @@ class Receiver(Generic[F]):
         session, name = self._known
         return Origin(name, session, next((peer.offset for peer in list(self._peers.values())), None))
 
+    @property
+    def tapped(self) -> Sequence[ReceivedStream]:
+        """The streams that are published and taken."""
+        streams = list(self.streams.values())
+        return [stream for stream in streams if not self._taken or stream.name in self._taken]
+
     def tap(self, tap: Tap) -> Callable[[], None]:
         """Tell somebody of all that comes, as it was encoded, until what is returned is called."""
         self._taps.append(tap)

@@ -150,8 +150,8 @@ async def main(
     output: Output,
 ) -> None:
     """Receive the frames and faces of a broadcaster."""
-    if show and no_video:
-        raise click.UsageError("--show needs the video that --no-video leaves out.")
+    if no_video and (show or record):
+        raise click.UsageError("--show and --record need the video that --no-video leaves out.")
     signaling = signaling_client(url, room, token_file, ca)
     try:
         receiver = Receiver(

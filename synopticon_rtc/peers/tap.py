@@ -1,6 +1,6 @@
 """What is told of streams as they were encoded, to those who record them, at either end."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -72,8 +72,8 @@ class Tappable(Protocol):
     """What can be recorded: a receiver, and a broadcaster."""
 
     @property
-    def streams(self) -> Mapping[str, Tapped]:
-        """What is published, by name."""
+    def tapped(self) -> Sequence[Tapped]:
+        """What is published, and taken: the streams of which a tap is told."""
         ...  # pragma: no cover
 
     @property

@@ -90,7 +90,7 @@ class Recorder:
         self._faults = Faults()
         self._tape = Tape(
             _names(self._path),
-            published=lambda: [stream for stream in list(of.streams.values()) if stream.kind in {"video", "audio"}],
+            published=lambda: of.tapped,
             origin=lambda: of.origin,
             wish=lambda: self._on_loop(of.request_keyframe),
             tell=lambda event: self._on_loop(self.events.emit, event),

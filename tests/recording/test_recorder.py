@@ -101,6 +101,16 @@ async def test_a_receiver_that_does_not_decode_is_recorded_too(
     await check(path, 25)
 
 
+async def test_only_the_streams_that_are_taken_are_recorded(
+    broadcaster: Broadcaster, server: SignalingServer, tmp_path: Path
+) -> None:
+    path = tmp_path / "talk.mkv"
+    async with Receiver(server.url, streams=["camera"]) as receiver, Recorder(path, receiver):
+        await take(receiver, 20)
+    assert list(broadcaster.streams) == ["camera", "microphone"]
+    assert list(Recording(path).streams) == ["camera"]
+
+
 async def test_a_broadcaster_is_recorded_that_nobody_watches(broadcaster: Broadcaster, tmp_path: Path) -> None:
     path = tmp_path / "talk.mkv"
     async with Recorder(path, broadcaster) as recorder, asyncio.timeout(LONG):
