@@ -13,6 +13,8 @@ from typing import Any
 import av
 from av.bitstream import BitStreamFilterContext
 from av.container import InputContainer
+from av.error import EOFError as EndOfFileError
+from av.error import FFmpegError
 from av.stream import Stream
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
@@ -152,7 +154,7 @@ class Reader:
         self._from = time
         try:
             self._file.seek(max(0, round(time * av.time_base)))
-        except av.FFmpegError:  # beyond the end, or a file that was cut off and has no index
+        except FFmpegError:  # beyond the end, or a file that was cut off and has no index
             self._file.close()
             self._file = _open(self._path)
             self._opened = [self._file.streams[stream.index] for stream in self._opened]
@@ -174,9 +176,9 @@ class Reader:
                     continue
                 position = packet.pos or position
                 yield from self._take(packet, packet.pts)
-        except av.EOFError:
+        except EndOfFileError:
             pass  # it was cut off here
-        except av.FFmpegError as error:
+        except FFmpegError as error:
             raise RecordingError(f"{self._path} is damaged behind byte {position}: {error.strerror}") from error
         for video in self._videos.values():
             yield from self._paired(video, None)
@@ -208,7 +210,7 @@ class Reader:
                     continue
                 piece.pts = piece.dts = time
                 video.frames.extend((frame.pts or 0, frame) for frame in video.decoder.decode(piece))
-        except av.FFmpegError:
+        except FFmpegError:
             return  # it builds on a frame that is not there
         yield from self._paired(video, time)
 
@@ -261,11 +263,11 @@ def _open(path: Path) -> InputContainer:
         raise RecordingError(f"{path} is no recording: it is no Matroska file, by its first bytes (byte 0)")
     try:
         file = av.open(f"file:{path}", format="matroska")
-    except av.EOFError as error:
+    except EndOfFileError as error:
         raise RecordingError(
             f"{path} was cut off before anything was recorded, at byte {path.stat().st_size}"
         ) from error
-    except (av.FFmpegError, OSError) as error:
+    except (FFmpegError, OSError) as error:
         raise RecordingError(f"{path} is damaged in its head, behind byte 4: {error.strerror}") from error
     if not is_recording(file):
         file.close()

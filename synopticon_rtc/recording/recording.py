@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Generic, Literal, Self, cast, overload
 
 import av
+from av.error import FFmpegError
 
 from synopticon_rtc.basics.life import not_open
 from synopticon_rtc.errors import FrameSkipped, RecordingError, SourceError
@@ -234,5 +235,5 @@ def find_recording(path: str) -> bool:
     try:
         with av.open(f"file:{path}", format="matroska") as file:
             return is_recording(file)
-    except (av.FFmpegError, OSError):
+    except (FFmpegError, OSError):
         return False

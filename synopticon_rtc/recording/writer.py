@@ -9,6 +9,7 @@ from pathlib import Path
 
 import av
 from av.container import OutputContainer
+from av.error import FFmpegError
 from av.stream import Disposition, Stream
 
 from synopticon_rtc.errors import RecordingError
@@ -80,7 +81,7 @@ class Writer:
             raise RecordingError(f"{path} cannot hold H.264, which comes: take a name that ends in .mkv")
         try:
             self._file: OutputContainer = av.open(f"file:{path}", "w", format=container, options=OPTIONS)
-        except (av.FFmpegError, OSError) as error:
+        except (FFmpegError, OSError) as error:
             raise _cannot_write(path, error) from error
         self._file.metadata.update(tags)
         for track in tracks:
@@ -134,7 +135,7 @@ class Writer:
         """
         try:
             self._file.close()
-        except (av.FFmpegError, OSError) as error:
+        except (FFmpegError, OSError) as error:
             raise _cannot_write(self.path, error) from error
 
     def _mux(self, stream: Stream, data: bytes, time: int, *, keyframe: bool) -> None:
@@ -146,7 +147,7 @@ class Writer:
         packet.is_keyframe = keyframe
         try:
             self._file.mux(packet)
-        except (av.FFmpegError, OSError) as error:
+        except (FFmpegError, OSError) as error:
             raise _cannot_write(self.path, error) from error
         self.octets += len(data)
 

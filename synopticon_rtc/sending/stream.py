@@ -250,8 +250,8 @@ class Stream:
             tapped: What the stream is called meanwhile.
             tap: Who is told.
         """
-        watched = (codec for codec, ladder in self._ladders.items() if ladder.top.viewers)
-        ladder = self.ladder(next(watched, self._codecs[0]))
+        watched = (ladder for ladder in self._ladders.values() if ladder.top.viewers)
+        ladder = next(watched, None) or self.ladder(self._codecs[0])
 
         def encoded(frame: EncodedVideoFrame) -> None:
             tap.video(tapped, frame, self._capture.time(frame.rtp_timestamp))

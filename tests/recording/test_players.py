@@ -73,7 +73,7 @@ def test_mpv_plays_it_and_shows_no_faces_as_subtitles(films: Path, name: str) ->
 class _Quiet(SimpleHTTPRequestHandler):
     extensions_map = SimpleHTTPRequestHandler.extensions_map | {".mkv": "video/x-matroska", ".webm": "video/webm"}
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as it is called there
         """Say nothing."""
 
 

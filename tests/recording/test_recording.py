@@ -5,6 +5,7 @@ import random
 import re
 import subprocess
 import sys
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ def cut_off(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cut")
     program = f"""
 import os, signal
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from reel import Studio
 studio = Studio(Path({str(folder)!r}))
@@ -121,7 +123,9 @@ async def test_iterations_run_beside_one_another(film: Path) -> None:
     assert all(one == other for one, other in pairs)
 
 
-async def _both(one: Any, other: Any) -> Any:
+async def _both(
+    one: AsyncGenerator[Moment[Any], None], other: AsyncGenerator[Moment[Any], None]
+) -> AsyncGenerator[tuple[Moment[Any], Moment[Any]], None]:
     async for each in one:
         yield each, await anext(other)
     await other.aclose()
