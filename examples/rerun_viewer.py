@@ -41,7 +41,7 @@ def show(moment: Moment[EncodedVideoFrame], seconds: float, width: int, height: 
 async def main(count: float) -> None:
     print(f"waiting for a broadcaster at {URL}", flush=True)
     async with Receiver(URL, decode=False, timeout=15) as receiver:
-        first = None
+        first, width, height = None, 0, 0
         async for moment in receiver:
             frame = moment.frame
             if frame.codec != "h264":
@@ -64,6 +64,6 @@ else:
     rr.connect_grpc()
 with contextlib.suppress(KeyboardInterrupt):
     try:
-        asyncio.run(main(float((*sys.argv, 1800)[2]) if sys.argv[1:] else math.inf))
+        asyncio.run(main(float((*sys.argv, "1800")[2]) if sys.argv[1:] else math.inf))
     except SynopticonError as error:
         sys.exit(str(error))

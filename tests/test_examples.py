@@ -166,7 +166,7 @@ def test_rerun_gets_video_landmarks_and_curves(face_model: Path, tmp_path: Path)
             ready = next(
                 told for line in iter(lambda: line_of(broadcaster), "") if (told := json.loads(line)).get("url")
             )
-            process = start("rerun_viewer.py", str(tmp_path / "talk.rrd"), "60", url=ready["url"])
+            process = start("rerun_viewer.py", str(tmp_path / "talk.rrd"), "20", url=ready["url"])
             _, err = finish(process)
             assert process.returncode == 0, err
         finally:
