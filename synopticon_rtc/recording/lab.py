@@ -96,7 +96,7 @@ def keep_on_this_machine(ports: Mapping[Kind, frozenset[int]]) -> None:
         ports: By what kind of socket they are.
 
     Raises:
-        SynopticonError: It cannot be done here.
+        SynopticonError: It cannot be done here, or a kind of socket is not there.
     """
     if sys.platform != "linux":
         raise _unkept(f"{sys.platform} has no filters for sockets")
@@ -104,10 +104,14 @@ def keep_on_this_machine(ports: Mapping[Kind, frozenset[int]]) -> None:
         program = _program()
         instructions = ctypes.create_string_buffer(program, len(program))
         attached = struct.pack("@HP", len(program) // 8, ctypes.addressof(instructions))  # struct sock_fprog
+        kept = set()
         for connection in _sockets(ports):
             connection.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, attached)
+            kept.add((connection.family, connection.type))
     except OSError as error:
         raise _unkept(str(error)) from error
+    if kept != ports.keys():
+        raise _unkept("not all of its sockets are found")
 
 
 def _unkept(reason: str) -> SynopticonError:

@@ -226,6 +226,8 @@ def _ports(description: str, multicast_port: int) -> dict[Kind, frozenset[int]]:
             ports[families[version], socket.SOCK_STREAM] = frozenset({int(port)})
         else:
             ports[families[version], socket.SOCK_DGRAM] = frozenset({int(port), multicast_port})
+    if {kind for _, kind in ports} != {socket.SOCK_STREAM, socket.SOCK_DGRAM}:
+        raise SynopticonError("LSL cannot be kept on this machine: liblsl does not tell on which ports it listens")
     return ports
 
 

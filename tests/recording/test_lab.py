@@ -5,7 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from synopticon_rtc.errors import SynopticonError
 from synopticon_rtc.recording.lab import LabSettings, keep_on_this_machine
+
+UNUSED = socket.SOCK_SEQPACKET
+"""A kind of socket that there is none of."""
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +59,14 @@ def test_the_nearest_settings_count(home: Path, monkeypatch: pytest.MonkeyPatch)
 def test_settings_that_nobody_understands_let_nobody_else_see(bad: bytes) -> None:
     Path("lsl_api.cfg").write_bytes(bad)
     assert LabSettings.read() == LabSettings()
+
+
+def test_where_there_is_nothing_to_keep_on_this_machine_it_says_so() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        kinds = {(socket.AF_INET, kind): frozenset({free.getsockname()[1]}) for kind in (socket.SOCK_DGRAM, UNUSED)}
+        with pytest.raises(SynopticonError, match="not all of its sockets are found"):
+            keep_on_this_machine(kinds)
 
 
 def test_what_is_kept_on_this_machine_still_hears_this_machine() -> None:

@@ -185,6 +185,12 @@ async def test_where_it_cannot_be_kept_on_this_machine_it_is_not_offered(monkeyp
     assert not pylsl.resolve_byprop("name", "elsewhere", timeout=0.5)
 
 
+async def test_where_liblsl_does_not_tell_its_ports_it_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pylsl.StreamInfo, "as_xml", lambda _: "<info></info>")
+    with pytest.raises(SynopticonError, match="does not tell on which ports"):
+        await LSLOutlet("somewhere").__aenter__()
+
+
 async def test_what_liblsl_refuses_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise RuntimeError("could not create stream outlet.")
