@@ -12,6 +12,7 @@ from synopticon_rtc.receiving.latency import Delays
 from synopticon_rtc.receiving.received import ReceivedStream
 from synopticon_rtc.receiving.sound import AudioMoment
 from synopticon_rtc.receiving.stats import ReceiverStats
+from synopticon_rtc.recording.lsl import LSLOutlet
 from synopticon_rtc.recording.recorder import Recorder
 from synopticon_rtc.recording.recording import Recording
 from synopticon_rtc.rtc import EncodedVideoFrame, IceServer
@@ -32,6 +33,7 @@ __all__ = [
     "FaceLandmarker",
     "FrameSource",
     "IceServer",
+    "LSLOutlet",
     "Message",
     "Microphone",
     "Moment",

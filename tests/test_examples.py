@@ -1,8 +1,10 @@
 """The examples run as they stand."""
 
+import ast
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -127,6 +129,55 @@ def test_a_level_meter_shows_the_tone() -> None:
         finally:
             broadcaster.terminate()
             finish(broadcaster, 10)
+
+
+def test_faces_before_a_camera_are_a_stream_of_lsl(face_model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pylsl", reason="the extra lsl is not installed")
+    assert face_model.exists()
+    settings = tmp_path / "lsl_api.cfg"  # ports of their own: nothing else here is to hear of it
+    settings.write_text("[multicast]\nResolveScope = machine\n[ports]\nMulticastPort = 27571\nBasePort = 27572\n")
+    read = (
+        "import pylsl; (found,) = pylsl.resolve_byprop('name', 'camera', timeout=60); inlet = pylsl.StreamInlet(found);"
+        "print(dict(zip(inlet.info(10).get_channel_labels(), inlet.pull_sample(60)[0])))"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LSLAPICFG", str(settings))
+        process = start("lsl_outlet.py", "--portrait", url="ws://127.0.0.1:9/ws")
+        try:
+            assert "programs on this machine alone" in line_of(process)
+            told = subprocess.run([sys.executable, "-c", read], capture_output=True, text=True, timeout=90, check=True)
+        finally:
+            process.send_signal(signal.SIGINT)
+            finish(process, 20)
+    values = ast.literal_eval(told.stdout.replace("nan", "None"))
+    assert values["detected"] == 1
+    assert -30 < values["head_yaw"] < 30
+    assert 0 <= values["jawOpen"] <= 1
+
+
+def test_rerun_gets_video_landmarks_and_curves(face_model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("rerun", reason="rerun-sdk is not installed")
+    assert face_model.exists()
+    command = [sys.executable, "-m", "synopticon_rtc.broadcast", "--serve", "0", "--source", "portrait", "--json"]
+    with subprocess.Popen(
+        [*command, "--codec", "h264", "--blendshapes"], stdout=subprocess.PIPE, text=True
+    ) as broadcaster:
+        try:
+            ready = next(
+                told for line in iter(lambda: line_of(broadcaster), "") if (told := json.loads(line)).get("url")
+            )
+            process = start("rerun_viewer.py", str(tmp_path / "talk.rrd"), "20", url=ready["url"])
+            _, err = finish(process)
+            assert process.returncode == 0, err
+        finally:
+            broadcaster.terminate()
+            finish(broadcaster, 10)
+    rerun = [str(Path(sys.executable).with_name("rerun")), "rrd"]
+    subprocess.run([*rerun, "verify", str(tmp_path / "talk.rrd")], check=True, capture_output=True, timeout=60)
+    printed = subprocess.run(
+        [*rerun, "print", str(tmp_path / "talk.rrd")], check=True, capture_output=True, text=True, timeout=60
+    ).stdout
+    assert {"/video", "/video/faces", "/blendshapes/jawOpen"} <= set(re.findall(r"/[\w/]+", printed))
 
 
 def test_both_ends_fit_into_one_process(face_model: Path) -> None:

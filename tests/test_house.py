@@ -51,6 +51,7 @@ PUBLIC = [
     "FaceLandmarker",
     "FrameSource",
     "IceServer",
+    "LSLOutlet",
     "Message",
     "Microphone",
     "Moment",

@@ -46,6 +46,7 @@ from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.receiver import Receiver
 from synopticon_rtc.receiving.pairing import Sync
 from synopticon_rtc.receiving.sound import AudioMoment
+from synopticon_rtc.recording.lsl import LSLOutlet
 from synopticon_rtc.rtc import IceServer
 
 logger = logging.getLogger(__name__)
@@ -97,6 +98,14 @@ LIGHT, SHADE = (255, 248, 214), (32, 22, 0)  # blue, green, red: of what is writ
 )
 @record_option
 @click.option(
+    "--lsl",
+    is_flag=False,
+    flag_value="",
+    metavar="[NAME]",
+    help="Give the faces to the lab streaming layer (LSL), as a stream called NAME, or like the broadcaster of --from.",
+)
+@click.option("--lsl-landmarks", is_flag=True, help="Give it x, y and z of all 478 landmarks too.")
+@click.option(
     "--sync",
     type=click.Choice(get_args(Sync)),
     default="exact",
@@ -137,6 +146,8 @@ async def main(
     audio_out: Path | None,
     faces_out: Path | None,
     record: Path | None,
+    lsl: str | None,
+    lsl_landmarks: bool,  # noqa: FBT001
     sync: Sync,
     faces_wait: float,
     frames: int | None,
@@ -152,6 +163,7 @@ async def main(
     """Receive the frames and faces of a broadcaster."""
     if no_video and (show or record):
         raise click.UsageError("--show and --record need the video that --no-video leaves out.")
+    outlet = _outlet(lsl, broadcaster, landmarks=lsl_landmarks, sync=sync)
     signaling = signaling_client(url, room, token_file, ca)
     try:
         receiver = Receiver(
@@ -179,6 +191,7 @@ async def main(
         if record is not None:
             recorded = recorder(record, receiver, output, aloud=not report.is_live)
             await stack.enter_async_context(recorded)
+        give = await _open_outlet(stack, outlet, receiver, report)
         await stack.enter_async_context(receiver)
         await stack.enter_async_context(report.reporting())
         sinks = await _open_sinks(stack, play, audio_out)
@@ -188,6 +201,7 @@ async def main(
                 _listen(stack, receiver, sinks, limit)
                 async for moment in receiver:
                     report.count(moment)
+                    give(moment)
                     if faces_file is not None:
                         faces_file.write(moment)
                     if window is not None and not window.show(picture.draw(moment)):
@@ -197,6 +211,31 @@ async def main(
         except TimeoutError as error:
             if isinstance(error, SynopticonError):  # nobody answered; else the duration is over
                 raise
+
+
+def _outlet(name: str | None, broadcaster: str | None, *, landmarks: bool, sync: Sync) -> LSLOutlet | None:
+    """Make the LSL stream that is asked for."""
+    if name is None:
+        if landmarks:
+            raise click.UsageError("--lsl-landmarks belongs to --lsl.")
+        return None
+    if sync != "exact":
+        raise click.UsageError("--lsl gives each frame its own faces: it goes with --sync exact alone.")
+    try:
+        return LSLOutlet(name or broadcaster or "synopticon-rtc", landmarks=landmarks)
+    except ValueError as error:
+        raise click.UsageError(f"--lsl: {error}.") from error
+
+
+async def _open_outlet(
+    stack: contextlib.AsyncExitStack, outlet: LSLOutlet | None, receiver: Receiver[Any], report: "_Report"
+) -> Callable[[Moment[Any]], object]:
+    """Open the LSL stream, if there is one, until the stack unwinds, and return what gives it a moment."""
+    if outlet is None:
+        return lambda _: None
+    await stack.enter_async_context(outlet)
+    report.tell_of(outlet)
+    return lambda moment: outlet.push(moment, receiver.age(moment))
 
 
 async def _open_sinks(stack: contextlib.AsyncExitStack, play: str | None, audio_out: Path | None) -> list[Sink]:
@@ -365,6 +404,11 @@ class _Report:
         self._state = StateEvent("seeking", "")
         self._first = self._last = 0.0
         receiver.events.subscribe(self._changed)
+
+    def tell_of(self, outlet: LSLOutlet) -> None:
+        """Say that the faces are given to LSL, and who sees them there."""
+        self._output.event("lsl", name=outlet.name, source_id=outlet.source_id, seen_by=outlet.seen_by)
+        self._output.say(f"LSL stream {outlet.name}: seen by {outlet.seen_by}")
 
     def count(self, moment: Moment[object]) -> None:
         """Take note of a moment."""

@@ -1,1 +1,1 @@
-"""Streams and their faces on disk, and back."""
+"""Streams and their faces on disk, and back; and given to the other instruments of a lab."""

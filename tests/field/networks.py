@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -113,6 +114,48 @@ def connect(one: Host, address: str, other: Host, other_address: str, *, mtu: in
         _run("ip", "-n", host.name, "address", "add", at, "dev", end, *(("nodad",) if ":" in at else ()))
         _run("ip", "-n", host.name, "link", "set", end, "up", "mtu", str(mtu))
     return ends
+
+
+# One end of a cable that is long: what comes out of it waits for as long as the way takes.
+_END = """
+import collections, contextlib, fcntl, os, select, socket, struct, sys, time
+name, delay, cable = sys.argv[1], float(sys.argv[2]), socket.socket(fileno=int(sys.argv[3]))
+device = os.open("/dev/net/tun", os.O_RDWR)
+fcntl.ioctl(device, 0x400454CA, struct.pack("16sH22x", name.encode(), 0x1001))  # TUNSETIFF: IFF_TUN, IFF_NO_PI
+print(flush=True)
+coming = collections.deque()
+while True:
+    left = max(0.0, coming[0][0] - time.monotonic()) if coming else None
+    ready = select.select([device, cable], [], [], left)[0]
+    if device in ready:
+        cable.send(os.read(device, 1 << 16))
+    if cable in ready:
+        coming.append((time.monotonic() + delay, cable.recv(1 << 16)))
+    while coming and coming[0][0] <= time.monotonic():
+        with contextlib.suppress(OSError):
+            os.write(device, coming.popleft()[1])
+"""
+
+
+@contextlib.contextmanager
+def far_apart(one: Host, address: str, other: Host, other_address: str, seconds: float) -> Iterator[None]:
+    """Lay a cable between two machines on which everything takes so many seconds, each way."""
+    if not os.access("/dev/net/tun", os.W_OK):
+        pytest.skip("this machine has no /dev/net/tun")
+    with contextlib.ExitStack() as stack:
+        ends = socket.socketpair(type=socket.SOCK_SEQPACKET)  # each datagram stays one
+        for host, at, end in zip((one, other), (address, other_address), ends, strict=True):
+            name = f"f{os.getpid() % 100_000}n{next(_NUMBERS)}"
+            words = ("netns", "exec", host.name, sys.executable, "-c", _END, name, str(seconds), str(end.fileno()))
+            with end:
+                process = subprocess.Popen([_found("ip"), *words], pass_fds=[end.fileno()], stdout=subprocess.PIPE)
+            stack.callback(process.communicate)
+            stack.callback(process.kill)
+            assert process.stdout is not None
+            process.stdout.readline()  # the device is there
+            _run("ip", "-n", host.name, "address", "add", at, "dev", name)
+            _run("ip", "-n", host.name, "link", "set", name, "up")
+        yield
 
 
 def drop_fragments(host: Host) -> None:
