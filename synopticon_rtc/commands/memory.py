@@ -32,8 +32,8 @@ async def giving_back(interval: float = GIVE_BACK) -> AsyncIterator[None]:
     """Have all pages that are free go back to the system now and then, meanwhile, where glibc allocates.
 
     What is smaller than :func:`map_large_pieces` has it is taken from heaps, and a heap keeps what it ever needed at
-    once. On a busy machine threads are stopped at the worst moments, and each of their heaps grows for an hour. It takes
-    some 2 ms, in a thread.
+    once. On a busy machine threads are stopped at the worst moments, and each of their heaps grows for an hour. To give
+    it back takes some 2 ms, in a thread.
 
     Args:
         interval: Seconds between two times.
