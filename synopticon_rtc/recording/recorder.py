@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 MOST_WAITING = 64_000_000
 """Octets that wait for a slow disk; what comes then is left out, up to a keyframe."""
+FACE = 20_000
+"""Octets that a face takes which is not written yet."""
 TICK = 0.1
 """Seconds between two looks at what is due."""
 
@@ -155,7 +157,8 @@ class Recorder:
 
     def faces(self, stream: Tapped, message: FacesMessage, written: bytes | None) -> None:
         """Take what was found in a frame."""
-        self._put(0, functools.partial(self._tape.faces, stream, message, written, clock.now()))
+        octets = len(written) if written is not None else FACE * len(message.faces)
+        self._put(octets, functools.partial(self._tape.faces, stream, message, written, clock.now()))
 
     def sound(self, stream: Tapped, packet: EncodedSound) -> None:
         """Take a packet of sound."""

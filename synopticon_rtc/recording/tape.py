@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from synopticon_rtc.basics import clock
+from synopticon_rtc.basics.text import NAME, visible
 from synopticon_rtc.errors import RecordingError
 from synopticon_rtc.events import RecordingEvent
 from synopticon_rtc.faces.wire import FacesMessage, encode
@@ -25,11 +25,17 @@ OVERTAKEN = 0.25
 """The same, once those of later frames have come: detectors look at one frame after another."""
 LEFT_WITHIN = 5.0
 """Seconds within which a video goes over to the next file at a keyframe; after them it does without the rest."""
+BELIEVED = 60.0
+"""Seconds that a time of capture may differ from what our clock says, within one session of a broadcaster."""
+LATEST = 2.0**32
+"""Seconds since the epoch, of a time of capture that can be one."""
+SHORTEST = 1.0
+"""Seconds of a file before another one begins for a stream that has come: one could come again and again."""
 NEW_CLOCK = 1.0
 """Seconds by which the times of capture leap against our clock where the broadcaster has another clock."""
 KEYFRAMES = 10.0
 """Seconds from one keyframe of a camera to the next at the most, so that one can seek; a screen changes at times."""
-EARLY = 256
+EARLY = 64
 """Faces that wait for their frames, in each video."""
 
 
@@ -116,13 +122,14 @@ class _Line:
     @property
     def name(self) -> str:
         """Of its stream; a page gives none."""
-        return self.stream.name or self.stream.kind
+        return visible(self.stream.name, NAME) or self.stream.kind
 
     @property
     def track(self) -> Track:
         """As the head of a file has it."""
         stream = self.stream
-        return Track(self.name, stream.kind, stream.hint, self.codec, stream.detector, self.first)
+        hint, detector = visible(stream.hint, NAME), visible(stream.detector, 2 * NAME)
+        return Track(self.name, stream.kind, hint, self.codec, detector, self.first)
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,27 +276,35 @@ class Tape:
     # Files
 
     def _put(self, line: _Line, piece: _Piece, now: float) -> None:
-        if self._segment is None:
+        if (segment := self._segment) is None:
             self._waiting.append((line, piece))
             if self._is_ready(now):
                 self._begin(now)
             return
-        at, session = self._time(piece), self._origin().session
-        if session != self._segment.session:
-            self._segment.session = session
-            if abs(at - piece.came - self._skew) > NEW_CLOCK:
-                for other in self._lines.values():
-                    other.segment = None  # whatever comes next has times of the other clock
-                self._turn(at, now, "the broadcaster has another clock")
-        if line not in self._segment.places:
-            self._turn(at, now, f"stream {line.name} has come")
-        elif line.codec != self._segment.places[line].codec:
-            self._turn(at, now, f"stream {line.name} comes in another codec, {line.codec}")
-        elif self._is_due(self._segment, now) and (line.stream.kind == "video" or not self._videos()):
+        reason = self._reason(segment, line, piece, now)
+        if reason:
             self._wanted = True
             if piece.keyframe:
-                self._turn(at, now, "the one before is long enough")
-        self._write(line, piece, at, now)
+                self._turn(self._time(piece), now, reason)
+        self._write(line, piece, self._time(piece), now)
+
+    def _reason(self, segment: _Segment, line: _Line, piece: _Piece, now: float) -> str:
+        """Say why another file is to begin with this piece, or with the next keyframe; nothing where none is."""
+        if (session := self._origin().session) != segment.session:
+            skew = _skew(piece, self._skew)
+            if abs(skew - self._skew) > NEW_CLOCK:
+                for other in self._lines.values():
+                    other.segment = None  # whatever comes next has times of the other clock
+                self._skew = skew if piece.keyframe else self._skew
+                return "the broadcaster has another clock"
+            segment.session = session
+        if line not in segment.places:
+            has_come = self._is_published(line) and now - segment.began >= SHORTEST
+            return f"stream {line.name} has come" if has_come else ""
+        if line.codec != segment.places[line].codec:
+            return f"stream {line.name} comes in another codec, {line.codec}"
+        is_due = self._is_due(segment, now) and (line.stream.kind == "video" or not self._videos())
+        return "the one before is long enough" if is_due else ""
 
     def _write(self, line: _Line, piece: _Piece, at: float, now: float) -> None:
         newest = self._segment
@@ -319,7 +334,10 @@ class Tape:
 
     def _time(self, piece: _Piece) -> float:
         """Return when a piece was captured, by the broadcaster's clock as far as that is known."""
-        return piece.came + self._skew if piece.captured is None else piece.captured
+        expected = piece.came + self._skew
+        if piece.captured is None or abs(piece.captured - expected) > BELIEVED:
+            return expected
+        return piece.captured
 
     def _is_ready(self, now: float) -> bool:
         """Whether the first file can begin."""
@@ -331,8 +349,7 @@ class Tape:
 
     def _begin(self, now: float) -> None:
         waiting, self._waiting = self._waiting, []
-        known = (piece.captured - piece.came for _, piece in waiting if piece.captured is not None)
-        self._skew = next(known, 0.0)
+        self._skew = next((_skew(piece, 0.0) for _, piece in waiting if piece.captured is not None), 0.0)
         times = [self._time(piece) for _, piece in waiting]
         self._open(min(times), now, "")
         for (line, piece), at in zip(waiting, times, strict=True):
@@ -343,7 +360,6 @@ class Tape:
         if self._segment is not None:
             self._left.append(self._segment)
         self._open(at, now, reason)
-        self._skew = at - now
         self._wanted = False
         self._wish()
 
@@ -351,15 +367,14 @@ class Tape:
         origin = self._origin()
         lines = list(self._to_be_recorded())
         tracks = [line.track for line in lines]
-        began = dt.datetime.fromtimestamp(begun - (origin.offset or 0.0), dt.UTC)
         tags = {
             **self._tags,
             "FORMAT": FORMAT,
-            "TITLE": origin.name,
-            "SESSION": origin.session,
+            "TITLE": visible(origin.name, NAME),
+            "SESSION": visible(origin.session, NAME),
             "BEGUN": f"{begun:.6f}",
             "CLOCK_OFFSET": "" if origin.offset is None else f"{origin.offset:.6f}",
-            "creation_time": began.isoformat().replace("+00:00", "Z"),
+            "creation_time": dt.datetime.fromtimestamp(now, dt.UTC).isoformat().replace("+00:00", "Z"),
         }
         if self._segment is not None:
             tags |= {"FOLLOWS": self._segment.writer.path.name, "REASON": reason}
@@ -372,8 +387,13 @@ class Tape:
     def _to_be_recorded(self) -> Iterator[_Line]:
         """All that has come and is not over, and sound that is silent so far, in the order in which it is published."""
         published = list(self._published())
-        lines = [self._line(stream) for stream in published] or self._lines.values()
+        lines = [self._line(stream) for stream in published] or list(self._lines.values())
+        self._lines = {stream: line for stream, line in self._lines.items() if line in lines or line.frames}
         return (line for line in lines if line.first or line.stream.kind == "audio")
+
+    def _is_published(self, line: _Line) -> bool:
+        published = list(self._published())
+        return line.stream in published or not published
 
     def _is_due(self, segment: _Segment, now: float) -> bool:
         return (self._segment_seconds is not None and now - segment.began >= self._segment_seconds) or (
@@ -417,6 +437,7 @@ class Tape:
         return self._lines[stream]
 
 
-def our_time(monotonic: float) -> float:
-    """Return a time of the event loop's clock in seconds since the epoch, as :func:`.clock.now` has it."""
-    return monotonic + clock.now() - clock.monotonic()
+def _skew(piece: _Piece, unknown: float) -> float:
+    """Return the broadcaster's clock minus ours, and the way, as a piece tells it."""
+    captured = piece.captured
+    return captured - piece.came if captured is not None and abs(captured) < LATEST else unknown

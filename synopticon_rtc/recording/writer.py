@@ -85,7 +85,10 @@ class Writer:
             raise _cannot_write(path, error) from error
         self._file.metadata.update(tags)
         for track in tracks:
-            stream = _add(self._file, track)
+            try:
+                stream = _add(self._file, track)
+            except (FFmpegError, OSError, IndexError) as error:
+                raise RecordingError(f"stream {track.name} cannot be recorded: its video is broken") from error
             stream.metadata.update({"title": track.name, "HINT": track.hint})
             faces = None
             if track.kind == "video":

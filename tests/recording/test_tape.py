@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reel import BEGUN, FPS, Named, Studio, encoded, ours, timestamp, when
 
@@ -147,10 +147,11 @@ async def test_another_codec_begins_another_file(studio: Studio) -> None:
 async def test_another_clock_begins_another_file(studio: Studio) -> None:
     studio.play(range(30))
     studio.session = "ws_2"
-    for at in range(60, 90):
+    for at in range(50, 90):  # the first keyframe is 60
         studio.tape.video(studio.camera, _frame(at), when(at) + 100, ours(at))
     studio.tape.close()
     assert len(studio.files) == 2
+    assert len(await played(studio.files[0])) == 30
     assert (await played(studio.files[1]))[0].captured == pytest.approx(when(60) + 100, abs=0.002)
 
 
@@ -176,6 +177,44 @@ async def test_a_link_that_stalls_shifts_nothing(studio: Studio) -> None:
 def _frame(at: int) -> EncodedVideoFrame:
     data, keyframe = encoded("vp8", (320, 240), 120)[at]
     return EncodedVideoFrame("vp8", data, timestamp(at), keyframe, ours(at))
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    captured=st.lists(st.floats(allow_nan=False) | st.none(), min_size=30, max_size=30),
+    names=st.lists(st.text(st.characters(), min_size=1, max_size=70), min_size=3, max_size=3),
+    sessions=st.lists(st.text(st.characters(), max_size=10), min_size=30, max_size=30),
+)
+def test_whatever_strangers_tell_can_be_recorded(
+    tmp_path_factory: pytest.TempPathFactory, captured: list[float | None], names: list[str], sessions: list[str]
+) -> None:
+    studio = Studio(tmp_path_factory.mktemp("strange"))
+    studio.camera.name, studio.camera.hint, studio.camera.detector = names
+    for at, (when_it_was, session) in enumerate(zip(captured, sessions, strict=True)):
+        studio.session = session
+        studio.tape.video(studio.camera, _frame(at), when_it_was, ours(at))
+    studio.tape.close()
+    for file in studio.files:
+        assert asyncio.run(played(file, next(iter(Recording(file).streams))))
+
+
+def test_a_stream_that_comes_again_and_again_does_not_begin_files_without_end(studio: Studio) -> None:
+    studio.play(range(60))
+    for number in range(90):
+        studio.published[1:] = [guest := Named(f"guest-{number}")]
+        studio.frame(60 + number)
+        data, _ = encoded("vp8", (320, 240), 120)[0]
+        frame = EncodedVideoFrame("vp8", data, number, True, ours(60 + number))
+        studio.tape.video(guest, frame, when(60 + number), ours(60 + number))
+    studio.tape.close()
+    assert len(studio.files) <= 1 + 3
+
+
+def test_a_stream_that_is_published_no_more_begins_no_file(studio: Studio) -> None:
+    studio.play(range(60))
+    studio.play(range(60, 90), Named("gone"))
+    studio.tape.close()
+    assert len(studio.files) == 1
 
 
 async def test_h264_does_not_go_into_webm(tmp_path: Path) -> None:
