@@ -18,6 +18,7 @@
     ├── FrameSkipped            a detector leaves a frame out on purpose
     ├── InvalidFaces            a faces message that breaks its format
     ├── RecordingError          a recording cannot be written, or read
+    ├── TableError              a table of faces cannot be written
     └── MissingExtra            an optional dependency is not installed
 
 Each message says what is wrong, where, and what to do about it, in one line. No message holds a password.
@@ -127,6 +128,10 @@ class FrameSkipped(SynopticonError):
 
 class InvalidFaces(SynopticonError, ValueError):
     """A faces message breaks its format."""
+
+
+class TableError(SynopticonError):
+    """A table of faces cannot be written."""
 
 
 class TraceError(SynopticonError):

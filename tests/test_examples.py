@@ -12,7 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
+
+from synopticon_rtc import Face, Moment
+from synopticon_rtc.recording.table import FacesTable
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -206,6 +210,17 @@ def test_the_broadcaster_does_not_say_that_it_broadcasts_before_it_has_a_server(
     process.send_signal(signal.SIGINT)
     out, _ = finish(process, 20)
     assert (process.returncode, out) == (0, "")
+
+
+async def test_a_table_of_faces_is_plotted(tmp_path: Path) -> None:
+    table, picture = tmp_path / "faces.parquet", tmp_path / "faces.png"
+    face = Face(np.random.default_rng(3).uniform(0, 1, (478, 3)).astype(np.float32), {})
+    async with FacesTable(table) as faces:
+        for number in range(9):
+            await faces.write(Moment(None, (face,) if number % 3 else (), True, None, 3000 * number))
+    out, err = finish(start("plot_faces.py", str(table), str(picture)))
+    assert (out, err) == (f"9 frames, 67% of them with faces; drawn to {picture}\n", "")
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("name", ["landmarks_to_csv.py", "expression_plot.py", "record.py", "own_source.py"])

@@ -196,6 +196,11 @@ ca_option = click.option(
     type=Authorities(),
     help="Certificates (PEM) of authorities to trust for wss:// addresses, beside the system's.",
 )
+landmarks_option = click.option(
+    "--landmarks/--no-landmarks",
+    default=None,
+    help="Write the landmarks into the table of faces; without either, they are in all but .csv.",
+)
 duration_option = click.option("--duration", type=Quantity(min=0, min_open=True), help="Seconds to run.")
 
 

@@ -9,12 +9,10 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, get_args
+from typing import Any, get_args
 
 import av
 import click
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -28,6 +26,7 @@ from synopticon_rtc.commands.options import (
     duration_option,
     ice_server_option,
     interfaces_option,
+    landmarks_option,
     room_option,
     signaling_client,
     token_file_option,
@@ -47,6 +46,7 @@ from synopticon_rtc.receiver import Receiver
 from synopticon_rtc.receiving.pairing import Sync
 from synopticon_rtc.receiving.sound import AudioMoment
 from synopticon_rtc.recording.lsl import LSLOutlet
+from synopticon_rtc.recording.table import FacesTable
 from synopticon_rtc.rtc import IceServer
 
 logger = logging.getLogger(__name__)
@@ -94,8 +94,10 @@ LIGHT, SHADE = (255, 248, 214), (32, 22, 0)  # blue, green, red: of what is writ
 @click.option(
     "--faces-out",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    help="Write the faces of each frame here, one JSON object a line: landmarks, id, and what else is known of them.",
+    help="Write the faces of each frame here: a table as .parquet (extra parquet) or .csv, or a JSON object a line as "
+    ".jsonl; docs/tables.md tells what is in it.",
 )
+@landmarks_option
 @record_option
 @click.option(
     "--lsl",
@@ -145,6 +147,7 @@ async def main(
     play: str | None,
     audio_out: Path | None,
     faces_out: Path | None,
+    landmarks: bool | None,  # noqa: FBT001
     record: Path | None,
     lsl: str | None,
     lsl_landmarks: bool,  # noqa: FBT001
@@ -183,7 +186,7 @@ async def main(
     except ValueError as error:
         raise click.UsageError(f"{error}.") from error
     async with contextlib.AsyncExitStack() as stack:
-        faces_file = stack.enter_context(_FacesFile(faces_out)) if faces_out else None
+        table = await stack.enter_async_context(FacesTable(faces_out, landmarks=landmarks)) if faces_out else None
         window = await stack.enter_async_context(Window()) if show else None
         picture = _Picture(receiver)
         report = _Report(receiver, output, faces_wait=faces_wait)
@@ -202,8 +205,8 @@ async def main(
                 async for moment in receiver:
                     report.count(moment)
                     give(moment)
-                    if faces_file is not None:
-                        faces_file.write(moment)
+                    if table is not None:
+                        await table.write(moment)
                     if window is not None and not window.show(picture.draw(moment)):
                         break
                     if report.frames == frames:
@@ -281,74 +284,6 @@ async def _stop(task: asyncio.Task[None]) -> None:
     await asyncio.wait([task])
     if not task.cancelled():
         task.result()
-
-
-class _FacesFile:
-    """The file that faces are written to.
-
-    Args:
-        path: Its name.
-
-    Raises:
-        click.FileError: It cannot be opened.
-        SynopticonError: It cannot be written.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._failed = False
-        try:
-            self._file = path.open("wb")
-        except OSError as error:
-            raise click.FileError(str(path), error.strerror) from error
-
-    def write(self, moment: Moment[object]) -> None:
-        """Write what is known of the faces of a frame."""
-        # Rounded as float64: float32 has no 0.1, and would be written as 0.10000000149011612.
-        told = {
-            "captured": moment.captured,
-            "rtp_timestamp": moment.rtp_timestamp,
-            "detected": moment.detected,
-            "faces_age": moment.faces_age,
-            "faces": [_told(face) for face in moment.faces],
-        }
-        try:
-            self._file.write(msgspec.json.encode(told) + b"\n")
-        except OSError as error:
-            self._failed = True
-            raise self._error(error) from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Write what is left, and close it."""
-        try:
-            self._file.close()
-        except OSError as full:
-            if not self._failed:  # else it has been said
-                raise self._error(full) from full
-
-    def _error(self, error: OSError) -> SynopticonError:
-        return SynopticonError(f"{self._path} cannot be written: {error.strerror}")
-
-
-def _told(face: Face) -> dict[str, object]:
-    """Say what is known of a face; what is not, is left out."""
-    told: dict[str, object] = {"id": face.id, "landmarks": _rounded(face.landmarks)}
-    if face.blendshapes:
-        told["blendshapes"] = {name: round(score, 4) for name, score in face.blendshapes.items()}
-    if face.matrix is not None:
-        told["matrix"] = _rounded(face.matrix)
-    if face.pose is not None:
-        told["pose"] = {name: round(degrees, 2) for name, degrees in face.pose._asdict().items()}
-    return told
-
-
-def _rounded(array: npt.NDArray[np.float32]) -> object:
-    return array.astype(np.float64).round(5).tolist()
 
 
 class _Picture:

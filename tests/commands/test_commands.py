@@ -194,6 +194,8 @@ def test_broadcast_to_a_server_that_runs_already(url: str) -> None:
         ("receive", ["--lsl", "--sync", "latest"], 2, "--sync exact"),
         ("receive", ["--lsl", "Ann's"], 2, "--lsl: the name of an LSL stream"),
         ("receive", ["--lsl-landmarks"], 2, "--lsl-landmarks belongs to --lsl"),
+        ("receive", ["--faces-out", "/nowhere/faces.parquet"], 1, "/nowhere/faces.parquet"),
+        ("receive", ["--faces-out", "faces.xlsx"], 1, "faces.xlsx does not end in .parquet, .csv or .jsonl"),
         ("broadcast", ["--url", "localhost:8081", "--source", "test", "--faces", "0"], 1, "ws://"),
         ("broadcast", ["--size", "0x0"], 2, "'0x0' is no size"),
         ("broadcast", ["--size", "big"], 2, "1280x720"),

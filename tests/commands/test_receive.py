@@ -1,8 +1,4 @@
-"""What `receive --show` draws on a frame, and `receive --faces-out` writes of it."""
-
-import dataclasses
-import json
-from pathlib import Path
+"""What `receive --show` draws on a frame."""
 
 import av
 import numpy as np
@@ -10,7 +6,7 @@ import pytest
 
 from synopticon_rtc import Face, Moment, Receiver
 from synopticon_rtc.commands import receive as command
-from synopticon_rtc.commands.receive import _FacesFile, _Picture
+from synopticon_rtc.commands.receive import _Picture
 
 FACE = Face(np.random.default_rng(1).uniform(0.4, 0.8, (478, 3)).astype(np.float32), {})
 
@@ -47,27 +43,3 @@ def test_a_frame_that_was_not_looked_at_keeps_the_faces_for_a_while(
 
 def test_faces_of_a_sender_without_timestamps_are_drawn(picture: _Picture) -> None:
     assert drawn(picture, moment(FACE, detected=False)) == (True, True)
-
-
-def written(path: Path, what: Moment) -> str:
-    with _FacesFile(path) as file:
-        file.write(what)
-    return path.read_text()
-
-
-def test_landmarks_are_written_with_five_decimals_at_most(tmp_path: Path) -> None:
-    line = written(tmp_path / "faces.jsonl", moment(FACE, detected=True))
-    landmarks = json.loads(line)["faces"][0]["landmarks"]
-    assert max(len(text) for text in line.replace("[", ",").replace("]", ",").split(",") if text.startswith("0.")) == 7
-    assert np.array(landmarks) == pytest.approx(FACE.landmarks, abs=5.1e-6)
-
-
-def test_what_is_known_of_a_face_is_written_and_nothing_else(tmp_path: Path) -> None:
-    path = tmp_path / "faces.jsonl"
-    (plain,) = json.loads(written(path, moment(FACE, detected=True)))["faces"]
-    assert plain.keys() == {"id", "landmarks"}
-    known = dataclasses.replace(FACE, blendshapes={"jawOpen": 0.5}, matrix=np.eye(4, dtype=np.float32), id=7)
-    (told,) = json.loads(written(path, moment(known, detected=True)))["faces"]
-    assert (told["id"], told["blendshapes"]) == (7, {"jawOpen": 0.5})
-    assert told["matrix"] == np.eye(4).tolist()
-    assert told["pose"] == {"yaw": 0, "pitch": 0, "roll": 0}
