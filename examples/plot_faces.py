@@ -1,7 +1,7 @@
 """Plot a table of faces: how far eyes and mouth are open and where the head turns, to a PNG file. Needs matplotlib.
 
-The table is one that `receive --faces-out faces.parquet` wrote; docs/tables.md tells its columns. Nothing of
-synopticon-rtc is needed to read it: plot_faces.py faces.parquet faces.png
+`receive --faces-out faces.parquet` writes one, and so does `analyse talk.mp4 --out faces.parquet`; docs/tables.md tells
+its columns. Nothing of synopticon-rtc is needed to read it: plot_faces.py faces.parquet faces.png
 """
 
 import sys
@@ -22,8 +22,8 @@ PANELS = {
 
 def main(path: Path, picture: Path) -> None:
     table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
-    longest = table["face_id"].value_counts().index[:1]  # whom it shows in most frames
-    face = table[table["face_id"].isin(longest)].set_index("time")
+    most = table["face_id"].mode().iloc[:1].tolist()  # the face that is in most frames, if there is any
+    face = table[table["face_id"].isin(most)].set_index("time")
     _, panels = plt.subplots(len(PANELS), 1, sharex=True, figsize=(10, 8), layout="constrained")
     for axes, (label, columns) in zip(panels, PANELS.items(), strict=True):
         for column in columns:

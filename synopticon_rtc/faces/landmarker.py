@@ -47,18 +47,27 @@ class FaceLandmarker:
         model: A model of one's own, instead of the one that is found or fetched.
         blendshapes: Fill in :attr:`Face.blendshapes`, 52 of them.
         matrix: Fill in :attr:`Face.matrix`, and so :attr:`Face.pose`.
+        live: Whether each frame is of the moment at which it comes. Frames of a film that is looked at faster or slower
+            than it plays are not: MediaPipe then goes by ``frame.time``.
 
     Attributes:
         name: What it is, in words for people, with its versions once it was entered.
     """
 
     def __init__(
-        self, *, max_faces: int = 1, model: Path | str | None = None, blendshapes: bool = False, matrix: bool = False
+        self,
+        *,
+        max_faces: int = 1,
+        model: Path | str | None = None,
+        blendshapes: bool = False,
+        matrix: bool = False,
+        live: bool = True,
     ) -> None:
         if max_faces < 1:
             raise ValueError(f"max_faces must be at least 1, not {max_faces}")
         self.name = "FaceLandmarker"
         self._model = model
+        self._live = live
         self._options = {
             "num_faces": max_faces,
             "output_face_blendshapes": blendshapes,
@@ -74,7 +83,7 @@ class FaceLandmarker:
                 "this FaceLandmarker is open already: make another one for each `async with`; "
                 "a Broadcaster enters the one that it is given"
             )
-        thread, landmarker = self._open = ThreadPoolExecutor(1, "face-landmarker"), _Landmarker()
+        thread, landmarker = self._open = ThreadPoolExecutor(1, "face-landmarker"), _Landmarker(live=self._live)
         try:
             await asyncio.get_running_loop().run_in_executor(thread, landmarker.open, path, self._options)
             version = ".".join(map(str, landmarker.version))
@@ -122,7 +131,8 @@ def _find_model(path: Path | str | None) -> tuple[Path, str]:
 class _Landmarker:
     """MediaPipe's landmarker, used in one thread from ``open()`` to ``close()``."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, live: bool) -> None:
+        self._live = live
         self._mediapipe: Any = None
         self._native: Any = None
         self._result: Any = None
@@ -162,7 +172,8 @@ class _Landmarker:
 
     def detect(self, frame: av.VideoFrame) -> tuple[Face, ...]:
         # The smoothing over time wants true milliseconds, and MediaPipe insists that no two frames share one.
-        self._time = max(self._time + 1, time.monotonic_ns() // 1_000_000)
+        seconds = time.monotonic() if self._live or frame.time is None else frame.time
+        self._time = max(self._time + 1, int(seconds * 1000))
         try:
             # MediaPipe overlooks that PyAV pads the rows of most widths.
             rgb = np.ascontiguousarray(self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray())

@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import Self
+
+import msgspec
 
 from synopticon_rtc.faces.box import Box
 from synopticon_rtc.faces.face import Face
@@ -32,6 +35,19 @@ class Tracker:
         self._patience = patience
         self._tracks: list[_Track] = []
         self._next = 0
+
+    @classmethod
+    def restored(cls, saved: bytes) -> Self:
+        """Make one that goes on where another was when :meth:`save` wrote this."""
+        tracker = cls()
+        tracker._patience, tracker._next, tracker._tracks = msgspec.json.decode(
+            saved, type=tuple[float, int, list[_Track]]
+        )
+        return tracker
+
+    def save(self) -> bytes:
+        """Write down whom it follows, as JSON."""
+        return msgspec.json.encode((self._patience, self._next, self._tracks))
 
     def track(self, faces: Sequence[Face], time: float) -> tuple[Face, ...]:
         """Return the faces of a frame, in their order, with ids in place of what they had.

@@ -6,7 +6,8 @@ import math
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -26,6 +27,7 @@ _TIMEOUT = 10.0  # seconds that a server may be silent
 _AT_ONCE = 0.01  # seconds in which FFmpeg gives what it has already
 _LONGEST_STEP = 60.0  # seconds between two frames where the film does not say how long it is; more is a fault in it
 _DEFAULT_RATE = 30
+_CLOCK_RATE = 90_000  # of the times of pictures
 _MOST_THREADS = 4  # that decode a film
 _LATE = 0.1  # seconds after which a frame is late, and not shown
 _STALE = 0.5  # seconds after which a late frame is shown all the same, as there was no other
@@ -86,6 +88,44 @@ class VideoFile:
         """
         return Soundtrack(self._open_sound, self._timeline, loop=self.loop)
 
+    @property
+    def length(self) -> int | None:
+        """About how many pictures a film has, as it says itself; None where it does not.
+
+        Raises:
+            SourceError: It cannot be opened, or has no picture.
+        """
+        with self._open() as container:
+            stream = container.streams.video[0]
+            rate = stream.average_rate or _DEFAULT_RATE
+            return stream.frames or round((container.duration or 0) / av.time_base * rate) or None
+
+    def pictures(self) -> Generator[av.VideoFrame, None, None]:
+        """Give every picture of a film as soon as it is asked for, each with its own time, once through.
+
+        ``frame.time`` is seconds from the beginning of the film, as players show it. None is left out, whatever ``fps``
+        says, but those that are damaged. This blocks: it is for a thread.
+
+        Raises:
+            SourceError: It cannot be opened, is no film, or holds no picture.
+        """
+        with self._open() as container:
+            if _is_live(container, self._address):
+                raise SourceError(f"{self.name} is live, and has no end; give a film")
+            stream = self._decoding(container)
+            clock = _Clock(None)
+            clock.go_on(container, stream, 0.0)
+            first = None
+            for frame in self._presented(container, stream, _Haste(stream)):
+                if first is None:
+                    first = max(0.0, (frame.time or 0.0) - (container.start_time or 0) / av.time_base)
+                due = -clock.take(frame, 0.0, live=False)
+                frame.pts, frame.time_base = round((first + due) * _CLOCK_RATE), Fraction(1, _CLOCK_RATE)
+                frame.pict_type = PictureType.NONE  # an encoder would take it for an order
+                yield frame
+            if first is None:
+                raise SourceError(f"there is not one picture in {self.name}; {_advice(self._address)}")
+
     def __aiter__(self) -> AsyncIterator[av.VideoFrame]:
         return taken(self._play)
 
@@ -126,11 +166,9 @@ class VideoFile:
         """
         before = clock.frames
         with self._open() as container:
-            stream = container.streams.video[0]
             live = _is_live(container, self._address)
+            stream = container.streams.video[0] if live else self._decoding(container)
             if not live:
-                stream.thread_type = "AUTO"  # threads by frames keep some back, which a live source must not
-                stream.codec_context.thread_count = min(_MOST_THREADS, os.cpu_count() or 1)
                 clock.go_on(container, stream, time.monotonic())
             haste = _Haste(stream)
             for frame in self._presented(container, stream, haste):
@@ -146,6 +184,14 @@ class VideoFile:
                 raise SourceError(f"there is not one picture in {self.name}; {_advice(self._address)}")
             if live and not _is_pipe(self._address):
                 raise SourceError(f"{self.name} ends")
+
+    @staticmethod
+    def _decoding(container: InputContainer) -> VideoStream:
+        """Return the pictures of a film, decoded by threads: those keep some back, which a live source must not."""
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = min(_MOST_THREADS, os.cpu_count() or 1)
+        return stream
 
     def _presented(self, container: InputContainer, stream: VideoStream, haste: "_Haste") -> Iterator[av.VideoFrame]:
         """Give its pictures as they are meant to be seen."""

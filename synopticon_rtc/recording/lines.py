@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -132,3 +133,24 @@ def _rounded(values: dict[str, float], decimals: int) -> dict[str, float]:
 def _listed(array: npt.NDArray[np.float32]) -> object:
     # Rounded as float64: float32 has no 0.1, and would be written as 0.10000000149011612.
     return array.astype(np.float64).round(5).tolist()
+
+
+def concatenate(parts: Sequence[Path], path: Path, *, named: bool) -> None:
+    """Make one file of several, moved into its place once it is whole.
+
+    Args:
+        parts: Each of them.
+        path: Its place.
+        named: Whether each begins with a line of names, of which one is enough.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    beside = path.with_name(f"{path.name}.part")
+    with beside.open("wb") as target:
+        for number, part in enumerate(parts):
+            with part.open("rb") as source:
+                if named and number:
+                    source.readline()
+                shutil.copyfileobj(source, target)
+    beside.replace(path)

@@ -10,8 +10,8 @@ from typing import Any, Protocol, Self
 from synopticon_rtc.basics.life import not_open
 from synopticon_rtc.errors import TableError
 from synopticon_rtc.faces.moment import Moment
-from synopticon_rtc.recording.lines import CsvFile, JsonLinesFile
-from synopticon_rtc.recording.parquet import ParquetFile
+from synopticon_rtc.recording.lines import CsvFile, JsonLinesFile, concatenate
+from synopticon_rtc.recording.parquet import ParquetFile, join
 from synopticon_rtc.recording.row import MediaTime, Row, rows_of
 from synopticon_rtc.recording.worker import Worker
 
@@ -106,16 +106,16 @@ class FacesTable:
             return
         file, self._file = self._file, None
         try:
-            if not self._failed:  # else it has been said
-                await self._flush(file)
-                await self._worker.do(file.close)
-                await self._worker.done()
+            await self._worker.do(functools.partial(_finish, file, self._rows))
+            await self._worker.done()  # which is not given up where this is cancelled
         except OSError as full:
-            self._failed = True
-            raise self._error(full) from full
+            await asyncio.to_thread(file.abandon)
+            if not self._failed:  # else it has been said
+                raise self._error(full) from full
+        except Exception:
+            await asyncio.to_thread(file.abandon)
+            raise
         finally:
-            if self._failed:
-                await asyncio.to_thread(file.abandon)
             self._worker.end()
 
     async def _flush(self, file: _File) -> None:
@@ -130,6 +130,12 @@ class FacesTable:
         return TableError(f"{self.path} cannot be written: {error.strerror or error}")
 
 
+def _finish(file: _File, rows: Sequence[Row]) -> None:
+    if rows:
+        file.write(rows)
+    file.close()
+
+
 def kind_of(path: Path) -> _Kind:
     """Return what is written to a file of that name.
 
@@ -140,3 +146,15 @@ def kind_of(path: Path) -> _Kind:
         return KINDS[path.suffix.lower()]
     except KeyError:
         raise TableError(f"{path} does not end in .parquet, .csv or .jsonl: which of them is to be written?") from None
+
+
+def join_tables(parts: Sequence[Path], path: Path) -> None:
+    """Make one table of parts with the same ending and the same columns that follow one another; this blocks.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    if kind_of(path) is ParquetFile:
+        join(parts, path)
+    else:
+        concatenate(parts, path, named=kind_of(path) is CsvFile)

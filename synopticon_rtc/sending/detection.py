@@ -24,12 +24,13 @@ class Detection:
     Args:
         detector: Faces that it returns in any iterable are taken, and whatever it raises.
         faults: What counts frames on which it failed.
+        tracker: What gives the ids, where it has followed faces before.
     """
 
-    def __init__(self, detector: Detector, faults: Faults | None = None) -> None:
+    def __init__(self, detector: Detector, faults: Faults | None = None, *, tracker: Tracker | None = None) -> None:
         self._detector = detector
         self._faults = faults or Faults()
-        self._tracker = Tracker()
+        self._tracker = tracker or Tracker()
         self._failing_since: float | None = None
 
     async def look(self, frame: av.VideoFrame, now: float) -> tuple[Face, ...] | None:

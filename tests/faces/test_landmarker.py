@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -122,6 +123,20 @@ async def test_two_faces_are_found_if_two_are_looked_for(face_model: Path, portr
     assert sorted(face.landmarks[1, 0] > 0.5 for face in faces) == [False, True]
     async with FaceLandmarker(model=face_model) as landmarker:
         assert len(await landmarker.detect(both)) == 1
+
+
+async def test_a_film_is_looked_at_by_its_own_times_at_any_pace(face_model: Path, portrait: Photo) -> None:
+    frames = [av.VideoFrame.from_ndarray(np.roll(portrait, 4 * number, axis=1), format="rgb24") for number in range(6)]
+    for number, frame in enumerate(frames):
+        frame.pts, frame.time_base = number, Fraction(1, 25)
+    found = []
+    for pause in (0.0, 0.05):
+        async with FaceLandmarker(model=face_model, live=False) as landmarker:
+            for frame in frames:
+                (face,) = await landmarker.detect(frame)
+                found.append(face.landmarks)
+                await asyncio.sleep(pause)  # which changes what MediaPipe's smoothing over time makes of live frames
+    assert np.array_equal(found[:6], found[6:])
 
 
 async def test_grey_has_no_face(landmarker: FaceLandmarker) -> None:

@@ -450,3 +450,29 @@ async def test_a_live_source_is_not_paced_by_its_own_timestamps(tmp_path: Path) 
             if len(sent) >= 110:
                 break
     assert time.monotonic() - sent[109] < 1.5  # by its timestamps it would be 2.6 s late
+
+
+@pytest.mark.parametrize("start", [0, 100])
+def test_every_picture_of_a_film_comes_at_once_and_in_its_time(start: int, tmp_path: Path) -> None:
+    path = film(tmp_path / "film.ts", count=50, times=[start + number + 50 * (number > 20) for number in range(50)])
+    begun = time.monotonic()
+    pictures = list(VideoFile(path, fps=5).pictures())
+    assert time.monotonic() - begun < 3  # the film takes four seconds
+    assert [picture.time for picture in pictures] == [(number + 50 * (number > 20)) / FPS for number in range(50)]
+    assert VideoFile(path).length == pytest.approx(100, abs=3)  # by its duration
+    assert VideoFile(film(tmp_path / "film.mp4", count=50)).length == 50
+
+
+def test_what_has_no_end_is_no_film(tmp_path: Path) -> None:
+    data, pipe = film(tmp_path / "film.ts", count=50).read_bytes(), tmp_path / "pipe.ts"
+    os.mkfifo(pipe)
+
+    def play() -> None:
+        with contextlib.suppress(BrokenPipeError):
+            pipe.write_bytes(data)
+
+    writer = threading.Thread(target=play)
+    writer.start()
+    with pytest.raises(SourceError, match="is live, and has no end"):
+        next(VideoFile(pipe).pictures())
+    writer.join()

@@ -28,7 +28,7 @@ FRAME = av.VideoFrame(640, 360, "yuv420p")
 
 def face(number: int = 0, points: int = 478) -> Face:
     landmarks = RANDOM.uniform(0.2, 0.8, (points, 3)).astype(np.float32)
-    scores = dict(zip(BLENDSHAPES, RANDOM.uniform(0, 1, 52).tolist(), strict=True))
+    scores: dict[str, float] = dict(zip(BLENDSHAPES, RANDOM.uniform(0, 1, 52).tolist(), strict=True))
     turned, _ = np.linalg.qr(RANDOM.normal(size=(3, 3)))
     matrix = np.eye(4, dtype=np.float32)
     matrix[:3, :3] = turned

@@ -1,0 +1,150 @@
+"""Every frame of a film, looked at as fast as the machine can."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Mapping
+from pathlib import Path
+
+import av
+import msgspec
+
+from synopticon_rtc.basics import clock
+from synopticon_rtc.errors import TableError
+from synopticon_rtc.faces import Detector, Tracker
+from synopticon_rtc.faces.moment import Moment
+from synopticon_rtc.media import VideoFile
+from synopticon_rtc.recording.ahead import ahead
+from synopticon_rtc.recording.annotated import FILMS, AnnotatedVideo
+from synopticon_rtc.recording.parts import Parts, Progress
+from synopticon_rtc.recording.table import FacesTable
+from synopticon_rtc.sending.detection import Detection
+
+PART = 10.0
+"""Seconds of work after which a part is whole: as much is done again after an end that nobody foresaw."""
+WARM_UP = 60
+"""Frames before the first of those that are new, from which a detector knows the faces again."""
+
+
+class Analysis:
+    """Looks for the faces in every frame of a film, and writes a table of them.
+
+    The next frame is decoded while the detector looks at one, and rows are written meanwhile. What is done is kept in
+    parts, in a folder beside the table, until all is done: if it ends before, the next one goes on there.
+
+    Args:
+        film: The film; every frame of it is looked at, however long that takes.
+        detector: What finds the faces. It is entered and left with the analysis if it is an async context manager. One
+            that goes by time should go by ``frame.time``, as ``FaceLandmarker(live=False)`` does.
+        table: Where the table is to be, as for :class:`~synopticon_rtc.recording.table.FacesTable`.
+        video: Where a film with the faces drawn on it is to be.
+        landmarks: Whether the table has the landmarks, as for the table.
+        job: What else decides the result: parts of another job are thrown away.
+
+    Raises:
+        TableError: The ending of a name is none that can be written.
+    """
+
+    def __init__(
+        self,
+        film: VideoFile,
+        detector: Detector,
+        table: Path,
+        *,
+        video: Path | None = None,
+        landmarks: bool | None = None,
+        job: Mapping[str, str] | None = None,
+    ) -> None:
+        FacesTable(table)  # which knows the endings
+        if video is not None and video.suffix.lower() not in FILMS:
+            raise TableError(f"{video} does not end in {', '.join(FILMS)}: which of them is to be written?")
+        self._film = film
+        self._detector = detector
+        self._video = video
+        self._landmarks = landmarks
+        self._parts = Parts(table, video)
+        self._stopped = False
+        self._job = {"landmarks": str(landmarks), "video": str(video), **(job or {})}
+
+    def stop(self) -> None:
+        """End after the frame that is looked at: the next one with this table goes on there."""
+        self._stopped = True
+
+    async def run(self, tell: Callable[[Progress], None]) -> Progress:
+        """Look at all frames, and return what it came to; not finished where it was stopped.
+
+        Args:
+            tell: Called at the beginning, and after each frame, with how far it is.
+
+        Raises:
+            SourceError: The film cannot be read.
+            DetectorError: The detector has failed for five seconds of the film.
+            TableError: The table or the film cannot be written.
+            MissingExtra: The table is to be Parquet, and pyarrow is not installed.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            if isinstance(self._detector, contextlib.AbstractAsyncContextManager):
+                await stack.enter_async_context(self._detector)
+            progress = await asyncio.to_thread(self._parts.begin, self._job)
+            try:
+                pictures = await stack.enter_async_context(contextlib.aclosing(ahead(self._film.pictures())))
+                tell(progress)
+                await self._pass_over(pictures, progress.frames)
+                tracker = Tracker.restored(bytes(progress.tracker))
+                detection = Detection(self._detector, tracker=tracker)
+                while (further := await self._part(pictures, detection, progress, tell)).frames > progress.frames:
+                    progress = msgspec.structs.replace(further, tracker=msgspec.Raw(tracker.save()))
+                    await asyncio.to_thread(self._parts.keep, progress)
+                if not self._stopped:
+                    await asyncio.to_thread(self._parts.join, progress.parts)
+                    progress = msgspec.structs.replace(progress, finished=True)
+            finally:
+                if not progress.parts:
+                    await asyncio.to_thread(self._parts.drop)
+            return progress
+
+    async def _pass_over(self, pictures: AsyncGenerator[av.VideoFrame, None], done: int) -> None:
+        """Leave out what is done, but show the last of it to the detector, which goes by what it saw before."""
+        detection = Detection(self._detector)
+        for number in range(done):
+            frame = None if self._stopped else await anext(pictures, None)
+            if frame is not None and number >= done - WARM_UP:
+                await detection.look(frame, frame.time or 0.0)
+
+    async def _part(
+        self,
+        pictures: AsyncGenerator[av.VideoFrame, None],
+        detection: Detection,
+        progress: Progress,
+        tell: Callable[[Progress], None],
+    ) -> Progress:
+        """Look at the next frames, and return how far it is then; as far as before where there are no more."""
+        if self._stopped:
+            return progress
+        begun, part = clock.monotonic(), progress.parts
+        video: AnnotatedVideo | None = None
+        async with contextlib.AsyncExitStack() as stack:
+            path = self._parts.table(part)
+            table = await stack.enter_async_context(FacesTable(path, landmarks=self._landmarks, first=progress.frames))
+            async for frame in pictures:
+                size = progress.size if progress.frames else (frame.width, frame.height)
+                time = frame.time or 0.0
+                faces = await detection.look(frame, time)
+                age = None if faces is None else 0.0
+                moment = Moment(frame, faces or (), faces is not None, None, None, age)
+                await table.write(moment, time=time)
+                if self._video is not None:
+                    if video is None:
+                        video = await stack.enter_async_context(AnnotatedVideo(self._parts.video(part), size))
+                    await video.write(frame, moment.faces)
+                progress = msgspec.structs.replace(
+                    progress,
+                    parts=part + 1,
+                    frames=progress.frames + 1,
+                    detected=progress.detected + moment.detected,
+                    with_faces=progress.with_faces + bool(moment.faces),
+                    size=size,
+                )
+                tell(progress)
+                if self._stopped or clock.monotonic() - begun >= PART:
+                    break
+        return progress

@@ -1,0 +1,115 @@
+"""A table, and perhaps a film, that is made in parts, so that nothing is lost of those that are whole."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from synopticon_rtc.errors import TableError
+from synopticon_rtc.faces.tracking import Tracker
+from synopticon_rtc.recording.annotated import join_video
+from synopticon_rtc.recording.table import join_tables
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far it is.
+
+    Attributes:
+        job: What it is made of, and how; parts of something else are of no use.
+        parts: How many are whole.
+        frames: How many frames are in them.
+        detected: In how many of them faces were looked for.
+        with_faces: In how many they were found.
+        size: Width and height of the first frame.
+        tracker: Whom the tracker of faces follows, as it says itself.
+        finished: Whether the parts have become what they are parts of.
+    """
+
+    job: dict[str, str]
+    parts: int = 0
+    frames: int = 0
+    detected: int = 0
+    with_faces: int = 0
+    size: tuple[int, int] = (0, 0)
+    tracker: msgspec.Raw = msgspec.Raw(Tracker().save())
+    finished: bool = False
+
+
+class Parts:
+    """A folder of parts beside what they become. All of this blocks.
+
+    Args:
+        table: What the tables become.
+        video: What the films become; None where there are none.
+    """
+
+    def __init__(self, table: Path, video: Path | None) -> None:
+        self.folder = table.with_name(f"{table.name}.parts")
+        self._table = table
+        self._video = video
+        self._progress = self.folder / "progress.json"
+
+    def begin(self, job: Mapping[str, str]) -> Progress:
+        """Go on where the same job was, or begin it.
+
+        Raises:
+            TableError: It cannot be written.
+        """
+        try:
+            progress = msgspec.json.decode(self._progress.read_bytes(), type=Progress)
+        except (OSError, msgspec.MsgspecError):
+            progress = None
+        if progress is not None and progress.job == job:
+            return progress
+        try:
+            if self.folder.exists():
+                shutil.rmtree(self.folder)
+            self.folder.mkdir()
+            for path in filter(None, (self._table, self._video)):
+                probe = path.with_name(f"{path.name}.part")  # so that it is not said after hours
+                probe.touch()
+                probe.unlink()
+        except OSError as error:
+            raise TableError(f"{error.filename} cannot be written: {error.strerror}") from error
+        return Progress(job=dict(job))
+
+    def drop(self) -> None:
+        """Remove them."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def table(self, part: int) -> Path:
+        """Return where the table of a part is."""
+        return self.folder / f"{part:06}{self._table.suffix}"
+
+    def video(self, part: int) -> Path:
+        """Return where the film of a part is."""
+        return self.folder / f"{part:06}.nut"
+
+    def keep(self, progress: Progress) -> None:
+        """Note how far it is.
+
+        Raises:
+            TableError: It cannot be written.
+        """
+        beside = self._progress.with_suffix(".part")
+        try:
+            beside.write_bytes(msgspec.json.encode(progress))
+            beside.replace(self._progress)
+        except OSError as error:
+            raise TableError(f"{self._progress} cannot be written: {error.strerror}") from error
+
+    def join(self, count: int) -> None:
+        """Make of the parts what they are parts of, and remove them.
+
+        Raises:
+            TableError: It cannot be written.
+        """
+        for path, part, join in ((self._table, self.table, join_tables), (self._video, self.video, join_video)):
+            if path is not None:
+                whole: Sequence[Path] = [part(number) for number in range(count)]
+                try:
+                    join(whole, path)
+                except OSError as error:
+                    raise TableError(f"{path} cannot be written: {error.strerror or error}") from error
+        self.drop()

@@ -1,0 +1,271 @@
+"""Films that are looked at frame by frame, in one go or in several."""
+
+import asyncio
+import os
+import signal
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import numpy.typing as npt
+import pytest
+from pyarrow import parquet
+
+from synopticon_rtc import Face, FaceLandmarker, TestPattern
+from synopticon_rtc.errors import DetectorError, SourceError, TableError
+from synopticon_rtc.faces import Detector, Tracker
+from synopticon_rtc.media import VideoFile
+from synopticon_rtc.recording import analysis
+from synopticon_rtc.recording.analysis import WARM_UP, Analysis
+from synopticon_rtc.recording.parts import Progress
+
+COUNT, FPS = 90, 25
+GAP = 60  # frames for which one is shown
+MESH = np.random.default_rng(2).uniform(0.4, 0.6, (478, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Numbered frames, of which one is shown for longer."""
+    path = tmp_path_factory.mktemp("films") / "film.mp4"
+    pattern = TestPattern((160, 90), FPS)
+    with av.open(path, "w") as container:
+        stream = container.add_stream("libx264", rate=FPS)
+        stream.width, stream.height, stream.pix_fmt = 160, 90, "yuv420p"
+        for number in range(COUNT):
+            frame = pattern.draw(number)
+            frame.pts, frame.time_base = number + GAP * (number > 10), Fraction(1, FPS)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+class Reader:
+    """A detector that finds two faces: one whose landmark tells the frame, and one that comes and goes.
+
+    Args:
+        until: The frame at which it hangs.
+    """
+
+    def __init__(self, until: int = COUNT) -> None:
+        self.until = until
+        self.seen: list[int] = []
+        self.hangs = asyncio.Event()
+
+    async def detect(self, frame: av.VideoFrame) -> list[Face]:
+        number = TestPattern.read_number(frame.to_ndarray()[: frame.height, : frame.width])
+        assert number is not None
+        if number >= self.until:
+            self.hangs.set()
+            await asyncio.Event().wait()
+        self.seen.append(number)
+        first, second = MESH.copy(), MESH + np.float32(0.3)
+        first[0, 2] = number / 100
+        return [Face(second, {}), Face(first, {})] if number // 40 % 2 else [Face(first, {})]
+
+
+def numbers(path: Path) -> list[int]:
+    """The frame that each first face tells of."""
+    rows = parquet.read_table(path).to_pylist()
+    return [round(row["landmarks"][2] * 100) for row in rows if row["box_left"] < 0.6]
+
+
+def files(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+def same(one: Path, other: Path) -> bool:
+    return bool(parquet.read_table(one).equals(parquet.read_table(other)))
+
+
+async def analysed(
+    film: Path, table: Path, detector: Detector | None = None, **options: Path | dict[str, str]
+) -> Progress:
+    return await Analysis(VideoFile(film), detector or Reader(), table, **options).run(lambda _: None)  # type: ignore[arg-type]
+
+
+async def test_every_frame_of_a_film_is_looked_at_once_and_in_its_time(film: Path, tmp_path: Path) -> None:
+    told: list[int] = []
+    detector, table = Reader(), tmp_path / "faces.parquet"
+    done = await Analysis(VideoFile(film), detector, table).run(lambda progress: told.append(progress.frames))
+    assert detector.seen == numbers(table) == list(range(COUNT))
+    assert (done.frames, done.detected, done.with_faces) == (COUNT, COUNT, COUNT)
+    assert told == list(range(COUNT + 1))
+    rows = parquet.read_table(table).to_pylist()
+    times = dict.fromkeys(row["time"] for row in rows)
+    assert list(times) == pytest.approx([(number + GAP * (number > 10)) / FPS for number in range(COUNT)])
+    assert {row["face_id"] for row in rows} == {0, 1, 2}  # whoever comes after the gap may be somebody else
+    assert files(tmp_path) == ["faces.parquet"]
+
+
+async def test_it_goes_on_where_it_was(film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, table = tmp_path / "whole.parquet", tmp_path / "faces.parquet"
+    await analysed(film, whole)
+    monkeypatch.setattr(analysis, "PART", 0.0)  # each frame is a part
+    for until in (70, 85):
+        detector = Reader(until)
+        task = asyncio.create_task(analysed(film, table, detector))
+        await detector.hangs.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    last = Reader()
+    assert (await analysed(film, table, last)).frames == COUNT
+    assert last.seen == list(range(85 - WARM_UP, COUNT))
+    assert same(table, whole)  # ids too
+
+
+KILLED = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from synopticon_rtc.recording import analysis
+from test_analysis import Reader, analysed
+
+class Killed(Reader):
+    async def detect(self, frame):
+        if len(self.seen) == 50:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return await super().detect(frame)
+
+analysis.PART = 0.0
+asyncio.run(analysed(Path(sys.argv[1]), Path(sys.argv[2]), Killed()))
+"""
+
+
+async def test_one_that_is_killed_loses_no_part_that_is_whole(film: Path, tmp_path: Path) -> None:
+    whole, table = tmp_path / "whole.csv", tmp_path / "faces.csv"
+    await analysed(film, whole)
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-c", KILLED, str(film), str(table)]
+    killed = await asyncio.create_subprocess_exec(*command, env={**os.environ, "PYTHONPATH": path})
+    assert await killed.wait() == -signal.SIGKILL
+    assert not table.exists()
+    detector = Reader()
+    await analysed(film, table, detector)
+    assert detector.seen == list(range(COUNT))  # the first fifty for the sake of what follows
+    assert table.read_bytes() == whole.read_bytes()
+
+
+async def test_one_that_is_stopped_has_lost_nothing(film: Path, tmp_path: Path) -> None:
+    whole, table, detector = tmp_path / "whole.csv", tmp_path / "faces.csv", Reader()
+    await analysed(film, whole)
+    stopped = Analysis(VideoFile(film), detector, table)
+    done = await stopped.run(lambda progress: stopped.stop() if progress.frames == 33 else None)
+    assert (done.frames, done.finished, table.exists()) == (33, False, False)
+    assert (await analysed(film, table)).finished
+    assert len(detector.seen) == 33
+    assert table.read_bytes() == whole.read_bytes()
+    assert len(files(tmp_path)) == 2
+
+
+async def test_parts_of_something_else_are_not_gone_on_with(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(analysis, "PART", 0.0)
+    table, detector = tmp_path / "faces.jsonl", Reader(20)
+    task = asyncio.create_task(analysed(film, table, detector, job={"film": "another"}))
+    await detector.hangs.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    begun = Reader()
+    await analysed(film, table, begun, job={"film": "this one"})
+    assert begun.seen == list(range(COUNT))
+    assert len(table.read_text().splitlines()) == COUNT
+
+
+async def test_the_faces_are_drawn_on_a_film_of_the_same_times(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("cv2")
+    monkeypatch.setattr(analysis, "PART", 0.1)
+    table, video = tmp_path / "faces.parquet", tmp_path / "drawn.mp4"
+    await analysed(film, table, video=video)
+    before, after = (list(VideoFile(path).pictures()) for path in (film, video))
+    assert [frame.time for frame in after] == [frame.time for frame in before]
+
+    def grey(frame: av.VideoFrame) -> npt.NDArray[np.int_]:
+        return frame.to_ndarray(format="gray").astype(int)
+
+    changed = np.mean([abs(grey(one) - grey(other)) for one, other in zip(before, after, strict=True)], axis=0)
+    assert changed[36:54, 64:96].mean() > 5 * changed[:20].mean()
+
+
+async def test_it_finds_what_the_detector_finds(
+    portrait: npt.NDArray[np.uint8], face_model: Path, tmp_path: Path
+) -> None:
+    film, table = tmp_path / "film.mkv", tmp_path / "faces.parquet"
+    with av.open(film, "w") as container:
+        stream = container.add_stream("libx264", rate=FPS)
+        stream.width, stream.height, stream.pix_fmt = 320, 320, "yuv420p"
+        for number in range(15):
+            frame = av.VideoFrame.from_ndarray(np.roll(portrait, 3 * number, axis=1), format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, FPS)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+    def landmarker() -> FaceLandmarker:
+        return FaceLandmarker(model=face_model, blendshapes=True, matrix=True, live=False)
+
+    await Analysis(VideoFile(film), landmarker(), table).run(lambda _: None)
+    rows = parquet.read_table(table).to_pylist()
+    tracker = Tracker()
+    async with landmarker() as detector:
+        for row, frame in zip(rows, VideoFile(film).pictures(), strict=True):
+            assert frame.time is not None
+            (face,) = tracker.track(await detector.detect(frame), frame.time)
+            assert np.array_equal(np.array(row["landmarks"], np.float32).reshape(-1, 3), face.landmarks)
+            assert face.pose is not None
+            assert (row["face_id"], row["yaw"], row["jawOpen"]) == (0, face.pose.yaw, face.blendshapes["jawOpen"])
+
+
+class Failing:
+    """Fails, from the beginning or from a frame on."""
+
+    def __init__(self, since: int) -> None:
+        self.since = since
+        self.looks = 0
+
+    async def detect(self, frame: av.VideoFrame) -> list[Face]:
+        self.looks += 1
+        if self.looks > self.since:
+            raise DetectorError(f"it cannot look at {frame}")
+        return [Face(MESH, {})]
+
+
+async def test_frames_on_which_the_detector_fails_were_not_looked_at(film: Path, tmp_path: Path) -> None:
+    done = await analysed(film, tmp_path / "faces.csv", Failing(50))
+    assert (done.frames, done.detected) == (COUNT, 50)
+    assert (tmp_path / "faces.csv").read_text().count(",false,") == COUNT - 50
+
+
+async def test_a_detector_that_fails_for_five_seconds_of_the_film_ends_it(film: Path, tmp_path: Path) -> None:
+    with pytest.raises(DetectorError, match="has failed for 5 s"):
+        await analysed(film, tmp_path / "faces.csv", Failing(0))
+    assert not files(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("table", "video", "words"),
+    [("faces.xlsx", None, "does not end in .parquet"), ("faces.csv", "drawn.gif", "does not end in .mp4, .mkv, .mov")],
+)
+def test_other_endings_are_refused_at_once(table: str, video: str | None, words: str, film: Path) -> None:
+    with pytest.raises(TableError, match=words):
+        Analysis(VideoFile(film), Reader(), Path(table), video=video and Path(video))  # type: ignore[arg-type]
+
+
+async def test_where_nothing_can_be_written_it_is_said_before_the_work(film: Path, tmp_path: Path) -> None:
+    detector = Reader()
+    with pytest.raises(TableError, match=r"nowhere.* cannot be written: No such file or directory"):
+        await analysed(film, tmp_path / "faces.csv", detector, video=tmp_path / "nowhere" / "drawn.mp4")
+    with pytest.raises(TableError, match=r"nowhere.* cannot be written: No such file or directory"):
+        await analysed(film, tmp_path / "nowhere" / "faces.csv", detector)
+    assert not detector.seen
+
+
+async def test_what_is_no_film_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "film.mp4").write_bytes(b"nothing" * 1000)
+    with pytest.raises(SourceError, match="is no video"):
+        await analysed(tmp_path / "film.mp4", tmp_path / "faces.csv")
+    assert files(tmp_path) == ["film.mp4"]
