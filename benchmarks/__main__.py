@@ -10,6 +10,7 @@ from typing import Protocol
 import click
 
 from benchmarks import (
+    analyse,
     audience,
     crowd,
     encoding,
@@ -29,6 +30,7 @@ from benchmarks import (
     signaling,
     sound,
     streams,
+    tables,
 )
 from benchmarks.children import unpin
 from benchmarks.machine import Machine
@@ -64,6 +66,8 @@ MODULES: dict[str, Benchmark] = {
     "streams": streams,
     "sound": sound,
     "recording": recording,
+    "tables": tables,
+    "analyse": analyse,
 }
 logger = logging.getLogger(__name__)
 

@@ -131,6 +131,7 @@ class Columns:
     Attributes:
         landmarks: float32 array of shape (n, 478, 3).
         faces: Which rows have a face, a bool array of length n.
+        openness: Of eyes and mouth, arrays of length n.
     """
 
     def __init__(self, rows: Sequence[Row]) -> None:
@@ -138,7 +139,6 @@ class Columns:
         self._rows = rows
         self.faces = np.array([row.face is not None for row in rows], np.bool_)
         self.landmarks = np.full((count, POINTS, 3), np.nan, np.float32)
-        self._boxes = np.full((count, 4), np.nan, np.float32)
         self._poses = np.full((count, 3), np.nan)
         self._blendshapes = np.full((count, len(BLENDSHAPES)), np.nan)
         sizes = np.full((count, 2), np.nan)
@@ -147,13 +147,14 @@ class Columns:
             if face is None:
                 continue
             self.landmarks[index, : len(face.landmarks)] = face.landmarks
-            self._boxes[index] = face.box
             if face.pose is not None:
                 self._poses[index] = face.pose
             if face.blendshapes:
                 self._blendshapes[index] = [face.blendshapes.get(name, np.nan) for name in BLENDSHAPES]
             if row.width and row.height:
                 sizes[index] = row.width, row.height
+        edges = (reduce(self.landmarks[:, :, :2], axis=1) for reduce in (np.fmin.reduce, np.fmax.reduce))
+        self._boxes = np.concatenate([*edges], axis=1)  # as Face.box, whatever of a mesh is missing
         self.openness = openness(self.landmarks, sizes)
 
     def __iter__(self) -> Iterator[Sequence[Any] | npt.NDArray[Any]]:
