@@ -16,7 +16,7 @@ from synopticon_rtc.media import VideoFile
 from synopticon_rtc.recording.ahead import ahead
 from synopticon_rtc.recording.annotated import FILMS, AnnotatedVideo
 from synopticon_rtc.recording.parts import Parts, Progress
-from synopticon_rtc.recording.table import FacesTable
+from synopticon_rtc.recording.table import FacesTable, kind_of
 from synopticon_rtc.sending.detection import Detection
 
 PART = 10.0
@@ -54,7 +54,7 @@ class Analysis:
         landmarks: bool | None = None,
         job: Mapping[str, str] | None = None,
     ) -> None:
-        FacesTable(table)  # which knows the endings
+        kind_of(table)  # which refuses others
         if video is not None and video.suffix.lower() not in FILMS:
             raise TableError(f"{video} does not end in {', '.join(FILMS)}: which of them is to be written?")
         self._film = film

@@ -19,10 +19,11 @@ from synopticon_rtc.errors import TableError
 from synopticon_rtc.faces.draw import draw_faces
 from synopticon_rtc.faces.face import Face
 from synopticon_rtc.media.picture import even
+from synopticon_rtc.recording.beside import written_beside
 from synopticon_rtc.recording.worker import Worker
 
-FILMS = (".mp4", ".mkv", ".mov")
-"""Endings of the films that can be made."""
+FILMS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov"}
+"""Endings of the films that can be made, and what FFmpeg calls them."""
 
 _TICKS = Fraction(1, 90_000)
 _OPTIONS = {"preset": "veryfast", "crf": "20", "bf": "0"}  # frames in their order, so that parts follow one another
@@ -105,22 +106,18 @@ class AnnotatedVideo:
 
 
 def join_video(parts: Sequence[Path], path: Path) -> None:
-    """Make one film of parts that follow one another, in whatever container its ending names.
+    """Make one film of parts that follow one another, in the container that its ending names.
 
     Raises:
         OSError: It cannot be written; av.error.FFmpegError is one or a ValueError.
     """
-    beside = path.with_name(f"{path.stem}.part{path.suffix}")
-    with av.open(beside, "w") as target:
+    with written_beside(path) as place, av.open(place, "w", format=FILMS[path.suffix.lower()]) as target:
         film: VideoStream | None = None
         for part in parts:
             with av.open(part, format=_PART) as source:
-                if not source.streams.video:  # of no frame
-                    continue
                 stream = source.streams.video[0]
                 film = film or target.add_stream_from_template(stream)
                 for packet in source.demux(stream):
                     if packet.dts is not None:
                         packet.stream = film
                         target.mux(packet)
-    beside.replace(path)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from synopticon_rtc.faces.face import Face
+from synopticon_rtc.recording.beside import written_beside
 from synopticon_rtc.recording.row import COLUMNS, POINTS, Columns, Row
 
 
@@ -146,11 +147,9 @@ def concatenate(parts: Sequence[Path], path: Path, *, named: bool) -> None:
     Raises:
         OSError: It cannot be written.
     """
-    beside = path.with_name(f"{path.name}.part")
-    with beside.open("wb") as target:
+    with written_beside(path) as place, place.open("wb") as target:
         for number, part in enumerate(parts):
             with part.open("rb") as source:
                 if named and number:
                     source.readline()
                 shutil.copyfileobj(source, target)
-    beside.replace(path)

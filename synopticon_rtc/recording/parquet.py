@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from synopticon_rtc.errors import MissingExtra
+from synopticon_rtc.recording.beside import beside, written_beside
 from synopticon_rtc.recording.row import COLUMNS, POINTS, Columns, Row
 
 MATRIX = "facial transformation matrix, row by row: MediaPipe's upright face to the camera, centimetres"
@@ -55,24 +56,15 @@ class ParquetFile:
     def close(self) -> None:
         """Write its end, and move it into its place."""
         self._writer.close()
-        _finish(self._file, self._path)
+        with self._file:
+            _sync(self._file)
+        self._beside.replace(self._path)
 
     def abandon(self) -> None:
         """Leave nothing of it."""
         for step in (self._writer.close, self._file.close, self._beside.unlink):
             with contextlib.suppress(OSError):
                 step()
-
-
-def beside(path: Path) -> Path:
-    """Return where a file is written until it is whole.
-
-    Raises:
-        OSError: It could not be moved into its place.
-    """
-    if path.is_dir():
-        raise IsADirectoryError(None, "it is a directory")
-    return path.with_name(f"{path.name}.part")
 
 
 def join(parts: Sequence[Path], path: Path) -> None:
@@ -82,13 +74,13 @@ def join(parts: Sequence[Path], path: Path) -> None:
         OSError: It cannot be written.
     """
     _, parquet = _arrow()
-    with beside(path).open("wb") as file:
+    with written_beside(path) as place, place.open("wb") as file:
         with _writer(file, parquet.read_schema(parts[0])) as writer:
             for part in parts:
                 with parquet.ParquetFile(part) as whole:
                     for group in range(whole.num_row_groups):
                         writer.write_table(whole.read_row_group(group))
-        _finish(file, path)
+        _sync(file)
 
 
 def schema(*, landmarks: bool) -> Any:  # noqa: ANN401 - pyarrow has no types
@@ -113,11 +105,10 @@ def _writer(file: IO[bytes], columns: Any) -> Any:  # noqa: ANN401 - pyarrow has
     )
 
 
-def _finish(file: IO[bytes], path: Path) -> None:
+def _sync(file: IO[bytes]) -> None:
+    """Have it on the disk before it is said to be whole."""
     file.flush()
     os.fsync(file.fileno())
-    file.close()
-    beside(path).replace(path)
 
 
 def _arrow() -> tuple[Any, Any]:

@@ -9,6 +9,7 @@ import msgspec
 from synopticon_rtc.errors import TableError
 from synopticon_rtc.faces.tracking import Tracker
 from synopticon_rtc.recording.annotated import join_video
+from synopticon_rtc.recording.beside import beside, written_beside
 from synopticon_rtc.recording.table import join_tables
 
 
@@ -56,23 +57,33 @@ class Parts:
         Raises:
             TableError: It cannot be written.
         """
-        try:
-            progress = msgspec.json.decode(self._progress.read_bytes(), type=Progress)
-        except (OSError, msgspec.MsgspecError):
-            progress = None
+        progress = self._kept()
         if progress is not None and progress.job == job:
             return progress
+        progress = Progress(job=dict(job))
         try:
+            for path in filter(None, (self._table, self._video)):
+                beside(path).touch()  # so that it is not said after hours
+                beside(path).unlink()
             if self.folder.exists():
+                if not self._progress.exists() and any(self.folder.iterdir()):
+                    raise TableError(
+                        f"{self.folder} is in the way, and nothing of ours: move it, or choose another name"
+                    )
                 shutil.rmtree(self.folder)
             self.folder.mkdir()
-            for path in filter(None, (self._table, self._video)):
-                probe = path.with_name(f"{path.name}.part")  # so that it is not said after hours
-                probe.touch()
-                probe.unlink()
         except OSError as error:
-            raise TableError(f"{error.filename} cannot be written: {error.strerror}") from error
-        return Progress(job=dict(job))
+            raise TableError(f"{error.filename or self._table} cannot be written: {error.strerror}") from error
+        self.keep(progress)
+        return progress
+
+    def _kept(self) -> Progress | None:
+        try:
+            progress = msgspec.json.decode(self._progress.read_bytes(), type=Progress)
+            Tracker.restored(bytes(progress.tracker))
+        except (OSError, msgspec.MsgspecError):
+            return None
+        return progress
 
     def drop(self) -> None:
         """Remove them."""
@@ -92,10 +103,9 @@ class Parts:
         Raises:
             TableError: It cannot be written.
         """
-        beside = self._progress.with_suffix(".part")
         try:
-            beside.write_bytes(msgspec.json.encode(progress))
-            beside.replace(self._progress)
+            with written_beside(self._progress) as place:
+                place.write_bytes(msgspec.json.encode(progress))
         except OSError as error:
             raise TableError(f"{self._progress} cannot be written: {error.strerror}") from error
 

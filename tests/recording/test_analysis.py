@@ -261,7 +261,35 @@ async def test_where_nothing_can_be_written_it_is_said_before_the_work(film: Pat
         await analysed(film, tmp_path / "faces.csv", detector, video=tmp_path / "nowhere" / "drawn.mp4")
     with pytest.raises(TableError, match=r"nowhere.* cannot be written: No such file or directory"):
         await analysed(film, tmp_path / "nowhere" / "faces.csv", detector)
+    (tmp_path / "faces.csv").mkdir()
+    with pytest.raises(TableError, match=r"faces.csv cannot be written: it is a directory"):
+        await analysed(film, tmp_path / "faces.csv", detector)
     assert not detector.seen
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("name", ["faces.csv.part", "drawn.mkv.part", "faces.csv.parts/000000.nut"])
+async def test_after_a_full_disk_nothing_is_done_twice(name: str, film: Path, tmp_path: Path) -> None:
+    table, video, detector = tmp_path / "faces.csv", tmp_path / "drawn.mkv", Reader()
+    full = Analysis(VideoFile(film), detector, table, video=video)
+    with pytest.raises(TableError, match="cannot be written: No space left on device"):
+        await full.run(lambda progress: None if progress.frames else (tmp_path / name).symlink_to("/dev/full"))
+    assert not (tmp_path / name).is_symlink() or name.endswith("nut")
+    assert not video.exists()
+    (tmp_path / name).unlink(missing_ok=True)
+    again = Reader()
+    assert (await analysed(film, table, again, video=video)).finished
+    assert name.endswith("nut") or again.seen == list(range(COUNT - WARM_UP, COUNT))
+    assert sorted(files(tmp_path)) == ["drawn.mkv", "faces.csv"]
+
+
+async def test_a_folder_of_somebody_else_is_left_alone(film: Path, tmp_path: Path) -> None:
+    letters = tmp_path / "faces.csv.parts" / "letters.txt"
+    letters.parent.mkdir()
+    letters.write_text("dear")
+    with pytest.raises(TableError, match="is in the way"):
+        await analysed(film, tmp_path / "faces.csv")
+    assert letters.read_text() == "dear"
 
 
 async def test_what_is_no_film_leaves_nothing_behind(tmp_path: Path) -> None:

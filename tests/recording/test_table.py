@@ -18,7 +18,7 @@ from pyarrow import parquet
 from synopticon_rtc import Face, Moment
 from synopticon_rtc.errors import MissingExtra, TableError
 from synopticon_rtc.faces.wire import BLENDSHAPES
-from synopticon_rtc.recording.parquet import beside
+from synopticon_rtc.recording.beside import beside
 from synopticon_rtc.recording.row import COLUMNS, MediaTime
 from synopticon_rtc.recording.table import FacesTable
 
