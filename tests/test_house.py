@@ -25,7 +25,15 @@ FLOORS = (
     {"recording"},
     {"broadcaster", "receiver"},
     {"commands"},
-    {"__init__", "analyse", "broadcast", "receive", "trace", "signaling.__main__"},  # doors: what users import and run
+    {
+        "__init__",
+        "analyse",
+        "broadcast",
+        "export",
+        "receive",
+        "trace",
+        "signaling.__main__",
+    },  # doors: what users import and run
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 DOORS = {"signaling.__init__", "signaling.access", "signaling.nats"}  # which lead from signaling to its server

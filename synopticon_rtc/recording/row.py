@@ -10,6 +10,8 @@ from synopticon_rtc.faces.face import Face
 from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.faces.openness import openness
 from synopticon_rtc.faces.wire import BLENDSHAPES
+from synopticon_rtc.rtc import EncodedVideoFrame
+from synopticon_rtc.rtc.bitstream import picture_size
 
 POINTS = 478
 """Landmarks of a row; those of the irises, the last ten, are not numbers where a mesh has none."""
@@ -25,7 +27,7 @@ class Row(NamedTuple):
         time: Seconds of media from the first frame to this one; None where nobody knows.
         captured: When the frame was captured, seconds since the epoch on the broadcaster's clock.
         rtp_timestamp: That of the frame, in 1/90000 s.
-        width: Of the frame, pixels; None where there is no picture.
+        width: Of the frame, pixels; None where there is no picture, or an encoded one before the first keyframe.
         height: As ``width``.
         detected: Whether its faces are what was found in this very frame.
         faces_age: Seconds by which the frame that the face was found in is older than this one.
@@ -41,22 +43,6 @@ class Row(NamedTuple):
     detected: bool
     faces_age: float | None
     face: Face | None
-
-
-def rows_of(moment: Moment[Any], frame: int, time: float | None) -> Iterator[Row]:
-    """Make a row of each face of a moment, or one without a face."""
-    for face in moment.faces or (None,):
-        yield Row(
-            frame,
-            time,
-            moment.captured,
-            moment.rtp_timestamp,
-            getattr(moment.frame, "width", None),  # frames that are not decoded, and none, have no size
-            getattr(moment.frame, "height", None),
-            moment.detected,
-            moment.faces_age,
-            face,
-        )
 
 
 class MediaTime:
@@ -81,6 +67,46 @@ class MediaTime:
         elif captured is not None and before is not None:
             self._time += max(0.0, captured - before)
         return self._time
+
+
+class Rows:
+    """Makes rows of moments, in their order.
+
+    Args:
+        first: The number of the first frame.
+    """
+
+    def __init__(self, first: int = 0) -> None:
+        self._frame = first
+        self._time = MediaTime()
+        self._size: tuple[int | None, int | None] = None, None
+
+    def of(self, moment: Moment[Any], time: float | None = None) -> list[Row]:
+        """Make a row of each face of the next moment, or one where it has no face.
+
+        Args:
+            moment: It.
+            time: Seconds of media up to it, where that is known better than by its timestamps.
+        """
+        if time is None:
+            time = self._time.take(moment.rtp_timestamp, moment.captured)
+        picture = moment.frame
+        if isinstance(picture, EncodedVideoFrame):
+            self._size = picture_size(picture) or self._size  # those between keyframes tell none
+        else:
+            self._size = getattr(picture, "width", None), getattr(picture, "height", None)
+        row = Row(
+            self._frame,
+            time,
+            moment.captured,
+            moment.rtp_timestamp,
+            *self._size,
+            detected=moment.detected,
+            faces_age=moment.faces_age,
+            face=None,
+        )
+        self._frame += 1
+        return [row._replace(face=face) for face in moment.faces or (None,)]
 
 
 class Column(NamedTuple):
@@ -147,8 +173,8 @@ class Columns:
             if face is None:
                 continue
             self.landmarks[index, : len(face.landmarks)] = face.landmarks
-            if face.pose is not None:
-                self._poses[index] = face.pose
+            if (pose := face.pose) is not None:
+                self._poses[index] = pose
             if face.blendshapes:
                 self._blendshapes[index] = [face.blendshapes.get(name, np.nan) for name in BLENDSHAPES]
             if row.width and row.height:

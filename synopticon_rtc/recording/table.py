@@ -12,7 +12,7 @@ from synopticon_rtc.errors import TableError
 from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.recording.lines import CsvFile, JsonLinesFile, concatenate
 from synopticon_rtc.recording.parquet import ParquetFile, join
-from synopticon_rtc.recording.row import MediaTime, Row, rows_of
+from synopticon_rtc.recording.row import Row, Rows
 from synopticon_rtc.recording.worker import Worker
 
 
@@ -52,20 +52,22 @@ class FacesTable:
         path: Where it is, with the ending .parquet, .csv or .jsonl; what is there is replaced.
         landmarks: Whether it has the landmarks; None: all but CSV have.
         first: The number of the first frame.
+        kind: The ending that says what is written, where that of the path does not.
 
     Raises:
         TableError: The ending is another. When it is entered: it cannot be written.
         MissingExtra: When it is entered: it is to be Parquet, and pyarrow is not installed.
     """
 
-    def __init__(self, path: Path | str, *, landmarks: bool | None = None, first: int = 0) -> None:
+    def __init__(
+        self, path: Path | str, *, landmarks: bool | None = None, first: int = 0, kind: str | None = None
+    ) -> None:
         self.path = Path(path)
-        self._kind = kind_of(self.path)
+        self._kind = kind_of(self.path) if kind is None else KINDS[kind]
         self._landmarks = self._kind is not CsvFile if landmarks is None else landmarks
         self._file: _File | None = None
         self._worker = Worker("faces-table")
-        self._frame = first
-        self._time = MediaTime()
+        self._make = Rows(first)
         self._rows: list[Row] = []
         self._failed = False
 
@@ -91,10 +93,7 @@ class FacesTable:
         """
         if self._file is None:
             raise not_open(self)
-        if time is None:
-            time = self._time.take(moment.rtp_timestamp, moment.captured)
-        self._rows += rows_of(moment, self._frame, time)
-        self._frame += 1
+        self._rows += self._make.of(moment, time)
         if len(self._rows) >= self._file.batch:
             await self._flush(self._file)
 

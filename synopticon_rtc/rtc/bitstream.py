@@ -3,11 +3,12 @@
 It is read before anything is decoded, since a decoder takes the memory that a picture claims to need.
 """
 
+import contextlib
 from collections.abc import Sequence
 from typing import Protocol
 
 from synopticon_rtc.rtc import nal
-from synopticon_rtc.rtc.assembly import CAPACITY, Piece
+from synopticon_rtc.rtc.assembly import CAPACITY, EncodedVideoFrame, Piece
 from synopticon_rtc.rtc.sps import read_sps, set_id
 from synopticon_rtc.rtc.stream import Codec
 
@@ -58,6 +59,19 @@ def bitstream(codec: Codec, max_size: tuple[int, int]) -> Bitstream:
     return _Vp8(max_size) if codec == "vp8" else _H264(max_size)
 
 
+def picture_size(frame: EncodedVideoFrame) -> tuple[int, int] | None:
+    """Return the width and height that a frame tells, as keyframes do; None where it tells none."""
+    if not frame.keyframe:
+        return None
+    if frame.codec == "vp8":
+        return _vp8_size(frame.data)
+    for unit in frame.data.split(nal.START_CODE[1:]):
+        if unit and unit[0] & 0x1F == nal.SPS:
+            with contextlib.suppress(ValueError):  # a decoder will say
+                return read_sps(unit)[1:]
+    return None
+
+
 class _Vp8:
     def __init__(self, max_size: tuple[int, int]) -> None:
         self._max_size = max_size
@@ -69,11 +83,17 @@ class _Vp8:
         if next(piece for piece in pieces if piece.start or piece.data).continues:
             raise ValueError("a frame lacks its beginning")
         keyframe = not data[0] & 1
-        # RFC 6386 section 9.1; what lacks that, libvpx refuses
-        if keyframe and data[3:6] == _VP8_START and len(data) >= _VP8_HEADER:
-            width, height = (int.from_bytes(data[at : at + 2], "little") & 0x3FFF for at in (6, 8))
-            _check(width, height, self._max_size)
+        if keyframe and (size := _vp8_size(data)) is not None:
+            _check(*size, self._max_size)
         return data, keyframe
+
+
+def _vp8_size(data: bytes) -> tuple[int, int] | None:
+    """Return width and height of a keyframe (RFC 6386 section 9.1); what lacks them, libvpx refuses."""
+    if data[3:6] != _VP8_START or len(data) < _VP8_HEADER:
+        return None
+    width, height = (int.from_bytes(data[at : at + 2], "little") & 0x3FFF for at in (6, 8))
+    return width, height
 
 
 class _H264:

@@ -199,6 +199,8 @@ def test_broadcast_to_a_server_that_runs_already(url: str) -> None:
         ("analyse", ["/nowhere/film.mp4", "--out", "faces.csv"], 2, "/nowhere/film.mp4"),
         ("analyse", [__file__, "--out", "/nowhere/faces.csv"], 1, "test_commands.py is no video"),
         ("analyse", [__file__], 2, "--out"),
+        ("export", [__file__], 2, "give --parquet, --csv or --jsonl"),
+        ("export", [__file__, "--csv", "faces.csv"], 1, "test_commands.py is no recording"),
         ("broadcast", ["--url", "localhost:8081", "--source", "test", "--faces", "0"], 1, "ws://"),
         ("broadcast", ["--size", "0x0"], 2, "'0x0' is no size"),
         ("broadcast", ["--size", "big"], 2, "1280x720"),

@@ -31,7 +31,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synopticon_rtc.rtc import nal
-from synopticon_rtc.rtc.assembly import FrameBuffer, depayload
+from synopticon_rtc.rtc.assembly import EncodedVideoFrame, FrameBuffer, depayload
 from synopticon_rtc.rtc.bitstream import (
     _H264,
     LONGEST_PREFIX,
@@ -40,6 +40,7 @@ from synopticon_rtc.rtc.bitstream import (
     MOST_UNITS,
     TooLargeError,
     bitstream,
+    picture_size,
 )
 from synopticon_rtc.rtc.sps import read_sps, set_id
 
@@ -374,3 +375,21 @@ def test_a_vp8_frame_without_its_beginning_is_refused() -> None:
     pieces = [depayload("vp8", at, 0, marker=False, payload=b"\x00data") for at in range(2)]
     with pytest.raises(ValueError, match="beginning"):
         bitstream("vp8", (4096, 4096)).read(pieces)
+
+
+def frame_of(units: Units, *, keyframe: bool = True) -> EncodedVideoFrame:
+    return EncodedVideoFrame("h264", b"".join(nal.START_CODE + unit for unit in units), 0, keyframe, 0.0)
+
+
+def test_a_keyframe_of_h264_tells_its_size_where_it_has_its_parameters() -> None:
+    (units,) = encode(1, {0}, (320, 180))
+    assert picture_size(frame_of(units)) == (320, 180)
+    assert picture_size(frame_of(units, keyframe=False)) is None
+    assert picture_size(frame_of([unit for unit in units if kind(unit) != SPS])) is None
+    assert picture_size(frame_of([unit[:4] if kind(unit) == SPS else unit for unit in units])) is None
+
+
+def test_a_keyframe_of_vp8_tells_its_size() -> None:
+    data = bytes.fromhex("100200 9d012a 8002 6801")
+    assert picture_size(EncodedVideoFrame("vp8", data, 0, keyframe=True, arrived=0.0)) == (640, 360)
+    assert picture_size(EncodedVideoFrame("vp8", data[:9], 0, keyframe=True, arrived=0.0)) is None
