@@ -84,7 +84,8 @@ class Analysis:
         async with contextlib.AsyncExitStack() as stack:
             if isinstance(self._detector, contextlib.AbstractAsyncContextManager):
                 await stack.enter_async_context(self._detector)
-            progress = await asyncio.to_thread(self._parts.begin, self._job)
+            job = self._job | {"detector": str(getattr(self._detector, "name", ""))}  # with its versions, once entered
+            progress = await asyncio.to_thread(self._parts.begin, job)
             try:
                 pictures = await stack.enter_async_context(contextlib.aclosing(ahead(self._film.pictures())))
                 tell(progress)
