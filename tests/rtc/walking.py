@@ -78,6 +78,9 @@ class Paper:
     def write_again(self, frame: EncodedFrame, index: int, number: int) -> int:
         return self._sender.write_again(frame, index, number)
 
+    def send_report(self, data: bytes) -> None:
+        """Say nothing."""
+
 
 class Wire(FanoutSender):
     """A sender without a peer, which notes what it would have sent."""
