@@ -2,11 +2,13 @@
 
 import asyncio
 import itertools
+import json
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import av
 import numpy as np
 import pytest
+from websockets.asyncio.client import connect
 
 from synopticon_rtc import Broadcaster, Face, Receiver, SignalingServer, StreamEvent, TestPattern, Tone
 from synopticon_rtc.errors import ConnectionLost, NobodyAnswered
@@ -44,6 +46,19 @@ async def until(condition: Callable[[], object]) -> None:
 async def take(moments: AsyncIterator[Moment], count: int) -> list[Moment]:
     async with asyncio.timeout(LONG):
         return [await anext(moments) for _ in range(count)]
+
+
+@pytest.mark.parametrize("streams", [["streams/1"], []])
+async def test_only_who_knows_of_streams_is_offered_times_of_capture(
+    server: SignalingServer, streams: list[str]
+) -> None:
+    async with Broadcaster(server.url, TestPattern(CAMERA)) as broadcaster, connect(server.url) as page:
+        await broadcaster.signaling.wait_open()
+        await page.send(json.dumps({"type": "request_offer", "accept": {"streams": streams}}))
+        async with asyncio.timeout(LONG):
+            while (message := json.loads(await page.recv()))["type"] != "webrtc_offer":
+                pass
+    assert message["sdp"]["sdp"].count("abs-capture-time") == len(streams)
 
 
 async def test_a_screen_comes_beside_the_camera(server: SignalingServer) -> None:

@@ -158,9 +158,11 @@ class AudioSender(RTCRtpSender):
         header, number = self._header, self._next_number
         self._next_number = (number + 1) & 0xFFFF
         word = header.first_octet << 24 | header.payload_type << 16 | number
-        tail = _tail(packet.timestamp, self._ssrc) + header.extension(ntp_time())
+        first, now = self._reports.latest is None, ntp_time()
+        extension = header.stamped(now, packet.captured) if packet.stamped or first else header.extension(now)
+        tail = _tail(packet.timestamp, self._ssrc) + extension
         # The marker says that a talkspurt begins, so that a receiver may adjust its delay (RFC 3551 section 4.1).
-        marked = packet.begins or self._reports.latest is None
+        marked = packet.begins or first
         if not self._outlet.send_burst(stream.sealer, packet.payloads, word, tail, marked=marked):
             self.dropped += 1
             return

@@ -10,6 +10,7 @@ from aiortc.rtp import RtcpPacket, RtpPacket
 from synopticon_rtc.basics import clock
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.rtc.budget import Budget
+from synopticon_rtc.rtc.capture_time import ExtensionsMap
 
 MAX_SSRCS = 64
 """Synchronisation sources of a peer that are remembered; libsrtp walks through all that it knows for each packet."""
@@ -37,6 +38,7 @@ class Transport(RTCDtlsTransport):
         assert isinstance(transport, cls)  # noqa: S101 - it is now
         transport.faults = faults
         transport.sources = {}
+        transport._rtp_header_extensions_map = ExtensionsMap()  # noqa: SLF001 - in place of its own
         transport.feedback = Budget(RTCP_OCTETS, RTCP_OCTETS)
 
     async def _recv_next(self) -> None:
