@@ -213,6 +213,9 @@ class AudioReceiver(RTCRtpReceiver):
         captured = self._captures.of(timestamp)
         if self._tap is not None and piece.payload is not None and piece.kind == "packet":
             self._faults.call(self._tap, EncodedSound(piece.payload, timestamp, captured))
+        if not self._sink.wanted():
+            self._decoder, self._silent = None, True  # what is heard next does not follow what was heard last
+            return
         samples, concealed = self._sound(piece)
         self._sink.put(ReceivedSound(samples, timestamp, concealed, captured))
 
