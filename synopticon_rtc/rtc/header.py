@@ -11,6 +11,7 @@ from synopticon_rtc.rtc import capture_time
 ONE_BYTE = 0xBEDE
 """What header extensions begin with whose heads have one byte each (RFC 8285 section 4.2)."""
 MOST_NUMBERS = 14
+_ALL = 2**64 - 1
 EXTENDED = 0x90
 """The first octet of an RTP header: version 2, with an extension (RFC 3550 section 5.1)."""
 PLAIN = 0x80
@@ -85,4 +86,4 @@ class Header:
             return self.extension(ntp_time)
         before, between, fill = self._stamp
         sent = (ntp_time >> 14 & 0xFFFFFF).to_bytes(3, "big") if self._timed else b""
-        return before + sent + between + captured.to_bytes(capture_time.OCTETS, "big") + fill
+        return before + sent + between + (captured & _ALL).to_bytes(capture_time.OCTETS, "big") + fill

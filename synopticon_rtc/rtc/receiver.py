@@ -230,13 +230,13 @@ class VideoReceiver(RTCRtpReceiver):
         if not repair and packet.ssrc != self._media_ssrc and not self._switch(packet.ssrc, now):
             return
         self._count(packet, codec, arrival_time_ms)
-        self._captures.read(packet)
         if repair:
             original = self._repaired_codecs.get(packet.payload_type)
             if original is None or original.payloadType is None or not self._is_repair(packet, now):
                 return
             packet, codec = unwrap_rtx(packet, original.payloadType, self._media_ssrc), original
         else:
+            self._captures.read(packet)
             self._heard = now
             if self._parted is not None and now > self._parted + SILENCE:
                 self._parted = None

@@ -279,10 +279,18 @@ def name_level(text: str, level: int) -> str:
 
 
 def offer_capture_time(text: str) -> str:
-    """Offer in a description that packets of media tell when they were captured."""
+    """Offer in a description that packets of media tell when they were captured.
+
+    And that whoever receives video may ask for our clock (``rrtr``), to know when that was by its own.
+    """
     session, sections = _split(text)
-    line = f"a=extmap:{capture_time.NUMBER} {capture_time.URI}"
-    return _join(session, [section.lines + [line] * (not section.is_data) for section in sections])
+    for section in sections:
+        if not section.is_data:
+            section.lines.append(f"a=extmap:{capture_time.NUMBER} {capture_time.URI}")
+            section.lines += [
+                line.replace(" nack pli", " rrtr") for line in section.lines if line.endswith(" nack pli")
+            ]
+    return _join(session, [section.lines for section in sections])
 
 
 def announce_trickle(text: str) -> str:

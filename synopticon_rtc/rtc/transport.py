@@ -9,6 +9,7 @@ from aiortc.rtp import RtcpPacket, RtpPacket
 
 from synopticon_rtc.basics import clock
 from synopticon_rtc.basics.faults import Faults
+from synopticon_rtc.rtc import reference_time
 from synopticon_rtc.rtc.budget import Budget
 from synopticon_rtc.rtc.capture_time import ExtensionsMap
 
@@ -92,6 +93,9 @@ class Transport(RTCDtlsTransport):
         except (ValueError, struct.error):  # the latter is that of a REMB that names more than it has
             return
         try:
+            if (reply := reference_time.answer(data, next(iter(self._rtp_router.senders), 0))) is not None:
+                with contextlib.suppress(ConnectionError):  # there is no way just now
+                    await self._send_rtp(reply)
             for recipient, packet in recipients:
                 await recipient._handle_rtcp_packet(packet)  # noqa: SLF001 - as aiortc does
         except ConnectionError:

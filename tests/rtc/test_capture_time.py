@@ -11,8 +11,9 @@ from aiortc.rtp import HeaderExtensions, HeaderExtensionsMap, RtcpSenderInfo, Rt
 from audio_helpers import send_tone
 from hypothesis import given
 from hypothesis import strategies as st
-from rtc_helpers import Clip, Peer, join, own_host
+from rtc_helpers import Clip, Peer, join
 from turned import turned
+from wires import own_host
 
 from synopticon_rtc.basics import clock
 from synopticon_rtc.media.sound import BLOCK, RATE
@@ -191,3 +192,4 @@ async def test_it_is_agreed_upon_where_it_is_offered_and_named_nowhere_else(offe
     for text in offer, answer:
         assert text.count(line) == text.count(capture_time.URI) == 2 * offered
         assert line not in text[text.index("m=application") :]
+    assert offer.count(" rrtr\r\n") == offer.count(" nack pli\r\n") * offered
