@@ -285,9 +285,10 @@ class PeerConnection:
         text = sdp.name_level(await self._describe(), self._level)
         if self._offer_capture_time:
             text = sdp.offer_capture_time(text)
-        if self._connection.remoteDescription is None:
-            self._section = sdp.primary_mid(text), 0
-            self._trickle()
+        if self._connection.remoteDescription is not None:
+            return sdp.leave_candidates_out(text)
+        self._section = sdp.primary_mid(text), 0
+        self._trickle()
         return text
 
     async def set_answer(self, answer: str) -> None:

@@ -293,6 +293,12 @@ def offer_capture_time(text: str) -> str:
     return _join(session, [section.lines for section in sections])
 
 
+def leave_candidates_out(text: str) -> str:
+    """Tell no candidate again: the peer would try them anew, though it may have learned of better ways since."""
+    session, sections = _split(text)
+    return _join(session, [[line for line in section.lines if not line.startswith(_CANDIDATE)] for section in sections])
+
+
 def announce_trickle(text: str) -> str:
     """Say in a description that more candidates may follow (RFC 8840 section 4.1)."""
     session, sections = _split(text)

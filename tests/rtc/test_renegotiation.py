@@ -12,6 +12,7 @@ async def add(sender: Peer, receiver: Peer, clip: Clip, *, taken: bool = True) -
     connection = sender.connection
     video = connection.add_video(lambda _: clip.stream, [clip.stream.codec])
     offer = await connection.offer()
+    assert "candidate" not in offer
     mid = connection.section(video)
     assert mid is not None
     await connection.set_answer(await receiver.connection.answer(offer, [mid] if taken else []))
