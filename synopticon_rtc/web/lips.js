@@ -1,6 +1,6 @@
 // Keeps the picture in step with the sound. Browsers do so by themselves, but slowly, and let them be 30 ms apart.
 
-const MOST = 200; // ms by which the picture is held back; what is more is left to the browser
+const MOST = 500; // ms by which the picture is held back; what is more is left to the browser
 const PART = 1 / 4; // of what they are apart is made up for each time, as it takes a while to show
 
 export class Lips {
