@@ -18,7 +18,7 @@ from synopticon_rtc.events import DetectorEvent, Events, PeerEvent, SourceEvent,
 from synopticon_rtc.faces import Detector
 from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.media import AnySound, Codec, Source
-from synopticon_rtc.peers import control, messages
+from synopticon_rtc.peers import control, messages, published
 from synopticon_rtc.peers.control import Control
 from synopticon_rtc.peers.messages import Message, MessageHub
 from synopticon_rtc.peers.negotiator import Negotiator
@@ -344,6 +344,7 @@ class Broadcaster:
             on_candidate=lambda candidate: self._negotiator.gathered(link, msgspec.convert(candidate, Candidate)),
             on_state=functools.partial(self._changed, link),
             on_channel=functools.partial(self._add_channel, link),
+            offer_capture_time=asked.accepts("streams", published.PROTOCOL),
             faults=self._faults,
         )
         peer = Peer(link, action.session, asked, connection)

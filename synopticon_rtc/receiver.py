@@ -73,6 +73,7 @@ SOUND_WAIT = 1.0  # seconds that sound waits for a slow consumer, before the old
 ENCODED_WAIT = 1.0  # seconds that encoded frames wait for a slow consumer, before it misses all up to a keyframe
 FACES_OF = "faces:"
 """What the label of a channel begins with that is for the faces of the stream that it names."""
+STILL = 3.0  # seconds without a frame in which a screen may just be as it was: signs of life come every 2.5 s
 BURST = 0.02  # seconds: frames without faces come out together with the one before them that waited for its own
 
 
@@ -131,7 +132,8 @@ class Receiver(Generic[F]):
         max_size: Width and height of the largest video that is received, in pixels. What is larger is neither decoded
             nor given out, but logged once and counted in ``stats.too_large``: else a packet of 1 KB could claim a
             picture of 400 MB.
-        timeout: Seconds to wait for a moment before the iteration raises, None to wait for ever.
+        timeout: Seconds to wait for a moment before the iteration raises, None to wait for ever. Of a screen it waits
+            for 3 s at least, as none comes while nothing changes.
         ice_servers: STUN and TURN servers to ask for candidates. None is asked but these or, lacking these, those
             that the signaling server names.
         relay_only: Connect through TURN servers alone, so that peers do not learn each other's addresses.
@@ -386,14 +388,20 @@ class Receiver(Generic[F]):
 
     async def _next(self, queue: Latest[T | None], name: str | None, what: What) -> T | None:
         """Wait for the next moment of an iteration; None is its end."""
+        asked = asyncio.get_running_loop().time()
+        due = None if self._timeout is None else asked + self._timeout
         while True:
             try:
-                async with asyncio.timeout(self._timeout):
+                async with asyncio.timeout_at(due):
                     moment = await queue.get()
                 break
             except TimeoutError:
                 stream = self._named(name, what)
-                if stream is None or not stream.muted:  # else it is as the broadcaster wants it
+                if stream is not None and stream.hint == "screen" and due is not None and due < asked + STILL:
+                    due = asked + STILL
+                elif stream is not None and stream.muted:  # it is as the broadcaster wants it
+                    due = asyncio.get_running_loop().time() + (self._timeout or 0)
+                else:
                     raise self._overdue(name, what, stream) from None
         if moment is None:
             queue.put(None)
@@ -626,7 +634,8 @@ class Receiver(Generic[F]):
 
     def _listen(self, link: int, track: AudioTrack) -> None:
         if peer := self._peers.get(link):
-            self._keep(peer.listen(track, lambda: bool(self._listeners)))
+            track.wanted = lambda: bool(self._listeners)  # else it would hold up the picture, too
+            self._keep(peer.listen(track))
 
     def _keep(self, task: asyncio.Task[None]) -> None:
         """Wait for a task at the end."""

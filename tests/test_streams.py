@@ -2,15 +2,19 @@
 
 import asyncio
 import itertools
+import json
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import ClassVar
 
 import av
 import numpy as np
 import pytest
+from websockets.asyncio.client import connect
 
 from synopticon_rtc import Broadcaster, Face, Receiver, SignalingServer, StreamEvent, TestPattern, Tone
 from synopticon_rtc.errors import ConnectionLost, NobodyAnswered
 from synopticon_rtc.faces.moment import Moment
+from synopticon_rtc.media import Hint
 
 LONG = 20.0
 CAMERA, SCREEN, WINDOW = (320, 240), (480, 240), (640, 240)
@@ -44,6 +48,19 @@ async def until(condition: Callable[[], object]) -> None:
 async def take(moments: AsyncIterator[Moment], count: int) -> list[Moment]:
     async with asyncio.timeout(LONG):
         return [await anext(moments) for _ in range(count)]
+
+
+@pytest.mark.parametrize("streams", [["streams/1"], []])
+async def test_only_who_knows_of_streams_is_offered_times_of_capture(
+    server: SignalingServer, streams: list[str]
+) -> None:
+    async with Broadcaster(server.url, TestPattern(CAMERA)) as broadcaster, connect(server.url) as page:
+        await broadcaster.signaling.wait_open()
+        await page.send(json.dumps({"type": "request_offer", "accept": {"streams": streams}}))
+        async with asyncio.timeout(LONG):
+            while (message := json.loads(await page.recv()))["type"] != "webrtc_offer":
+                pass
+    assert message["sdp"]["sdp"].count("abs-capture-time") == len(streams)
 
 
 async def test_a_screen_comes_beside_the_camera(server: SignalingServer) -> None:
@@ -162,6 +179,39 @@ async def test_a_stream_that_does_not_come_is_named(server: SignalingServer) -> 
         await take(receiver, 1)
         with pytest.raises(NobodyAnswered, match="lab answered, but no stream 'window' came within"):
             await anext(receiver.moments("window"))
+
+
+class Still:
+    """A screen on which nothing changes."""
+
+    hint: ClassVar[Hint] = "screen"
+
+    async def __aiter__(self) -> AsyncIterator[av.VideoFrame]:
+        frame = av.VideoFrame(*SCREEN, "yuv420p")
+        for plane in frame.planes:
+            plane.update(bytes(plane.buffer_size))
+        while True:
+            yield frame
+            await asyncio.sleep(0.1)
+
+
+async def test_a_screen_that_stays_as_it_is_is_no_fault_but_one_that_is_gone(
+    server: SignalingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Receiver(server.url, timeout=0.2) as receiver:
+        async with Broadcaster(server.url, Still()) as broadcaster:
+            receiver._timeout = LONG
+            await take(receiver, 1)
+            await until(lambda: receiver.streams)
+            receiver._timeout = 0.2
+            gap, last = 0.0, asyncio.get_running_loop().time()
+            while gap < 0.3:  # frames come ever more seldom
+                await take(receiver, 1)
+                gap, last = asyncio.get_running_loop().time() - last, asyncio.get_running_loop().time()
+            await broadcaster.aclose()
+        monkeypatch.setattr("synopticon_rtc.receiver.STILL", 0.5)
+        with pytest.raises(ConnectionLost, match="the broadcaster is gone"):
+            await take(receiver, 2)
 
 
 async def test_iterations_over_streams_end_with_the_receiver(server: SignalingServer) -> None:

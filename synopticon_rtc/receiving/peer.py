@@ -1,7 +1,6 @@
 """What a receiver knows of its broadcaster."""
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from synopticon_rtc.basics.faults import Faults
@@ -72,14 +71,9 @@ class Peer:
         self.playing.add(task)
         return task
 
-    def listen(self, track: AudioTrack, heard: Callable[[], bool]) -> asyncio.Task[None]:
-        """Take the sound of a track, until the connection is closed; what nobody hears holds up no picture.
-
-        Args:
-            track: The track.
-            heard: Tells whether anybody hears it.
-        """
-        task = asyncio.create_task(self._hear(track, heard), name="sound")
+    def listen(self, track: AudioTrack) -> asyncio.Task[None]:
+        """Take the sound of a track, until the connection is closed."""
+        task = asyncio.create_task(self._hear(track), name="sound")
         self.playing.add(task)
         return task
 
@@ -112,7 +106,7 @@ class Peer:
             if isinstance(stream := self.at(track.mid), Stream):
                 self.faults.call(stream.decoded, received)
 
-    async def _hear(self, track: AudioTrack, heard: Callable[[], bool]) -> None:
+    async def _hear(self, track: AudioTrack) -> None:
         async for received in track:
-            if isinstance(stream := self.sections.get(track.mid), SoundStream) and heard():
+            if isinstance(stream := self.sections.get(track.mid), SoundStream):
                 self.faults.call(stream.decoded, received)

@@ -69,7 +69,8 @@ class Stream:
         self._give = give
         self._told_faces = told
         self._loop = asyncio.get_running_loop()
-        self._times: dict[int, tuple[float, float]] = {}  # by RTP timestamp, when a frame arrived and was decoded
+        # By RTP timestamp, when a frame arrived and was decoded, and what its RTP says of its capture.
+        self._times: dict[int, tuple[float, float, float | None]] = {}
         self._timer: asyncio.TimerHandle | None = None  # for what waits
         self._told = False  # that faces come too late
 
@@ -86,18 +87,24 @@ class Stream:
     def decoded(self, received: Received) -> None:
         """Take a frame that was decoded."""
         self._totals.width, self._totals.height = received.frame.width, received.frame.height
-        self.take_frame(received.frame, received.rtp_timestamp, received.arrived, self._loop.time())
+        now = self._loop.time()
+        self.take_frame(received.frame, received.rtp_timestamp, received.arrived, now, received.captured)
 
     def encoded(self, frame: EncodedVideoFrame) -> None:
         """Take a frame that is not to be decoded."""
-        self.take_frame(frame, frame.rtp_timestamp, frame.arrived, self._loop.time())
+        self.take_frame(frame, frame.rtp_timestamp, frame.arrived, self._loop.time(), frame.captured)
 
     def message(self, data: str | bytes) -> None:
         """Take a message of a data channel."""
         self.take_faces(data, self._loop.time())
 
     def take_frame(
-        self, frame: av.VideoFrame | EncodedVideoFrame, rtp_timestamp: int, arrived: float, now: float
+        self,
+        frame: av.VideoFrame | EncodedVideoFrame,
+        rtp_timestamp: int,
+        arrived: float,
+        now: float,
+        captured: float | None = None,
     ) -> None:
         """Take a frame.
 
@@ -106,10 +113,11 @@ class Stream:
             rtp_timestamp: By which its faces are found.
             arrived: When its last packet came, by the loop's clock.
             now: By the same clock.
+            captured: When it was captured, as its RTP tells, seconds since the epoch on the broadcaster's clock.
         """
         if self.closed:
             return
-        self._times[rtp_timestamp] = arrived, now
+        self._times[rtp_timestamp] = arrived, now, captured
         self._totals.frames += 1
         self._heard(now)
         self._go_on(self._pairing.frame(frame, rtp_timestamp, now), now)
@@ -181,7 +189,10 @@ class Stream:
         """Have a moment wait for the sound of its time, where there is one."""
         timestamp = moment.rtp_timestamp
         if moment.captured is None and timestamp is not None:
-            moment = dataclasses.replace(moment, captured=self._latency.captured(timestamp))
+            captured = self._latency.captured(timestamp)
+            if captured is None and timestamp in self._times:
+                *_, captured = self._times[timestamp]
+            moment = dataclasses.replace(moment, captured=captured)
         self._held.put(moment)
 
     def _give_out(self, moment: Moment[Any]) -> None:
@@ -190,7 +201,7 @@ class Stream:
         totals.faces = len(moment.faces)
         totals.frames_with_faces += bool(moment.faces)
         timestamp = moment.rtp_timestamp
-        arrived, decoded = self._times.pop(timestamp, (now, now)) if timestamp is not None else (now, now)
+        arrived, decoded, _ = self._times.pop(-1 if timestamp is None else timestamp, (now, now, None))
         self._latency.add(now, delay=self.age(moment), decoding=decoded - arrived, waiting=now - decoded)
         self._give(moment)
 

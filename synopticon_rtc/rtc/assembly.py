@@ -72,6 +72,8 @@ class EncodedVideoFrame:
     """When its last packet came, in seconds of :func:`.clock.monotonic`."""
     epoch: int = 0
     """What makes ``rtp_timestamp`` a time that never starts anew; 0 until those on the wire did, as after 13 h."""
+    captured: float | None = None
+    """When it was captured, seconds since the epoch on the sender's clock; None where its RTP did not tell (yet)."""
 
     @property
     def pts(self) -> int:

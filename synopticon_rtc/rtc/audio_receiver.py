@@ -12,12 +12,12 @@ from aiortc.rtp import AnyRtcpPacket, RtcpSrPacket, RtpPacket
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.rtc import seams
 from synopticon_rtc.rtc.audio_track import AudioTrack, EncodedSound, ReceivedSound
+from synopticon_rtc.rtc.capture_time import CaptureTimes
 from synopticon_rtc.rtc.ice import IceConnection
 from synopticon_rtc.rtc.jitter import JitterBuffer, Piece
 from synopticon_rtc.rtc.opus_decoder import OpusDecoder, Samples, open_decoder
 from synopticon_rtc.rtc.opus_packet import RATE, channels
 from synopticon_rtc.rtc.reception import MOST_STREAMS, Reception
-from synopticon_rtc.rtc.stream import NTP_EPOCH
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class AudioReceiver(RTCRtpReceiver):
         self._late = 0  # of the sources before
         self._decoder: OpusDecoder | None = None
         self._silent = True  # what was heard last
-        self._captured: tuple[float, int] | None = None  # a time of capture, and its RTP timestamp
+        self._captures = CaptureTimes(RATE)
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._ended = False
@@ -150,9 +150,8 @@ class AudioReceiver(RTCRtpReceiver):
     async def _handle_rtcp_packet(self, packet: AnyRtcpPacket) -> None:
         if isinstance(packet, RtcpSrPacket):
             self._reception.take_report(packet)
-            said = packet.sender_info
-            if packet.ssrc == self._media_ssrc and said.ntp_timestamp:
-                self._captured = said.ntp_timestamp / 2**32 - NTP_EPOCH, said.rtp_timestamp
+            if packet.ssrc == self._media_ssrc:
+                self._captures.tell(packet.sender_info)
 
     async def _handle_rtp_packet(self, packet: RtpPacket, arrival_time_ms: int) -> None:  # noqa: ARG002 - aiortc's
         mid = packet.extensions.mid
@@ -165,6 +164,7 @@ class AudioReceiver(RTCRtpReceiver):
         given_up = self._reception.count(packet, RATE, self._media_ssrc)
         if given_up is not None:
             seams.forget_source(self.transport, self, given_up)
+        self._captures.read(packet)
         if packet.payload:  # else it keeps a NAT open, or tries how much the link bears
             self._buffer.put(packet.sequence_number, packet.timestamp, packet.payload, now)
             self._wake()
@@ -180,7 +180,7 @@ class AudioReceiver(RTCRtpReceiver):
         self._media_ssrc = ssrc
         self._late += self._buffer.late
         self._buffer = JitterBuffer()
-        self._decoder = self._captured = None
+        self._decoder, self._captures = None, CaptureTimes(RATE)
         self._silent = True
         return True
 
@@ -210,12 +210,12 @@ class AudioReceiver(RTCRtpReceiver):
 
     def _give_out(self, piece: Piece) -> None:
         timestamp = piece.timestamp & 0xFFFFFFFF
-        captured = None
-        if self._captured is not None:
-            time, reported = self._captured
-            captured = time + ((timestamp - reported + 2**31) % 2**32 - 2**31) / RATE
+        captured = self._captures.of(timestamp)
         if self._tap is not None and piece.payload is not None and piece.kind == "packet":
             self._faults.call(self._tap, EncodedSound(piece.payload, timestamp, captured))
+        if not self._sink.wanted():
+            self._decoder, self._silent = None, True  # what is heard next does not follow what was heard last
+            return
         samples, concealed = self._sound(piece)
         self._sink.put(ReceivedSound(samples, timestamp, concealed, captured))
 

@@ -94,16 +94,20 @@ class AudioSender(RTCRtpSender):
         """Send another sound from its next packet on, or none."""
         if stream is self._stream:
             return
-        if self._stream is not None:
-            self._stream.remove(self)
+        self._leave()
+        self._reports.forget()
         self._stream = stream
-        self._reports.latest = None
         if stream is not None and self._reporting is not None:
             stream.add(self)
 
     def leave(self) -> None:
         """Send nothing more, until :meth:`switch`; the media section stays."""
         self.switch(None)
+
+    def _leave(self) -> None:
+        if self._stream is not None:
+            self._stream.remove(self)
+            self._stream = None
 
     # Overrides of what aiortc calls
 
@@ -125,7 +129,7 @@ class AudioSender(RTCRtpSender):
 
     async def stop(self) -> None:
         """Stop, and say goodbye to the peer."""
-        self.switch(None)
+        self._leave()
         if self._reporting is None:
             return
         seams.unregister_sender(self.transport, self)
@@ -153,9 +157,10 @@ class AudioSender(RTCRtpSender):
             return
         header, number = self._header, self._next_number
         self._next_number = (number + 1) & 0xFFFF
-        first = self._reports.latest is None
         word = header.first_octet << 24 | header.payload_type << 16 | number
-        tail = _tail(packet.timestamp, self._ssrc) + header.extension(ntp_time())
+        first, now = self._reports.latest is None, ntp_time()
+        extension = header.stamped(now, packet.captured) if packet.stamped or first else header.extension(now)
+        tail = _tail(packet.timestamp, self._ssrc) + extension
         # The marker says that a talkspurt begins, so that a receiver may adjust its delay (RFC 3551 section 4.1).
         marked = packet.begins or first
         if not self._outlet.send_burst(stream.sealer, packet.payloads, word, tail, marked=marked):
@@ -165,8 +170,8 @@ class AudioSender(RTCRtpSender):
         self._reports.frames += 1
         self._reports.octets += len(packet.payloads[0])
         self._reports.latest = packet
-        if first:
-            self._send_report()
+        if not self._reports.told:
+            self._faults.call(self._send_report)
 
     # Reports
 

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from synopticon_rtc.basics.faults import Faults
+from synopticon_rtc.rtc.capture_time import NTP_EPOCH
 from synopticon_rtc.rtc.sealer import Sealer
-from synopticon_rtc.rtc.stream import NTP_EPOCH
+from synopticon_rtc.rtc.stream import STAMP_INTERVAL
 
 CLOCK_RATE = 48_000
 """Ticks of an Opus RTP timestamp in a second, whatever the sound is sampled with (RFC 7587 section 4.1)."""
 PACKET_TICKS = 960
 """Ticks of a packet: 20 ms."""
+LARGEST_ERROR = 2**32 // 1000
+"""A millisecond, in 32.32 bits, by which timestamps may be off before a packet tells again when it was captured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,8 @@ class AudioPacket:
     """Whether there was nothing to be heard before it."""
     captured: int
     """When its first sample was captured, seconds since 1900 in 32.32 bits."""
+    stamped: bool
+    """Whether it says so to peers that read that; of those in between it follows from the timestamps."""
 
 
 class Listener(Protocol):
@@ -64,6 +69,7 @@ class AudioStream:
         self._origin = secrets.randbits(32) if timestamp_origin is None else timestamp_origin
         self._viewers: list[Listener] = []
         self._due: int | None = None  # ticks of the next packet, where nothing is missing before it
+        self._stamped: tuple[int, int] | None = None  # the time of capture that was told last, and its ticks
         self._faults = faults or Faults()
 
     @property
@@ -92,7 +98,8 @@ class AudioStream:
             The packet's RTP timestamp.
         """
         timestamp = self.rtp_timestamp(ticks)
-        packet = AudioPacket([data], timestamp, ticks != self._due, int((captured + NTP_EPOCH) * 2**32))
+        time = int((captured + NTP_EPOCH) * 2**32)
+        packet = AudioPacket([data], timestamp, ticks != self._due, time, self._stamp(time, ticks))
         self._due = ticks + PACKET_TICKS
         for viewer in self._viewers.copy():
             try:
@@ -100,6 +107,16 @@ class AudioStream:
             except Exception:  # noqa: BLE001 - it is noted; the next packet may go better
                 self._faults.note("a packet of sound is not sent to a peer")
         return timestamp
+
+    def _stamp(self, captured: int, ticks: int) -> bool:
+        """Whether a packet is to tell when it was captured."""
+        if self._stamped is not None:
+            told, since = self._stamped
+            elapsed = (ticks - since << 32) // CLOCK_RATE
+            if elapsed < STAMP_INTERVAL and abs(captured - told - elapsed) < LARGEST_ERROR:
+                return False
+        self._stamped = captured, ticks
+        return True
 
     def add(self, viewer: Listener) -> None:
         """Send the stream to one more peer, from the next packet on."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -50,6 +51,8 @@ class AudioTrack:
     def __init__(self, mid: str) -> None:
         self.mid = mid
         """Which of the connection's media sections it is."""
+        self.wanted: Callable[[], bool] = lambda: True
+        """Tells whether anybody hears it; else nothing is decoded, nor given out."""
         self.skipped = 0
         """Pieces that nobody took in time."""
         self._waiting: deque[ReceivedSound] = deque()

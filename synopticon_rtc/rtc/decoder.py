@@ -43,6 +43,8 @@ class Received:
     """As it was on the wire, 0 to 2**32 - 1."""
     arrived: float
     """When the frame's last packet came, in seconds of :func:`.clock.monotonic`."""
+    captured: float | None = None
+    """When it was captured, seconds since the epoch on the sender's clock; None where its RTP did not tell (yet)."""
 
 
 class Decoder:
@@ -172,7 +174,8 @@ class Decoder:
         packet.time_base = Fraction(1, CLOCK_RATE)
         frames = codec.decode(packet)
         for frame in frames:
-            self._call(self._on_frame, Received(frame, (frame.pts or 0) & 0xFFFFFFFF, encoded.arrived))
+            timestamp = (frame.pts or 0) & 0xFFFFFFFF
+            self._call(self._on_frame, Received(frame, timestamp, encoded.arrived, encoded.captured))
         return bool(frames)
 
     def _call(self, callback: Callable[..., object], *args: object) -> None:

@@ -2,8 +2,9 @@
 
 LARGEST_DATAGRAM = 1200
 """Bytes of a UDP datagram, as browsers send them: it passes where fragments do not, with the least MTU of IPv6 too."""
-_AROUND = 12 + 16 + 2 + 16
-"""Bytes around a payload: RTP's header, its extensions, what names a packet that is sent again, and SRTP's tag."""
+_AROUND = 12 + 20 + 16
+"""Bytes around a payload: RTP's header, its extensions, and SRTP's tag. A packet that is sent again tells no time of
+capture, which leaves room for its number."""
 LARGEST_PAYLOAD = LARGEST_DATAGRAM - _AROUND
 _STAP_A, _FU_A = 24, 28
 _FIRST, _LAST = 0x80, 0x40

@@ -113,6 +113,7 @@ class PeerConnection:
         tap_sound: Called with each packet of a sound that is received in time, and its media section.
         max_size: Width and height of the largest video that is received, in pixels; what is larger is left out, before
             anything is decoded.
+        offer_capture_time: Whether offers say that packets may tell when they were captured.
         network: What of this machine's network to use, the same object for all connections that share a port.
         note: Told of what is found out and decided, for a trace.
         faults: What counts errors that nobody foresaw, beside this connection itself.
@@ -134,6 +135,7 @@ class PeerConnection:
         tap_video: Callable[[str, EncodedVideoFrame], None] | None = None,
         tap_sound: Callable[[str, EncodedSound], None] | None = None,
         max_size: tuple[int, int] = MAX_SIZE,
+        offer_capture_time: bool = False,
         network: LocalNetwork | None = None,
         note: Note = ignore,
         faults: Faults | None = None,
@@ -154,6 +156,7 @@ class PeerConnection:
         self._tap_video = tap_video
         self._tap_sound = tap_sound
         self._max_size = max_size
+        self._offer_capture_time = offer_capture_time
         # aiortc asks a server of its choice when it is given no list; with an empty one it asks none.
         self._connection = seams.OwnedPeerConnection(
             RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE),
@@ -280,9 +283,12 @@ class PeerConnection:
         if self._ice is None:
             raise RuntimeError("there is nothing to offer: add video or a channel first")
         text = sdp.name_level(await self._describe(), self._level)
-        if self._connection.remoteDescription is None:
-            self._section = sdp.primary_mid(text), 0
-            self._trickle()
+        if self._offer_capture_time:
+            text = sdp.offer_capture_time(text)
+        if self._connection.remoteDescription is not None:
+            return sdp.leave_candidates_out(text)
+        self._section = sdp.primary_mid(text), 0
+        self._trickle()
         return text
 
     async def set_answer(self, answer: str) -> None:

@@ -29,6 +29,7 @@ from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.rtc import seams
 from synopticon_rtc.rtc.assembly import EncodedVideoFrame, FrameBuffer, Outcome, Piece, depayload
 from synopticon_rtc.rtc.bitstream import MAX_SIZE, TooLargeError, bitstream
+from synopticon_rtc.rtc.capture_time import CaptureTimes
 from synopticon_rtc.rtc.decoder import Decoder
 from synopticon_rtc.rtc.ice import IceConnection
 from synopticon_rtc.rtc.losses import Losses
@@ -126,6 +127,7 @@ class VideoReceiver(RTCRtpReceiver):
         self._repaired_codecs: dict[int, RTCRtpCodecParameters] = {}
         self._repaired_ssrcs: dict[int, int] = {}
         self._reception = Reception(ssrc, self._send, faults)
+        self._captures = CaptureTimes(CLOCK_RATE)
         self._bitrate = RemoteBitrateEstimator()
         self._estimated = 0  # by what came until then, ms
         self._losses = Losses()
@@ -211,6 +213,8 @@ class VideoReceiver(RTCRtpReceiver):
         match packet:
             case RtcpSrPacket():
                 self._reception.take_report(packet)
+                if packet.ssrc == self._media_ssrc:
+                    self._captures.tell(packet.sender_info)
             case RtcpByePacket():
                 # It may come back, with this SSRC or another: browsers say goodbye when a track is taken away, too.
                 if self._media_ssrc in packet.sources:
@@ -232,6 +236,7 @@ class VideoReceiver(RTCRtpReceiver):
                 return
             packet, codec = unwrap_rtx(packet, original.payloadType, self._media_ssrc), original
         else:
+            self._captures.read(packet)
             self._heard = now
             if self._parted is not None and now > self._parted + SILENCE:
                 self._parted = None
@@ -264,6 +269,7 @@ class VideoReceiver(RTCRtpReceiver):
             if ssrc in self._left_ssrcs:
                 self._left_ssrcs.remove(ssrc)
             self._left_ssrcs.append(self._media_ssrc)
+            self._captures = CaptureTimes(CLOCK_RATE)
             self._start_anew(self._codec)
         self._media_ssrc = ssrc
         self._switched = now
@@ -321,7 +327,8 @@ class VideoReceiver(RTCRtpReceiver):
         elif self._keyframe_needed:
             return
         timestamp, arrived = pieces[0].timestamp, clock.monotonic()
-        frame = EncodedVideoFrame(self._codec, data, timestamp, keyframe, arrived, self._epoch(timestamp, arrived))
+        epoch, captured = self._epoch(timestamp, arrived), self._captures.of(timestamp)
+        frame = EncodedVideoFrame(self._codec, data, timestamp, keyframe, arrived, epoch, captured)
         self._faults.call(self._tap, frame)
         if not isinstance(self._sink, VideoTrack):
             self._faults.call(self._sink, frame)

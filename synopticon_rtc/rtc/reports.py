@@ -47,6 +47,7 @@ class Reports:
         frames: Frames, or packets of sound, that were sent.
         octets: Octets of their payloads.
         latest: The last of them, None before the first.
+        told: Whether the peer was told when what it is sent was captured.
         rtt: Round-trip time in seconds, as last heard.
         loss: Share of packets lost on the way, 0 to 1, as last heard.
         stats: The same as aiortc has it.
@@ -56,6 +57,7 @@ class Reports:
         self.frames = 0
         self.octets = 0
         self.latest: EncodedFrame | AudioPacket | None = None
+        self.told = False
         self.rtt: float | None = None
         self.loss: float | None = None
         self.stats = RTCStatsReport()
@@ -70,28 +72,33 @@ class Reports:
         self._cname = cname
         self._transport_id = transport_id
 
+    def forget(self) -> None:
+        """Begin another stream, whose timestamps tell other times, or none."""
+        self.latest, self.told = None, False
+
     def write(self, now: int, packets: int, *, goodbye: bool = False) -> bytes:
         """Say how much was sent, and which RTP timestamp what is captured now will have (RFC 3550 section 6.4.1).
 
-        So whoever has several streams of ours can play them in step, however long each takes to be encoded.
+        So whoever has several streams of ours can play them in step, however long each takes to be encoded. Of a stream
+        that has not begun nothing is said.
 
         Args:
             now: The time.
             packets: How many were sent.
             goodbye: Say that there will be no more.
         """
-        timestamp = 0
+        report: RtcpSrPacket | RtcpRrPacket = RtcpRrPacket(ssrc=self._ssrc)
         if (frame := self.latest) is not None:
-            timestamp = (frame.timestamp + ((now - frame.captured) * self._clock_rate >> 32)) & 0xFFFFFFFF
-        report = RtcpSrPacket(
-            ssrc=self._ssrc,
-            sender_info=RtcpSenderInfo(
-                ntp_timestamp=now,
-                rtp_timestamp=timestamp,
-                packet_count=packets & 0xFFFFFFFF,
-                octet_count=self.octets & 0xFFFFFFFF,
-            ),
-        )
+            self.told = True
+            report = RtcpSrPacket(
+                ssrc=self._ssrc,
+                sender_info=RtcpSenderInfo(
+                    ntp_timestamp=now,
+                    rtp_timestamp=frame.timestamp + ((now - frame.captured) * self._clock_rate >> 32) & 0xFFFFFFFF,
+                    packet_count=packets & 0xFFFFFFFF,
+                    octet_count=self.octets & 0xFFFFFFFF,
+                ),
+            )
         source = RtcpSdesPacket([RtcpSourceInfo(ssrc=self._ssrc, items=[(_CNAME, self._cname.encode())])])
         return bytes(report) + bytes(source) + (bytes(RtcpByePacket([self._ssrc])) if goodbye else b"")
 

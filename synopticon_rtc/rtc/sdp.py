@@ -14,6 +14,7 @@ from aiortc.rtcpeerconnection import find_common_codecs
 from aiortc.sdp import MediaDescription, SessionDescription, grouplines
 
 from synopticon_rtc.errors import InvalidSDP, NoCommonCodec
+from synopticon_rtc.rtc import capture_time
 from synopticon_rtc.rtc.level import LEAST
 
 MAX_LENGTH = 65_536
@@ -40,6 +41,7 @@ _CANDIDATE = ("a=candidate:", "a=remote-candidates:", "a=end-of-candidates")
 _THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")
 _LEVEL = re.compile(r"(profile-level-id=[0-9a-fA-F]{4})([0-9a-fA-F]{2})(?![0-9a-fA-F])")
 _FORMAT = re.compile(r"a=(?:rtpmap|fmtp|rtcp-fb):(\d+) ")
+_STAMPED = re.compile(rf"a=extmap:\d+ {re.escape(capture_time.URI)}")
 _MEDIA = re.compile(r"m=([^ ]+) ([0-9]{1,5})(?:/[0-9]+)? ([^ ]+) (.+)")
 
 
@@ -78,6 +80,11 @@ class Section:
     def rejected(self) -> bool:
         """Whether whoever wrote it will not have it (RFC 9143 section 6: port 0 may also mean bundled)."""
         return self.port == 0 and "a=bundle-only" not in self.lines
+
+    @property
+    def stamped(self) -> list[str]:
+        """Where its packets may tell when they were captured, the line that says so."""
+        return [line for line in self.lines if _STAMPED.fullmatch(line)][:1]
 
     @property
     def is_data(self) -> bool:
@@ -247,7 +254,7 @@ def read_answer(text: str, offer: str, level: int = LEAST) -> Remote:
 def write_answer(text: str, offer: Remote) -> str:
     """Put a refusal into an answer for each section of the offer that was not taken, and bundle as the offer does.
 
-    The levels of H.264 are those of the offer, as all are decoded here.
+    The levels of H.264 are those of the offer, as all are decoded here; and packets may tell when they were captured.
     """
     session, sections = _split(text)
     for section, offered in zip(sections, (section for section in offer.sections if section.taken), strict=True):
@@ -256,6 +263,7 @@ def write_answer(text: str, offer: Remote) -> str:
             name_level(line, levels[match[1]]) if (match := _FORMAT.match(line)) and match[1] in levels else line
             for line in section.lines
         ]
+        section.lines += offered.stamped
     answers = iter(sections)
     lines = [next(answers).lines if section.taken else section.refusal() for section in offer.sections]
     session = [line for line in session if not line.startswith(_BUNDLE)]
@@ -268,6 +276,27 @@ def write_answer(text: str, offer: Remote) -> str:
 def name_level(text: str, level: int) -> str:
     """Name a level of H.264, times ten, in place of those in a description."""
     return _LEVEL.sub(rf"\g<1>{level:02x}", text)
+
+
+def offer_capture_time(text: str) -> str:
+    """Offer in a description that packets of media tell when they were captured.
+
+    And that whoever receives video may ask for our clock (``rrtr``), to know when that was by its own.
+    """
+    session, sections = _split(text)
+    for section in sections:
+        if not section.is_data:
+            section.lines.append(f"a=extmap:{capture_time.NUMBER} {capture_time.URI}")
+            section.lines += [
+                line.replace(" nack pli", " rrtr") for line in section.lines if line.endswith(" nack pli")
+            ]
+    return _join(session, [section.lines for section in sections])
+
+
+def leave_candidates_out(text: str) -> str:
+    """Tell no candidate again: the peer would try them anew, though it may have learned of better ways since."""
+    session, sections = _split(text)
+    return _join(session, [[line for line in section.lines if not line.startswith(_CANDIDATE)] for section in sections])
 
 
 def announce_trickle(text: str) -> str:

@@ -1,8 +1,8 @@
 """Where this package reaches behind aiortc's public interface.
 
 ``IceConnection``, ``SortingProtocol``, ``Transport``, ``Association``, ``FanoutSender``, ``AudioSender``,
-``VideoReceiver`` and ``AudioReceiver`` override methods of the aioice and aiortc classes they derive from; every
-private name of an object that is not their own is reached through a function here, and nowhere else.
+``VideoReceiver``, ``AudioReceiver`` and ``ExtensionsMap`` override methods of the aioice and aiortc classes they derive
+from; every private name of an object that is not their own is reached through a function here, and nowhere else.
 ``tests/rtc/test_seams.py`` fails when a release of aiortc or aioice changes any of it.
 """
 
@@ -24,14 +24,16 @@ from aiortc import (
     RTCPeerConnection,
     RTCRtpReceiver,
     RTCRtpSender,
+    RTCRtpTransceiver,
 )
 from aiortc.rtcdtlstransport import SRTPProtectionProfile
-from aiortc.rtcrtpparameters import RTCRtpReceiveParameters, RTCRtpSendParameters
+from aiortc.rtcrtpparameters import RTCRtpParameters, RTCRtpReceiveParameters, RTCRtpSendParameters
 from OpenSSL import SSL
 from pylibsrtp import Session
 from pylibsrtp._binding import ffi, lib
 
 from synopticon_rtc.basics.faults import Faults
+from synopticon_rtc.rtc import capture_time
 
 # ruff: noqa: SLF001 - reaching behind is what this module is for
 
@@ -106,6 +108,22 @@ class OwnedPeerConnection(RTCPeerConnection):
     def leave_channels(self) -> None:
         """Start no data channels, as the peer does not take them."""
         self._RTCPeerConnection__remoteIce.pop(self.sctp, None)  # type: ignore[attr-defined]
+
+    def _RTCPeerConnection__localRtp(self, transceiver: RTCRtpTransceiver) -> RTCRtpSendParameters:  # noqa: N802 - aiortc's
+        parameters: RTCRtpSendParameters = super()._RTCPeerConnection__localRtp(transceiver)  # type: ignore[misc]
+        self._add_capture_time(parameters, transceiver)
+        return parameters
+
+    def _RTCPeerConnection__remoteRtp(self, transceiver: RTCRtpTransceiver) -> RTCRtpReceiveParameters:  # noqa: N802 - aiortc's
+        parameters: RTCRtpReceiveParameters = super()._RTCPeerConnection__remoteRtp(transceiver)  # type: ignore[misc]
+        self._add_capture_time(parameters, transceiver)
+        return parameters
+
+    def _add_capture_time(self, parameters: RTCRtpParameters, transceiver: RTCRtpTransceiver) -> None:
+        """Add the header extension that aiortc does not know to those that were agreed upon, if the peer wrote it."""
+        media = self._RTCPeerConnection__remoteDescription().media[transceiver._get_mline_index()]  # type: ignore[attr-defined]
+        named = [known for known in media.rtp.headerExtensions if known.uri == capture_time.URI]
+        parameters.headerExtensions = parameters.headerExtensions + named
 
     async def _RTCPeerConnection__connect(self) -> None:  # noqa: N802 - the name that aiortc calls
         task = asyncio.current_task()

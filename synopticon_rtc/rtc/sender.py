@@ -55,7 +55,8 @@ class FanoutSender(RTCRtpSender):
     It takes the place of aiortc's sender, which runs a task a peer and packetises again for each. A packet is encrypted
     and handed to the socket in the call that brings its frame, or in the next turns of the stream's pacer where that is
     many. What the socket does not take is not queued: the peer goes on at the next keyframe. A peer that is sent none
-    of its frames for a second, whatever the reason, begins anew at the next keyframe, and the log says so.
+    of its frames for a second, whatever the reason, begins anew at the next keyframe, and the log says so. Sender
+    reports tell when frames were captured, not when they were sent; the first follows the first frame.
 
     Attributes:
         note: Takes what is decided about the peer, for a trace.
@@ -218,6 +219,7 @@ class FanoutSender(RTCRtpSender):
         """Send nothing more, until :meth:`begin`; the media section stays."""
         self._select = None
         self._leave()
+        self._reports.forget()
 
     def begin(self, select: Callable[[Codec], VideoStream]) -> None:
         """Send another source's stream, from its last keyframe on, where that of the former one was left.
@@ -229,6 +231,7 @@ class FanoutSender(RTCRtpSender):
         if self._reporting is None:
             return  # it begins once the peer is connected
         self._leave()
+        self._reports.forget()
         self._backlog.drop()
         self._backlog.newest = None
         self._has_turn = False
@@ -373,6 +376,8 @@ class FanoutSender(RTCRtpSender):
         self._reports.octets += frame.octets
         self.rate.sent(now, frame.octets)
         self._repair.pad(now)
+        if not self._reports.told:
+            self._faults.call(self._send_report)
 
     # Reports
 

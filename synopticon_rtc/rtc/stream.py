@@ -10,6 +10,7 @@ from av.stream import Stream
 
 from synopticon_rtc.basics import clock
 from synopticon_rtc.basics.faults import Faults
+from synopticon_rtc.rtc.capture_time import NTP_EPOCH
 from synopticon_rtc.rtc.pacer import BURST, Pacer
 from synopticon_rtc.rtc.packets import cut_h264, cut_vp8
 from synopticon_rtc.rtc.sealer import Sealer
@@ -24,8 +25,8 @@ GROUP_OCTETS = 1_000_000
 """Most octets of them; a joining peer takes them in as many sixths of a second."""
 CLOCK_RATE = 90_000
 """Ticks of a video RTP timestamp in a second (RFC 3551)."""
-NTP_EPOCH = 2_208_988_800
-"""Seconds from 1900 to 1970."""
+STAMP_INTERVAL = 2**31
+"""Half a second, in 32.32 bits, after which packets tell again when they were captured."""
 PICTURE_TICKS = 1500
 """A VP8 picture id for every 1/60 s, so that those of streams of one source grow alike."""
 
@@ -48,6 +49,8 @@ class EncodedFrame:
     """When it was sent, as :func:`ntp_time` tells."""
     captured: int
     """When it was captured, likewise."""
+    stamped: bool
+    """Whether its first packets say so to peers that read that; those in between follow from the timestamps."""
 
 
 def ntp_time() -> int:
@@ -113,6 +116,7 @@ class VideoStream:
         self._viewers: list[Viewer] = []
         self._group: list[EncodedFrame] = []  # the last keyframe and all since, empty where that is too much
         self._group_octets = 0
+        self._stamped = 0  # the time of capture that was told last
         self._faults = faults or Faults()
 
     @property
@@ -141,7 +145,9 @@ class VideoStream:
         bursts = [payloads[at : at + self._burst] for at in range(0, len(payloads), self._burst)]
         now = ntp_time()
         captured = now if self._began is None else self._began + (packet.pts << 32) // CLOCK_RATE
-        self._publish(EncodedFrame(payloads, bursts, octets, timestamp, packet.is_keyframe, now, captured))
+        keyframe, stamped = packet.is_keyframe, packet.is_keyframe or captured - self._stamped >= STAMP_INTERVAL
+        self._stamped = captured if stamped else self._stamped
+        self._publish(EncodedFrame(payloads, bursts, octets, timestamp, keyframe, now, captured, stamped))
         return timestamp
 
     def _cut(self, packet: "av.Packet[Stream]") -> list[bytes]:

@@ -9,7 +9,9 @@ from aiortc.rtp import RtcpPacket, RtpPacket
 
 from synopticon_rtc.basics import clock
 from synopticon_rtc.basics.faults import Faults
+from synopticon_rtc.rtc import reference_time
 from synopticon_rtc.rtc.budget import Budget
+from synopticon_rtc.rtc.capture_time import ExtensionsMap
 
 MAX_SSRCS = 64
 """Synchronisation sources of a peer that are remembered; libsrtp walks through all that it knows for each packet."""
@@ -37,6 +39,7 @@ class Transport(RTCDtlsTransport):
         assert isinstance(transport, cls)  # noqa: S101 - it is now
         transport.faults = faults
         transport.sources = {}
+        transport._rtp_header_extensions_map = ExtensionsMap()  # noqa: SLF001 - in place of its own
         transport.feedback = Budget(RTCP_OCTETS, RTCP_OCTETS)
 
     async def _recv_next(self) -> None:
@@ -90,6 +93,9 @@ class Transport(RTCDtlsTransport):
         except (ValueError, struct.error):  # the latter is that of a REMB that names more than it has
             return
         try:
+            if (reply := reference_time.answer(data, next(iter(self._rtp_router.senders), 0))) is not None:
+                with contextlib.suppress(ConnectionError):  # there is no way just now
+                    await self._send_rtp(reply)
             for recipient, packet in recipients:
                 await recipient._handle_rtcp_packet(packet)  # noqa: SLF001 - as aiortc does
         except ConnectionError:

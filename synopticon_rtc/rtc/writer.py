@@ -58,7 +58,11 @@ class PacketWriter:
         first = self.next_number
         self.next_number = first + len(payloads)
         word = header.first_octet << 24 | header.payload_type << 16 | first & 0xFFFF
-        tail = _tail(frame.timestamp, self._ssrc) + header.extension(ntp_time)
+        if frame.stamped and not position:
+            extension = header.stamped(ntp_time, frame.captured)
+        else:
+            extension = header.extension(ntp_time)
+        tail = _tail(frame.timestamp, self._ssrc) + extension
         if not self._outlet.send_burst(sealer, payloads, word, tail, marked=position == len(frame.bursts) - 1):
             return False
         self.packets += len(payloads)

@@ -16,7 +16,7 @@ from synopticon_rtc.peers.published import Kind
 from synopticon_rtc.peers.tap import Tap, Tapped
 from synopticon_rtc.rtc import AudioSender, AudioStream, EncodedSound, PeerConnection, Sender
 from synopticon_rtc.rtc.audio_stream import AudioPacket
-from synopticon_rtc.rtc.stream import NTP_EPOCH
+from synopticon_rtc.rtc.capture_time import NTP_EPOCH
 from synopticon_rtc.sending.feed import Feed
 from synopticon_rtc.sending.stats import BroadcasterStats
 from synopticon_rtc.sending.watcher import Watcher

@@ -3,6 +3,7 @@
 import { ClockOffset, now } from "./clock.js";
 import { readReport } from "./delays.js";
 import { decodeFaces, decodeJson } from "./faces.js";
+import { hold, Lips } from "./lips.js";
 import { readStreams, Streams } from "./streams.js";
 
 const CONNECT_LIMIT = 15_000; // ms from the offer to a connection, relays and slow networks included
@@ -28,6 +29,7 @@ export class Connection {
   #undecodable = false;
   #streams = new Streams();
   #reports = new Map(); // by the name of a stream, null for that of the first offer
+  #lips = new Lips();
   #number = 0; // of the newest offer that came over the control channel
 
   /** Whether it came to connect. */
@@ -132,6 +134,13 @@ export class Connection {
     this.#heard = now();
   }
 
+  /** Keep a video in step with a sound, where both are played, else null; to be called a few times a second. */
+  keepInStep(video, sound) {
+    const [picture, voice] = [video, sound].map((track) => this.#peer.getReceivers().find((each) => each.track === track));
+    if (picture && voice) this.#lips.keep(picture, voice);
+    else this.#lips.release();
+  }
+
   async #answer() {
     const answer = await this.#peer.createAnswer();
     await this.#peer.setLocalDescription(answer);
@@ -150,8 +159,7 @@ export class Connection {
   }
 
   #track(track, receiver, mid) {
-    if ("jitterBufferTarget" in receiver) receiver.jitterBufferTarget = 0;
-    else if ("playoutDelayHint" in receiver) receiver.playoutDelayHint = 0;
+    hold(receiver, 0);
     this.#streams.add(mid, track);
     this.#on.streams();
   }

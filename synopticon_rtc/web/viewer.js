@@ -8,6 +8,7 @@ import { missing } from "./support.js";
 
 const LOG_LINES = 200;
 const SHOW_INTERVAL = 500; // ms between updates of the figures
+const STEP_INTERVAL = 250; // ms between looks whether picture and sound are in step
 
 const $ = (id) => document.getElementById(id);
 const { body } = document;
@@ -158,6 +159,11 @@ function toggleSound() {
     measureSound();
   }
 }
+
+setInterval(() => {
+  const heard = video.muted ? null : receiver.connection?.sound?.track;
+  receiver.connection?.keepInStep(heard ? large?.track : null, heard);
+}, STEP_INTERVAL);
 
 /** Show how loud it is, while it is heard. */
 function measureSound() {

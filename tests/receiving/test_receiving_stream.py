@@ -41,8 +41,8 @@ class Outlet:
         )
         self.now = asyncio.get_running_loop().time()
 
-    def frame(self, timestamp: int) -> None:
-        self.stream.take_frame(FRAME, timestamp, self.now - 0.02, self.now)
+    def frame(self, timestamp: int, captured: float | None = None) -> None:
+        self.stream.take_frame(FRAME, timestamp, self.now - 0.02, self.now, captured)
 
     def faces(self, timestamp: int | None, *faces: Face, captured: float = 1.0) -> None:
         message = FacesMessage(faces, 64, 48, timestamp, captured, detected=True)
@@ -83,6 +83,15 @@ async def test_a_frame_whose_faces_do_not_come_goes_out_when_its_time_is_up() ->
     assert not outlet.moments[0].detected
     outlet.faces(0, FACE)
     assert outlet.totals.faces_late == 1
+
+
+async def test_when_a_frame_was_captured_is_what_its_rtp_says_until_the_sender_reports() -> None:
+    outlet = Outlet()
+    outlet.frame(0)
+    outlet.frame(3000, 5.0)
+    outlet.stream.reported(Report(6000, 7000.0))
+    outlet.frame(6000, 6.0)
+    assert [moment.captured for moment in outlet.moments] == [None, 5.0, 7.0]
 
 
 async def test_where_no_faces_are_expected_nothing_waits() -> None:

@@ -14,4 +14,5 @@ def encoded(number: int, *, keyframe: bool = False, bursts: int = 1, packets: in
     payloads = [payload for burst in cut for payload in burst]
     octets = size * len(payloads)
     sent = number << 32
-    return EncodedFrame(payloads, cut, octets, number * TICKS % 2**32, keyframe=keyframe, ntp_time=sent, captured=sent)
+    timestamp = number * TICKS % 2**32
+    return EncodedFrame(payloads, cut, octets, timestamp, keyframe, ntp_time=sent, captured=sent, stamped=keyframe)

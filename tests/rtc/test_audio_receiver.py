@@ -109,6 +109,20 @@ def is_whole(heard: list[tuple[float, ReceivedSound]]) -> bool:
 
 
 @turned
+async def test_what_nobody_wants_is_not_decoded_until_somebody_does() -> None:
+    async with call() as calling:
+        wanted = False
+        calling.track.wanted = lambda: wanted
+        await calling.play(2)
+        assert calling.receiver.packets > 90
+        assert (calling.heard, calling.receiver._decoder) == ([], None)
+        wanted = True
+        begun = await calling.play(2)
+        assert float(np.median(calling.delays(begun))) < 0.04
+        assert is_whole(calling.heard)
+
+
+@turned
 async def test_a_tone_is_heard_soon_and_it_is_known_when_it_was_captured() -> None:
     async with call() as calling:
         begun = await calling.play(10)

@@ -25,7 +25,7 @@ from synopticon_rtc.basics import clock
 from synopticon_rtc.media.sound import BLOCK, RATE, Tone
 from synopticon_rtc.rtc.audio_sender import AudioSender
 from synopticon_rtc.rtc.audio_stream import AudioStream
-from synopticon_rtc.rtc.stream import NTP_EPOCH
+from synopticon_rtc.rtc.capture_time import NTP_EPOCH
 
 ORIGIN = 2**32 - 4000
 

@@ -4,7 +4,7 @@ import pytest
 
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.rtc.audio_stream import PACKET_TICKS, AudioPacket, AudioStream
-from synopticon_rtc.rtc.stream import NTP_EPOCH
+from synopticon_rtc.rtc.capture_time import NTP_EPOCH
 
 
 @dataclass
@@ -27,7 +27,8 @@ def test_all_are_sent_the_same_packet() -> None:
     stream.add(two)
     assert stream.send(b"sound", -312, 1000.5) == 7 - 312 + 2**32
     assert one.packets[0] is two.packets[0]
-    assert one.packets == [AudioPacket([b"sound"], 7 - 312 + 2**32, begins=True, captured=(2001 + 2 * NTP_EPOCH) << 31)]
+    captured = (2001 + 2 * NTP_EPOCH) << 31
+    assert one.packets == [AudioPacket([b"sound"], 7 - 312 + 2**32, begins=True, captured=captured, stamped=True)]
 
 
 def test_timestamps_go_on_through_silence_and_after_it_sound_begins_anew() -> None:
@@ -38,6 +39,15 @@ def test_timestamps_go_on_through_silence_and_after_it_sound_begins_anew() -> No
         stream.send(b"", number * PACKET_TICKS, number / 50)
     assert [packet.timestamp for packet in listener.packets] == [(2**32 - 1000 + t * 960) % 2**32 for t in ticks]
     assert [packet.begins for packet in listener.packets] == [True, False, False, True, False]
+
+
+def test_a_packet_tells_when_it_was_captured_now_and_then_and_where_its_timestamp_would_mislead() -> None:
+    stream, listener = AudioStream(), Listener()
+    stream.add(listener)
+    for number in range(60):
+        stream.send(b"", number * PACKET_TICKS, number / 50 + (0.0005 if number < 40 else 0.002) * (number > 30))
+    stamped = [number for number, packet in enumerate(listener.packets) if packet.stamped]
+    assert stamped == [0, 25, 40]
 
 
 def test_a_peer_that_cannot_be_sent_to_costs_the_others_nothing(caplog: pytest.LogCaptureFixture) -> None:

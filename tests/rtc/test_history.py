@@ -14,7 +14,10 @@ _stamps = itertools.count()
 
 def frame(packets: int, size: int = 1) -> EncodedFrame:
     payloads = [b"x" * size] * packets
-    return EncodedFrame(payloads, [payloads], packets * size, next(_stamps), keyframe=False, ntp_time=0, captured=0)
+    timestamp = next(_stamps)
+    return EncodedFrame(
+        payloads, [payloads], packets * size, timestamp, keyframe=False, ntp_time=0, captured=0, stamped=False
+    )
 
 
 class Sent:

@@ -1,6 +1,7 @@
 """Video that is added to a connection which is up, and taken off it."""
 
 import pytest
+from aiortc.rtp import RtcpPacket, RtcpSrPacket
 from rtc_helpers import Clip, Peer, join, watching
 
 from synopticon_rtc.rtc.stream import Codec
@@ -11,6 +12,7 @@ async def add(sender: Peer, receiver: Peer, clip: Clip, *, taken: bool = True) -
     connection = sender.connection
     video = connection.add_video(lambda _: clip.stream, [clip.stream.codec])
     offer = await connection.offer()
+    assert "candidate" not in offer
     mid = connection.section(video)
     assert mid is not None
     await connection.set_answer(await receiver.connection.answer(offer, [mid] if taken else []))
@@ -60,14 +62,21 @@ async def test_an_offer_that_was_not_answered_is_replaced_by_the_next() -> None:
         assert await plays(third, receiver, receiver.tracks[-1].mid)
 
 
-async def test_a_section_that_was_left_carries_another_video() -> None:
+async def test_a_section_that_was_left_carries_another_video(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = Clip(origin=2**31), Clip(origin=0)
     async with watching(first) as (sender, receiver):
         assert await plays(first, receiver, receiver.tracks[0].mid)
         (video,) = sender.connection.senders
         video.leave()
         assert first.stream.viewers == 0
+        told: list[bytes] = []
+        monkeypatch.setattr(video._outlet, "send_report", told.append)
         video.begin(lambda _: second.stream)
+        assert not told
+        begun = second.send()
+        report, *_ = RtcpPacket.parse(told.pop())  # at once, as its timestamps are others
+        assert isinstance(report, RtcpSrPacket)
+        assert (report.sender_info.rtp_timestamp - begun) % 2**32 < 900
         assert await plays(second, receiver, receiver.tracks[0].mid)
 
 

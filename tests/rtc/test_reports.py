@@ -43,7 +43,9 @@ def receiver_report(**fields: Any) -> RtcpRrPacket:
 
 
 def test_a_report_says_how_much_was_sent() -> None:
-    info = report_of(reports(octets=2**32 + 1234), now=50 * SECOND, packets=2**32 + 99).sender_info
+    made = reports(octets=2**32 + 1234)
+    made.latest = encoded(0)
+    info = report_of(made, now=50 * SECOND, packets=2**32 + 99).sender_info
     assert (info.packet_count, info.octet_count) == (99, 1234)
     assert info.ntp_timestamp == 50 * SECOND
 
@@ -53,6 +55,18 @@ def test_a_report_says_which_timestamp_is_captured_now_however_late_a_frame_was_
     made.latest = dataclasses.replace(frame, captured=frame.ntp_time - SECOND // 4)
     info = report_of(made, now=frame.ntp_time + SECOND // 2).sender_info
     assert info.rtp_timestamp == frame.timestamp + CLOCK_RATE * 3 // 4
+
+
+def test_of_a_stream_that_has_not_begun_nothing_is_said() -> None:
+    made = reports(octets=1234)
+    for _ in "at first", "and after another one":
+        first, *_ = RtcpPacket.parse(made.write(0, 5))
+        assert isinstance(first, RtcpRrPacket)
+        assert not made.told
+        made.latest = encoded(0)
+        report_of(made, now=SECOND)
+        assert made.told
+        made.forget()
 
 
 def test_a_report_names_us_and_at_the_end_says_goodbye() -> None:

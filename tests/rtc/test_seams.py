@@ -17,7 +17,15 @@ import aiortc
 import pylibsrtp
 import pytest
 from aioice import Candidate, ice, mdns, stun, turn
-from aiortc import rtcdtlstransport, rtcicetransport, rtcpeerconnection, rtcrtpreceiver, rtcrtpsender, rtcsctptransport
+from aiortc import (
+    rtcdtlstransport,
+    rtcicetransport,
+    rtcpeerconnection,
+    rtcrtpreceiver,
+    rtcrtpsender,
+    rtcsctptransport,
+    rtp,
+)
 from aiortc.rate import RateCounter, RemoteBitrateEstimator
 from aiortc.rtp import RtpPacket
 from OpenSSL import SSL
@@ -78,6 +86,8 @@ DIGESTS: dict[Callable[..., Any], str] = {
     rtcdtlstransport.RTCDtlsTransport.start: "3b3522667fe0",
     rtcpeerconnection.RTCPeerConnection.close: "7e2df1bb95eb",
     rtcpeerconnection.RTCPeerConnection._RTCPeerConnection__connect: "9199a73a7cde",  # type: ignore[attr-defined]
+    rtcpeerconnection.RTCPeerConnection._RTCPeerConnection__localRtp: "d6a10a3f40c4",  # type: ignore[attr-defined]
+    rtcpeerconnection.RTCPeerConnection._RTCPeerConnection__remoteRtp: "1dc79068e0ca",  # type: ignore[attr-defined]
     rtcrtpreceiver.RTCRtpReceiver._handle_disconnect: "8dfa058c843f",
     rtcrtpreceiver.RTCRtpReceiver._handle_rtcp_packet: "ec9f46214c34",
     rtcrtpreceiver.RTCRtpReceiver._handle_rtp_packet: "4e54983d021a",
@@ -90,6 +100,8 @@ DIGESTS: dict[Callable[..., Any], str] = {
     rtcrtpsender.RTCRtpSender._run_rtp: "ff597a1d554c",
     rtcrtpsender.RTCRtpSender.send: "3969482b77a2",
     rtcrtpsender.RTCRtpSender.stop: "38c1e92baf8e",
+    rtp.HeaderExtensionsMap.configure: "e7bc27f7de53",
+    rtp.HeaderExtensionsMap.get: "7abeb1022f1d",
     rtcsctptransport.InboundStream: "b63993b481ec",
     rtcsctptransport.RTCSctpTransport._data_channel_flush: "d5f055f33db1",
     rtcsctptransport.RTCSctpTransport._data_channel_receive: "3df88b4b9c66",

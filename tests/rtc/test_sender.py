@@ -171,11 +171,13 @@ async def test_packets_are_those_of_aiortcs_own_sender(codec: Codec, monkeypatch
     assert kinds == {RtcpSrPacket, RtcpSdesPacket, RtcpByePacket}
 
 
-async def test_reports_say_what_was_sent_and_when() -> None:
+async def test_reports_say_what_was_sent_and_when_from_the_first_frame_on() -> None:
     clip = Clip()
     recorder = await ours("vp8", [clip.packet() for _ in range(12)])
-    report = next(packet for packets in recorder.rtcp for packet in packets if isinstance(packet, RtcpSrPacket))
+    first, report, *_ = (packet for packets in recorder.rtcp for packet in packets if isinstance(packet, RtcpSrPacket))
     packets = [RtpPacket.parse(data, EXTENSIONS) for data in recorder.rtp]
+    assert first.sender_info.packet_count == sum(packet.timestamp == packets[0].timestamp for packet in packets)
+    assert (first.sender_info.rtp_timestamp - packets[0].timestamp) % 2**32 < 900
     assert report.ssrc == packets[0].ssrc
     assert report.sender_info.packet_count == len(packets)
     assert report.sender_info.octet_count == sum(len(packet.payload) for packet in packets)

@@ -55,7 +55,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def frame(number: int, *, keyframe: bool = False, octets: int = 100) -> EncodedFrame:
     payloads = [bytes(octets)]
-    return EncodedFrame(payloads, [payloads], octets, number * 3000, keyframe, ntp_time(), ntp_time())
+    return EncodedFrame(payloads, [payloads], octets, number * 3000, keyframe, ntp_time(), ntp_time(), keyframe)
 
 
 def joined(clip: VideoStream) -> int:
@@ -152,3 +152,13 @@ async def test_a_peer_that_joins_at_a_high_frame_rate_is_not_sent_more_than_may_
     assert joined(clip.stream) == 0
     assert clip.requests == asked + 1
     await turns()
+
+
+async def test_keyframes_tell_when_they_were_captured_and_others_now_and_then() -> None:
+    peer, clip = Joining(), Clip()
+    clip.stream._began = 0
+    clip.stream.add(peer)
+    for number in range(60):
+        clip._keyframe = number in {0, 20}
+        clip.send()
+    assert [number for number, sent in enumerate(peer.frames) if sent.stamped] == [0, 15, 20, 35, 50]

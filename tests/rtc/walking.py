@@ -49,7 +49,8 @@ class Layer:
             payloads = [self.encoded.to_bytes(4, "big")] * (40 if keyframe else 3)
             bursts = [payloads[at : at + 16] for at in range(0, len(payloads), 16)]
             ntp = ntp_time()
-            frame = EncodedFrame(payloads, bursts, 1000 * len(payloads), number * TICKS % 2**32, keyframe, ntp, ntp)
+            octets, timestamp = 1000 * len(payloads), number * TICKS % 2**32
+            frame = EncodedFrame(payloads, bursts, octets, timestamp, keyframe, ntp, ntp, keyframe)
             self.under_way.append((number, frame))
             self.encoded += 1
         while self.under_way and self.under_way[0][0] <= number - self.late:
@@ -77,6 +78,9 @@ class Paper:
 
     def write_again(self, frame: EncodedFrame, index: int, number: int) -> int:
         return self._sender.write_again(frame, index, number)
+
+    def send_report(self, data: bytes) -> None:
+        """Say nothing."""
 
 
 class Wire(FanoutSender):

@@ -16,7 +16,8 @@ from synopticon_rtc.faces import Detector
 from synopticon_rtc.media import Source
 from synopticon_rtc.rtc import FanoutSender
 from synopticon_rtc.rtc.budget import Budget
-from synopticon_rtc.rtc.stream import CLOCK_RATE, NTP_EPOCH, ntp_time
+from synopticon_rtc.rtc.capture_time import NTP_EPOCH
+from synopticon_rtc.rtc.stream import CLOCK_RATE, ntp_time
 from synopticon_rtc.sending.stream import PREPARED, Stream
 
 SIZE = (320, 240)

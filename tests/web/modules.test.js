@@ -5,6 +5,7 @@ import { ClockOffset } from "./web/clock.js";
 import { origin } from "./web/connection.js";
 import { captureTime, Delays, readReport } from "./web/delays.js";
 import { containedBox } from "./web/geometry.js";
+import { Lips } from "./web/lips.js";
 import { Pairing, rtpDifference } from "./web/pairing.js";
 import { choices, signalingBeside } from "./web/places.js";
 import { Receiver } from "./web/receiver.js";
@@ -549,6 +550,51 @@ test("a report that is none is not believed", () => {
   for (const wrong of [-1, 1e9, NaN, "6", null, undefined]) {
     assert.equal(readReport({ ...REPORT, encoding: wrong }).encoding, null);
   }
+});
+
+/** A receiver that plays what was captured some ms ago, and what it is held back more. */
+function receiver(age) {
+  const each = {
+    jitterBufferTarget: 0,
+    age,
+    getStats: async () =>
+      new Map([
+        ["codec", { type: "codec" }],
+        ["in", { type: "inbound-rtp", timestamp: 1e6, estimatedPlayoutTimestamp: 1e6 - each.age - each.jitterBufferTarget }],
+      ]),
+  };
+  return each;
+}
+
+test("the picture is held back until its sound is there, and no longer once that comes sooner", async () => {
+  const [lips, picture, sound] = [new Lips(), receiver(20), receiver(90)];
+  for (let count = 0; count < 20; count += 1) await lips.keep(picture, sound);
+  assert.ok(Math.abs(picture.jitterBufferTarget - 70) < 1);
+  sound.age = 40;
+  for (let count = 0; count < 20; count += 1) await lips.keep(picture, sound);
+  assert.ok(Math.abs(picture.jitterBufferTarget - 20) < 1);
+  sound.age = 10;
+  for (let count = 0; count < 20; count += 1) await lips.keep(picture, sound);
+  assert.deepEqual([picture.jitterBufferTarget, sound.jitterBufferTarget], [0, 0]);
+});
+
+test("a picture that goes with no sound any more is shown at once", async () => {
+  const [lips, one, other, sound] = [new Lips(), receiver(0), receiver(0), receiver(1_000)];
+  for (let count = 0; count < 20; count += 1) await lips.keep(one, sound);
+  assert.equal(one.jitterBufferTarget, 500);
+  await lips.keep(other, sound);
+  assert.deepEqual([one.jitterBufferTarget, other.jitterBufferTarget], [0, 250]);
+  lips.release();
+  assert.equal(other.jitterBufferTarget, 0);
+});
+
+test("where a browser does not tell when it plays what, all stays as it has it", async () => {
+  const [lips, picture, sound] = [new Lips(), receiver(0), receiver(50)];
+  sound.getStats = async () => new Map([["in", { type: "inbound-rtp", timestamp: 1e6 }]]);
+  await lips.keep(picture, sound);
+  sound.getStats = () => Promise.reject(new Error("closed"));
+  await lips.keep(picture, sound);
+  assert.equal(picture.jitterBufferTarget, 0);
 });
 
 test("the signaling is beside the page, below whatever prefix", () => {
