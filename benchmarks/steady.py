@@ -33,7 +33,7 @@ from benchmarks.process import Holding, holding, trim
 from benchmarks.reel import SIZE
 from benchmarks.report import Bar, Result, Table, show
 from synopticon_rtc import Broadcaster, FaceLandmarker, Portrait, Receiver, SignalingServer
-from synopticon_rtc.commands.memory import giving_back, map_large_pieces
+from synopticon_rtc.commands.memory import map_large_pieces
 
 INTERVAL = 10.0
 """Seconds between samples."""
@@ -201,7 +201,7 @@ async def broadcast(url: str) -> None:
     """Be a broadcaster, as the command line is one."""
     map_large_pieces(SIZE)
     frames = [0, 0]
-    async with giving_back(), Broadcaster(url, Portrait(SIZE), faces=FaceLandmarker()) as broadcaster:
+    async with Broadcaster(url, Portrait(SIZE), faces=FaceLandmarker()) as broadcaster:
         await broadcaster.signaling.wait_open()
         gc.freeze()
 

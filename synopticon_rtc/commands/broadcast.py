@@ -18,7 +18,7 @@ from synopticon_rtc.basics.text import NAME, visible
 from synopticon_rtc.broadcaster import Broadcaster
 from synopticon_rtc.commands.cli import Command, Output, Quantity
 from synopticon_rtc.commands.meeting import Meeting, News
-from synopticon_rtc.commands.memory import giving_back, map_large_pieces
+from synopticon_rtc.commands.memory import map_large_pieces
 from synopticon_rtc.commands.options import (
     Address,
     Bitrate,
@@ -183,7 +183,6 @@ async def main(
 
     codecs: tuple[Codec, ...] = ("h264", "vp8") if codec == "h264" else ("vp8", "h264")
     async with contextlib.AsyncExitStack() as stack:
-        await stack.enter_async_context(giving_back())
         meeting = await stack.enter_async_context(Meeting(url, serve, make_server, room=room, name=name, tls=ca))
         signaling = signaling_client(meeting.url, room, token_file, ca)
         try:

@@ -1,12 +1,7 @@
 """What glibc does with memory that is free."""
 
-import asyncio
-import contextlib
 import ctypes
-from collections.abc import AsyncIterator
 
-GIVE_BACK = 30.0
-"""Seconds between two times that free memory goes back to the system."""
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _LEAST, _MOST = 2**20, 32 * 2**20  # bytes; glibc takes no more
 _PER_PIXEL = 6  # bytes: twice those of an RGB picture, and a quarter of the largest piece that an encoder takes
@@ -25,35 +20,6 @@ def map_large_pieces(size: tuple[int, int]) -> None:
     """
     width, height = size
     map_pieces(min(max(_PER_PIXEL * width * height, _LEAST), _MOST))
-
-
-@contextlib.asynccontextmanager
-async def giving_back(interval: float = GIVE_BACK) -> AsyncIterator[None]:
-    """Have all pages that are free go back to the system now and then, meanwhile, where glibc allocates.
-
-    What is smaller than :func:`map_large_pieces` has it is taken from heaps, and a heap keeps what it ever needed at
-    once. On a busy machine threads are stopped at the worst moments, and each of their heaps grows for an hour. To give
-    it back takes some 2 ms, in a thread.
-
-    Args:
-        interval: Seconds between two times.
-    """
-    task = asyncio.create_task(_give_back(interval))
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-
-
-async def _give_back(interval: float) -> None:
-    try:
-        trim = ctypes.CDLL(None).malloc_trim
-    except (AttributeError, OSError, TypeError):  # it is another allocator, or Windows
-        return
-    while True:
-        await asyncio.sleep(interval)
-        await asyncio.to_thread(trim, 0)
 
 
 def map_pieces(large: int) -> None:

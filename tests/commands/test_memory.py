@@ -1,4 +1,3 @@
-import asyncio
 import ctypes
 import subprocess
 import sys
@@ -23,23 +22,6 @@ for size in (int(size) for size in sys.argv[3:]):
     piece = bytearray(size)
     print(mallinfo().mapped - before >= size)
     del piece
-"""
-FREE_WITHIN = """
-import asyncio, psutil
-from synopticon_rtc.commands.memory import giving_back
-
-def resident():
-    return psutil.Process().memory_info().rss / 1e6
-
-async def main():
-    pieces = [bytearray(b"1" * 50_000) for _ in range(800)]
-    del pieces[:-1]  # the last holds the heap together
-    print(resident())
-    async with giving_back(0.01):
-        await asyncio.sleep(0.2)
-        print(resident())
-
-asyncio.run(main())
 """
 ENCODER, PICTURE = 22_000_000, 1280 * 720 * 3
 glibc = pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="glibc from 2.33 on")
@@ -66,15 +48,6 @@ def test_pictures_are_not_mapped() -> None:
     assert mapped("set", PICTURE, PICTURE, 2 * PICTURE - 100_000) == [False, False, False]
 
 
-@glibc
-def test_what_is_free_within_a_heap_goes_back() -> None:
-    ran = subprocess.run([sys.executable, "-c", FREE_WITHIN], capture_output=True, text=True, check=True)
-    kept, left = map(float, ran.stdout.split())
-    assert left < kept - 10
-
-
-async def test_where_there_is_no_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_there_is_no_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
     memory_module.map_large_pieces((1280, 720))
-    async with memory_module.giving_back(0):
-        await asyncio.sleep(0)
