@@ -12,6 +12,8 @@ from aiortc.rtcsctptransport import (
     DATA_CHANNEL_ACK,
     DATA_CHANNEL_OPEN,
     LOCAL_MAX_MESSAGE_SIZE,
+    USERDATA_MAX_LENGTH,
+    WEBRTC_BINARY,
     WEBRTC_DCEP,
     WEBRTC_STRING,
     BaseInitChunk,
@@ -20,11 +22,15 @@ from aiortc.rtcsctptransport import (
     DataChunk,
     ForwardTsnChunk,
     SackChunk,
+    serialize_packet,
 )
 
 from synopticon_rtc.basics import clock
 from synopticon_rtc.basics.faults import Faults
-from synopticon_rtc.rtc import chunks
+from synopticon_rtc.rtc import chunks, datagram, seams
+from synopticon_rtc.rtc.alarm import Alarm
+from synopticon_rtc.rtc.datagram import Datagram
+from synopticon_rtc.rtc.ice import IceConnection
 from synopticon_rtc.rtc.ledbat import PACKET, Ledbat
 from synopticon_rtc.rtc.reassembly import InboundStream
 
@@ -48,6 +54,8 @@ MAX_NAME = 256
 """Bytes of a channel's label, and of its subprotocol."""
 MAX_GAPS = 250
 """Gaps told in one acknowledgement, so that it fits into a packet; the others are told when these have closed."""
+ACKNOWLEDGE = 0.1
+"""Seconds in which a datagram is acknowledged that no other follows (RFC 9260 section 6.2: at most 0.2)."""
 _TSNS = 2**32
 _OPEN_LENGTH = 12
 
@@ -66,6 +74,8 @@ class Association(RTCSctpTransport):
     on_progress: Callable[[], None] | None
     seen_cwnd: int
     resting_until: float
+    retransmission: Alarm
+    acknowledgement: Alarm
 
     @classmethod
     def adopt(cls, transport: RTCSctpTransport, on_abuse: Callable[[str], None], faults: Faults) -> None:
@@ -86,6 +96,9 @@ class Association(RTCSctpTransport):
         transport.on_progress = None
         transport.seen_cwnd = 0
         transport.resting_until = 0.0
+        loop = asyncio.get_running_loop()
+        transport.retransmission = Alarm(loop, lambda: faults.call(transport._t3_expired))  # noqa: SLF001 - it is one of ours
+        transport.acknowledgement = Alarm(loop, lambda: faults.call(transport.acknowledge))
 
     # Packets and chunks
 
@@ -110,9 +123,17 @@ class Association(RTCSctpTransport):
         await super()._receive_chunk(chunk)
 
     async def _receive_data_chunk(self, chunk: DataChunk) -> None:
-        self._sack_needed = True
         assert self._last_received_tsn is not None  # noqa: S101 - or no chunk comes here
         ahead = (chunk.tsn - self._last_received_tsn) % _TSNS
+        may_wait = (
+            ahead == 1
+            and not self._sack_misordered
+            and chunk.flags & (datagram.FLAGS | datagram.IMMEDIATE) == datagram.FLAGS
+        )
+        if may_wait and not self.acknowledgement.is_set:
+            self.acknowledgement.set(ACKNOWLEDGE)
+        else:
+            self._sack_needed = True
         if MAX_AHEAD < ahead <= _TSNS // 2:
             return
         if ahead > 1 and self._advertised_rwnd < len(chunk.user_data):
@@ -189,11 +210,25 @@ class Association(RTCSctpTransport):
             end = last
         if end <= sent - acknowledged:
             arrived = self._patient_octets(chunk.cumulative_tsn) if self.patient else 0
+            self._take_datagrams(chunk.cumulative_tsn)
             await super()._receive_sack_chunk(chunk)
             self._adjust(arrived)
             self.faults.call(self.on_progress)
 
+    def _take_datagrams(self, up_to: int) -> None:
+        """Let go of the datagrams in front that have arrived, so that aiortc measures round trips by what is behind."""
+        if self._flight_size >= self._cwnd:
+            return  # this is how it finds out that there could be more on its way
+        sent = self._sent_queue
+        while sent and isinstance(sent[0], Datagram) and (up_to - sent[0].tsn) % _TSNS < _TSNS // 2:
+            self._flight_size_decrease(sent.popleft())
+            self._t3_restart()
+
     async def _send_sack(self) -> None:
+        self.acknowledge()
+
+    def acknowledge(self) -> None:
+        """Tell the peer what has come. One datagram may wait for the next, all else is acknowledged at once."""
         last = self._last_received_tsn
         assert last is not None  # noqa: S101 - there is nothing to acknowledge before
         gaps: list[tuple[int, int]] = []
@@ -209,9 +244,10 @@ class Association(RTCSctpTransport):
         sack.advertised_rwnd = max(0, self._advertised_rwnd)
         sack.duplicates = self._sack_duplicates[:]
         sack.gaps = gaps
-        await self._send_chunk(sack)
+        self._put(sack)
         self._sack_duplicates.clear()
         self._sack_needed = False
+        self.acknowledgement.cancel()
 
     # Streams
 
@@ -243,15 +279,66 @@ class Association(RTCSctpTransport):
         self.has_stopped = True
 
     async def _send_chunk(self, chunk: Chunk) -> None:
-        # A timer may run out in the very turn of the event loop in which the connection closes.
-        if self.transport.state == "connected" and not self.has_stopped:
-            await super()._send_chunk(chunk)
+        if isinstance(chunk, DataChunk) and chunk.flags & datagram.FLAGS == datagram.FLAGS:
+            chunk.flags |= datagram.IMMEDIATE  # it is patient, or others wait behind it
+        self._put(chunk)
+
+    def _put(self, chunk: Chunk) -> None:
+        """Send a packet, unless the connection closes: a timer may run out in the very turn in which it does."""
+        if self.has_stopped or self._remote_port is None:
+            return
+        packet = serialize_packet(self._local_port, self._remote_port, self._remote_verification_tag, chunk)
+        sealed = seams.sealed_data(self.transport, packet)
+        ice = seams.ice_connection(self.transport.transport)
+        assert isinstance(ice, IceConnection)  # noqa: S101 - PeerConnection has seen to that
+        if sealed:
+            ice.send_now(sealed)
 
     def _set_state(self, state: RTCSctpTransport.State) -> None:
         super()._set_state(state)
         if state is self.State.CLOSED:
             self._inbound_streams.clear()
             self._sack_misordered.clear()
+            self.retransmission.close()
+            self.acknowledgement.close()
+
+    # Datagrams
+
+    def _data_channel_send(self, channel: RTCDataChannel, data: bytes | str) -> None:
+        takes_part = channel.ordered or channel.maxRetransmits != 0 or channel in self.patient
+        if takes_part or not self._send_now(channel, data):
+            super()._data_channel_send(channel, data)
+
+    def _send_now(self, channel: RTCDataChannel, data: bytes | str) -> bool:
+        """Send a message that is never sent again in this very call, if it goes into one packet and nothing waits."""
+        protocol, octets = (WEBRTC_STRING, data.encode()) if isinstance(data, str) else (WEBRTC_BINARY, data)
+        size, stream_id = len(octets), channel.id
+        if (
+            stream_id is None
+            or not 0 < size <= min(USERDATA_MAX_LENGTH, self._remote_max_message_size or USERDATA_MAX_LENGTH)
+            or self._association_state is not self.State.ESTABLISHED
+            or self._flight_size >= self._cwnd
+            or self._data_channel_queue
+            or self._outbound_queue
+            or self._forward_tsn_chunk is not None
+            or any(chunk._retransmit for chunk in self._sent_queue)  # noqa: SLF001 - they go first
+        ):
+            return False
+        chunk = Datagram(self._local_tsn, stream_id, protocol, octets)
+        self._local_tsn = (self._local_tsn + 1) % _TSNS
+        self._sent_queue.append(chunk)
+        self._flight_size += size
+        self._put(chunk)
+        if self._t3_handle is None:
+            self._t3_start()
+        return True
+
+    def _t3_start(self) -> None:
+        self._t3_handle = self.retransmission  # type: ignore[assignment] # pyright: ignore[reportAttributeAccessIssue] - it can be cancelled
+        self.retransmission.set(self._rto)
+
+    def _t3_restart(self) -> None:
+        self._t3_start()
 
     # What can wait
 

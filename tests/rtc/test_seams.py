@@ -108,6 +108,17 @@ DIGESTS: dict[Callable[..., Any], str] = {
     rtcsctptransport.RTCSctpTransport._set_state: "72015aed4aa4",
     rtcsctptransport.RTCSctpTransport._transmit: "aa8941d5f8f0",
     rtcsctptransport.RTCSctpTransport._update_rto: "a1e7afb18886",
+    rtcsctptransport.RTCSctpTransport._flight_size_decrease: "16a9a53b25b9",
+    rtcsctptransport.RTCSctpTransport._maybe_abandon: "879fcf244b3d",
+    rtcsctptransport.RTCSctpTransport._t3_cancel: "0e0e3e38da29",
+    rtcsctptransport.RTCSctpTransport._t3_expired: "0e759bf4b1b2",
+    rtcsctptransport.RTCSctpTransport._t3_restart: "abf85ae57b8f",
+    rtcsctptransport.RTCSctpTransport._t3_start: "fa045ec7c5ff",
+    rtcsctptransport.RTCSctpTransport._update_advanced_peer_ack_point: "b10416e34e18",
+    rtcsctptransport.DataChunk: "c5408cf1d59a",
+    rtcsctptransport.serialize_packet: "5731d3849142",
+    rtcdtlstransport.RTCDtlsTransport._send_data: "ee6cd411dd7f",
+    rtcdtlstransport.RTCDtlsTransport._write_ssl: "6573c0237063",
     rtcsctptransport.RTCSctpTransport.stop: "0be1a2711d5d",
     rtcsctptransport.decode_params: "2ee53946e23f",
     rtcsctptransport.parse_packet: "b88a5f1d01e1",
@@ -257,6 +268,18 @@ async def test_private_attributes_of_an_association_are_there() -> None:
     assert association._sack_misordered == set()
     assert association._sack_needed is False
     assert association._local_tsn == (association._last_sacked_tsn + 1) % 2**32
+    assert association._cwnd > association._flight_size == 0
+    assert association._forward_tsn_chunk is None
+    assert association._t3_handle is None
+    assert association._remote_port is None
+    assert association._loop is asyncio.get_running_loop()
+    assert len(association._data_channel_queue) == 1
+    assert not association._outbound_queue
+    assert not association._sent_queue
+    assert association._remote_max_message_size > 0
+    assert association._rto > 0
+    assert association.transport._ssl is None
+    assert seams.sealed_data(association.transport, b"data") == b""
     assert association.transport._rtp_router.ssrc_table == {}
     assert association.transport._rtp_header_extensions_map is not None
     await connection.close()
