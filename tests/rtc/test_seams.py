@@ -25,7 +25,9 @@ from OpenSSL import SSL
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.rtc import seams
 from synopticon_rtc.rtc.association import WINDOW
+from synopticon_rtc.rtc.network import LocalNetwork
 from synopticon_rtc.rtc.receiver import BITRATE_WINDOW
+from synopticon_rtc.rtc.sorting import LARGEST_DATAGRAM
 
 DIGESTS: dict[Callable[..., Any], str] = {
     ice.Connection.add_remote_candidate: "d3a0826c92fa",
@@ -252,6 +254,36 @@ async def test_the_socket_of_a_transport_is_there() -> None:
     with pytest.raises(BlockingIOError):
         sock.recvfrom(1)
     transport.close()
+
+
+async def test_asyncio_still_reads_datagrams_into_more_memory_than_they_need() -> None:
+    """Once it does not, ``read_at_most`` can go."""
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+        asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)
+    )
+    assert transport.max_size > LARGEST_DATAGRAM  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue] - not documented
+    transport.close()
+
+
+async def test_the_sockets_of_connections_read_into_as_much_memory_as_a_datagram_needs() -> None:
+    got: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    class Protocol(asyncio.DatagramProtocol):
+        transport: asyncio.DatagramTransport
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = transport  # type: ignore[assignment] # pyright: ignore[reportAttributeAccessIssue] - it is one
+
+        def datagram_received(self, data: bytes, addr: object) -> None:  # noqa: ARG002 - as it is called
+            got.set_result(data)
+
+    protocol = await LocalNetwork()._listen("127.0.0.1", Protocol)
+    assert protocol.transport.max_size == LARGEST_DATAGRAM  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue] - as above
+    largest = bytes(65_507)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.sendto(largest, protocol.transport.get_extra_info("sockname"))
+    assert await got == largest
+    protocol.transport.close()
 
 
 async def test_private_attributes_of_an_association_are_there() -> None:
