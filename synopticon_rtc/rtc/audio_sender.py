@@ -155,7 +155,7 @@ class AudioSender(RTCRtpSender):
         self._next_number = (number + 1) & 0xFFFF
         first = self._reports.latest is None
         word = header.first_octet << 24 | header.payload_type << 16 | number
-        tail = _tail(packet.timestamp, self._ssrc) + header.extension(ntp_time())
+        tail = _tail(packet.timestamp, self._ssrc) + header.extension(packet.sent)
         # The marker says that a talkspurt begins, so that a receiver may adjust its delay (RFC 3551 section 4.1).
         marked = packet.begins or first
         if not self._outlet.send_burst(stream.sealer, packet.payloads, word, tail, marked=marked):

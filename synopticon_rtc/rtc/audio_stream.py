@@ -7,7 +7,7 @@ from typing import Protocol
 
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.rtc.sealer import Sealer
-from synopticon_rtc.rtc.stream import NTP_EPOCH
+from synopticon_rtc.rtc.stream import NTP_EPOCH, ntp_time
 
 CLOCK_RATE = 48_000
 """Ticks of an Opus RTP timestamp in a second, whatever the sound is sampled with (RFC 7587 section 4.1)."""
@@ -27,6 +27,8 @@ class AudioPacket:
     """Whether there was nothing to be heard before it."""
     captured: int
     """When its first sample was captured, seconds since 1900 in 32.32 bits."""
+    sent: int
+    """When it is sent, likewise."""
 
 
 class Listener(Protocol):
@@ -92,7 +94,8 @@ class AudioStream:
             The packet's RTP timestamp.
         """
         timestamp = self.rtp_timestamp(ticks)
-        packet = AudioPacket([data], timestamp, ticks != self._due, int((captured + NTP_EPOCH) * 2**32))
+        begins, captured_at = ticks != self._due, int((captured + NTP_EPOCH) * 2**32)
+        packet = AudioPacket([data], timestamp, begins, captured_at, ntp_time())
         self._due = ticks + PACKET_TICKS
         for viewer in self._viewers.copy():
             try:
