@@ -12,6 +12,8 @@ from aiortc.rtcsctptransport import (
     DATA_CHANNEL_ACK,
     DATA_CHANNEL_OPEN,
     LOCAL_MAX_MESSAGE_SIZE,
+    SCTP_COMMON_HEADER_LENGTH,
+    SCTP_MAX_PACKET_LENGTH,
     USERDATA_MAX_LENGTH,
     WEBRTC_BINARY,
     WEBRTC_DCEP,
@@ -56,6 +58,8 @@ MAX_GAPS = 250
 """Gaps told in one acknowledgement, so that it fits into a packet; the others are told when these have closed."""
 ACKNOWLEDGE = 0.1
 """Seconds in which a datagram is acknowledged that no other follows (RFC 9260 section 6.2: at most 0.2)."""
+MAX_CHUNK_OCTETS = SCTP_MAX_PACKET_LENGTH - SCTP_COMMON_HEADER_LENGTH
+"""Bytes of the chunks in a packet."""
 _TSNS = 2**32
 _OPEN_LENGTH = 12
 
@@ -76,6 +80,8 @@ class Association(RTCSctpTransport):
     resting_until: float
     retransmission: Alarm
     acknowledgement: Alarm
+    bundling: bool
+    bundle: bytes
 
     @classmethod
     def adopt(cls, transport: RTCSctpTransport, on_abuse: Callable[[str], None], faults: Faults) -> None:
@@ -96,6 +102,8 @@ class Association(RTCSctpTransport):
         transport.on_progress = None
         transport.seen_cwnd = 0
         transport.resting_until = 0.0
+        transport.bundling = False
+        transport.bundle = b""
         loop = asyncio.get_running_loop()
         transport.retransmission = Alarm(loop, lambda: faults.call(transport._t3_expired))  # noqa: SLF001 - it is one of ours
         transport.acknowledgement = Alarm(loop, lambda: faults.call(transport.acknowledge))
@@ -244,7 +252,7 @@ class Association(RTCSctpTransport):
         sack.advertised_rwnd = max(0, self._advertised_rwnd)
         sack.duplicates = self._sack_duplicates[:]
         sack.gaps = gaps
-        self._put(sack)
+        self._put(bytes(sack))
         self._sack_duplicates.clear()
         self._sack_needed = False
         self.acknowledgement.cancel()
@@ -279,15 +287,30 @@ class Association(RTCSctpTransport):
         self.has_stopped = True
 
     async def _send_chunk(self, chunk: Chunk) -> None:
-        if isinstance(chunk, DataChunk) and chunk.flags & datagram.FLAGS == datagram.FLAGS:
+        if not isinstance(chunk, DataChunk):
+            self._put_bundle()
+            self._put(bytes(chunk))
+            return
+        if chunk.flags & datagram.FLAGS == datagram.FLAGS:
             chunk.flags |= datagram.IMMEDIATE  # it is patient, or others wait behind it
-        self._put(chunk)
+        octets = bytes(chunk)
+        if len(self.bundle) + len(octets) > MAX_CHUNK_OCTETS:
+            self._put_bundle()
+        self.bundle += octets
+        if not self.bundling:
+            self._put_bundle()
 
-    def _put(self, chunk: Chunk) -> None:
-        """Send a packet, unless the connection closes: a timer may run out in the very turn in which it does."""
+    def _put_bundle(self) -> None:
+        if self.bundle:
+            bundle, self.bundle = self.bundle, b""
+            self._put(bundle)
+
+    def _put(self, octets: bytes) -> None:
+        """Send chunks in a packet, unless it all ends: a timer may run out in the very turn in which it does."""
         if self.has_stopped or self._remote_port is None:
             return
-        packet = serialize_packet(self._local_port, self._remote_port, self._remote_verification_tag, chunk)
+        ports = self._local_port, self._remote_port
+        packet = serialize_packet(*ports, self._remote_verification_tag, octets)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - it makes bytes of what it gets
         sealed = seams.sealed_data(self.transport, packet)
         ice = seams.ice_connection(self.transport.transport)
         assert isinstance(ice, IceConnection)  # noqa: S101 - PeerConnection has seen to that
@@ -328,7 +351,7 @@ class Association(RTCSctpTransport):
         self._local_tsn = (self._local_tsn + 1) % _TSNS
         self._sent_queue.append(chunk)
         self._flight_size += size
-        self._put(chunk)
+        self._put(bytes(chunk))
         if self._t3_handle is None:
             self._t3_start()
         return True
@@ -399,7 +422,13 @@ class Association(RTCSctpTransport):
         self.window.measured(clock.monotonic(), R)
 
     async def _data_channel_flush(self) -> None:
-        await super()._data_channel_flush()
+        """Send what waits, in as few packets as it fits into (RFC 9260 section 6.10); aiortc sends each by itself."""
+        self.bundling = True
+        try:
+            await super()._data_channel_flush()
+        finally:
+            self.bundling = False
+            self._put_bundle()
         self.faults.call(self.on_progress)
 
     # Messages
