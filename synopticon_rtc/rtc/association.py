@@ -5,7 +5,6 @@ import itertools
 import logging
 from collections.abc import Callable
 from struct import unpack_from
-from weakref import WeakSet
 
 from aiortc import RTCDataChannel, RTCSctpTransport
 from aiortc.rtcsctptransport import (
@@ -73,7 +72,7 @@ class Association(RTCSctpTransport):
     on_abuse: Callable[[str], None]
     faults: Faults
     has_stopped: bool
-    patient: WeakSet[RTCDataChannel]
+    patient: set[RTCDataChannel]
     window: Ledbat
     on_progress: Callable[[], None] | None
     seen_cwnd: int
@@ -97,7 +96,7 @@ class Association(RTCSctpTransport):
         transport.on_abuse = on_abuse
         transport.faults = faults
         transport.has_stopped = False
-        transport.patient = WeakSet()
+        transport.patient = set()
         transport.window = Ledbat()
         transport.on_progress = None
         transport.seen_cwnd = 0
@@ -216,21 +215,40 @@ class Association(RTCSctpTransport):
             if not end < first <= last:
                 return
             end = last
-        if end <= sent - acknowledged:
-            arrived = self._patient_octets(chunk.cumulative_tsn) if self.patient else 0
-            self._take_datagrams(chunk.cumulative_tsn)
+        if end > sent - acknowledged:
+            return
+        arrived = self._patient_octets(chunk.cumulative_tsn) if self.patient else 0
+        self._take_datagrams(chunk.cumulative_tsn)
+        if acknowledged == sent and self._rests():
+            self._last_sacked_tsn = self._advanced_peer_ack_tsn = chunk.cumulative_tsn
+            self._t3_cancel()
+        else:
             await super()._receive_sack_chunk(chunk)
-            self._adjust(arrived)
-            self.faults.call(self.on_progress)
+        self._adjust(arrived)
+        self.faults.call(self.on_progress)
 
     def _take_datagrams(self, up_to: int) -> None:
         """Let go of the datagrams in front that have arrived, so that aiortc measures round trips by what is behind."""
         if self._flight_size >= self._cwnd:
             return  # this is how it finds out that there could be more on its way
         sent = self._sent_queue
+        before = len(sent)
         while sent and isinstance(sent[0], Datagram) and (up_to - sent[0].tsn) % _TSNS < _TSNS // 2:
             self._flight_size_decrease(sent.popleft())
+        if len(sent) < before:
             self._t3_restart()
+
+    def _rests(self) -> bool:
+        """Whether there is nothing that an acknowledgement of all could have aiortc do."""
+        return not (
+            self._sent_queue
+            or self._outbound_queue
+            or self._data_channel_queue
+            or self._reconfig_queue
+            or self._forward_tsn_chunk
+            or self._forward_tsn_streams
+            or self._fast_recovery_exit is not None
+        )
 
     async def _send_sack(self) -> None:
         self.acknowledge()
@@ -420,6 +438,10 @@ class Association(RTCSctpTransport):
     def _update_rto(self, R: float) -> None:  # noqa: N803 - the name that aiortc has
         super()._update_rto(R)
         self.window.measured(clock.monotonic(), R)
+
+    def _data_channel_closed(self, stream_id: int) -> None:
+        self.patient.discard(self._data_channels[stream_id])
+        super()._data_channel_closed(stream_id)
 
     async def _data_channel_flush(self) -> None:
         """Send what waits, in as few packets as it fits into (RFC 9260 section 6.10); aiortc sends each by itself."""

@@ -464,3 +464,15 @@ async def test_a_patient_channel_has_room_until_what_is_on_its_way_fills_the_win
         assert progress[-1] > before
         await one.connection.close()
         assert channel.room == 0
+
+
+@turned
+async def test_a_patient_channel_that_is_closed_is_forgotten() -> None:
+    async with Peer() as one, Peer() as two:
+        channel = one.connection.add_channel("notes", protocol="words/1")
+        channel.make_patient(lambda: None)
+        await join(one, two)
+        await one.until(lambda: channel.is_open)
+        assert len(sctp_of(one).patient) == 1  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue] - ours
+        channel.close()
+        await one.until(lambda: not sctp_of(one).patient)  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue] - as above

@@ -12,7 +12,7 @@ from rtc_helpers import Peer, Tap, join
 from turned import elapse, turned
 
 from synopticon_rtc.rtc import Channel
-from synopticon_rtc.rtc.association import ACKNOWLEDGE
+from synopticon_rtc.rtc.association import ACKNOWLEDGE, Association
 from synopticon_rtc.rtc.datagram import FLAGS, IMMEDIATE, Datagram
 
 RECORD = 23
@@ -176,6 +176,23 @@ async def test_acknowledgements_that_may_wait_tell_no_round_trip() -> None:
             pair.channel.send(b"message")
             await elapse(FRAME)
         assert pair.here._srtt == before
+
+
+@turned
+async def test_an_acknowledgement_of_all_leaves_what_aiortc_makes_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with paired() as pair:
+        left = []
+        for shortcut in (True, False):
+            if not shortcut:
+                monkeypatch.setattr(Association, "_rests", lambda _: False)
+            pair.channel.send(b"message")
+            pair.channel.send(b"message")
+            await elapse(0.5)
+            here = pair.here
+            tsns = here._last_sacked_tsn - here._local_tsn, here._advanced_peer_ack_tsn - here._local_tsn
+            left.append((*tsns, here._flight_size, here._cwnd, here._t3_handle, list(here._sent_queue)))
+            assert not here.retransmission.is_set
+        assert left[0] == left[1]
 
 
 # Acknowledgements

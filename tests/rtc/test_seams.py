@@ -93,6 +93,8 @@ DIGESTS: dict[Callable[..., Any], str] = {
     rtcrtpsender.RTCRtpSender.send: "3969482b77a2",
     rtcrtpsender.RTCRtpSender.stop: "38c1e92baf8e",
     rtcsctptransport.InboundStream: "b63993b481ec",
+    rtcsctptransport.RTCSctpTransport._data_channel_close: "b732f8ec9f85",
+    rtcsctptransport.RTCSctpTransport._data_channel_closed: "446986034595",
     rtcsctptransport.RTCSctpTransport._data_channel_flush: "d5f055f33db1",
     rtcsctptransport.RTCSctpTransport._data_channel_receive: "3df88b4b9c66",
     rtcsctptransport.RTCSctpTransport._data_channel_send: "bff23b8d60ec",
@@ -302,6 +304,10 @@ async def test_private_attributes_of_an_association_are_there() -> None:
     assert association._local_tsn == (association._last_sacked_tsn + 1) % 2**32
     assert association._cwnd > association._flight_size == 0
     assert association._forward_tsn_chunk is None
+    assert association._forward_tsn_streams == {}
+    assert association._fast_recovery_exit is None
+    assert association._reconfig_queue == []
+    assert association._advanced_peer_ack_tsn == association._last_sacked_tsn
     assert association._t3_handle is None
     assert association._remote_port is None
     assert association._loop is asyncio.get_running_loop()
