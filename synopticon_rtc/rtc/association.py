@@ -56,7 +56,7 @@ MAX_NAME = 256
 MAX_GAPS = 250
 """Gaps told in one acknowledgement, so that it fits into a packet; the others are told when these have closed."""
 ACKNOWLEDGE = 0.1
-"""Seconds in which a datagram is acknowledged that no other follows (RFC 9260 section 6.2: at most 0.2)."""
+"""Seconds in which a datagram is acknowledged (RFC 9260 section 6.2: at most 0.2)."""
 MAX_CHUNK_OCTETS = SCTP_MAX_PACKET_LENGTH - SCTP_COMMON_HEADER_LENGTH
 """Bytes of the chunks in a packet."""
 _TSNS = 2**32
@@ -79,6 +79,7 @@ class Association(RTCSctpTransport):
     resting_until: float
     retransmission: Alarm
     acknowledgement: Alarm
+    unacknowledged: int
     bundling: bool
     bundle: bytes
 
@@ -101,6 +102,7 @@ class Association(RTCSctpTransport):
         transport.on_progress = None
         transport.seen_cwnd = 0
         transport.resting_until = 0.0
+        transport.unacknowledged = 0
         transport.bundling = False
         transport.bundle = b""
         loop = asyncio.get_running_loop()
@@ -137,10 +139,11 @@ class Association(RTCSctpTransport):
             and not self._sack_misordered
             and chunk.flags & (datagram.FLAGS | datagram.IMMEDIATE) == datagram.FLAGS
         )
-        if may_wait and not self.acknowledgement.is_set:
-            self.acknowledgement.set(ACKNOWLEDGE)
-        else:
+        self.unacknowledged += len(chunk.user_data)
+        if not may_wait or self.unacknowledged >= USERDATA_MAX_LENGTH:
             self._sack_needed = True
+        elif not self.acknowledgement.is_set:
+            self.acknowledgement.set(ACKNOWLEDGE)
         if MAX_AHEAD < ahead <= _TSNS // 2:
             return
         if ahead > 1 and self._advertised_rwnd < len(chunk.user_data):
@@ -254,7 +257,11 @@ class Association(RTCSctpTransport):
         self.acknowledge()
 
     def acknowledge(self) -> None:
-        """Tell the peer what has come. One datagram may wait for the next, all else is acknowledged at once."""
+        """Tell the peer what has come: of datagrams once they would fill a packet or one is old, of all else at once.
+
+        RFC 9260 section 6.2 has this be done for every second packet unless there is a reason. Here it is that whoever
+        sends them waits for nothing, and that they are small. What is missing is told as ever.
+        """
         last = self._last_received_tsn
         assert last is not None  # noqa: S101 - there is nothing to acknowledge before
         gaps: list[tuple[int, int]] = []
@@ -273,6 +280,7 @@ class Association(RTCSctpTransport):
         self._put(bytes(sack))
         self._sack_duplicates.clear()
         self._sack_needed = False
+        self.unacknowledged = 0
         self.acknowledgement.cancel()
 
     # Streams

@@ -1,4 +1,4 @@
-"""Messages that are sent once: at once where nothing waits, and acknowledged two by two."""
+"""Messages that are sent once: at once where nothing waits, and acknowledged several at a time."""
 
 import asyncio
 import contextlib
@@ -199,14 +199,25 @@ async def test_an_acknowledgement_of_all_leaves_what_aiortc_makes_of_it(monkeypa
 
 
 @turned
-async def test_every_second_one_is_acknowledged_at_once() -> None:
+async def test_as_many_as_fill_a_packet_are_acknowledged_at_once() -> None:
     async with paired() as pair:
         pair.back.sent.clear()
-        for number in range(1, 9):
+        for number in range(1, 10):
+            pair.channel.send(bytes(USERDATA_MAX_LENGTH // 3 + 1))
+            await elapse(0.025)
+            assert pair.acknowledgements == number // 3
+        assert not pair.here._sent_queue
+
+
+@turned
+async def test_small_ones_are_acknowledged_ten_times_a_second() -> None:
+    async with paired() as pair:
+        pair.back.sent.clear()
+        for _ in range(60):
             pair.channel.send(b"message")
             await elapse(FRAME)
-            assert pair.acknowledgements == number // 2
-        assert not pair.here._sent_queue
+        assert 14 <= pair.acknowledgements <= 20
+        assert len(pair.here._sent_queue) <= 5
 
 
 @turned
@@ -242,11 +253,11 @@ def known(attacker: Attacker) -> list[bytes]:
     return [data(attacker.tsn - 1, 1, 0, b"x", FLAGS)]
 
 
-def two(attacker: Attacker) -> list[bytes]:
-    return [data(attacker.take_tsns(1), 1, 0, b"x", FLAGS), data(attacker.take_tsns(1), 1, 0, b"x", FLAGS)]
+def large(attacker: Attacker) -> list[bytes]:
+    return [data(attacker.take_tsns(1), 1, 0, bytes(USERDATA_MAX_LENGTH), FLAGS)]
 
 
-@pytest.mark.parametrize("what", [ordered, hasty, in_parts, behind_a_gap, known, two])
+@pytest.mark.parametrize("what", [ordered, hasty, in_parts, behind_a_gap, known, large])
 @turned
 async def test_all_else_is_acknowledged_at_once(what: Any) -> None:
     async with attacked() as (attacker, victim):
