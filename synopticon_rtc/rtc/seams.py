@@ -178,7 +178,7 @@ def read_at_most(transport: asyncio.BaseTransport, octets: int) -> None:
     Its 256 KiB are so much that the system maps and unmaps them for each, which takes ten times as long as to read it.
     """
     if hasattr(transport, "max_size"):
-        transport.max_size = octets
+        transport.max_size = octets  # pyright: ignore[reportAttributeAccessIssue] - asyncio does not tell of it
 
 
 def sealed_data(transport: RTCDtlsTransport, data: bytes) -> bytes:
