@@ -5,13 +5,16 @@ import itertools
 import logging
 from collections.abc import Callable
 from struct import unpack_from
-from weakref import WeakSet
 
 from aiortc import RTCDataChannel, RTCSctpTransport
 from aiortc.rtcsctptransport import (
     DATA_CHANNEL_ACK,
     DATA_CHANNEL_OPEN,
     LOCAL_MAX_MESSAGE_SIZE,
+    SCTP_COMMON_HEADER_LENGTH,
+    SCTP_MAX_PACKET_LENGTH,
+    USERDATA_MAX_LENGTH,
+    WEBRTC_BINARY,
     WEBRTC_DCEP,
     WEBRTC_STRING,
     BaseInitChunk,
@@ -20,11 +23,15 @@ from aiortc.rtcsctptransport import (
     DataChunk,
     ForwardTsnChunk,
     SackChunk,
+    serialize_packet,
 )
 
 from synopticon_rtc.basics import clock
 from synopticon_rtc.basics.faults import Faults
-from synopticon_rtc.rtc import chunks
+from synopticon_rtc.rtc import chunks, datagram, seams
+from synopticon_rtc.rtc.alarm import Alarm
+from synopticon_rtc.rtc.datagram import Datagram
+from synopticon_rtc.rtc.ice import IceConnection
 from synopticon_rtc.rtc.ledbat import PACKET, Ledbat
 from synopticon_rtc.rtc.reassembly import InboundStream
 
@@ -48,6 +55,10 @@ MAX_NAME = 256
 """Bytes of a channel's label, and of its subprotocol."""
 MAX_GAPS = 250
 """Gaps told in one acknowledgement, so that it fits into a packet; the others are told when these have closed."""
+ACKNOWLEDGE = 0.1
+"""Seconds in which a datagram is acknowledged (RFC 9260 section 6.2: at most 0.2)."""
+MAX_CHUNK_OCTETS = SCTP_MAX_PACKET_LENGTH - SCTP_COMMON_HEADER_LENGTH
+"""Bytes of the chunks in a packet."""
 _TSNS = 2**32
 _OPEN_LENGTH = 12
 
@@ -61,11 +72,16 @@ class Association(RTCSctpTransport):
     on_abuse: Callable[[str], None]
     faults: Faults
     has_stopped: bool
-    patient: WeakSet[RTCDataChannel]
+    patient: set[RTCDataChannel]
     window: Ledbat
     on_progress: Callable[[], None] | None
     seen_cwnd: int
     resting_until: float
+    retransmission: Alarm
+    acknowledgement: Alarm
+    unacknowledged: int
+    bundling: bool
+    bundle: bytes
 
     @classmethod
     def adopt(cls, transport: RTCSctpTransport, on_abuse: Callable[[str], None], faults: Faults) -> None:
@@ -81,11 +97,17 @@ class Association(RTCSctpTransport):
         transport.on_abuse = on_abuse
         transport.faults = faults
         transport.has_stopped = False
-        transport.patient = WeakSet()
+        transport.patient = set()
         transport.window = Ledbat()
         transport.on_progress = None
         transport.seen_cwnd = 0
         transport.resting_until = 0.0
+        transport.unacknowledged = 0
+        transport.bundling = False
+        transport.bundle = b""
+        loop = asyncio.get_running_loop()
+        transport.retransmission = Alarm(loop, lambda: faults.call(transport._t3_expired))  # noqa: SLF001 - it is one of ours
+        transport.acknowledgement = Alarm(loop, lambda: faults.call(transport.acknowledge))
 
     # Packets and chunks
 
@@ -110,9 +132,18 @@ class Association(RTCSctpTransport):
         await super()._receive_chunk(chunk)
 
     async def _receive_data_chunk(self, chunk: DataChunk) -> None:
-        self._sack_needed = True
         assert self._last_received_tsn is not None  # noqa: S101 - or no chunk comes here
         ahead = (chunk.tsn - self._last_received_tsn) % _TSNS
+        may_wait = (
+            ahead == 1
+            and not self._sack_misordered
+            and chunk.flags & (datagram.FLAGS | datagram.IMMEDIATE) == datagram.FLAGS
+        )
+        self.unacknowledged += len(chunk.user_data)
+        if not may_wait or self.unacknowledged >= USERDATA_MAX_LENGTH:
+            self._sack_needed = True
+        elif not self.acknowledgement.is_set:
+            self.acknowledgement.set(ACKNOWLEDGE)
         if MAX_AHEAD < ahead <= _TSNS // 2:
             return
         if ahead > 1 and self._advertised_rwnd < len(chunk.user_data):
@@ -187,13 +218,50 @@ class Association(RTCSctpTransport):
             if not end < first <= last:
                 return
             end = last
-        if end <= sent - acknowledged:
-            arrived = self._patient_octets(chunk.cumulative_tsn) if self.patient else 0
+        if end > sent - acknowledged:
+            return
+        arrived = self._patient_octets(chunk.cumulative_tsn) if self.patient else 0
+        self._take_datagrams(chunk.cumulative_tsn)
+        if acknowledged == sent and self._rests():
+            self._last_sacked_tsn = self._advanced_peer_ack_tsn = chunk.cumulative_tsn
+            self._t3_cancel()
+        else:
             await super()._receive_sack_chunk(chunk)
-            self._adjust(arrived)
-            self.faults.call(self.on_progress)
+        self._adjust(arrived)
+        self.faults.call(self.on_progress)
+
+    def _take_datagrams(self, up_to: int) -> None:
+        """Let go of the datagrams in front that have arrived, so that aiortc measures round trips by what is behind."""
+        if self._flight_size >= self._cwnd:
+            return  # this is how it finds out that there could be more on its way
+        sent = self._sent_queue
+        before = len(sent)
+        while sent and isinstance(sent[0], Datagram) and (up_to - sent[0].tsn) % _TSNS < _TSNS // 2:
+            self._flight_size_decrease(sent.popleft())
+        if len(sent) < before:
+            self._t3_restart()
+
+    def _rests(self) -> bool:
+        """Whether there is nothing that an acknowledgement of all could have aiortc do."""
+        return not (
+            self._sent_queue
+            or self._outbound_queue
+            or self._data_channel_queue
+            or self._reconfig_queue
+            or self._forward_tsn_chunk
+            or self._forward_tsn_streams
+            or self._fast_recovery_exit is not None
+        )
 
     async def _send_sack(self) -> None:
+        self.acknowledge()
+
+    def acknowledge(self) -> None:
+        """Tell the peer what has come: of datagrams once they would fill a packet or one is old, of all else at once.
+
+        RFC 9260 section 6.2 has this be done for every second packet unless there is a reason. Here it is that whoever
+        sends them waits for nothing, and that they are small. What is missing is told as ever.
+        """
         last = self._last_received_tsn
         assert last is not None  # noqa: S101 - there is nothing to acknowledge before
         gaps: list[tuple[int, int]] = []
@@ -209,9 +277,11 @@ class Association(RTCSctpTransport):
         sack.advertised_rwnd = max(0, self._advertised_rwnd)
         sack.duplicates = self._sack_duplicates[:]
         sack.gaps = gaps
-        await self._send_chunk(sack)
+        self._put(bytes(sack))
         self._sack_duplicates.clear()
         self._sack_needed = False
+        self.unacknowledged = 0
+        self.acknowledgement.cancel()
 
     # Streams
 
@@ -243,15 +313,81 @@ class Association(RTCSctpTransport):
         self.has_stopped = True
 
     async def _send_chunk(self, chunk: Chunk) -> None:
-        # A timer may run out in the very turn of the event loop in which the connection closes.
-        if self.transport.state == "connected" and not self.has_stopped:
-            await super()._send_chunk(chunk)
+        if not isinstance(chunk, DataChunk):
+            self._put_bundle()
+            self._put(bytes(chunk))
+            return
+        if chunk.flags & datagram.FLAGS == datagram.FLAGS:
+            chunk.flags |= datagram.IMMEDIATE  # it is patient, or others wait behind it
+        octets = bytes(chunk)
+        if len(self.bundle) + len(octets) > MAX_CHUNK_OCTETS:
+            self._put_bundle()
+        self.bundle += octets
+        if not self.bundling:
+            self._put_bundle()
+
+    def _put_bundle(self) -> None:
+        if self.bundle:
+            bundle, self.bundle = self.bundle, b""
+            self._put(bundle)
+
+    def _put(self, octets: bytes) -> None:
+        """Send chunks in a packet, unless it all ends: a timer may run out in the very turn in which it does."""
+        if self.has_stopped or self._remote_port is None:
+            return
+        ports = self._local_port, self._remote_port
+        packet = serialize_packet(*ports, self._remote_verification_tag, octets)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - it makes bytes of what it gets
+        sealed = seams.sealed_data(self.transport, packet)
+        ice = seams.ice_connection(self.transport.transport)
+        assert isinstance(ice, IceConnection)  # noqa: S101 - PeerConnection has seen to that
+        if sealed:
+            ice.send_now(sealed)
 
     def _set_state(self, state: RTCSctpTransport.State) -> None:
         super()._set_state(state)
         if state is self.State.CLOSED:
             self._inbound_streams.clear()
             self._sack_misordered.clear()
+            self.retransmission.close()
+            self.acknowledgement.close()
+
+    # Datagrams
+
+    def _data_channel_send(self, channel: RTCDataChannel, data: bytes | str) -> None:
+        takes_part = channel.ordered or channel.maxRetransmits != 0 or channel in self.patient
+        if takes_part or not self._send_now(channel, data):
+            super()._data_channel_send(channel, data)
+
+    def _send_now(self, channel: RTCDataChannel, data: bytes | str) -> bool:
+        """Send a message that is never sent again in this very call, if it goes into one packet and nothing waits."""
+        protocol, octets = (WEBRTC_STRING, data.encode()) if isinstance(data, str) else (WEBRTC_BINARY, data)
+        size, stream_id = len(octets), channel.id
+        if (
+            stream_id is None
+            or not 0 < size <= min(USERDATA_MAX_LENGTH, self._remote_max_message_size or USERDATA_MAX_LENGTH)
+            or self._association_state is not self.State.ESTABLISHED
+            or self._flight_size >= self._cwnd
+            or self._data_channel_queue
+            or self._outbound_queue
+            or self._forward_tsn_chunk is not None
+            or any(chunk._retransmit for chunk in self._sent_queue)  # noqa: SLF001 - they go first
+        ):
+            return False
+        chunk = Datagram(self._local_tsn, stream_id, protocol, octets)
+        self._local_tsn = (self._local_tsn + 1) % _TSNS
+        self._sent_queue.append(chunk)
+        self._flight_size += size
+        self._put(bytes(chunk))
+        if self._t3_handle is None:
+            self._t3_start()
+        return True
+
+    def _t3_start(self) -> None:
+        self._t3_handle = self.retransmission  # type: ignore[assignment] # pyright: ignore[reportAttributeAccessIssue] - it can be cancelled
+        self.retransmission.set(self._rto)
+
+    def _t3_restart(self) -> None:
+        self._t3_start()
 
     # What can wait
 
@@ -311,8 +447,18 @@ class Association(RTCSctpTransport):
         super()._update_rto(R)
         self.window.measured(clock.monotonic(), R)
 
+    def _data_channel_closed(self, stream_id: int) -> None:
+        self.patient.discard(self._data_channels[stream_id])
+        super()._data_channel_closed(stream_id)
+
     async def _data_channel_flush(self) -> None:
-        await super()._data_channel_flush()
+        """Send what waits, in as few packets as it fits into (RFC 9260 section 6.10); aiortc sends each by itself."""
+        self.bundling = True
+        try:
+            await super()._data_channel_flush()
+        finally:
+            self.bundling = False
+            self._put_bundle()
         self.faults.call(self.on_progress)
 
     # Messages

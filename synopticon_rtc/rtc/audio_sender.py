@@ -158,8 +158,8 @@ class AudioSender(RTCRtpSender):
         header, number = self._header, self._next_number
         self._next_number = (number + 1) & 0xFFFF
         word = header.first_octet << 24 | header.payload_type << 16 | number
-        first, now = self._reports.latest is None, ntp_time()
-        extension = header.stamped(now, packet.captured) if packet.stamped or first else header.extension(now)
+        first, sent = self._reports.latest is None, packet.sent
+        extension = header.stamped(sent, packet.captured) if packet.stamped or first else header.extension(sent)
         tail = _tail(packet.timestamp, self._ssrc) + extension
         # The marker says that a talkspurt begins, so that a receiver may adjust its delay (RFC 3551 section 4.1).
         marked = packet.begins or first

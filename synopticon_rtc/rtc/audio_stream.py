@@ -8,7 +8,7 @@ from typing import Protocol
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.rtc.capture_time import NTP_EPOCH
 from synopticon_rtc.rtc.sealer import Sealer
-from synopticon_rtc.rtc.stream import STAMP_INTERVAL
+from synopticon_rtc.rtc.stream import STAMP_INTERVAL, ntp_time
 
 CLOCK_RATE = 48_000
 """Ticks of an Opus RTP timestamp in a second, whatever the sound is sampled with (RFC 7587 section 4.1)."""
@@ -32,6 +32,8 @@ class AudioPacket:
     """When its first sample was captured, seconds since 1900 in 32.32 bits."""
     stamped: bool
     """Whether it says so to peers that read that; of those in between it follows from the timestamps."""
+    sent: int
+    """When it is sent, as ``captured`` is told."""
 
 
 class Listener(Protocol):
@@ -99,7 +101,8 @@ class AudioStream:
         """
         timestamp = self.rtp_timestamp(ticks)
         time = int((captured + NTP_EPOCH) * 2**32)
-        packet = AudioPacket([data], timestamp, ticks != self._due, time, self._stamp(time, ticks))
+        begins = ticks != self._due
+        packet = AudioPacket([data], timestamp, begins, time, self._stamp(time, ticks), ntp_time())
         self._due = ticks + PACKET_TICKS
         for viewer in self._viewers.copy():
             try:

@@ -76,7 +76,10 @@ class BurstSocket:
         return True
 
     def _send_run(self, run: memoryview, size: int) -> None:
-        if len(run) > size and self._segmenting and self._socket is not None:
+        if len(run) <= size:
+            self._send_one(run)
+            return
+        if self._segmenting and self._socket is not None:
             try:
                 self._socket.sendmsg([run], [(socket.IPPROTO_UDP, UDP_SEGMENT, _uint16(size))], 0, self.address)
             except OSError as error:

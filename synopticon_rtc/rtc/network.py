@@ -12,8 +12,9 @@ from typing import TypeVar
 import ifaddr
 from aioice.ice import get_host_addresses
 
+from synopticon_rtc.rtc import seams
 from synopticon_rtc.rtc.port import SharedPort
-from synopticon_rtc.rtc.sorting import HostProtocol, SortingProtocol, Taker
+from synopticon_rtc.rtc.sorting import LARGEST_DATAGRAM, HostProtocol, SortingProtocol, Taker
 
 _Protocol = TypeVar("_Protocol", bound=asyncio.DatagramProtocol)
 LOOPBACK = ("127.0.0.1", "::1")
@@ -107,10 +108,11 @@ class LocalNetwork:
     async def _listen(self, address: str, factory: Callable[[], _Protocol]) -> _Protocol:
         opened = self.bind(address)
         try:
-            _, protocol = await asyncio.get_running_loop().create_datagram_endpoint(factory, sock=opened)
+            transport, protocol = await asyncio.get_running_loop().create_datagram_endpoint(factory, sock=opened)
         except BaseException:
             opened.close()
             raise
+        seams.read_at_most(transport, LARGEST_DATAGRAM)
         return protocol
 
     def bind(self, address: str) -> socket.socket:

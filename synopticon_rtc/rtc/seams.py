@@ -26,7 +26,7 @@ from aiortc import (
     RTCRtpSender,
     RTCRtpTransceiver,
 )
-from aiortc.rtcdtlstransport import SRTPProtectionProfile
+from aiortc.rtcdtlstransport import SRTPProtectionProfile, State
 from aiortc.rtcrtpparameters import RTCRtpParameters, RTCRtpReceiveParameters, RTCRtpSendParameters
 from OpenSSL import SSL
 from pylibsrtp import Session
@@ -48,6 +48,8 @@ CIPHERS = (
     b"ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-CHACHA20-POLY1305"
 )
 """aiortc's, and those for peers whose certificate is an RSA one, as GStreamer's; ours stays an ECDSA one."""
+ROOM = 1500
+"""Bytes of a DTLS record that carries an SCTP packet, at most."""
 _FATAL = 2
 """The level of an alert that ends a handshake (RFC 5246 section 7.2)."""
 
@@ -186,6 +188,26 @@ def network_address(candidate: Candidate) -> tuple[str, int]:
 def socket_of(transport: asyncio.BaseTransport) -> socket.socket | None:
     """Return the socket under one of asyncio's own transports; None under that of another event loop."""
     return getattr(transport, "_sock", None)
+
+
+def read_at_most(transport: asyncio.BaseTransport, octets: int) -> None:
+    """Have one of asyncio's own transports read datagrams into so much memory.
+
+    Its 256 KiB are so much that the system maps and unmaps them for each, which takes ten times as long as to read it.
+    """
+    if hasattr(transport, "max_size"):
+        transport.max_size = octets  # pyright: ignore[reportAttributeAccessIssue] - asyncio does not tell of it
+
+
+def sealed_data(transport: RTCDtlsTransport, data: bytes) -> bytes:
+    """Encrypt data of a data channel for the peer, in one DTLS record; nothing where DTLS is not connected any more."""
+    if transport._state is not State.CONNECTED or transport._ssl is None:
+        return b""
+    try:
+        transport._ssl.send(data)
+        return transport._ssl.bio_read(ROOM)
+    except SSL.Error:  # it is being shut down
+        return b""
 
 
 def outgoing_srtp(transport: RTCDtlsTransport) -> Session:

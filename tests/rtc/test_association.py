@@ -37,7 +37,7 @@ from rtc_attacks import (
     seeded,
     still_talk,
 )
-from rtc_helpers import Peer, join
+from rtc_helpers import Peer, Tap, join
 from turned import elapse, turned
 from waiting import turns
 
@@ -45,6 +45,8 @@ from synopticon_rtc.rtc import association, chunks
 from synopticon_rtc.rtc.ledbat import PACKET
 from synopticon_rtc.rtc.reassembly import InboundStream
 
+RECORD = 23
+"""The first byte of a DTLS record with data."""
 INIT_BODY = pack("!LLHHL", 1, 2**20, 10, 10, 1)
 
 
@@ -404,6 +406,27 @@ async def test_a_timer_that_runs_out_as_the_connection_closes_says_nothing(
     assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
 
 
+# What goes together
+
+
+@turned
+async def test_messages_of_one_moment_go_in_as_few_packets_as_they_fit_into() -> None:
+    messages: list[bytes | str] = [bytes([number]) * 300 for number in range(9)]
+    async with Peer() as one, Peer() as two:
+        channel = one.connection.add_channel("control")
+        await join(one, two)
+        await one.until(lambda: channel.is_open)
+        await two.until(lambda: two.channels)
+        got: list[bytes | str] = []
+        two.channels[0].on_message = got.append
+        out, back = Tap(one, lambda _: False), Tap(two, lambda _: False)
+        for message in messages:
+            channel.send(message)
+        await elapse(0.05)
+        assert got == messages
+        assert [sum(sent[0] == RECORD for sent in tap.sent) for tap in (out, back)] == [3, 3]
+
+
 # What can wait
 
 
@@ -441,3 +464,15 @@ async def test_a_patient_channel_has_room_until_what_is_on_its_way_fills_the_win
         assert progress[-1] > before
         await one.connection.close()
         assert channel.room == 0
+
+
+@turned
+async def test_a_patient_channel_that_is_closed_is_forgotten() -> None:
+    async with Peer() as one, Peer() as two:
+        channel = one.connection.add_channel("notes", protocol="words/1")
+        channel.make_patient(lambda: None)
+        await join(one, two)
+        await one.until(lambda: channel.is_open)
+        assert len(sctp_of(one).patient) == 1  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue] - ours
+        channel.close()
+        await one.until(lambda: not sctp_of(one).patient)  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue] - as above

@@ -5,6 +5,7 @@ import pytest
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.rtc.audio_stream import PACKET_TICKS, AudioPacket, AudioStream
 from synopticon_rtc.rtc.capture_time import NTP_EPOCH
+from synopticon_rtc.rtc.stream import ntp_time
 
 
 @dataclass
@@ -27,8 +28,10 @@ def test_all_are_sent_the_same_packet() -> None:
     stream.add(two)
     assert stream.send(b"sound", -312, 1000.5) == 7 - 312 + 2**32
     assert one.packets[0] is two.packets[0]
-    captured = (2001 + 2 * NTP_EPOCH) << 31
-    assert one.packets == [AudioPacket([b"sound"], 7 - 312 + 2**32, begins=True, captured=captured, stamped=True)]
+    (packet,) = one.packets
+    captured, sent = (2001 + 2 * NTP_EPOCH) << 31, packet.sent
+    assert packet == AudioPacket([b"sound"], 7 - 312 + 2**32, begins=True, captured=captured, stamped=True, sent=sent)
+    assert ntp_time() - sent < 2**32
 
 
 def test_timestamps_go_on_through_silence_and_after_it_sound_begins_anew() -> None:

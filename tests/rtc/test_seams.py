@@ -33,7 +33,9 @@ from OpenSSL import SSL
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.rtc import seams
 from synopticon_rtc.rtc.association import WINDOW
+from synopticon_rtc.rtc.network import LocalNetwork
 from synopticon_rtc.rtc.receiver import BITRATE_WINDOW
+from synopticon_rtc.rtc.sorting import LARGEST_DATAGRAM
 
 DIGESTS: dict[Callable[..., Any], str] = {
     ice.Connection.add_remote_candidate: "d3a0826c92fa",
@@ -103,6 +105,8 @@ DIGESTS: dict[Callable[..., Any], str] = {
     rtp.HeaderExtensionsMap.configure: "e7bc27f7de53",
     rtp.HeaderExtensionsMap.get: "7abeb1022f1d",
     rtcsctptransport.InboundStream: "b63993b481ec",
+    rtcsctptransport.RTCSctpTransport._data_channel_close: "b732f8ec9f85",
+    rtcsctptransport.RTCSctpTransport._data_channel_closed: "446986034595",
     rtcsctptransport.RTCSctpTransport._data_channel_flush: "d5f055f33db1",
     rtcsctptransport.RTCSctpTransport._data_channel_receive: "3df88b4b9c66",
     rtcsctptransport.RTCSctpTransport._data_channel_send: "bff23b8d60ec",
@@ -120,6 +124,17 @@ DIGESTS: dict[Callable[..., Any], str] = {
     rtcsctptransport.RTCSctpTransport._set_state: "72015aed4aa4",
     rtcsctptransport.RTCSctpTransport._transmit: "aa8941d5f8f0",
     rtcsctptransport.RTCSctpTransport._update_rto: "a1e7afb18886",
+    rtcsctptransport.RTCSctpTransport._flight_size_decrease: "16a9a53b25b9",
+    rtcsctptransport.RTCSctpTransport._maybe_abandon: "879fcf244b3d",
+    rtcsctptransport.RTCSctpTransport._t3_cancel: "0e0e3e38da29",
+    rtcsctptransport.RTCSctpTransport._t3_expired: "0e759bf4b1b2",
+    rtcsctptransport.RTCSctpTransport._t3_restart: "abf85ae57b8f",
+    rtcsctptransport.RTCSctpTransport._t3_start: "fa045ec7c5ff",
+    rtcsctptransport.RTCSctpTransport._update_advanced_peer_ack_point: "b10416e34e18",
+    rtcsctptransport.DataChunk: "c5408cf1d59a",
+    rtcsctptransport.serialize_packet: "5731d3849142",
+    rtcdtlstransport.RTCDtlsTransport._send_data: "ee6cd411dd7f",
+    rtcdtlstransport.RTCDtlsTransport._write_ssl: "6573c0237063",
     rtcsctptransport.RTCSctpTransport.stop: "0be1a2711d5d",
     rtcsctptransport.decode_params: "2ee53946e23f",
     rtcsctptransport.parse_packet: "b88a5f1d01e1",
@@ -255,6 +270,36 @@ async def test_the_socket_of_a_transport_is_there() -> None:
     transport.close()
 
 
+async def test_asyncio_still_reads_datagrams_into_more_memory_than_they_need() -> None:
+    """Once it does not, ``read_at_most`` can go."""
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+        asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)
+    )
+    assert transport.max_size > LARGEST_DATAGRAM  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue] - not documented
+    transport.close()
+
+
+async def test_the_sockets_of_connections_read_into_as_much_memory_as_a_datagram_needs() -> None:
+    got: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    class Protocol(asyncio.DatagramProtocol):
+        transport: asyncio.DatagramTransport
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = transport  # type: ignore[assignment] # pyright: ignore[reportAttributeAccessIssue] - it is one
+
+        def datagram_received(self, data: bytes, addr: object) -> None:  # noqa: ARG002 - as it is called
+            got.set_result(data)
+
+    protocol = await LocalNetwork()._listen("127.0.0.1", Protocol)
+    assert protocol.transport.max_size == LARGEST_DATAGRAM  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue] - as above
+    largest = bytes(65_507)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.sendto(largest, protocol.transport.get_extra_info("sockname"))
+    assert await got == largest
+    protocol.transport.close()
+
+
 async def test_private_attributes_of_an_association_are_there() -> None:
     connection = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=[]))
     connection.createDataChannel("faces")
@@ -269,6 +314,22 @@ async def test_private_attributes_of_an_association_are_there() -> None:
     assert association._sack_misordered == set()
     assert association._sack_needed is False
     assert association._local_tsn == (association._last_sacked_tsn + 1) % 2**32
+    assert association._cwnd > association._flight_size == 0
+    assert association._forward_tsn_chunk is None
+    assert association._forward_tsn_streams == {}
+    assert association._fast_recovery_exit is None
+    assert association._reconfig_queue == []
+    assert association._advanced_peer_ack_tsn == association._last_sacked_tsn
+    assert association._t3_handle is None
+    assert association._remote_port is None
+    assert association._loop is asyncio.get_running_loop()
+    assert len(association._data_channel_queue) == 1
+    assert not association._outbound_queue
+    assert not association._sent_queue
+    assert association._remote_max_message_size > 0
+    assert association._rto > 0
+    assert association.transport._ssl is None
+    assert seams.sealed_data(association.transport, b"data") == b""
     assert association.transport._rtp_router.ssrc_table == {}
     assert association.transport._rtp_header_extensions_map is not None
     await connection.close()
