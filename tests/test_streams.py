@@ -2,11 +2,12 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import av
 import numpy as np
 import pytest
+from waiting import until
 
 from synopticon_rtc import Broadcaster, Face, Receiver, SignalingServer, StreamEvent, TestPattern, Tone
 from synopticon_rtc.errors import ConnectionLost, NobodyAnswered
@@ -33,12 +34,6 @@ class Marker:
 async def server() -> AsyncIterator[SignalingServer]:
     async with SignalingServer(port=0) as server:
         yield server
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(LONG):
-        while not condition():  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0.01)
 
 
 async def take(moments: AsyncIterator[Moment], count: int) -> list[Moment]:
@@ -172,7 +167,7 @@ async def test_iterations_over_streams_end_with_the_receiver(server: SignalingSe
     async with Broadcaster(server.url, TestPattern(CAMERA)), Receiver(server.url) as receiver:
         draining = [asyncio.create_task(drain(receiver.moments(name))) for name in ("camera", "screen")]
         await take(receiver, 3)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await asyncio.gather(*draining)
 
 
@@ -306,5 +301,5 @@ async def test_a_message_to_nobody_says_so(server: SignalingServer) -> None:
 async def test_iterations_over_messages_end_with_their_owner(server: SignalingServer) -> None:
     async with Broadcaster(server.url, TestPattern(CAMERA)) as broadcaster, Receiver(server.url) as receiver:
         iterations = [broadcaster.messages("notes"), receiver.messages("notes")]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert [[message async for message in iteration] for iteration in iterations] == [[], []]
