@@ -22,6 +22,8 @@ from synopticon_rtc import Broadcaster, Receiver, SignalingServer, TestPattern
 from synopticon_rtc.signaling import handshake
 
 SIZE = (320, 180)
+THREADS = 3
+"""That a frame goes through, each of which a busy machine may hold up: one draws it, one encodes it, one decodes it."""
 CARD = ["--source", "test", "--size", "320x180", "--faces", "0"]
 
 
@@ -177,7 +179,7 @@ async def test_a_killed_receiver_is_dropped_and_the_others_notice_nothing() -> N
                         break
             assert len(broadcaster.peers) == 1
             await log.frames_after(time.monotonic())
-            assert log.longest_gap(killed) < 0.5 + pace.held_up(killed)
+            assert log.longest_gap(killed) < 0.5 + THREADS * pace.held_up(killed)
 
 
 async def test_signaling_that_is_killed_and_comes_back_leaves_no_gap() -> None:
@@ -196,7 +198,7 @@ async def test_signaling_that_is_killed_and_comes_back_leaves_no_gap() -> None:
             await event(server, "ready")
             await another.frames_after(0, seconds=10)
             await log.frames_after(time.monotonic())
-            assert log.longest_gap(killed) < 0.5 + pace.held_up(killed)
+            assert log.longest_gap(killed) < 0.5 + THREADS * pace.held_up(killed)
             assert [state for state, at in log.states if at > killed] == []
 
 

@@ -153,8 +153,9 @@ async def test_all_streams_come_again_after_the_connection_was_lost(server: Sign
 
 
 async def test_a_stream_that_does_not_come_is_named(server: SignalingServer) -> None:
-    async with Broadcaster(server.url, TestPattern(CAMERA), name="lab"), Receiver(server.url, timeout=1.5) as receiver:
+    async with Broadcaster(server.url, TestPattern(CAMERA), name="lab"), Receiver(server.url) as receiver:
         await take(receiver, 1)
+        receiver._timeout = 0.5
         with pytest.raises(NobodyAnswered, match="lab answered, but no stream 'window' came within"):
             await anext(receiver.moments("window"))
 

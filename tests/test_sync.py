@@ -80,7 +80,7 @@ async def test_through_the_wrap_of_rtp_timestamps(server: SignalingServer) -> No
 
         moments = await take(receiver, 30, wrapped)
     timestamps = [moment.rtp_timestamp or 0 for moment in moments]
-    assert max(timestamps) > 2**32 - 20_000
+    assert max(timestamps) > 2**31
     captured = [moment.captured for moment in moments if moment.captured is not None]
     assert captured == sorted(captured)
     assert paired(moments[10:]) > MOST
