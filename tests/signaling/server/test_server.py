@@ -306,7 +306,7 @@ async def test_a_silent_session_is_closed() -> None:
     async with SignalingServer(port=0, limits=Limits(idle=0.2)) as server, joined(server) as [client]:
         started = time.monotonic()
         assert await client.closed() == (1000, "Session timeout")
-        assert 0.2 <= time.monotonic() - started < 0.5
+        assert 0.2 <= time.monotonic() - started < 2
 
 
 @pytest.mark.parametrize("message", [{"type": kind} for kind in ("ping", "configure", "status", "webrtc_ice")], ids=str)
@@ -544,7 +544,7 @@ async def test_the_server_ends_fast_whatever_its_clients_do() -> None:
             deaf.websocket.transport.pause_reading()
             _, spare = await asyncio.open_connection("127.0.0.1", server.port)
             started = time.monotonic()
-        assert time.monotonic() - started < 0.5
+        assert time.monotonic() - started < 1  # and not as long as a close may take by default
         assert (await polite.closed())[0] == 1001
         assert server.sessions == {}
         spare.close()
@@ -780,8 +780,8 @@ async def test_json_tells_ready_sessions_and_a_summary(number: signal.Signals) -
             assert opened == {"event": "session", "session": session, "state": "open"}
             started = time.monotonic()
             process.send_signal(number)
-            out, err = await asyncio.to_thread(process.communicate, timeout=5)
-        assert time.monotonic() - started < 2
+            out, err = await asyncio.to_thread(process.communicate, timeout=20)
+        assert time.monotonic() - started < 5  # which is what it leaves to sessions without the option
         assert (process.returncode, err) == (0, "")
         *draining, closed, summary = map(json.loads, out.splitlines())
         assert (closed["session"], closed["state"]) == (session, "closed")
@@ -805,7 +805,7 @@ async def test_people_read_both_addresses_and_with_v_each_step() -> None:
         async with connect(url) as websocket:
             await websocket.recv()
         process.send_signal(signal.SIGINT)
-        out, err = await asyncio.to_thread(process.communicate, timeout=5)
+        out, err = await asyncio.to_thread(process.communicate, timeout=20)
         assert process.returncode == 0
         assert "1 session" in out
         assert [" opened" in err, " closed after " in err, "Traceback" in err] == [True, True, False]
@@ -835,7 +835,7 @@ async def test_ctrl_c_is_a_clean_end_when_nobody_reads_its_output_any_more() -> 
         assert process.stdout
         process.stdout.close()
         process.send_signal(signal.SIGINT)
-        assert await asyncio.to_thread(process.wait, 5) == 0
+        assert await asyncio.to_thread(process.wait, 20) == 0
         assert process.stderr
         assert process.stderr.read() == ""
 
@@ -849,6 +849,6 @@ async def test_it_ends_when_nobody_reads_its_output() -> None:
             with contextlib.suppress(ConnectionClosed):
                 while True:
                     await websocket.recv()
-        assert await asyncio.to_thread(process.wait, 5) == 0
+        assert await asyncio.to_thread(process.wait, 20) == 0
         assert process.stderr
         assert process.stderr.read() == ""
