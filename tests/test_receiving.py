@@ -221,7 +221,9 @@ async def test_a_recorder_that_is_too_slow_goes_on_at_a_keyframe(server: Signali
     assert len(numbers) == 40
     steps = np.diff(numbers)
     assert (steps > 0).all()
-    assert [at for at, step in enumerate(steps) if step > FPS // 2] == [9 + first]
+    gaps = [at for at, step in enumerate(steps) if step > FPS // 2]
+    assert gaps[0] == 9 + first
+    assert all([*before, *after][at + 1].keyframe for at in gaps)  # on a busy machine there may be more
 
 
 async def test_a_keyframe_can_be_asked_for(server: SignalingServer) -> None:

@@ -203,10 +203,9 @@ async def test_a_damaged_picture_is_missing_and_the_film_goes_on(
     data = path.read_bytes()
     third = [at for at in range(len(data)) if data.startswith(b"IDAT", at)][2]
     path.write_bytes(data[: third + 20] + bytes(200) + data[third + 220 :])
-    frames = generator(VideoFile(path))
-    assert TestPattern.read_number((await anext(frames)).to_ndarray()) == 0
-    assert TestPattern.read_number((await anext(frames)).to_ndarray()) == 1
-    assert TestPattern.read_number((await anext(frames)).to_ndarray()) == 3
+    numbers = [TestPattern.read_number(frame.to_ndarray()) or 0 async for frame in VideoFile(path, loop=False)]
+    assert numbers == sorted({*numbers} - {2})  # a busy machine may miss others, but not the last
+    assert (numbers[0], numbers[-1]) == (0, 11)
     assert "a picture of" in caplog.text
 
 
