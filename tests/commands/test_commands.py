@@ -314,7 +314,8 @@ def test_both_ends_tell_their_rates_and_where_the_delay_comes_from(face_model: P
             code, events, err = receive.end()
         broadcast.interrupt()
         ended, summaries, _ = broadcast.end()
-    assert (code, ended, err) == (0, 0, "")
+    told = [line for line in err.splitlines() if "a larger faces_wait gets them" not in line]  # on a busy machine
+    assert (code, ended, told) == (0, 0, [])
     assert list(delays) == ["capture", "encoding", "network", "decoding", "waiting", "detection"]
     assert sum(part for name, part in delays.items() if name != "detection") >= stats["delay_ms"] - 1
     assert events[-1]["delays_ms"].keys() == delays.keys()

@@ -192,20 +192,20 @@ async def test_a_damaged_picture_is_missing_and_the_film_goes_on(
 ) -> None:
     # Pictures in PNG, of which the decoder checks each; the third is damaged.
     path = tmp_path / "broken.mov"
-    pattern = TestPattern((160, 90), 50)
+    pattern = TestPattern((160, 90), 10)
     with av.open(path, "w") as container:
-        stream = container.add_stream("png", rate=50)
+        stream = container.add_stream("png", rate=10)
         stream.width, stream.height, stream.pix_fmt = 160, 90, "rgb24"
-        for number in range(12):
+        for number in range(6):
             frame = pattern.draw(number).reformat(format="rgb24")
-            frame.pts, frame.time_base = number, Fraction(1, 50)
+            frame.pts, frame.time_base = number, Fraction(1, 10)
             container.mux(stream.encode(frame))
     data = path.read_bytes()
     third = [at for at in range(len(data)) if data.startswith(b"IDAT", at)][2]
     path.write_bytes(data[: third + 20] + bytes(200) + data[third + 220 :])
     numbers = [TestPattern.read_number(frame.to_ndarray()) or 0 async for frame in VideoFile(path, loop=False)]
     assert numbers == sorted({*numbers} - {2})  # a busy machine may miss others, but not the last
-    assert (numbers[0], numbers[-1]) == (0, 11)
+    assert (numbers[0], numbers[-1]) == (0, 5)
     assert "a picture of" in caplog.text
 
 
