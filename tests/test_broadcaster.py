@@ -162,7 +162,7 @@ async def test_however_it_ends_iterations_end_and_waiting_tells_why(
 async def test_leaving_is_no_error(server: SignalingServer) -> None:
     async with Broadcaster(server.url, Source(), faces=Detector()) as broadcaster:
         following = asyncio.create_task(anext(aiter(broadcaster.events), None))
-        await asyncio.sleep(0.1)
+        await until(lambda: broadcaster.stats.frames)
     await broadcaster.wait_closed()
     assert await following is None
 
@@ -224,7 +224,7 @@ async def test_iterations_over_what_its_stream_tells_end_when_signaling_is_refus
         following = [asyncio.create_task(follow(things)) for things in told]
         await turns()
         broadcaster._negotiator.failed(SignalingError("the token expired"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await asyncio.gather(*following)
 
 

@@ -48,7 +48,7 @@ async def test_each_iteration_sees_all_from_its_start_to_the_close() -> None:
 async def test_an_iteration_after_the_close_ends_at_once() -> None:
     events: Events[int] = Events()
     events.close()
-    assert await asyncio.wait_for(collect(events), 1) == []
+    assert await asyncio.wait_for(collect(events), 20) == []
 
 
 async def test_an_iteration_that_lags_behind_keeps_a_bounded_number() -> None:

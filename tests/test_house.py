@@ -1,6 +1,7 @@
 """The house stands: imports run downward, aiortc stays behind one wall, and what the documents point at is there."""
 
 import ast
+import functools
 import itertools
 import re
 from collections.abc import Iterator
@@ -98,10 +99,13 @@ PASSED_ON = {
 }
 
 
-def modules() -> Iterator[tuple[str, ast.Module]]:
-    """Give each module by its name below the package, like ``rtc.sender``, and what is written in it."""
-    for file in sorted(PACKAGE.rglob("*.py")):
-        yield ".".join(file.relative_to(PACKAGE).with_suffix("").parts), ast.parse(file.read_text(encoding="utf-8"))
+@functools.cache
+def modules() -> list[tuple[str, ast.Module]]:
+    """Return each module by its name below the package, like ``rtc.sender``, and what is written in it."""
+    return [
+        (".".join(file.relative_to(PACKAGE).with_suffix("").parts), ast.parse(file.read_text(encoding="utf-8")))
+        for file in sorted(PACKAGE.rglob("*.py"))
+    ]
 
 
 def imported(tree: ast.Module) -> Iterator[str]:

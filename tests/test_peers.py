@@ -3,15 +3,16 @@
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
 import av
 import numpy as np
 import pytest
+from number_face import NumberFace, number_of
+from waiting import until
 
 from synopticon_rtc import (
     Broadcaster,
-    Face,
     Moment,
     Receiver,
     SignalingClient,
@@ -21,26 +22,8 @@ from synopticon_rtc import (
 from synopticon_rtc.errors import ConnectionLost, NobodyAnswered, SourceError
 from synopticon_rtc.rtc import PeerConnection
 
-SIZE = (640, 360)
+SIZE = (320, 180)
 FPS = 30
-
-
-class NumberFace:
-    """Finds one face in each test card: all its landmarks are the number of the frame."""
-
-    def __init__(self, seconds: float = 0.0) -> None:
-        self.calls = 0
-        self._seconds = seconds
-
-    async def detect(self, frame: av.VideoFrame) -> Sequence[Face]:
-        self.calls += 1
-        number = TestPattern.read_number(frame.to_ndarray(format="gray"))
-        await asyncio.sleep(self._seconds)
-        return [] if number is None else [Face(np.full((478, 3), number / 500, np.float32), {})]
-
-
-def number_of(face: Face) -> int:
-    return round(float(np.median(face.landmarks)) * 500)
 
 
 @pytest.fixture
@@ -51,9 +34,14 @@ async def server() -> AsyncIterator[SignalingServer]:
 
 @contextlib.asynccontextmanager
 async def broadcasting(
-    signaling: str | SignalingClient, *, name: str = "", seconds: float = 0.0, faces: bool = True
+    signaling: str | SignalingClient,
+    *,
+    name: str = "",
+    seconds: float = 0.0,
+    faces: bool = True,
+    size: tuple[int, int] = SIZE,
 ) -> AsyncIterator[Broadcaster]:
-    source = TestPattern(SIZE, FPS)
+    source = TestPattern(size, FPS)
     detector = NumberFace(seconds) if faces else None
     async with Broadcaster(signaling, source, faces=detector, name=name) as broadcaster:
         yield broadcaster
@@ -136,8 +124,7 @@ async def test_video_alone_waits_for_no_faces(server: SignalingServer) -> None:
 async def test_a_broadcaster_nobody_watches_neither_encodes_nor_detects(server: SignalingServer) -> None:
     detector = NumberFace()
     async with Broadcaster(server.url, TestPattern(SIZE, FPS), faces=detector) as broadcaster:
-        await asyncio.sleep(0.5)
-        assert broadcaster.stats.frames > 5
+        await until(lambda: broadcaster.stats.frames > 5)
         assert (broadcaster.stats.encoded, detector.calls) == (0, 0)
 
 
@@ -173,13 +160,18 @@ async def test_statistics_tell_what_each_receiver_is_sent(server: SignalingServe
 
 
 async def test_faces_stay_with_their_frames_in_a_smaller_layer(server: SignalingServer) -> None:
-    async with broadcasting(server.url) as broadcaster, Receiver(server.url) as slow, Receiver(server.url) as fast:
+    width, height = 640, 360  # large enough for two layers
+    async with (
+        broadcasting(server.url, size=(width, height)) as broadcaster,
+        Receiver(server.url) as slow,
+        Receiver(server.url) as fast,
+    ):
         await asyncio.gather(take(slow, 10), take(fast, 10))
         peer = next(iter(broadcaster._peers.values()))
         peer.connection.senders[0].rate.estimate = 200_000
         seen = {slow: set[int](), fast: set[int]()}
-        async with asyncio.timeout(10):
-            while seen[slow] | seen[fast] != {SIZE[0], SIZE[0] // 2}:
+        async with asyncio.timeout(20):
+            while seen[slow] | seen[fast] != {width, width // 2}:
                 for receiver in slow, fast:
                     for moment in await take(receiver, 10):
                         seen[receiver].add(moment.frame.width)
@@ -217,7 +209,7 @@ async def test_a_receiver_finds_a_broadcaster_that_comes_later_and_one_that_come
         events = receiver.events
         states: list[str] = []
         events.subscribe(lambda event: states.append(event.state))
-        await asyncio.sleep(1)
+        await until(lambda: server.relayed)  # it has looked for one
         async with broadcasting(server.url):
             await take(receiver, 10)
         async with broadcasting(server.url):
@@ -256,8 +248,7 @@ async def test_media_play_on_while_signaling_is_gone() -> None:
             broadcaster = await stack.enter_async_context(broadcasting(server.url))
             receiver = await stack.enter_async_context(Receiver(server.url))
             await take(receiver, 5)
-        await asyncio.sleep(0.3)
-        await take(receiver, 15)
+        await take(receiver, 25)
         async with SignalingServer(port=server.port), Receiver(server.url) as another:
             await take(another, 5)
             await take(receiver, 15)
@@ -294,7 +285,7 @@ async def test_a_receiver_that_is_left_ends_its_iteration(server: SignalingServe
     async with broadcasting(server.url):
         async with receiver:
             await take(receiver, 3)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(20):
             with pytest.raises(StopAsyncIteration):
                 await anext(receiver)
 
@@ -308,7 +299,6 @@ class Failing:
     async def __aiter__(self) -> AsyncIterator[av.VideoFrame]:
         for _ in range(self._frames):
             yield av.VideoFrame(64, 64, "yuv420p")
-            await asyncio.sleep(0.01)
         raise SourceError("the lens fell off")
 
 
@@ -329,7 +319,7 @@ async def test_a_source_that_ends_closes_the_broadcaster(server: SignalingServer
         for _ in range(3):
             yield av.VideoFrame(64, 64, "yuv420p")
 
-    async with Broadcaster(server.url, three()) as broadcaster, asyncio.timeout(5):
+    async with Broadcaster(server.url, three()) as broadcaster, asyncio.timeout(20):
         await broadcaster.wait_closed()
 
 

@@ -3,20 +3,21 @@
 import asyncio
 import contextlib
 import itertools
-import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, assert_type
 
 import av
+import number_face
 import numpy as np
 import pytest
+from number_face import NumberFace
+from waiting import until
 
 from synopticon_rtc import (
     Broadcaster,
     EncodedVideoFrame,
-    Face,
     Moment,
     Receiver,
     SignalingServer,
@@ -26,32 +27,13 @@ from synopticon_rtc.errors import ConnectionLost, NobodyAnswered
 from synopticon_rtc.media import Codec
 from synopticon_rtc.receiving.pairing import F
 
-SIZE = (640, 360)
+SIZE = (320, 180)
 FPS = 30
 RTP_STEP = 3000
 
 
-class NumberFace:
-    """Finds one face in each test card: all its landmarks are the number of the frame.
-
-    Args:
-        most: Seconds that this takes at most; each time another.
-    """
-
-    def __init__(self, most: float = 0.0) -> None:
-        self.calls = 0
-        self._most = most
-        self._chance = random.Random(1)  # noqa: S311 - no secret
-
-    async def detect(self, frame: av.VideoFrame) -> Sequence[Face]:
-        self.calls += 1
-        number = TestPattern.read_number(frame.to_ndarray(format="gray"))
-        await asyncio.sleep(self._chance.uniform(0, self._most))
-        return [] if number is None else [Face(np.full((478, 3), number / 500, np.float32), {})]
-
-
 def number_of(moment: Moment[Any]) -> int:
-    return round(float(np.median(moment.faces[0].landmarks)) * 500)
+    return number_face.number_of(moment.faces[0])
 
 
 @pytest.fixture
@@ -74,10 +56,10 @@ async def take(receiver: Receiver[F], count: int, pause: float = 0.0) -> list[tu
 
 async def test_a_slow_consumer_gets_the_newest_and_its_delay_does_not_grow(server: SignalingServer) -> None:
     async with Broadcaster(server.url, TestPattern(SIZE, FPS), faces=NumberFace()), Receiver(server.url) as receiver:
-        moments = await take(receiver, 20, pause=0.2)
+        moments = await take(receiver, 12, pause=0.2)
     delays = [at - moment.captured for at, moment in moments if moment.captured is not None]
-    assert len(delays) > 15
-    assert max(delays) < 1  # it would be 3.3 s if it grew
+    assert len(delays) > 8
+    assert max(delays) < 1  # it would be 2 s if it grew
 
 
 # An even rhythm
@@ -93,7 +75,7 @@ async def unevenness(receiver: Receiver[Any]) -> float:
 
 async def test_delay_can_be_traded_for_an_even_rhythm(server: SignalingServer) -> None:
     async with (
-        Broadcaster(server.url, TestPattern(SIZE, FPS), faces=NumberFace(0.03)),
+        Broadcaster(server.url, TestPattern(SIZE, FPS), faces=NumberFace(more=0.03)),
         Receiver(server.url, jitter_ms=100) as even,
         Receiver(server.url) as uneven,
     ):
@@ -144,7 +126,8 @@ async def test_who_wants_no_video_takes_it_from_nobody_else(server: SignalingSer
             assert len(broadcaster.peers) == 2
             assert moments[0].frame.width == SIZE[0]
             assert all(moment.frame.pts == moment.rtp_timestamp for moment in moments)
-        await asyncio.sleep(0.3)
+        await until(lambda: len(broadcaster.peers) == 1)
+        await take(faces, 10)  # while what was under way is done
         encoded = broadcaster.stats.encoded
         await take(faces, 10)
         assert broadcaster.stats.encoded == encoded > 0
@@ -231,14 +214,16 @@ async def test_a_recorder_that_is_too_slow_goes_on_at_a_keyframe(server: Signali
         Receiver(server.url, decode=False) as receiver,
     ):
         before = [moment.frame for _, moment in await take(receiver, 10)]
-        await asyncio.sleep(1.5)
+        await until(lambda: receiver.stats.frames > 50)
         after = [moment.frame for _, moment in await take(receiver, 30)]
     first = next(at for at, frame in enumerate(after) if frame.keyframe)
     numbers = [number or 0 for number in record(tmp_path / "film.mkv", [*before, *after])]
     assert len(numbers) == 40
     steps = np.diff(numbers)
     assert (steps > 0).all()
-    assert [at for at, step in enumerate(steps) if step > FPS // 2] == [9 + first]
+    gaps = [at for at, step in enumerate(steps) if step > FPS // 2]
+    assert gaps[0] == 9 + first
+    assert all([*before, *after][at + 1].keyframe for at in gaps)  # on a busy machine there may be more
 
 
 async def test_a_keyframe_can_be_asked_for(server: SignalingServer) -> None:
@@ -249,7 +234,7 @@ async def test_a_keyframe_can_be_asked_for(server: SignalingServer) -> None:
         receiver.request_keyframe()  # of nobody yet
         await take(receiver, 15)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(20):
                 async for moment in receiver:
                     receiver.request_keyframe()
                     if moment.frame.keyframe:

@@ -19,8 +19,11 @@ from waiting import until
 from websockets.asyncio.client import ClientConnection, connect
 
 from synopticon_rtc import Broadcaster, Receiver, SignalingServer, TestPattern
+from synopticon_rtc.signaling import handshake
 
 SIZE = (320, 180)
+THREADS = 3
+"""That a frame goes through, each of which a busy machine may hold up: one draws it, one encodes it, one decodes it."""
 CARD = ["--source", "test", "--size", "320x180", "--faces", "0"]
 
 
@@ -176,7 +179,7 @@ async def test_a_killed_receiver_is_dropped_and_the_others_notice_nothing() -> N
                         break
             assert len(broadcaster.peers) == 1
             await log.frames_after(time.monotonic())
-            assert log.longest_gap(killed) < 0.5 + pace.held_up(killed)
+            assert log.longest_gap(killed) < 0.5 + THREADS * pace.held_up(killed)
 
 
 async def test_signaling_that_is_killed_and_comes_back_leaves_no_gap() -> None:
@@ -189,13 +192,13 @@ async def test_signaling_that_is_killed_and_comes_back_leaves_no_gap() -> None:
             await log.frames_after(0)
             killed = time.monotonic()
             server.kill()
-            await asyncio.sleep(1)
+            await log.frames_after(killed + 1)
         port = url.rsplit(":", 1)[1].split("/")[0]
         async with process("signaling", "--port", port) as server, received(url) as another:
             await event(server, "ready")
             await another.frames_after(0, seconds=10)
             await log.frames_after(time.monotonic())
-            assert log.longest_gap(killed) < 0.5 + pace.held_up(killed)
+            assert log.longest_gap(killed) < 0.5 + THREADS * pace.held_up(killed)
             assert [state for state, at in log.states if at > killed] == []
 
 
@@ -212,7 +215,11 @@ async def next_of(socket: ClientConnection, kind: str, seconds: float = 10) -> d
                 return message
 
 
-async def test_an_offer_without_reaction_is_repeated_once_then_given_up_with_an_event() -> None:
+async def test_an_offer_without_reaction_is_repeated_once_then_given_up_with_an_event(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(handshake, "REPEAT_AFTER", 0.2)
+    monkeypatch.setattr(handshake, "GIVE_UP_AFTER", 1.0)
     async with (
         SignalingServer(port=0) as server,
         Broadcaster(server.url, TestPattern(SIZE, 30)) as broadcaster,
@@ -225,10 +232,14 @@ async def test_an_offer_without_reaction_is_repeated_once_then_given_up_with_an_
         first = await next_of(silent, "webrtc_offer")
         second = await next_of(silent, "webrtc_offer")
         assert second["sdp"] == first["sdp"]
-        with pytest.raises(TimeoutError):
-            await next_of(silent, "webrtc_offer", 5)
+        await until(lambda: len(events) > 1)
         assert [state for state, _ in events] == ["connecting", "closed"]
         assert "no answer" in events[-1][1]
+        await silent.send('{"type":"ping"}')
+        kinds = [""]
+        while kinds[-1] != "pong":
+            kinds.append(json.loads(await silent.recv())["type"])
+        assert "webrtc_offer" not in kinds
 
 
 async def test_an_answer_without_reaction_is_repeated_once() -> None:
@@ -283,8 +294,8 @@ async def media_come_back(here: Host, there: Host, *, moving: str) -> None:
         assert states[0] == "interrupted"
         assert time.monotonic() - moved < 30
         decoded = (await event(receive, "stats"))["decoded"]
-        await asyncio.sleep(1.5)
-        assert (await event(receive, "stats"))["decoded"] > decoded
+        while (await event(receive, "stats"))["decoded"] == decoded:
+            pass
 
 
 async def test_media_come_back_when_a_host_changes_its_address() -> None:

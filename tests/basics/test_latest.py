@@ -30,7 +30,7 @@ async def test_a_cancelled_wait_takes_nothing() -> None:
     slot.put(1)
     waiting.cancel()
     await asyncio.wait([waiting])
-    assert await asyncio.wait_for(slot.get(), 1) == 1
+    assert await asyncio.wait_for(slot.get(), 20) == 1
 
 
 @turned

@@ -57,7 +57,7 @@ async def test_it_ends_with_a_part_that_fails() -> None:
 async def test_it_ends_with_a_part_that_ends() -> None:
     told = Told()
     async with contextlib.AsyncExitStack() as stack:
-        told.life.run(stack, asyncio.sleep(0), LookupError("cancelled"))
+        told.life.run(stack, turns(), LookupError("cancelled"))
         await told.life.wait()
     assert told.ends == [None]
 

@@ -14,7 +14,12 @@ from threading import Thread
 from typing import Any, Self
 
 import av
+import click
 import pytest
+
+from synopticon_rtc.commands.broadcast import main as broadcast
+from synopticon_rtc.commands.receive import main as receive
+from synopticon_rtc.commands.signaling import main as signaling
 
 SIZE = "640x360"
 
@@ -188,8 +193,6 @@ def test_broadcast_to_a_server_that_runs_already(url: str) -> None:
     ("module", "args", "code", "words"),
     [
         ("receive", ["--url", "http://localhost"], 1, "ws://"),
-        ("receive", ["--frames", "0"], 2, "--frames"),
-        ("receive", ["--nonsense"], 2, "--nonsense"),
         ("receive", ["--faces-out", "/nowhere/faces.jsonl"], 1, "/nowhere/faces.jsonl"),
         ("receive", ["--lsl", "--sync", "latest"], 2, "--sync exact"),
         ("receive", ["--lsl", "Ann's"], 2, "--lsl: the name of an LSL stream"),
@@ -202,15 +205,7 @@ def test_broadcast_to_a_server_that_runs_already(url: str) -> None:
         ("export", [__file__], 2, "give --parquet, --csv or --jsonl"),
         ("export", [__file__, "--csv", "faces.csv"], 1, "test_commands.py is no recording"),
         ("broadcast", ["--url", "localhost:8081", "--source", "test", "--faces", "0"], 1, "ws://"),
-        ("broadcast", ["--size", "0x0"], 2, "'0x0' is no size"),
-        ("broadcast", ["--size", "big"], 2, "1280x720"),
-        ("broadcast", ["--bitrate", "fast"], 2, "1.5M"),
-        ("broadcast", ["--faces-fps", "0"], 2, "--faces-fps"),
-        ("broadcast", ["--faces-fps", "nan"], 2, "'--faces-fps': 'nan' is no number"),
-        ("broadcast", ["--serve", "host:99999"], 2, "PORT"),
-        ("broadcast", ["--ice-server", "http://x"], 2, "stun:HOST"),
         ("broadcast", ["--serve", "0.0.0.0:0", "--source", "test", "--faces", "0"], 1, "insecure"),
-        ("broadcast", ["--token-file", "/nowhere/token"], 2, "/nowhere/token"),
         ("broadcast", ["--url", "ws://a/ws", "--serve", "1"], 2, "exclude"),
         ("broadcast", ["--source", "/nowhere/film.mp4"], 1, "/nowhere/film.mp4"),
         ("broadcast", ["--source", __file__, "--faces", "0"], 1, "test_commands.py"),
@@ -227,6 +222,32 @@ def test_a_mistake_gets_one_line_and_no_traceback(module: str, args: list[str], 
         args = [*args, "--serve", str(free_port())]
     returned, _, err = run(module, *args)
     assert returned == code
+    assert len(err.splitlines()) == 1, err
+    assert words in err
+
+
+@pytest.mark.parametrize(
+    ("command", "args", "words"),
+    [
+        (receive, ["--frames", "0"], "--frames"),
+        (receive, ["--nonsense"], "--nonsense"),
+        (broadcast, ["--size", "0x0"], "'0x0' is no size"),
+        (broadcast, ["--size", "big"], "1280x720"),
+        (broadcast, ["--bitrate", "fast"], "1.5M"),
+        (broadcast, ["--faces-fps", "0"], "--faces-fps"),
+        (broadcast, ["--faces-fps", "nan"], "'--faces-fps': 'nan' is no number"),
+        (broadcast, ["--serve", "host:99999"], "PORT"),
+        (broadcast, ["--ice-server", "http://x"], "stun:HOST"),
+        (broadcast, ["--token-file", "/nowhere/token"], "/nowhere/token"),
+    ],
+)
+def test_wrong_usage_gets_one_line(
+    command: click.Command, args: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.main(args)
+    err = capsys.readouterr().err
+    assert ended.value.code == 2
     assert len(err.splitlines()) == 1, err
     assert words in err
 
@@ -267,10 +288,12 @@ def test_neither_end_needs_opencv_where_there_is_no_camera(face_model: Path, tmp
         assert "libGL" in err
 
 
-@pytest.mark.parametrize("module", ["broadcast", "receive", "signaling"])
-def test_help_explains_every_option(module: str) -> None:
-    code, out, _ = run(module, "--help")
-    assert code == 0
+@pytest.mark.parametrize("command", [broadcast, receive, signaling])
+def test_help_explains_every_option(command: click.Command, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.main(["--help"])
+    out = capsys.readouterr().out
+    assert not ended.value.code
     assert "Usage:" in out
     assert "--json" in out
 
@@ -291,7 +314,8 @@ def test_both_ends_tell_their_rates_and_where_the_delay_comes_from(face_model: P
             code, events, err = receive.end()
         broadcast.interrupt()
         ended, summaries, _ = broadcast.end()
-    assert (code, ended, err) == (0, 0, "")
+    told = [line for line in err.splitlines() if "a larger faces_wait gets them" not in line]  # on a busy machine
+    assert (code, ended, told) == (0, 0, [])
     assert list(delays) == ["capture", "encoding", "network", "decoding", "waiting", "detection"]
     assert sum(part for name, part in delays.items() if name != "detection") >= stats["delay_ms"] - 1
     assert events[-1]["delays_ms"].keys() == delays.keys()

@@ -11,7 +11,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, TypeVar
 
 from playwright.async_api import async_playwright
 from websockets.asyncio.client import connect
@@ -20,6 +20,7 @@ Tab = Callable[[str], Awaitable[Any]]
 """Evaluates an expression in a page; its value must be JSON."""
 Browser = Callable[[str], AbstractAsyncContextManager[Tab]]
 """Opens an address in a tab of its own."""
+T = TypeVar("T")
 
 CHROMIUM = Path("/usr/bin/chromium")
 CHROMIUM_ARGUMENTS = [
@@ -63,6 +64,18 @@ FIREFOX_PREFERENCES = {
     "toolkit.telemetry.enabled": False,
     "toolkit.telemetry.server": "",
 }
+
+
+async def until_told(ask: Callable[[], Awaitable[T]], seconds: float = 60) -> T:
+    """Ask until the answer is true, and return it: a page tells nothing by itself.
+
+    Raises:
+        TimeoutError: It has not become true.
+    """
+    async with asyncio.timeout(seconds):
+        while not (answer := await ask()):  # noqa: ASYNC110 - as it says
+            await asyncio.sleep(0.05)
+        return answer
 
 
 @contextlib.contextmanager

@@ -1,10 +1,9 @@
 """A page that broadcasts while its main thread is busy: how long its receivers, a page and ours, wait for a picture."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from browsers import Browser, Tab
+from browsers import Browser, Tab, until_told
 from pairs import SERVERS
 
 from synopticon_rtc import Receiver
@@ -21,21 +20,15 @@ async def busy_page(browser: Browser, base: str, name: str, busy_ms: int) -> Asy
     """Give the address of a server on which that page broadcasts, and the page."""
     async with SERVERS["0.6.3"]() as server:
         address = f"{base}/index.html?page={name}&role=broadcast&url={server.url}&busy={busy_ms}"
-        async with browser(address) as tab, asyncio.timeout(2 * WITHIN):
-            while not await tab("window.report?.session && window.report.worked > 1"):  # noqa: ASYNC110 - a page tells nothing
-                await asyncio.sleep(0.05)
+        async with browser(address) as tab:
+            await until_told(lambda: tab("window.report?.session && window.report.worked > 1"), 2 * WITHIN)
             yield server.url, tab
 
 
 async def first_frame_of_page(browser: Browser, base: str, name: str, url: str) -> float:
     """Receive with a page: seconds from its first discovery to its first frame."""
-    async with (
-        browser(f"{base}/index.html?page={RECEIVERS[name]}&role=receive&url={url}") as tab,
-        asyncio.timeout(WITHIN),
-    ):
-        while (seconds := await tab("window.report?.first ?? null")) is None:  # noqa: ASYNC110 - as above
-            await asyncio.sleep(0.05)
-        return float(seconds)
+    async with browser(f"{base}/index.html?page={RECEIVERS[name]}&role=receive&url={url}") as tab:
+        return float(await until_told(lambda: tab("window.report?.first"), WITHIN))
 
 
 async def first_frame_of_ours(url: str) -> float:

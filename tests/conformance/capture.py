@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsers import BROWSERS, Browser, serving
+from browsers import BROWSERS, Browser, serving, until_told
 from pairs import PAGES
 from rtpdump import Record, write
 
@@ -61,10 +61,8 @@ async def capture(browser: Browser, base: str, codec: str, stem: Path) -> str:
     async with SignalingServer(port=0) as server:
         address = f"{base}/index.html?page=camera&role=broadcast&codec={codec}&url={server.url}"
         async with browser(address) as tab:
-            async with asyncio.timeout(30):
-                while not (report := await tab("window.report") or {}).get("session"):  # noqa: ASYNC110 - a page tells nothing
-                    await asyncio.sleep(0.05)
-            if not report["able"]:
+            await until_told(lambda: tab("window.report?.session"), 30)
+            if not (await tab("window.report"))["able"]:
                 return "this browser cannot send it"
             with recording(records, offers):
                 async with Receiver(server.url, timeout=30) as receiver:

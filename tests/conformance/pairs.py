@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import av
 import numpy as np
-from browsers import Browser, Tab
+from browsers import Browser, Tab, until_told
 from published import V062, V063, PublishedServer
 
 from synopticon_rtc import Broadcaster, Face, Receiver, SignalingServer, TestPattern
@@ -188,14 +188,16 @@ async def nobody_finds_the_page(server: Server) -> None:
 async def reported(tab: Tab, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """Wait until the page reports what is asked for."""
     report: dict[str, Any] = {}
+
+    async def ask() -> bool:
+        nonlocal report
+        report = await tab("window.report") or {}
+        assert not report.get("thrown"), f"the page threw {report['thrown']}"
+        return bool(report) and condition(report)
+
     try:
-        async with asyncio.timeout(WITHIN):
-            while True:
-                report = await tab("window.report") or {}
-                assert not report.get("thrown"), f"the page threw {report['thrown']}"
-                if report and condition(report):
-                    return report
-                await asyncio.sleep(0.05)
+        await until_told(ask, WITHIN)
+        return report  # noqa: TRY300 - what the last question brought
     except TimeoutError:
         told = {key: value for key, value in report.items() if key != "landmarks"}
         raise AssertionError(f"the page came no further than {told} in {WITHIN:g} s") from None

@@ -6,7 +6,7 @@ import contextlib
 import numpy as np
 import pytest
 from audio_helpers import play_tone
-from browsers import CHROMIUM, chromium
+from browsers import CHROMIUM, Tab, chromium, until_told
 from rtc_helpers import Peer
 
 from synopticon_rtc.media.sound import Tone
@@ -51,13 +51,16 @@ async def test_chromium_hears_the_time_that_it_was_sent() -> None:
         await peer.until(lambda: stream.viewers, 20)
         playing = asyncio.create_task(play_tone(stream))
         try:
-            async with asyncio.timeout(20):
-                while not delays(await tab("heard")) or not await tab("reported()"):  # noqa: ASYNC110 - a page is asked
-                    await asyncio.sleep(0.2)
+            await until_told(lambda: tab("reported()"), 20)
+            await until_told(lambda: heard(tab), 20)
         finally:
             playing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await playing
+
+
+async def heard(tab: Tab) -> list[float]:
+    return delays(await tab("heard"))
 
 
 def delays(heard: list[tuple[float, list[float]]]) -> list[float]:

@@ -1,12 +1,11 @@
 """Pages that broadcast while their main thread is busy: they answer late, and each of our discoveries by itself."""
 
-import asyncio
 import statistics
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
-from browsers import BROWSERS, Browser, serving
+from browsers import BROWSERS, Browser, serving, until_told
 from busy import BUSY_MS, RECEIVERS, WITHIN, busy_page, first_frame_of_ours, first_frame_of_page
 from pairs import PAGES
 
@@ -46,9 +45,7 @@ async def test_an_offer_that_a_busy_page_makes_again_ends_no_link(
         offers = (await tab("window.report"))["offers"]
         for discovery in (Seek(), RequestOffer()):  # the page answers one of them
             receiver.signaling.send(discovery)
-        async with asyncio.timeout(WITHIN):
-            while (await tab("window.report"))["offers"] == offers:  # noqa: ASYNC110 - a page tells nothing
-                await asyncio.sleep(0.05)
+        await until_told(lambda: tab(f"window.report.offers > {offers}"), WITHIN)
         for _ in range(3):
             await anext(receiver)
     assert states == ["seeking", "connecting", "connected", "closed"]

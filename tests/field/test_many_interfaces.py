@@ -55,7 +55,7 @@ async def receive():
     async with Receiver("ws://10.77.0.1:{PORT}/ws", interfaces=["10.77.0.2"], timeout=30) as receiver:
         async for _ in receiver:
             print('{{"event": "frame"}}', flush=True)
-            await asyncio.sleep(60)  # stays, so that all are there at once
+            await asyncio.Event().wait()  # stays, so that all are there at once
 
 async def main():
     await asyncio.gather(*(receive() for _ in range(27)))

@@ -3,16 +3,16 @@
 import asyncio
 import contextlib
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from browsers import until_told
 from calls import PICTURE, receives, running
 from playwright.async_api import async_playwright
 from rtc_network import free_port
+from waiting import blocked_until, listens
 
 NGINX = shutil.which("nginx")
 CHROMIUM = Path("/usr/bin/chromium")
@@ -48,12 +48,7 @@ def nginx(folder: Path, prefix: str, backend: int) -> Iterator[str]:
     command = [str(NGINX), "-p", str(folder), "-c", f"{folder}/nginx.conf", "-e", f"{folder}/errors"]
     process = subprocess.Popen([*command, "-g", "daemon off;"])
     try:
-        deadline = time.monotonic() + 20
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                break
-            assert time.monotonic() < deadline, (folder / "errors").read_text()
-            time.sleep(0.02)
+        blocked_until(lambda: listens(port))
         yield f"127.0.0.1:{port}"
     finally:
         process.terminate()
@@ -68,8 +63,7 @@ async def watch(address: str) -> None:
         )
         page = await browser.new_page()
         await page.goto(address)
-        while not await page.evaluate("window.synopticon?.frames > 5"):  # noqa: ASYNC110 - a page forbids to be waited on
-            await asyncio.sleep(0.05)
+        await until_told(lambda: page.evaluate("window.synopticon?.frames > 5"))  # it forbids to be waited on
         await browser.close()
 
 

@@ -49,7 +49,7 @@ USES: dict[str, Callable[[], Awaitable[object]]] = {
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
 async def test_what_was_not_entered_says_so(use: Callable[[], Awaitable[object]]) -> None:
     with pytest.raises(RuntimeError, match="async with"):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await use()
 
 

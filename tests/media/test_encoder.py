@@ -15,6 +15,7 @@ from aiortc.codecs.vpx import Vp8Decoder, Vp8Encoder, vp8_depayload
 from aiortc.jitterbuffer import JitterFrame
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
+from waiting import turns, until
 
 from synopticon_rtc.errors import SourceError
 from synopticon_rtc.media import Codec, Converter, Picture, Portrait, SharedEncoder, TestPattern
@@ -309,7 +310,7 @@ async def test_the_memory_of_an_encoder_is_free_before_it_is_opened_anew(monkeyp
 async def test_a_frame_that_cannot_be_encoded_is_told_at_the_next() -> None:
     async with bench("vp8") as under_test:
         under_test.encoder.encode(timed(av.VideoFrame(16_400, 16, "yuv420p"), 0))
-        await asyncio.sleep(1)
+        await until(under_test.encoder._task.done)
         with pytest.raises(SourceError, match=r"^the vp8 encoder cannot encode a 16400x16 yuv420p frame: .*size$"):
             under_test.encoder.encode(pattern(1)[0])
 
@@ -318,7 +319,7 @@ async def test_closing_ends_the_thread_and_the_packets() -> None:
     packets: list[Any] = []
     encoder = SharedEncoder("vp8", on_packet=packets.append)
     encoder.encode(pattern(1)[0])
-    await asyncio.sleep(0)  # it is in the encoder's hands
+    await turns()  # it is in the encoder's hands
     await encoder.aclose()
     await encoder.aclose()
     assert packets == []

@@ -10,7 +10,7 @@ import time
 import traceback
 import wave
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -65,7 +65,7 @@ def stamped(number: int) -> av.VideoFrame:
 
 
 @asynccontextmanager
-async def served(answer: Callable[[http.server.BaseHTTPRequestHandler], None]) -> AsyncIterator[int]:
+async def served(answer: Callable[[http.server.BaseHTTPRequestHandler], object]) -> AsyncIterator[int]:
     """Answer every request, in a thread, and give the port."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -85,6 +85,14 @@ async def served(answer: Callable[[http.server.BaseHTTPRequestHandler], None]) -
             await asyncio.to_thread(server.shutdown)
 
 
+def shift(numbers: Sequence[int], times: Sequence[float], at: int) -> float:
+    """How much later frames come from a number on than those before, seconds; a busy machine delays some, not all."""
+    late = [(number, time - number / FPS) for number, time in zip(numbers, times, strict=True)]
+    return min(seconds for number, seconds in late if number >= at) - min(
+        seconds for number, seconds in late if number < at
+    )
+
+
 async def test_a_file_plays_once_in_real_time(clip: Path) -> None:
     loop = asyncio.get_running_loop()
     numbers, times = [], []
@@ -95,20 +103,21 @@ async def test_a_file_plays_once_in_real_time(clip: Path) -> None:
     assert numbers == sorted(set(numbers))
     assert len(numbers) > COUNT / 2  # a busy machine may miss one
     assert numbers[-1] == COUNT - 1
-    assert times[-1] - times[0] == pytest.approx((COUNT - 1 - numbers[0]) / FPS, abs=0.15)
+    assert shift(numbers, times, COUNT // 2) == pytest.approx(0, abs=0.15)
 
 
 async def test_a_file_loops_without_a_gap(clip: Path) -> None:
     loop = asyncio.get_running_loop()
-    start, position = 0.0, 0
+    position, positions, times = 0, [], []
     async with aclosing(generator(VideoFile(clip))) as frames:
         async for frame in frames:
-            start = start or loop.time()
-            step = ((number_of(frame) or 0) - position) % COUNT  # 1, but where a busy machine misses one
-            position += step
-            if position >= 2 * COUNT + 3:
+            position += ((number_of(frame) or 0) - position) % COUNT  # 1, but where a busy machine misses one
+            positions.append(position)
+            times.append(loop.time())
+            if position >= 3 * COUNT:
                 break
-    assert loop.time() - start == pytest.approx(position / FPS, abs=0.15)
+    assert shift(positions, times, COUNT) == pytest.approx(0, abs=0.15)
+    assert shift(positions, times, 2 * COUNT) == pytest.approx(0, abs=0.15)
 
 
 async def test_a_slow_consumer_misses_frames_instead_of_getting_them_late(clip: Path) -> None:
@@ -183,21 +192,20 @@ async def test_a_damaged_picture_is_missing_and_the_film_goes_on(
 ) -> None:
     # Pictures in PNG, of which the decoder checks each; the third is damaged.
     path = tmp_path / "broken.mov"
-    pattern = TestPattern((160, 90), 50)
+    pattern = TestPattern((160, 90), 10)
     with av.open(path, "w") as container:
-        stream = container.add_stream("png", rate=50)
+        stream = container.add_stream("png", rate=10)
         stream.width, stream.height, stream.pix_fmt = 160, 90, "rgb24"
-        for number in range(12):
+        for number in range(6):
             frame = pattern.draw(number).reformat(format="rgb24")
-            frame.pts, frame.time_base = number, Fraction(1, 50)
+            frame.pts, frame.time_base = number, Fraction(1, 10)
             container.mux(stream.encode(frame))
     data = path.read_bytes()
     third = [at for at in range(len(data)) if data.startswith(b"IDAT", at)][2]
     path.write_bytes(data[: third + 20] + bytes(200) + data[third + 220 :])
-    frames = generator(VideoFile(path))
-    assert TestPattern.read_number((await anext(frames)).to_ndarray()) == 0
-    assert TestPattern.read_number((await anext(frames)).to_ndarray()) == 1
-    assert TestPattern.read_number((await anext(frames)).to_ndarray()) == 3
+    numbers = [TestPattern.read_number(frame.to_ndarray()) or 0 async for frame in VideoFile(path, loop=False)]
+    assert numbers == sorted({*numbers} - {2})  # a busy machine may miss others, but not the last
+    assert (numbers[0], numbers[-1]) == (0, 5)
     assert "a picture of" in caplog.text
 
 
@@ -313,9 +321,11 @@ async def test_a_film_comes_from_standard_input(tmp_path: Path) -> None:
 
 async def test_a_server_that_says_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file, "_TIMEOUT", 0.2)
-    async with served(lambda _: time.sleep(1)) as port:
+    given_up = threading.Event()
+    async with served(lambda _: bool(given_up.wait(20))) as port:
         with pytest.raises(SourceError, match=r"nothing came for 0\.2 s; check"):
             await first(VideoFile(f"http://127.0.0.1:{port}/live"))
+        given_up.set()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes have no path there")

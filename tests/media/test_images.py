@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 from media_films import film
-from waiting import turns
+from waiting import turns, until
 
 from synopticon_rtc.errors import SourceError
 from synopticon_rtc.media import Camera, TestPattern, VideoFile, as_source, frames_of, images
@@ -152,7 +152,7 @@ async def test_a_first_frame_that_does_not_come_is_told(
     caplog.set_level(logging.WARNING)
 
     async def silent() -> AsyncIterator[av.VideoFrame]:
-        await asyncio.sleep(0.05)
+        await until(lambda: caplog.text)
         yield av.VideoFrame(64, 48, "yuv420p")
 
     await anext(frames_of(as_source(silent())))

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import av
 import pytest
+from waiting import until
 
 from synopticon_rtc import Broadcaster, Receiver, Screen, SignalingServer
 from synopticon_rtc.errors import SourceError
@@ -109,7 +110,9 @@ def pixel(frame: av.VideoFrame, x: int, y: int) -> tuple[int, ...]:
     return tuple(frame.to_ndarray(format="rgb24")[y, x].tolist())
 
 
-async def until(frames: AsyncGenerator[av.VideoFrame, None], shows: Callable[[av.VideoFrame], bool]) -> av.VideoFrame:
+async def until_shown(
+    frames: AsyncGenerator[av.VideoFrame, None], shows: Callable[[av.VideoFrame], bool]
+) -> av.VideoFrame:
     async with asyncio.timeout(20):
         while not shows(frame := await anext(frames)):
             pass
@@ -120,11 +123,11 @@ async def until(frames: AsyncGenerator[av.VideoFrame, None], shows: Callable[[av
 async def test_a_window_is_seen_and_what_changes_in_it(server: Server) -> None:
     window = Window(server.display, RED)
     async with aclosing(frames_of(Screen(fps=30))) as frames:
-        before = await until(frames, lambda frame: pixel(frame, 40, 30) == (255, 0, 0))
+        before = await until_shown(frames, lambda frame: pixel(frame, 40, 30) == (255, 0, 0))
         assert (before.width, before.height) == (WIDTH, HEIGHT)
         assert pixel(before, 39, 30) == pixel(before, 140, 110) == BACKGROUND
         window.paint(GREEN)
-        await until(frames, lambda frame: pixel(frame, 139, 109) == (0, 255, 0))
+        await until_shown(frames, lambda frame: pixel(frame, 139, 109) == (0, 255, 0))
         assert pixel(before, 40, 30) == (255, 0, 0)  # a frame that was given stays as it is
     window.close()
 
@@ -147,7 +150,7 @@ async def test_a_receiver_sees_what_the_screen_shows_also_where_nothing_changes(
 async def test_a_region_alone_is_seen(server: Server) -> None:
     window = Window(server.display, RED)
     async with aclosing(frames_of(Screen(server.display, region=(30, 20, 50, 41)))) as frames:
-        frame = await until(frames, lambda frame: pixel(frame, 10, 10) == (255, 0, 0))
+        frame = await until_shown(frames, lambda frame: pixel(frame, 10, 10) == (255, 0, 0))
     assert (frame.width, frame.height) == (50, 41)
     assert pixel(frame, 9, 10) == BACKGROUND
     assert pixel(frame, 49, 40) == (255, 0, 0)
@@ -181,12 +184,10 @@ async def test_a_screen_that_goes_away_is_waited_for(
     async with aclosing(frames_of(Screen(fps=50))) as frames:
         await anext(frames)
         await server.stop()
-        async with asyncio.timeout(20):
-            while not caplog.records:  # noqa: ASYNC110 - a log tells nobody
-                await asyncio.sleep(0.01)
+        await until(lambda: caplog.records)
         assert "cannot be read any more; it is looked for every second" in caplog.text
         await server.start()
-        await until(frames, lambda _: "the screen is back" in caplog.text)
+        await until_shown(frames, lambda _: "the screen is back" in caplog.text)
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 

@@ -1,6 +1,8 @@
 """Waiting for what tells nobody: for all else there are events, and a clock that is turned (turned.py)."""
 
 import asyncio
+import contextlib
+import socket
 import time
 from collections.abc import Callable
 
@@ -32,6 +34,13 @@ def blocked_until(condition: Callable[[], object], seconds: float = PATIENCE) ->
         if time.monotonic() > end:
             raise TimeoutError
         time.sleep(INTERVAL)
+
+
+def listens(port: int) -> bool:
+    """Whether somebody takes connections at a TCP port of the loopback."""
+    with contextlib.suppress(ConnectionError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
 
 
 async def turns(count: int = 1) -> None:

@@ -20,7 +20,7 @@ async def linked() -> AsyncIterator[tuple[Channel, Channel]]:
     one, two = PeerConnection(network=own_host()), PeerConnection(on_channel=arrived.set_result, network=own_host())
     channel = one.add_channel(control.LABEL, protocol=control.PROTOCOL)
     await one.set_answer(await two.answer(await one.offer()))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         other = await arrived
         while not channel.is_open:
             await elapse(0.01)

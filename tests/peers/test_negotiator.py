@@ -199,7 +199,7 @@ async def test_whoever_opens_and_closes_connections_in_a_loop_is_let_wait(
         assert len(negotiator._closing) == 3
         await seek(client)
         assert await client.next_is_pong()
-        await asyncio.sleep(0.05)
+        await turns(20)
         assert user.opened == 3
         release.set()
         await asyncio.wait(negotiator._closing)
@@ -224,7 +224,7 @@ async def test_leaving_that_is_cancelled_twice_leaves_nothing(server: SignalingS
         async with negotiator:
             await client.wait_open()
             inside.set()
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
 
     task = asyncio.create_task(use())
     async with asyncio.timeout(10):

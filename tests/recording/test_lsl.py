@@ -4,13 +4,13 @@ import dataclasses
 import logging
 import math
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from waiting import blocked_until
 
 from synopticon_rtc import Face, LSLOutlet, Moment
 from synopticon_rtc.errors import MissingExtra, SynopticonError
@@ -125,10 +125,7 @@ async def test_a_recorder_goes_on_when_the_stream_comes_again() -> None:
         outlet.push(moment(FACE), 0)
         assert sample(inlet)[0]["face_id"] == 3
     async with LSLOutlet("again") as outlet:
-        until = time.monotonic() + 30
-        while not outlet._outlet.have_consumers():
-            assert time.monotonic() < until
-            time.sleep(0.05)  # noqa: ASYNC251 - the threads of liblsl tell nobody
+        blocked_until(outlet._outlet.have_consumers, 30)  # the threads of liblsl tell nobody
         outlet.push(moment(dataclasses.replace(FACE, id=4)), 0)
         assert sample(inlet)[0]["face_id"] == 4
 

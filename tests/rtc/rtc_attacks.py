@@ -1,6 +1,5 @@
 """What a peer sends that means harm: SCTP packets, RTP, STUN and datagrams as nobody honest would make them."""
 
-import asyncio
 import contextlib
 import random
 import socket
@@ -121,12 +120,11 @@ async def stranger(host: str) -> AsyncIterator[socket.socket]:
 
 
 async def flood(out: socket.socket, datagrams: list[bytes], address: tuple[str, int]) -> None:
-    """Send datagrams no faster than they are read."""
-    for at, datagram in enumerate(datagrams):
+    """Send datagrams no faster than they are read: one a turn of the event loop."""
+    for datagram in datagrams:
         out.sendto(datagram, address)
-        if at % 50 == 49:
-            await turns()
-    await asyncio.sleep(0.05)
+        await turns()
+    await turns(50)
 
 
 def check(victim: Peer, offender: Peer, **attributes: Any) -> stun.Message:

@@ -11,6 +11,7 @@ import av
 import numpy as np
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
+from waiting import PATIENCE
 from wires import Way, own_host
 
 from synopticon_rtc.rtc import Channel, EncodedVideoFrame, IceServer, PeerConnection, Received, VideoStream, VideoTrack
@@ -156,7 +157,7 @@ class Peer:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def until(self, condition: Callable[[], object], seconds: float = 5) -> None:
+    async def until(self, condition: Callable[[], object], seconds: float = PATIENCE) -> None:
         """Wait until something is true of this peer."""
         async with asyncio.timeout(seconds):
             while not condition():
@@ -165,7 +166,7 @@ class Peer:
                     async with asyncio.timeout(0.02):
                         await self._changed.wait()
 
-    async def until_state(self, state: str, seconds: float = 5) -> None:
+    async def until_state(self, state: str, seconds: float = PATIENCE) -> None:
         """Wait for a state."""
         await self.until(lambda: state in self.states, seconds)
 

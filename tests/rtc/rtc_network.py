@@ -15,6 +15,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from waiting import listens, until
 
 from synopticon_rtc.rtc import IceServer
 
@@ -131,14 +132,7 @@ async def coturn(folder: Path, *, secret: str = "") -> AsyncIterator[Turn]:
         cwd=folder,
     )
     try:
-        async with asyncio.timeout(10):
-            while True:
-                with contextlib.suppress(ConnectionError):
-                    _, writer = await asyncio.open_connection("127.0.0.1", turn.tls_port)
-                    writer.close()
-                    await writer.wait_closed()
-                    break
-                await asyncio.sleep(0.05)
+        await until(lambda: listens(turn.tls_port))
         yield turn
     finally:
         process.kill()

@@ -1,6 +1,5 @@
 """SCTP from a peer that means harm: whatever comes, both ends live on, or this one peer is given up."""
 
-import asyncio
 import contextlib
 import gc
 import logging
@@ -401,7 +400,7 @@ async def test_a_timer_that_runs_out_as_the_connection_closes_says_nothing(
         getattr(sctp, timer)()
         await sctp.stop()
         await sctp.transport.stop()
-        await asyncio.sleep(0.05)
+        await turns(5)
         gc.collect()  # what nobody took the error of is told when it is collected
     assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -20,6 +20,7 @@ from aiortc.rtp import (
 from aiortc.stats import RTCOutboundRtpStreamStats
 from audio_helpers import send_tone
 from rtc_helpers import Peer
+from waiting import until
 
 from synopticon_rtc.basics import clock
 from synopticon_rtc.media.sound import BLOCK, RATE, Tone
@@ -60,12 +61,6 @@ class Recorder:
         dtls._handle_rtp_data = handle_rtp  # type: ignore[method-assign]
         dtls._handle_rtcp_data = handle_rtcp  # type: ignore[method-assign]
         return str(self.connection.localDescription.sdp)
-
-
-async def until(condition: Callable[[], object], seconds: float = 5) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - plain aiortc tells nothing
-            await asyncio.sleep(0.005)
 
 
 @contextlib.asynccontextmanager

@@ -3,6 +3,7 @@
 import asyncio
 
 import numpy as np
+from waiting import turns
 
 from synopticon_rtc.rtc.audio_track import MOST_WAITING, AudioTrack, ReceivedSound
 
@@ -16,7 +17,7 @@ def piece(number: int) -> ReceivedSound:
 async def test_pieces_come_in_order_and_end_with_the_track() -> None:
     track = AudioTrack("1")
     waiting = asyncio.ensure_future(anext(track))
-    await asyncio.sleep(0)
+    await turns()
     for number in range(3):
         track.put(piece(number))
     track.end()

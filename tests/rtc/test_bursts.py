@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from waiting import turns
+from waiting import turns, until
 
 from synopticon_rtc.rtc.bursts import SEGMENTS, BurstSocket, runs
 
@@ -52,7 +52,7 @@ async def test_datagrams_arrive_one_by_one_as_they_were_sent(host: str) -> None:
     async with pair(host) as (burst, inbox):
         assert burst.is_ready()
         assert send(burst, MIXED)
-        await asyncio.sleep(0.05)
+        await until(lambda: len(inbox.received) >= len(MIXED))
         assert inbox.received == MIXED
 
 
@@ -69,7 +69,7 @@ async def test_a_system_that_does_not_cut_bursts_is_sent_datagrams(monkeypatch: 
         monkeypatch.setattr(socket.socket, "sendmsg", refuse)
         assert send(burst, MIXED)
         assert send(burst, MIXED)
-        await asyncio.sleep(0.05)
+        await until(lambda: len(inbox.received) >= 2 * len(MIXED))
         assert inbox.received == MIXED * 2
         assert calls == 1  # once is enough to know
 
@@ -114,7 +114,7 @@ async def test_one_call_carries_a_frame(monkeypatch: pytest.MonkeyPatch) -> None
     async with pair() as (burst, inbox):
         frame = [b"x" * 1200] * 5 + [b"end"]
         assert send(burst, frame)
-        await asyncio.sleep(0.05)
+        await until(lambda: len(inbox.received) >= len(frame))
         assert calls == [6003]
         assert inbox.received == frame
 

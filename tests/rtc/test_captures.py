@@ -15,7 +15,7 @@ from aiortc.rtp import AnyRtcpPacket, HeaderExtensionsMap, RtcpPacket, RtcpRtpfb
 from aiortc.sdp import SessionDescription
 from rtc_helpers import lonely_ice
 from rtpdump import read, write
-from turned import run
+from turned import elapse, run
 
 from synopticon_rtc.rtc import EncodedVideoFrame
 from synopticon_rtc.rtc.receiver import VideoReceiver
@@ -77,13 +77,13 @@ class Link:
         async with asyncio.TaskGroup() as self._under_way:
             media = [record for record in self._records if not record.rtcp and self.ssrc == ssrc_of(record.data)]
             for record in self._records:
-                await asyncio.sleep(max(0.0, record.at / 1000 - self._passed()))
+                await elapse(max(0.0, record.at / 1000 - self._passed()))
                 if record.rtcp:
                     for report in RtcpPacket.parse(record.data):
                         await self._receiver._handle_rtcp_packet(report)
                 else:
                     self._send(record.data, certain=record in (media[0], media[-1]))
-            await asyncio.sleep(1)
+            await elapse(1)
         await self._receiver.stop()
         await connection.close()
 
@@ -127,7 +127,7 @@ class Link:
 
     async def _deliver(self, packet: RtpPacket, delay: float) -> None:
         if delay:
-            await asyncio.sleep(delay)
+            await elapse(delay)
         if packet.ssrc == self.ssrc:
             self.late += packet.sequence_number < self._newest
             self._newest = packet.sequence_number

@@ -61,10 +61,12 @@ async def passes_messages(channel: Channel, receiver: Peer) -> None:
     heard: list[object] = []
     await receiver.until(lambda: receiver.channels)
     receiver.channels[0].on_message = heard.append
-    async with asyncio.timeout(10):
-        while not heard:
-            channel.send("faces")
-            await asyncio.sleep(0.02)
+
+    def heard_of_one_more() -> bool:
+        channel.send("faces")
+        return bool(heard)
+
+    await receiver.until(heard_of_one_more, 10)
 
 
 async def plays(

@@ -216,7 +216,7 @@ async def tell(victim: Peer, candidates: list[str]) -> IceConnection:
     await waiting_peer(victim)
     for candidate in candidates:
         await victim.connection.add_candidate(candidate, None, 0)
-    await asyncio.sleep(0.05)
+    await turns(20)
     return ice_of(victim)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from aioice import stun
-from aioice.ice import ICE_COMPLETED
+from aioice.ice import ICE_COMPLETED, CandidatePair
 from rtc_helpers import Clip, Peer, Tap, join, watching
 from rtc_network import Turn, coturn, relay, silence
 from turned import elapse, turned
@@ -124,7 +124,7 @@ async def test_candidates_of_any_kind_are_taken_quietly(caplog: pytest.LogCaptur
             await peer.add_candidate("garbage", "0", 0)
         await peer.add_candidate("", "0", 0)
         await peer.add_candidate(None)
-        assert time.monotonic() - began < 0.05
+        assert time.monotonic() - began < 0.5  # a name is looked up for a second
         connection = peer._ice
         assert connection is not None
         assert [candidate.port for candidate in connection.remote_candidates] == [9]
@@ -393,7 +393,11 @@ async def test_a_relay_is_used_where_nothing_else_works(turn: Turn) -> None:
         answer = await receiver.connection.answer(without_candidates(await sender.connection.offer()))
         # Of the sender the receiver knows the relay alone; of the receiver the sender knows nothing.
         await sender.connection.set_answer(without_candidates(answer))
-        await asyncio.sleep(0.2)
+        connection = receiver.connection._ice
+        assert connection is not None
+        await receiver.until(
+            lambda: any(pair.state is CandidatePair.State.IN_PROGRESS for pair in connection._check_list)
+        )
         for candidate in candidates_in(answer):
             await sender.connection.add_candidate(candidate, "0", 0)
         await sender.until_state("connected")
@@ -460,18 +464,19 @@ async def test_a_loopback_candidate_of_the_peer_is_reached_from_loopback() -> No
 # Loss of the way
 
 
-async def test_a_way_that_does_not_work_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ice, "CONNECT_TIMEOUT", 0.3)
-    with silence() as (host, port):
-        async with Peer() as sender, Peer() as receiver:
-            sender.connection.add_channel("faces")
-            dead = f"a=candidate:1 1 udp 1 {host} {port} typ host\r\na=end-of-candidates\r\na=setup"
-            answer = await receiver.connection.answer(
-                re.sub("a=setup", dead, without_candidates(await sender.connection.offer()))
-            )
-            await sender.connection.set_answer(re.sub("a=setup", dead, without_candidates(answer)))
-            await sender.until_state("failed")
-            await receiver.until_state("failed")
+@turned
+async def test_a_way_that_does_not_work_fails() -> None:
+    async with Peer() as sender, Peer() as receiver:
+        sender.connection.add_channel("faces")
+        dead = "a=candidate:1 1 udp 1 192.0.2.99 9 typ host\r\na=end-of-candidates\r\na=setup"
+        answer = await receiver.connection.answer(
+            re.sub("a=setup", dead, without_candidates(await sender.connection.offer()))
+        )
+        begun = asyncio.get_running_loop().time()
+        await sender.connection.set_answer(re.sub("a=setup", dead, without_candidates(answer)))
+        await sender.until_state("failed", 2 * ice.CONNECT_TIMEOUT)
+        await receiver.until_state("failed", ice.CONNECT_TIMEOUT)
+        assert asyncio.get_running_loop().time() - begun == pytest.approx(ice.CONNECT_TIMEOUT, abs=0.1)
 
 
 PEER = """
@@ -483,7 +488,7 @@ async def main():
     answer = (await peer.answer(offer.decode())).encode()
     sys.stdout.buffer.write(b"%d\\n" % len(answer) + answer)
     sys.stdout.flush()
-    await asyncio.sleep(60)
+    await asyncio.Event().wait()
 asyncio.run(main())
 """
 
@@ -519,6 +524,7 @@ async def test_a_peer_killed_without_goodbye_is_noticed() -> None:
         process.stdin.close()
 
 
+@turned
 async def test_loss_alone_is_not_taken_for_death(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ice, "CONSENT_INTERVAL", 0.05)
     clip = Clip()
@@ -534,30 +540,32 @@ async def test_loss_alone_is_not_taken_for_death(monkeypatch: pytest.MonkeyPatch
 
         Tap(sender, third(sender))
         Tap(receiver, third(receiver))
-        await clip.play(60)
+        await clip.play(60, interval=0.1)
         assert sender.connection.state == receiver.connection.state == "connected"
 
 
 @pytest.mark.parametrize("deaf", [True, False], ids=["and nothing else is heard", "though it is heard"])
+@turned
 async def test_a_peer_that_answers_no_checks_is_given_up(deaf: bool, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: FBT001 - a parameter
     monkeypatch.setattr(ice, "CONSENT_INTERVAL", 0.1)
     monkeypatch.setattr(ice, "CONSENT_LIMIT", 20)
-    clip = Clip()
+    clip, loop = Clip(), asyncio.get_running_loop()
     async with watching(clip) as (sender, receiver):
 
         def is_response(data: bytes) -> bool:
             return deaf or data[:2] == b"\x01\x01"
 
         Tap(sender, is_response)
-        began = time.monotonic()
-        playing = asyncio.create_task(clip.play(1000))
+        began = loop.time()
+        playing = asyncio.create_task(clip.play(1000, interval=0.05))
         await receiver.until_state("failed")
-        assert (time.monotonic() - began > 1.4) == (not deaf)
+        assert (loop.time() - began > 1.4) == (not deaf)
         playing.cancel()
 
 
+@turned
 async def test_a_peer_can_be_asked_whether_it_is_there() -> None:
-    clip = Clip()
+    clip, loop = Clip(), asyncio.get_running_loop()
     async with watching(clip) as (sender, receiver):
         assert await sender.connection.answers()
         counts = itertools.count()
@@ -565,9 +573,9 @@ async def test_a_peer_can_be_asked_whether_it_is_there() -> None:
         assert await sender.connection.answers()
         Tap(receiver, lambda _: True)
         await clip.play(2)  # what was on its way is none either
-        began = time.monotonic()
+        began = loop.time()
         assert not await sender.connection.answers()
-        assert 0.5 < time.monotonic() - began < 1
+        assert 0.5 < loop.time() - began < 1
     assert not await sender.connection.answers()
     async with Peer() as alone:
         assert not await alone.connection.answers()
@@ -637,5 +645,5 @@ async def test_nothing_is_sent_by_a_way_that_closes() -> None:
         closing = connection._start_closing()  # as where the peer is lost: what sends is told later
         while not closing.done():
             connection.send_now(b"a report")
-            await asyncio.sleep(0)
+            await turns()
         assert connection.route is None

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rtc_helpers import Clip, Peer, join
 from test_network import free_range
+from waiting import turns
 
 from synopticon_rtc.rtc.network import LocalNetwork
 from synopticon_rtc.rtc.port import username_mark
@@ -104,7 +105,7 @@ async def test_the_port_is_closed_behind_the_last_and_opened_for_the_next(networ
             async with Peer(network=network) as late:  # while the socket still closes
                 late.connection.add_channel("faces")
                 assert f" {ADDRESS} {network.udp_ports[0]} typ host" in await late.connection.offer()  # type: ignore[index]
-    await asyncio.sleep(0)
+    await turns()
     assert is_free(network)
 
 
@@ -119,8 +120,8 @@ async def test_the_port_is_opened_again_while_a_connection_breaks_off_that_sends
         ice, port = sender.connection._ice, network._shared[ADDRESS]
         assert ice is not None
         ice._start_closing()  # as when the peer is not heard any more
-        while not port.is_closing:  # noqa: ASYNC110 - the very turn of the event loop counts
-            await asyncio.sleep(0)
+        while not port.is_closing:  # the very turn of the event loop counts
+            await turns()
         async with Peer(network=network) as late:
             late.connection.add_channel("faces")
             assert "typ host" in await late.connection.offer()

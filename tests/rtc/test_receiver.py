@@ -509,7 +509,7 @@ async def test_a_report_that_fails_is_logged_and_neither_ends_reporting_nor_hind
         assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
         assert video._reports is not None
         assert not video._reports.done()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await receiver.connection.close()
 
 

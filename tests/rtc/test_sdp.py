@@ -13,6 +13,7 @@ from aiortc.sdp import SessionDescription
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rtc_helpers import Clip, Peer
+from waiting import turns
 
 from synopticon_rtc.errors import InvalidSDP, NoCommonCodec, SynopticonError
 from synopticon_rtc.rtc import sdp
@@ -186,7 +187,7 @@ def run(offer: str | None = None, answer: str | None = None) -> None:
                     peer.connection.add_channel("faces")
                     await peer.connection.offer()
                     await peer.connection.set_answer(answer)
-                await asyncio.sleep(0.002)
+                await turns(20)
             except SynopticonError:
                 pass
         assert not complaints

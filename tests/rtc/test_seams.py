@@ -347,7 +347,7 @@ async def test_aiortc_goes_on_connecting_while_it_closes(monkeypatch: pytest.Mon
 
     async def connect(_: aiortc.RTCPeerConnection) -> None:
         going_on.set()
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
 
     monkeypatch.setattr(aiortc.RTCPeerConnection, "_RTCPeerConnection__connect", connect)
     ours = functools.partial(seams.OwnedPeerConnection, on_broken=pytest.fail, faults=Faults())

@@ -89,8 +89,7 @@ async def ours(codec: Codec, packets: list[Any]) -> Recorder:
         await sender.until(lambda: clip.stream.viewers)
         for packet in packets:
             clip.stream.send(packet)
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(1.1)  # for a report
+        await until(lambda: any(isinstance(p, RtcpSrPacket) for packets in recorder.rtcp for p in packets))
     await until(lambda: any(isinstance(p, RtcpByePacket) for packets in recorder.rtcp for p in packets))
     await recorder.connection.close()
     return recorder
@@ -103,7 +102,6 @@ async def theirs(codec: Codec, packets: list[Any]) -> Recorder:
         kind = "video"
 
         async def recv(self) -> Any:
-            await asyncio.sleep(0.01)
             try:
                 return next(left)
             except StopIteration:
@@ -289,6 +287,7 @@ async def test_a_packet_without_a_time_is_refused() -> None:
     assert Fraction(1, 90_000) == packet.time_base
 
 
+@turned
 async def test_a_peer_is_moved_to_another_stream_at_its_keyframe_and_sees_every_picture_once() -> None:
     large, small = Clip(origin=7), Clip(origin=7)
     async with watching(large) as (sender, receiver):
@@ -300,7 +299,7 @@ async def test_a_peer_is_moved_to_another_stream_at_its_keyframe_and_sees_every_
                 # Neither encoder is always the first.
                 for clip in (large, small) if large._count % 2 else (small, large):
                     clip.send()
-                await asyncio.sleep(0.01)
+                await elapse(0.01)
 
         await play(5)
         fanout.switch(small.stream)

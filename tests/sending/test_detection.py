@@ -121,7 +121,7 @@ async def test_a_detector_that_fails_for_five_seconds_is_given_up() -> None:
 async def test_being_cancelled_is_no_failure() -> None:
     class Slow:
         async def detect(self, frame: av.VideoFrame) -> Sequence[Face]:  # noqa: ARG002
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
             return []
 
     looking = asyncio.create_task(Detection(Slow()).look(FRAME, 0.0))

@@ -8,7 +8,7 @@ from typing import Any, Self
 import av
 import pytest
 from turned import elapse, turned
-from waiting import until
+from waiting import turns, until
 from wires import own_host
 
 from synopticon_rtc import TestPattern, Tone
@@ -413,9 +413,9 @@ async def test_sound_that_nobody_hears_is_not_encoded() -> None:
 async def test_what_begins_while_all_ends_is_not_published() -> None:
     async def slow() -> AsyncIterator[av.VideoFrame]:
         begun.set()
-        await asyncio.sleep(0.1)
+        await turns(20)
         yield TestPattern((64, 48)).draw(0)
-        await asyncio.sleep(10)
+        await asyncio.Event().wait()
 
     begun = asyncio.Event()
     made = House()

@@ -30,7 +30,7 @@ class Client:
         return object_of(await self.receive_text())
 
     async def receive_text(self) -> str:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             data = await self.websocket.recv()
         assert isinstance(data, str)
         return data
@@ -47,7 +47,7 @@ class Client:
         return await self.receive()
 
     async def closed(self) -> tuple[int | None, str | None]:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             with contextlib.suppress(ConnectionClosed):
                 while True:
                     await self.websocket.recv()

@@ -4,17 +4,16 @@ import asyncio
 import contextlib
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
 import pytest
 from rtc_network import free_port
+from waiting import blocked_until, listens
 
 BINARY = shutil.which("nats-server", path=Path(sys.executable).parent) or shutil.which("nats-server")
 
@@ -36,13 +35,9 @@ class NatsServer:
             self._process = subprocess.Popen(
                 [BINARY, "--addr", "127.0.0.1", "--port", str(self.port), *self._options], stdout=log, stderr=log
             )
-        end = time.monotonic() + 10
-        while True:
-            with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", self.port)):
-                return
-            assert self._process.poll() is None, self._log.read_text()
-            assert time.monotonic() < end, self._log.read_text()
-            time.sleep(0.01)
+        process = self._process
+        blocked_until(lambda: listens(self.port) or process.poll() is not None)
+        assert process.poll() is None, self._log.read_text()
 
     def kill(self) -> None:
         if self._process:

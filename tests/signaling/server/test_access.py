@@ -52,7 +52,7 @@ class Hook:
         return self.answers[pair]
 
     async def wait(self) -> tuple[str, str]:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await self.waiting.wait()
         self.waiting.clear()
         return self.asked[-1]

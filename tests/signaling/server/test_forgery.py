@@ -93,7 +93,7 @@ async def passed_on(payloads: list[bytes], opcode: Opcode = Opcode.TEXT) -> tupl
         end = json.dumps({"type": "webrtc_ice", "targetSession": target, "end": source})
         await victim.send(end)
         texts = []
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not (text := str(await reader.recv())).startswith(end[:-1]):
                 texts.append(text)
         return texts, source

@@ -31,7 +31,7 @@ async def ask(server: SignalingServer, request: str | bytes) -> tuple[int, dict[
     """Send a request as it is, and read until the server has said all."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(request.encode("latin-1") if isinstance(request, str) else request)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
     writer.close()
     line, *fields = head.decode().split("\r\n")
@@ -139,7 +139,7 @@ async def test_who_does_not_read_its_answer_is_cut() -> None:
     async with SignalingServer(port=0, limits=Limits(answer=0.1)) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await reader.read()
             await until(lambda: not server._server._calls)
         writer.close()
@@ -150,7 +150,7 @@ async def test_a_request_may_come_in_pieces(server: SignalingServer) -> None:
     for byte in b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n":
         writer.write(bytes([byte]))
         await turns()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert (await reader.read()).endswith(b"alive\n")
     writer.close()
 
@@ -159,7 +159,7 @@ async def test_frames_may_come_with_the_request(server: SignalingServer) -> None
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     frame = b'\x81\x8f\0\0\0\0{"type":"ping"}'
     writer.write(f"GET /ws HTTP/1.1\r\n{UPGRADE}{KEY}Sec-WebSocket-Version: 13\r\n\r\n".encode() + frame)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await reader.readuntil(b'"pong"')
     writer.transport.abort()
 

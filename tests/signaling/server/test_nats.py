@@ -204,10 +204,12 @@ async def test_in_a_cluster_of_nats_servers_it_moves_to_one_that_lives() -> None
             for end in a, b:
                 await end.until(lambda end: end.states == [True])
             # The servers of a cluster take a moment to know each other, and their clients with them.
-            async with asyncio.timeout(20):
-                while not b.messages:
-                    a.backplane.publish("all.x", b"first")
-                    await asyncio.sleep(0.02)
+
+            def arrived() -> bool:
+                a.backplane.publish("all.x", b"first")
+                return bool(b.messages)
+
+            await until(arrived)
             servers[0].kill()
             await a.until(lambda end: end.states == [True, False, True])
             a.backplane.publish("all.x", b"moved")

@@ -22,6 +22,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
+from synopticon_rtc.commands.signaling import main
 from synopticon_rtc.errors import PortInUse, SignalingError
 from synopticon_rtc.signaling.messages import RELAYED
 from synopticon_rtc.signaling.server import server as server_module
@@ -305,7 +306,7 @@ async def test_a_silent_session_is_closed() -> None:
     async with SignalingServer(port=0, limits=Limits(idle=0.2)) as server, joined(server) as [client]:
         started = time.monotonic()
         assert await client.closed() == (1000, "Session timeout")
-        assert 0.2 <= time.monotonic() - started < 0.5
+        assert 0.2 <= time.monotonic() - started < 2
 
 
 @pytest.mark.parametrize("message", [{"type": kind} for kind in ("ping", "configure", "status", "webrtc_ice")], ids=str)
@@ -465,7 +466,7 @@ async def test_scans_and_broken_connections_leave_no_trace_in_the_log(caplog: py
             for abort in (False, True):
                 _, writer = await asyncio.open_connection("127.0.0.1", server.port)
                 writer.write(attempt)
-                await asyncio.sleep(0.01)
+                await turns(20)
                 if abort:
                     writer.transport.abort()
                 writer.close()
@@ -489,7 +490,7 @@ async def test_a_client_that_leaves_with_messages_unread_leaves_no_trace_in_the_
             await sender.send({"type": "webrtc_ice", "targetSession": leaving.session, "x": "x" * 2**18})
             assert await sender.next_is_pong()
         leaving.websocket.transport.write_eof()
-        await asyncio.sleep(0.05)
+        await turns(20)
         leaving.websocket.transport.resume_reading()
         await until_open(server, 1)
     await until_open(server, 0)
@@ -517,7 +518,7 @@ async def test_what_the_application_gets_wrong_when_told_of_a_session_holds_noth
             assert await client.next_is_pong()
             draining = asyncio.create_task(server.drain(30))
             await turns()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await draining
         assert server.sessions == {}
     assert [record.getMessage() for record in caplog.records] == [f"on_session failed at session {client.session}"]
@@ -543,7 +544,7 @@ async def test_the_server_ends_fast_whatever_its_clients_do() -> None:
             deaf.websocket.transport.pause_reading()
             _, spare = await asyncio.open_connection("127.0.0.1", server.port)
             started = time.monotonic()
-        assert time.monotonic() - started < 0.5
+        assert time.monotonic() - started < 1  # and not as long as a close may take by default
         assert (await polite.closed())[0] == 1001
         assert server.sessions == {}
         spare.close()
@@ -613,7 +614,7 @@ async def test_a_server_that_is_cancelled_as_it_stops_leaves_nothing() -> None:
     await server.__aenter__()
     _, spare = await asyncio.open_connection("127.0.0.1", server.port)
     stopping = asyncio.create_task(server.__aexit__(None, None, None))
-    await asyncio.sleep(0.05)
+    await turns(20)
     stopping.cancel()
     with pytest.raises(asyncio.CancelledError):
         await stopping
@@ -779,8 +780,8 @@ async def test_json_tells_ready_sessions_and_a_summary(number: signal.Signals) -
             assert opened == {"event": "session", "session": session, "state": "open"}
             started = time.monotonic()
             process.send_signal(number)
-            out, err = await asyncio.to_thread(process.communicate, timeout=5)
-        assert time.monotonic() - started < 2
+            out, err = await asyncio.to_thread(process.communicate, timeout=20)
+        assert time.monotonic() - started < 5  # which is what it leaves to sessions without the option
         assert (process.returncode, err) == (0, "")
         *draining, closed, summary = map(json.loads, out.splitlines())
         assert (closed["session"], closed["state"]) == (session, "closed")
@@ -804,7 +805,7 @@ async def test_people_read_both_addresses_and_with_v_each_step() -> None:
         async with connect(url) as websocket:
             await websocket.recv()
         process.send_signal(signal.SIGINT)
-        out, err = await asyncio.to_thread(process.communicate, timeout=5)
+        out, err = await asyncio.to_thread(process.communicate, timeout=20)
         assert process.returncode == 0
         assert "1 session" in out
         assert [" opened" in err, " closed after " in err, "Traceback" in err] == [True, True, False]
@@ -820,10 +821,11 @@ def test_a_port_in_use_ends_with_one_line() -> None:
 
 
 @pytest.mark.parametrize("options", [["--port", "x"], ["--port", "65536"], ["--prot", "1"], ["extra"]])
-def test_wrong_usage_ends_with_one_line(options: list[str]) -> None:
-    with command(*options) as process:
-        out, err = process.communicate(timeout=20)
-    assert (process.returncode, out) == (2, "")
+def test_wrong_usage_ends_with_one_line(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main.main(options)
+    out, err = capsys.readouterr()
+    assert (ended.value.code, out) == (2, "")
     assert re.fullmatch(r"signaling: [^\n]+ Try --help\n", err)
 
 
@@ -833,7 +835,7 @@ async def test_ctrl_c_is_a_clean_end_when_nobody_reads_its_output_any_more() -> 
         assert process.stdout
         process.stdout.close()
         process.send_signal(signal.SIGINT)
-        assert await asyncio.to_thread(process.wait, 5) == 0
+        assert await asyncio.to_thread(process.wait, 20) == 0
         assert process.stderr
         assert process.stderr.read() == ""
 
@@ -847,6 +849,6 @@ async def test_it_ends_when_nobody_reads_its_output() -> None:
             with contextlib.suppress(ConnectionClosed):
                 while True:
                     await websocket.recv()
-        assert await asyncio.to_thread(process.wait, 5) == 0
+        assert await asyncio.to_thread(process.wait, 20) == 0
         assert process.stderr
         assert process.stderr.read() == ""

@@ -53,10 +53,8 @@ async def talking(server: SignalingServer) -> AsyncIterator[list[int]]:
         task = asyncio.create_task(talk())
         yield received
         before = len(received)
-        async with asyncio.timeout(PATIENCE):
-            while len(received) < before + 3:
-                assert not task.done()
-                await asyncio.sleep(0.005)
+        await until(lambda: task.done() or len(received) >= before + 3, PATIENCE)
+        assert not task.done()
         task.cancel()
         await asyncio.wait([task])
 
@@ -85,13 +83,15 @@ async def test_what_is_held_for_all_sessions_together_is_bounded(attack: Callabl
     async with SignalingServer(port=0, limits=limits) as server, talking(server), joined(server, 12) as attackers:
         for client in attackers:
             client.websocket.transport.write(attack(client))
-        async with asyncio.timeout(PATIENCE):
-            while len(server.sessions) > 2 + 11 or any(  # until all is taken that will be
+
+        def all_is_taken_that_will_be() -> bool:
+            assert server._hub.memory.total <= limits.held_bytes
+            return len(server.sessions) <= 2 + 11 and not any(
                 client.session in server.sessions and client.websocket.transport.get_write_buffer_size() > 2**18
                 for client in attackers
-            ):
-                assert server._hub.memory.total <= limits.held_bytes
-                await asyncio.sleep(0.005)
+            )
+
+        await until(all_is_taken_that_will_be, PATIENCE)
         left = [client for client in attackers if client.session in server.sessions]
         assert 0 < len(left) < len(attackers)
         for client in left:
@@ -289,7 +289,7 @@ async def test_who_hangs_up_in_the_midst_of_tls_leaves_no_trace_in_the_log(
             for abort in (False, True):
                 _, writer = await asyncio.open_connection("127.0.0.1", server.port)
                 writer.write(said)
-                await asyncio.sleep(0.02)
+                await turns(20)
                 if abort:
                     writer.transport.abort()
                 writer.close()
@@ -322,10 +322,9 @@ async def test_a_slow_request_has_no_more_time_than_a_silent_one() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         drip = asyncio.create_task(reader.read())
         for byte in itertools.cycle(b"GET / HTTP/1.1\r\nX: "[:18] + b"y"):
-            if drip.done():
-                break
             writer.write(bytes([byte]))
-            await asyncio.sleep(0.02)
+            if (await asyncio.wait([drip], timeout=0.02))[0]:
+                break
         writer.close()
 
 
