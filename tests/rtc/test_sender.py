@@ -89,7 +89,8 @@ async def ours(codec: Codec, packets: list[Any]) -> Recorder:
         await sender.until(lambda: clip.stream.viewers)
         for packet in packets:
             clip.stream.send(packet)
-        await until(lambda: any(isinstance(p, RtcpSrPacket) for packets in recorder.rtcp for p in packets))
+        # The first report goes with the first frame, the next a second later.
+        await until(lambda: sum(isinstance(p, RtcpSrPacket) for packets in recorder.rtcp for p in packets) > 1)
     await until(lambda: any(isinstance(p, RtcpByePacket) for packets in recorder.rtcp for p in packets))
     await recorder.connection.close()
     return recorder
