@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import datetime as dt
 import resource
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
@@ -11,6 +12,8 @@ from reel import Studio
 
 from synopticon_rtc import Broadcaster, Face, Receiver, Recorder, Recording, SignalingServer, TestPattern, Tone
 from synopticon_rtc.errors import RecordingError
+from synopticon_rtc.events import Events, RecordingEvent
+from synopticon_rtc.peers.tap import Origin
 from synopticon_rtc.recording import recorder as recorder_module
 
 LONG = 20.0
@@ -120,6 +123,33 @@ async def test_a_broadcaster_is_recorded_that_nobody_watches(broadcaster: Broadc
     frames = broadcaster.stats.encoded
     await asyncio.sleep(0.2)
     assert broadcaster.stats.encoded == frames  # nothing is encoded for nobody
+
+
+async def test_each_file_can_be_named_by_whose_it_is_and_when_it_begins(
+    broadcaster: Broadcaster, tmp_path: Path
+) -> None:
+    named: list[tuple[str, dt.datetime]] = []
+
+    def name(origin: Origin, begun: dt.datetime) -> Path:
+        named.append((origin.name, begun))
+        return tmp_path / f"{len(named)}.mkv"
+
+    async with Recorder(name, broadcaster, segment=0.5) as recorder, asyncio.timeout(LONG):
+        begun = [event.path async for event in first(recorder.events, 2)]
+    assert begun == [str(tmp_path / "1.mkv"), str(tmp_path / "2.mkv")]
+    assert [name for name, _ in named] == ["lab-1", "lab-1"]
+    assert 0.4 < (named[1][1] - named[0][1]).total_seconds() < 5
+    assert abs((named[0][1] - dt.datetime.now(dt.UTC)).total_seconds()) < LONG
+
+
+async def first(events: Events[RecordingEvent], count: int) -> AsyncIterator[RecordingEvent]:
+    """Give the first files that are begun."""
+    async for event in events:
+        if event.state == "begun":
+            yield event
+            count -= 1
+        if not count:
+            return
 
 
 async def test_a_stream_that_is_published_meanwhile_is_recorded(broadcaster: Broadcaster, tmp_path: Path) -> None:
