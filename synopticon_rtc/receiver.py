@@ -498,6 +498,10 @@ class Receiver(Generic[F]):
         for peer in self._peers.values():
             peer.connection.request_keyframe()
 
+    def stay(self) -> None:
+        """Look for no other broadcaster from now on than the one that is received: by its name, where it has one."""
+        self._handshake.stay()
+
     @property
     def origin(self) -> Origin:
         """Who is received now, or was received last."""

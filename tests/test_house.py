@@ -31,6 +31,7 @@ FLOORS = (
         "broadcast",
         "export",
         "receive",
+        "record",
         "trace",
         "signaling.__main__",
     },  # doors: what users import and run

@@ -568,9 +568,7 @@ class ReceiverHandshake(Handshake):
         super().__init__(name=name, accept=accept, timestamp=timestamp)
         self.heard: dict[str, str] = {}
         self.refusal = ""
-        self._want = want
-        # As others have heard that name: as text that can be shown, and of a server cut short.
-        self._called = set() if want is None else {one_line(want), one_line(want[:NAME_LENGTH])}
+        self._wish(want)
         self._taken = taken
         self._seek_known = True
         self._seeks = 0
@@ -578,8 +576,18 @@ class ReceiverHandshake(Handshake):
         self._paced_until = float("-inf")
         self._early: dict[str, list[Candidate | None]] = {}
         self._leaving = ""  # a session that counts as taken by us until its link's end is carried out
-        self._session_wanted = want if want and want.startswith("ws_") else None  # a session can be asked alone
         self._present: dict[str, str] | None = None  # the broadcasters that the server tells of, None if it does not
+
+    def _wish(self, want: str | None) -> None:
+        self._want = want
+        # As others have heard that name: as text that can be shown, and of a server cut short.
+        self._called = set() if want is None else {one_line(want), one_line(want[:NAME_LENGTH])}
+        self._session_wanted = want if want and want.startswith("ws_") else None  # a session can be asked alone
+
+    def stay(self) -> None:
+        """Look for no other broadcaster any more than the one that there is: by its name, where it has one."""
+        if self.link is not None:
+            self._wish(self.link.name or self.link.session)
 
     @property
     def link(self) -> Link | None:
