@@ -23,7 +23,8 @@ from synopticon_rtc.commands.room import RoomRecorder, Taped
 from synopticon_rtc.errors import SignalingError
 from synopticon_rtc.events import RecordingEvent, StateEvent
 from synopticon_rtc.recording.names import Names
-from synopticon_rtc.signaling.server.tokens import TokenKeys
+from synopticon_rtc.signaling.access import Role
+from synopticon_rtc.signaling.server.tokens import Claims, TokenKeys, make_token
 
 LONG = 30.0
 
@@ -169,6 +170,27 @@ async def test_a_server_that_refuses_ends_it(tmp_path: Path) -> None:
         with pytest.raises(SignalingError, match="A token is needed"):
             await waits.wait()
         assert not waits.reels
+
+
+@pytest.mark.parametrize("roles", [None, frozenset[Role]({"receive"})])
+async def test_nobody_is_recorded_where_the_token_does_not_allow_it(
+    roles: frozenset[Role] | None, tmp_path: Path
+) -> None:
+    secret = b"a secret of thirty-two bytes, at least"
+
+    def client(server: SignalingServer, roles: frozenset[Role] | None) -> SignalingClient:
+        return SignalingClient(server.url, token=make_token(secret, Claims(roles=roles)))
+
+    async with (
+        SignalingServer(port=0, tokens=TokenKeys(secret=secret)) as server,
+        Broadcaster(client(server, frozenset({"broadcast"})), TestPattern((320, 240))) as broadcaster,
+        RoomRecorder(client(server, roles), Names(f"{tmp_path}/{{name}}.mkv")) as recording,
+    ):
+        async with asyncio.timeout(LONG):
+            with pytest.raises(SignalingError, match="The token does not give the role record"):
+                await recording.wait()
+        assert not broadcaster.peers
+    assert not files(tmp_path)
 
 
 async def test_the_command_tells_what_it_does_and_runs_another_for_each_file(

@@ -10,11 +10,23 @@ import numpy as np
 import pytest
 from reel import Studio
 
-from synopticon_rtc import Broadcaster, Face, Receiver, Recorder, Recording, SignalingServer, TestPattern, Tone
-from synopticon_rtc.errors import RecordingError
+from synopticon_rtc import (
+    Broadcaster,
+    Face,
+    Receiver,
+    Recorder,
+    Recording,
+    SignalingClient,
+    SignalingServer,
+    TestPattern,
+    Tone,
+)
+from synopticon_rtc.errors import RecordingError, SignalingError
 from synopticon_rtc.events import Events, RecordingEvent
 from synopticon_rtc.peers.tap import Origin
 from synopticon_rtc.recording import recorder as recorder_module
+from synopticon_rtc.signaling.access import Role
+from synopticon_rtc.signaling.server.tokens import Claims, TokenKeys, make_token
 
 LONG = 20.0
 
@@ -112,6 +124,47 @@ async def test_only_the_streams_that_are_taken_are_recorded(
         await take(receiver, 20)
     assert list(broadcaster.streams) == ["camera", "microphone"]
     assert list(Recording(path).streams) == ["camera"]
+
+
+async def test_a_broadcaster_is_told_who_records_it_and_until_when(
+    broadcaster: Broadcaster, server: SignalingServer, tmp_path: Path
+) -> None:
+    states: list[str] = []
+    broadcaster.events.subscribe(lambda event: states.append(event.state))
+    async with Receiver(server.url) as receiver, asyncio.timeout(LONG):
+        await take(receiver, 1)
+        async with Recorder(tmp_path / "talk.mkv", receiver):
+            while "recording" not in states:
+                await take(receiver, 1)
+            assert broadcaster.recorders == broadcaster.peers
+        while "recording_ended" not in states:
+            await take(receiver, 1)
+        assert not broadcaster.recorders
+    assert [state for state in states if state.startswith("rec")] == ["recording", "recording_ended"]
+
+
+async def test_who_may_not_record_is_given_nothing_more(tmp_path: Path) -> None:
+    secret = b"a secret of thirty-two bytes, at least"
+
+    def client(server: SignalingServer, *roles: Role) -> SignalingClient:
+        return SignalingClient(server.url, token=make_token(secret, Claims(roles=frozenset(roles) or None)))
+
+    async with (
+        SignalingServer(port=0, tokens=TokenKeys(secret=secret)) as server,
+        Broadcaster(client(server), TestPattern((320, 240))),
+        asyncio.timeout(LONG),
+    ):
+        async with Receiver(client(server)) as receiver:  # the token does not say that it may
+            await take(receiver, 1)
+            async with Recorder(tmp_path / "forbidden.mkv", receiver):
+                with pytest.raises(SignalingError, match="does not give the role record"):
+                    await take(receiver, 1000)
+        receiver = Receiver(client(server, "record"))
+        async with Recorder(tmp_path / "talk.mkv", receiver) as recorder, receiver:
+            await take(receiver, 20)
+        assert recorder.stats.frames
+        async with Receiver(client(server, "record")) as receiver:  # who may record may do without
+            await take(receiver, 1)
 
 
 async def test_a_broadcaster_is_recorded_that_nobody_watches(broadcaster: Broadcaster, tmp_path: Path) -> None:
