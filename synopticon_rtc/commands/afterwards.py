@@ -37,11 +37,15 @@ class OnSegment:
     Args:
         command: It, with its options, as a shell would have it.
 
+    Attributes:
+        then: Called with each path once the command was run for it.
+
     Raises:
         RecordingError: There is no such command.
     """
 
     def __init__(self, command: str) -> None:
+        self.then: Callable[[str], object] = lambda _: None
         try:
             self._words = shlex.split(command)
         except ValueError as error:
@@ -65,6 +69,7 @@ class OnSegment:
         """Run the command for a file, after those that wait."""
         if self._files.qsize() >= WAITING:
             logger.error("--on-segment is not run for %s: it takes too long, and %d files wait for it", path, WAITING)
+            self.then(path)
         else:
             self._files.put_nowait(str(Path(path).absolute()))  # which no program takes for an option
 
@@ -72,6 +77,7 @@ class OnSegment:
         while (path := await self._files.get()) is not None:
             if failure := await self._run(path):
                 logger.error("--on-segment failed for %s: %s", path, visible(failure, WORDS))
+            self.then(path)
 
     async def _run(self, path: str) -> str:
         """Run it for one file, and return what went wrong."""

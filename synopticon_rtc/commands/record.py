@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import click
@@ -27,6 +27,8 @@ from synopticon_rtc.commands.options import (
 )
 from synopticon_rtc.commands.room import Reel, RoomRecorder, Taped
 from synopticon_rtc.commands.status import Status
+from synopticon_rtc.commands.upload import Upload, is_address
+from synopticon_rtc.errors import without_password
 from synopticon_rtc.events import StateEvent
 from synopticon_rtc.recording.names import START, Names
 from synopticon_rtc.rtc import IceServer
@@ -46,7 +48,13 @@ SHOWN = 10  # broadcasters in the status
     default=f"recordings/{{name}}/{{start:{START}}}.mkv",
     show_default=True,
     metavar="PATTERN",
-    help="Files to write: {name} is the broadcaster's, {start} when the file begins. Folders are made.",
+    help="Files to write: {name} is the broadcaster's, {start} when the file begins. Folders are made. Or addresses, "
+    "like s3://bucket/{name}/{start}.mkv.",
+)
+@click.option(
+    "--spool",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder in which files wait until they are uploaded, where --out is an address.",
 )
 @click.option("--segment", type=Duration(), help="Go on in another file after this time, like 10m.")
 @click.option("--max-size", type=Octets(), help="Go on in another file after this size, like 500M.")
@@ -69,6 +77,7 @@ async def main(
     token_file: Path | None,
     ca: ssl.SSLContext | None,
     out: str,
+    spool: Path | None,
     segment: float | None,
     max_size: int | None,
     keep: float | None,
@@ -81,29 +90,42 @@ async def main(
     output: Output,
 ) -> None:
     """Record every broadcaster of a room, as they come and go: video, sound and faces as they were sent."""
-    names = Names(out)
+    if is_address(out) and keep is not None:
+        raise click.UsageError("--keep is for files of this machine: have the store itself delete what is old.")
+    if not is_address(out) and spool is not None:
+        raise click.UsageError("--spool is for an --out that is an address, like s3://bucket/{name}.mkv.")
+    upload = Upload(out, spool) if is_address(out) else None
+    command = None if on_segment is None else OnSegment(on_segment)
+    names = Names(out if upload is None else upload.pattern)
     await asyncio.to_thread(names.prepare)
     signaling = signaling_client(url, room, token_file, ca)
+    recorder = RoomRecorder(
+        signaling,
+        names,
+        segment=segment,
+        max_size=max_size,
+        ice_servers=ice_servers,
+        udp_ports=udp_ports,
+        announce=announce,
+        interfaces=interfaces,
+    )
+    report = _Report(recorder, signaling, output)
     async with contextlib.AsyncExitStack() as stack:
-        command = await stack.enter_async_context(OnSegment(on_segment)) if on_segment is not None else None
-        recorder = RoomRecorder(
-            signaling,
-            names,
-            segment=segment,
-            max_size=max_size,
-            ice_servers=ice_servers,
-            udp_ports=udp_ports,
-            announce=announce,
-            interfaces=interfaces,
-        )
-        report = _Report(recorder, signaling, output, command)
         stack.callback(report.summarize)
+        if upload is not None:
+            upload.told = report.uploaded
+            report.then = upload.put
+            await stack.enter_async_context(upload)
+        if command is not None:
+            command.then = report.then
+            report.then = command.put
+            await stack.enter_async_context(command)
         try:
             await stack.enter_async_context(recorder)
         except ValueError as error:
             raise click.UsageError(f"{error}.") from error
         await signaling.wait_open()
-        report.ready(f"everybody who broadcasts in {f'room {room}' if room else 'the room'}", out)
+        report.ready(f"everybody who broadcasts in {f'room {room}' if room else 'the room'}", without_password(out))
         if keep is not None:
             await stack.enter_async_context(Keep(names.folder, keep, report.deleted))
         await stack.enter_async_context(report.reporting())
@@ -115,13 +137,11 @@ async def main(
 class _Report:
     """Tells people or programs what is recorded."""
 
-    def __init__(
-        self, recorder: RoomRecorder, signaling: SignalingClient, output: Output, command: OnSegment | None
-    ) -> None:
+    def __init__(self, recorder: RoomRecorder, signaling: SignalingClient, output: Output) -> None:
         self._recorder = recorder
         self._signaling = signaling
         self._output = output
-        self._command = command
+        self.then: Callable[[str], object] = lambda _: None  # what becomes of a file that is complete
         self._status = Status("synopticon · record", enabled=not output.json)
         self._news = News(signaling, output, aloud=not self._status.shown)
         self._files = 0  # that are complete
@@ -138,6 +158,12 @@ class _Report:
         self._output.event("deleted", path=path)
         if not self._status.shown:
             self._output.say(f"deleted    {path}: it is too old")
+
+    def uploaded(self, path: str, address: str) -> None:
+        """Say that a file has come to where it belongs."""
+        self._output.event("uploaded", path=path, address=address)
+        if not self._status.shown:
+            self._output.say(f"uploaded   {address}")
 
     @contextlib.asynccontextmanager
     async def reporting(self) -> AsyncIterator[None]:
@@ -184,8 +210,7 @@ class _Report:
             self._output.say(f"{'recording' if file.state == 'begun' else file.state:<10} {who}: {file.path}")
         if file.state == "complete":
             self._files += 1
-            if self._command is not None:
-                self._command.put(file.path)
+            self.then(file.path)
 
     def _changed(self, event: StateEvent) -> None:
         self._output.event(

@@ -203,13 +203,18 @@ async def test_the_command_tells_what_it_does_and_runs_another_for_each_file(
     process = await asyncio.create_subprocess_exec(*command("record", *words, "--json"), stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     told = []
-    async with broadcast(server, "lab-1"), asyncio.timeout(LONG):
-        async for line in process.stdout:
-            told.append(json.loads(line))
-            if told[-1]["event"] == "recording" and told[-1]["state"] == "complete":
-                break
-        process.send_signal(signal.SIGINT)
-        rest, _ = await process.communicate()
+    try:
+        async with broadcast(server, "lab-1"), asyncio.timeout(LONG):
+            async for line in process.stdout:
+                told.append(json.loads(line))
+                if told[-1]["event"] == "recording" and told[-1]["state"] == "complete":
+                    break
+            process.send_signal(signal.SIGINT)
+            rest, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
     assert process.returncode == 0
     told += [json.loads(line) for line in rest.splitlines()]
     events = [each["event"] for each in told]
@@ -227,7 +232,7 @@ async def test_people_are_told_in_lines(
 ) -> None:
     signaling = SignalingClient(server.url)
     recording = RoomRecorder(signaling, Names(f"{tmp_path}/{{name}}.mkv"))
-    report = _Report(recording, signaling, Output(json=False), None)
+    report = _Report(recording, signaling, Output(json=False))
     report.ready("everybody", "here.mkv")
     async with report.reporting():
         recording.states.emit(StateEvent("connected", "it answered", "ws_1", "lab\n1"))
