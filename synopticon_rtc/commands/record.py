@@ -35,6 +35,7 @@ from synopticon_rtc.rtc import IceServer
 from synopticon_rtc.signaling import SignalingClient
 
 STATUS_INTERVAL = 1.0  # seconds
+REFUSED_WITHIN = 0.3  # seconds in which a server says that nobody may be recorded, before we say that we do
 SHOWN = 10  # broadcasters in the status
 
 
@@ -109,7 +110,8 @@ async def main(
         announce=announce,
         interfaces=interfaces,
     )
-    report = _Report(recorder, signaling, output)
+    whom = f"everybody who broadcasts in {f'room {room}' if room else 'the room'}"
+    report = _Report(recorder, signaling, output, whom=whom, where=without_password(out))
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(report.summarize)
         if upload is not None:
@@ -124,20 +126,27 @@ async def main(
             await stack.enter_async_context(recorder)
         except ValueError as error:
             raise click.UsageError(f"{error}.") from error
-        await signaling.wait_open()
-        report.ready(f"everybody who broadcasts in {f'room {room}' if room else 'the room'}", without_password(out))
-        if keep is not None:
-            await stack.enter_async_context(Keep(names.folder, keep, report.deleted))
-        await stack.enter_async_context(report.reporting())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(duration):
+                await signaling.wait_open()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(REFUSED_WITHIN):
+                        await recorder.wait()
+                report.ready()
+                if keep is not None:
+                    await stack.enter_async_context(Keep(names.folder, keep, report.deleted))
+                await stack.enter_async_context(report.reporting())
                 await recorder.wait()
 
 
 class _Report:
     """Tells people or programs what is recorded."""
 
-    def __init__(self, recorder: RoomRecorder, signaling: SignalingClient, output: Output) -> None:
+    def __init__(
+        self, recorder: RoomRecorder, signaling: SignalingClient, output: Output, *, whom: str, where: str
+    ) -> None:
+        self._whom, self._where = whom, where
+        self._is_ready = False
         self._recorder = recorder
         self._signaling = signaling
         self._output = output
@@ -148,10 +157,12 @@ class _Report:
         recorder.events.subscribe(self._taped)
         recorder.states.subscribe(self._changed)
 
-    def ready(self, whom: str, where: str) -> None:
-        """Say what is written, and where."""
-        self._output.event("ready", url=self._signaling.url, session=self._signaling.session, out=where)
-        self._output.say(f"recording  {whom}, with sound and faces, to {where}")
+    def ready(self) -> None:
+        """Say what is written, and where: once, and before all else."""
+        if not self._is_ready:
+            self._is_ready = True
+            self._output.event("ready", url=self._signaling.url, session=self._signaling.session, out=self._where)
+            self._output.say(f"recording  {self._whom}, with sound and faces, to {self._where}")
 
     def deleted(self, path: str) -> None:
         """Say that a file was too old."""
@@ -196,6 +207,7 @@ class _Report:
             await asyncio.sleep(STATUS_INTERVAL)
 
     def _taped(self, taped: Taped) -> None:
+        self.ready()
         file = taped.file
         self._output.event(
             "recording",
@@ -213,6 +225,7 @@ class _Report:
             self.then(file.path)
 
     def _changed(self, event: StateEvent) -> None:
+        self.ready()
         self._output.event(
             "broadcaster", name=event.name, session=event.session, state=event.state, reason=event.reason
         )

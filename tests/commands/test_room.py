@@ -193,6 +193,16 @@ async def test_nobody_is_recorded_where_the_token_does_not_allow_it(
     assert not files(tmp_path)
 
 
+async def test_the_command_refuses_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = b"a secret of thirty-two bytes, at least"
+    monkeypatch.setenv("SYNOPTICON_TOKEN", make_token(secret, Claims(roles=frozenset({"receive"}))))
+    async with SignalingServer(port=0, tokens=TokenKeys(secret=secret)) as server:
+        words = ["record", "--url", server.url, "--out", f"{tmp_path}/{{name}}.mkv"]
+        done = await asyncio.to_thread(lambda: run(*words))
+    assert (done.code, done.out) == (1, "0 files\n")
+    assert done.err == "record: not allowed by the signaling server: The token does not give the role record\n"
+
+
 async def test_the_command_tells_what_it_does_and_runs_another_for_each_file(
     server: SignalingServer, tmp_path: Path
 ) -> None:
@@ -232,8 +242,7 @@ async def test_people_are_told_in_lines(
 ) -> None:
     signaling = SignalingClient(server.url)
     recording = RoomRecorder(signaling, Names(f"{tmp_path}/{{name}}.mkv"))
-    report = _Report(recording, signaling, Output(json=False))
-    report.ready("everybody", "here.mkv")
+    report = _Report(recording, signaling, Output(json=False), whom="everybody", where="here.mkv")
     async with report.reporting():
         recording.states.emit(StateEvent("connected", "it answered", "ws_1", "lab\n1"))
         recording.events.emit(Taped("lab\n1", "ws_1", RecordingEvent("begun", "a.mkv", "it begins")))
@@ -263,6 +272,12 @@ async def test_a_terminal_shows_who_is_recorded(server: SignalingServer, tmp_pat
 def test_what_cannot_be_is_one_line(tmp_path: Path) -> None:
     done = run("record", "--url", "ws://127.0.0.1:1/ws", "--out", f"{tmp_path}/{{name}}.mkv", "--segment", "0s")
     assert (done.code, done.err) == (2, "record: segment must be more than 0, not 0.0. Try --help\n")
+
+
+def test_it_ends_in_time_where_there_is_no_server(tmp_path: Path) -> None:
+    done = run("record", "--url", "ws://127.0.0.1:1/ws", "--out", f"{tmp_path}/{{name}}.mkv", "--duration", "0.5")
+    assert done.code == 0
+    assert done.out.endswith("0 files\n")
 
 
 @pytest.mark.parametrize(("said", "octets"), [("500M", 500_000_000), ("1.5k", 1500), ("7", 7), ("2G", 2_000_000_000)])
