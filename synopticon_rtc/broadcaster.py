@@ -321,6 +321,11 @@ class Broadcaster:
         return tuple(peer.session for peer in self._connected)
 
     @property
+    def recorders(self) -> tuple[str, ...]:
+        """The sessions of the receivers that record what they are sent, and say so, as those of this package do."""
+        return tuple(peer.session for peer in self._peers.values() if peer.recording)
+
+    @property
     def _connected(self) -> list[Peer]:
         """Those who are connected, in the order in which they came."""
         return [peer for peer in self._peers.values() if peer.connected]
@@ -358,6 +363,8 @@ class Broadcaster:
                     opened=functools.partial(self._publisher.opened, peer),
                     reports=functools.partial(self._publisher.reports, peer),
                     told=functools.partial(self._publisher.told, peer),
+                    records=lambda: self._publisher.is_tapped or bool(self.recorders),
+                    recording=functools.partial(self._recorded, peer),
                 )
             undo.pop_all()
         if asked.accepts("messages", messages.PROTOCOL):
@@ -386,6 +393,13 @@ class Broadcaster:
         self._publisher.leave(peer)
         if peer.control is not None:
             peer.control.close()
+
+    def _recorded(self, peer: Peer, recording: bool) -> None:  # noqa: FBT001 - what a callback is given
+        peer.recording = recording
+        if recording:
+            self.events.emit(PeerEvent(peer.session, "recording", "it records what it is sent"))
+        else:
+            self.events.emit(PeerEvent(peer.session, "recording_ended", "it records no more"))
 
     def _notify(self, change: Notify) -> None:
         self.events.emit(PeerEvent(change.session, change.state, change.reason))

@@ -18,16 +18,16 @@ StreamState = Literal["published", "unpublished", "muted", "unmuted", "replaced"
 
 @dataclass(frozen=True, slots=True)
 class PeerEvent:
-    """A receiver's connection with a broadcaster changed.
+    """A receiver's connection with a broadcaster changed, or the receiver began or ended to record what it is sent.
 
     Attributes:
         session: The receiver's signaling session.
-        state: ``connecting``, ``connected`` or ``closed``.
+        state: ``connecting``, ``connected`` or ``closed``; ``recording`` or ``recording_ended``.
         reason: Why, in words for people.
     """
 
     session: str
-    state: State
+    state: State | Literal["recording", "recording_ended"]
     reason: str
 
 

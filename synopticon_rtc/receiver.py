@@ -498,6 +498,10 @@ class Receiver(Generic[F]):
         for peer in self._peers.values():
             peer.connection.request_keyframe()
 
+    def stay(self) -> None:
+        """Look for no other broadcaster from now on than the one that is received: by its name, where it has one."""
+        self._handshake.stay()
+
     @property
     def origin(self) -> Origin:
         """Who is received now, or was received last."""
@@ -511,9 +515,25 @@ class Receiver(Generic[F]):
         return [stream for stream in streams if not self._taken or stream.name in self._taken]
 
     def tap(self, tap: Tap) -> Callable[[], None]:
-        """Tell somebody of all that comes, as it was encoded, until what is returned is called."""
+        """Tell somebody of all that comes, as it was encoded, until what is returned is called.
+
+        Meanwhile the broadcaster is told that it is recorded. A signaling server with tokens wants one that lets its
+        bearer record; where it does not, the receiver ends as it does when the server refuses it.
+        """
         self._taps.append(tap)
-        return functools.partial(self._taps.remove, tap)
+        self._tell_of_taps()
+        return functools.partial(self._untap, tap)
+
+    def _untap(self, tap: Tap) -> None:
+        self._taps.remove(tap)
+        self._tell_of_taps()
+
+    def _tell_of_taps(self) -> None:
+        """Tell the signaling server whether what comes is recorded; the broadcaster is told with the next ping."""
+        before = self._handshake.requirements
+        self._handshake.record(bool(self._taps))
+        if self._handshake.requirements != before and self._entered and self._leaving is None:
+            self.signaling.configure()
 
     # What the negotiator asks
 
@@ -589,6 +609,7 @@ class Receiver(Generic[F]):
                     gone=functools.partial(self._negotiator.lost, link),
                     reported=functools.partial(self._reported, peer),
                     told=functools.partial(self._told, link, peer),
+                    records=lambda: bool(self._taps),
                 )
         elif peer.messages is not None and peer.messages.adopt(channel):
             pass

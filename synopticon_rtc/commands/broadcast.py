@@ -374,11 +374,16 @@ class _Report:
     def _tick(self) -> None:
         stats = self._broadcaster.stats
         bitrate = self._rates.update(bitrate=stats.bytes * 8)["bitrate"]
-        self._output.event("stats", bitrate=round(bitrate, 1), **_fields(stats))
+        self._output.event(
+            "stats", bitrate=round(bitrate, 1), recorders=len(self._broadcaster.recorders), **_fields(stats)
+        )
         found = "" if stats.detection is None else f", found after {stats.detection * 1000:.0f} ms"
         peers = self._broadcaster.peers
+        recorders = self._broadcaster.recorders
+        recorded = {"recorded": f"by {', '.join(visible(session, NAME) for session in recorders)}"} if recorders else {}
         self._status.update(
             self._addresses()
+            | recorded
             | {
                 "video": f"{stats.width}x{stats.height}   {stats.fps:.1f} fps   {bitrate / 1e6:.2f} Mbit/s",
                 "streams": ", ".join(map(_streamed, self._broadcaster.streams.values())),

@@ -118,6 +118,33 @@ class Authorities(click.ParamType[ssl.SSLContext]):
         return context
 
 
+class Duration(click.ParamType[float]):
+    """``90``, ``90s``, ``15m``, ``1h`` or ``7d``: seconds."""
+
+    name = "TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401 - click's signature
+        """Read it."""
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", str(value))
+        if not match:
+            self.fail(f"{value!r} is no time: give one like 90s, 15m, 1h or 7d.", param, ctx)
+        return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
+class Octets(click.ParamType[int]):
+    """``500M``, ``2G`` or ``500000``: octets."""
+
+    name = "SIZE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401 - click's signature
+        """Read it."""
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([kMG]?)", str(value))
+        octets = round(float(match[1]) * {"": 1, "k": 1e3, "M": 1e6, "G": 1e9}[match[2]]) if match else 0
+        if octets < 1:
+            self.fail(f"{value!r} is no size: give one like 500M, 2G or 500000.", param, ctx)
+        return octets
+
+
 ice_server_option = click.option(
     "--ice-server",
     "ice_servers",

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import http.client
-import re
 import ssl
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import click
 
 from synopticon_rtc.commands.cli import Command, Output, Quantity, terminating
 from synopticon_rtc.commands.memory import map_pieces
+from synopticon_rtc.commands.options import Duration
 from synopticon_rtc.errors import SignalingError
 from synopticon_rtc.signaling.addresses import write_address
 from synopticon_rtc.signaling.server.access import Role
@@ -49,19 +49,6 @@ LIMITS = {
     "buffered_bytes": "Bytes that a slow reader may owe.",
     "held_bytes": "Bytes that are held for all sessions together.",
 }
-
-
-class Duration(click.ParamType[float]):
-    """``90``, ``90s``, ``15m``, ``1h`` or ``7d``: seconds."""
-
-    name = "TIME"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401  # click's signature
-        """Read it."""
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", str(value))
-        if not match:
-            self.fail(f"{value!r} is no time: give one like 90s, 15m, 1h or 7d.", param, ctx)
-        return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
 
 
 def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:

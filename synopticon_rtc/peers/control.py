@@ -2,8 +2,10 @@
 
 Both sides send ``{"type": "ping", "t": T}`` about once a second and answer the other's with
 ``{"type": "pong", "t": T, "time": NOW}``, times in ms. The offset is NTP's (RFC 5905, section 8): half the round trip
-is taken off, and the sample with the shortest round trip of the last few is believed. With its ping a broadcaster sends
-a :class:`Report` of each video. What both tell of streams stands in :mod:`~synopticon_rtc.peers.published`.
+is taken off, and the sample with the shortest round trip of the last few is believed. A receiver's ping also says
+``"recording": true`` while it records what it is sent, and a broadcaster's while anybody records what that sends. With
+its ping a broadcaster sends a :class:`Report` of each video. What both tell of streams stands in
+:mod:`~synopticon_rtc.peers.published`.
 """
 
 import asyncio
@@ -25,8 +27,9 @@ SAMPLES = 10
 LATEST = 1e15  # ms since the epoch: beyond it is no time
 
 
-class _Ping(msgspec.Struct, tag="ping"):
+class _Ping(msgspec.Struct, tag="ping", omit_defaults=True):
     t: float
+    recording: bool = False
 
 
 class _Pong(msgspec.Struct, tag="pong"):
@@ -70,6 +73,8 @@ class Control:
         reports: Gives what to report with each ping.
         reported: Called with what the other side reports.
         told: Called with what the other side tells of streams.
+        records: Tells whether our side records, or is recorded.
+        recording: Called when the other side begins to record, or to be recorded, and when that ends.
     """
 
     def __init__(
@@ -81,12 +86,18 @@ class Control:
         reports: Callable[[], Iterable[Report]] = tuple,
         reported: Callable[[Report], None] = lambda _: None,
         told: Callable[[Told], None] = lambda _: None,
+        records: Callable[[], bool] = lambda: False,
+        recording: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self._channel = channel
         self._gone = gone
         self._reports = reports
         self._reported = reported
         self._told = told
+        self._records = records
+        self._recording = recording
+        self._is_recording = False  # the other side, as far as it was told
+        self._news_from = float("-inf")  # when the next change of that is told
         self._heard = float("inf")
         self._samples: deque[tuple[float, float]] = deque(maxlen=SAMPLES)
         self._loop = asyncio.get_running_loop()
@@ -124,7 +135,7 @@ class Control:
             return
         self._due = now + PING_INTERVAL
         self._timer = self._loop.call_at(self._due, self._tick)
-        self._send(_Ping(clock.now() * 1000))
+        self._send(_Ping(clock.now() * 1000, self._records()))
         for report in self._reports():
             self._send(report)
 
@@ -142,8 +153,11 @@ class Control:
         except (msgspec.MsgspecError, UnicodeError, RecursionError):  # also of a later version
             return
         match message:
-            case _Ping(t=sent):
+            case _Ping(t=sent, recording=recording):
                 self._send(_Pong(sent, clock.now() * 1000))
+                if recording != self._is_recording and self._heard >= self._news_from:  # the next ping says it too
+                    self._is_recording, self._news_from = recording, self._heard + PING_INTERVAL / 2
+                    self._recording(recording)
             case _Pong(t=sent, time=theirs):
                 now = clock.now() * 1000
                 if 0 <= now - sent < 60_000:  # noqa: PLR2004 - a minute: no answer to a ping of ours

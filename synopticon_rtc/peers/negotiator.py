@@ -31,7 +31,7 @@ from synopticon_rtc.signaling.handshake import (
     Notify,
     Send,
 )
-from synopticon_rtc.signaling.messages import AnyMessage, Candidate, Discovery, Offer, Relayed
+from synopticon_rtc.signaling.messages import AnyMessage, Candidate, Discovery, Offer, Relayed, Requirements
 from synopticon_rtc.tracing import Signal, State, Trace
 
 logger = logging.getLogger(__name__)
@@ -110,7 +110,6 @@ class Negotiator:
 
     Attributes:
         handshake: What decides.
-        requirements: What the signaling server is told of us.
     """
 
     def __init__(
@@ -126,7 +125,6 @@ class Negotiator:
         faults: Faults | None = None,
     ) -> None:
         self.handshake = handshake
-        self.requirements = handshake.requirements
         self._failed = failed
         self._client = client
         self._open_peer = open_peer
@@ -164,6 +162,11 @@ class Negotiator:
         _, late = await asyncio.wait(self._closing, timeout=CLOSE_WITHIN)
         for task in late:
             logger.warning("%s takes more than %g s: it is left to itself", task.get_name(), CLOSE_WITHIN)
+
+    @property
+    def requirements(self) -> Requirements:
+        """What the signaling server is told of us."""
+        return self.handshake.requirements
 
     def ice_servers(self) -> tuple[IceServer, ...]:
         """The STUN and TURN servers that the signaling server names."""

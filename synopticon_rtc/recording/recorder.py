@@ -8,7 +8,7 @@ import logging
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +21,7 @@ from synopticon_rtc.errors import RecordingError
 from synopticon_rtc.events import Events, RecordingEvent
 from synopticon_rtc.faces.wire import FacesMessage
 from synopticon_rtc.peers.tap import Tappable, Tapped
-from synopticon_rtc.recording.tape import Tape
+from synopticon_rtc.recording.tape import Naming, Tape
 from synopticon_rtc.recording.writer import file_format
 from synopticon_rtc.rtc import EncodedSound, EncodedVideoFrame
 
@@ -59,7 +59,8 @@ class Recorder:
     ``talk-2.mkv`` after ``talk.mkv``. A disk that is full ends the recording, and nothing else.
 
     Args:
-        path: Of the file, which must not be there yet: ``.mkv``, or ``.webm`` for VP8 alone.
+        path: Of the file, which must not be there yet: ``.mkv``, or ``.webm`` for VP8 alone. Or a function that gives
+            the path of each file, by the origin of the streams and by when it begins (UTC); it may block.
         of: The :class:`~synopticon_rtc.Receiver` or :class:`~synopticon_rtc.Broadcaster`. It need not be open yet.
         segment: Seconds after which the recording goes on in another file, None for never.
         max_size: Octets after which it does, None for never.
@@ -75,14 +76,15 @@ class Recorder:
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | Naming,
         of: Tappable,
         *,
         segment: float | None = None,
         max_size: int | None = None,
     ) -> None:
-        self._path = Path(path)
-        file_format(self._path)
+        self._path = None if callable(path) else Path(path)
+        if self._path is not None:
+            file_format(self._path)
         for name, value in (("segment", segment), ("max_size", max_size)):
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be more than 0, not {value}")
@@ -91,7 +93,7 @@ class Recorder:
         self._of = of
         self._faults = Faults()
         self._tape = Tape(
-            _names(self._path),
+            path if callable(path) else _following(Path(path)),
             published=lambda: of.tapped,
             origin=lambda: of.origin,
             wish=lambda: self._on_loop(of.request_keyframe),
@@ -120,7 +122,8 @@ class Recorder:
         if self._loop is not None:
             raise entered_before(self)
         self._loop = asyncio.get_running_loop()
-        await asyncio.to_thread(_check, self._path)
+        if self._path is not None:
+            await asyncio.to_thread(_check, self._path)
         self._untap = self._of.tap(self)
         self._thread.start()
         self._tick()
@@ -132,7 +135,7 @@ class Recorder:
             return
         self._end()
         await asyncio.shield(self._done.wait())
-        if not self._tape.files and self.failure is None:
+        if not self._tape.files and self.failure is None and self._path is not None:
             logger.warning("%s was not written: nothing came that could be recorded", self._path)
         self.events.close()
 
@@ -148,6 +151,11 @@ class Recorder:
     def stats(self) -> RecorderStats:
         """Totals since the start."""
         return RecorderStats(self._tape.frames, self._tape.octets, self._left_out)
+
+    @property
+    def _place(self) -> str:
+        """Where it records, for people."""
+        return str(self._tape.path or self._path or "a recording")
 
     # What comes, on the event loop
 
@@ -170,7 +178,7 @@ class Recorder:
             self._work.put((0, self._tape.skip))
         if self._behind or self._waiting + octets > MOST_WAITING:
             if not self._behind:
-                logger.warning("%s: the disk is too slow, and what comes now is left out", self._path)
+                logger.warning("%s: the disk is too slow, and what comes now is left out", self._place)
             self._behind = True
             self._left_out += 1
             return
@@ -195,7 +203,7 @@ class Recorder:
     def _failed(self, error: RecordingError) -> None:
         self.failure = error
         logger.error("nothing more is recorded: %s", error)
-        self.events.emit(RecordingEvent("failed", str(self._path), str(error)))
+        self.events.emit(RecordingEvent("failed", self._place, str(error)))
         self._end()
 
     # What is written, in a thread
@@ -214,7 +222,7 @@ class Recorder:
                 self._tape.close("nothing more can be written")
         except Exception:  # noqa: BLE001 - it is noted
             self._faults.note("the recording has ended")
-            self._on_loop(self._failed, RecordingError(f"{self._path}: a fault of synopticon_rtc, see the log"))
+            self._on_loop(self._failed, RecordingError(f"{self._place}: a fault of synopticon_rtc, see the log"))
         finally:
             self._on_loop(self._done.set)
 
@@ -224,13 +232,11 @@ class Recorder:
             self._loop.call_soon_threadsafe(call, *arguments)
 
 
-def _names(path: Path) -> Iterator[Path]:
+def _following(path: Path) -> Naming:
     """Name one file after another: talk.mkv, talk-2.mkv, talk-3.mkv."""
-    yield path
-    for number in itertools.count(2):
-        following = path.with_stem(f"{path.stem}-{number}")
-        if not following.exists():
-            yield following
+    numbered = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
+    names = itertools.chain([path], (following for following in numbered if not following.exists()))
+    return lambda _origin, _begun: next(names)
 
 
 def _check(path: Path) -> None:

@@ -35,8 +35,13 @@ NEW_CLOCK = 1.0
 """Seconds by which the times of capture leap against our clock where the broadcaster has another clock."""
 KEYFRAMES = 10.0
 """Seconds from one keyframe of a camera to the next at the most, so that one can seek; a screen changes at times."""
+WISH_EVERY = 1.0
+"""Seconds between two wishes for keyframes."""
 EARLY = 64
 """Faces that wait for their frames, in each video."""
+
+Naming = Callable[[Origin, dt.datetime], Path]
+"""Gives the path of a file: by where its streams come from, and when it begins (UTC, by our clock)."""
 
 
 class _Place(NamedTuple):
@@ -101,6 +106,7 @@ class _Line:
         first: The newest keyframe of a video, or a packet of sound: what the head of a file is made from.
         broken: Whether a video goes on with a keyframe only.
         keyed: When the newest keyframe came, by our clock, s.
+        missed: When a frame came last that could not be written for want of a keyframe, by our clock, s.
         segment: The file that it goes to, None for none yet.
         last: The time at which its newest packet stands there, ms.
         faces: Messages whose frames are yet to come, by RTP timestamp.
@@ -113,6 +119,7 @@ class _Line:
     first: bytes = b""
     broken: bool = True
     keyed: float = 0.0
+    missed: float = 0.0
     segment: _Segment | None = None
     last: int = -1
     faces: dict[int, bytes] = field(default_factory=dict)
@@ -161,7 +168,7 @@ class Tape:
     Time is our clock's in seconds since the epoch, as :func:`.clock.now` has it, and passed in. Methods block.
 
     Args:
-        paths: Gives the path of each file.
+        naming: Gives the path of each file.
         published: Tells what is published.
         origin: Tells where it comes from.
         wish: Called when a keyframe of each video is wished for.
@@ -173,7 +180,7 @@ class Tape:
 
     def __init__(
         self,
-        paths: Iterator[Path],
+        naming: Naming,
         *,
         published: Callable[[], Iterable[Tapped]],
         origin: Callable[[], Origin],
@@ -189,7 +196,9 @@ class Tape:
         """Files begun."""
         self.octets = 0
         """Octets written to files that are complete."""
-        self._paths = paths
+        self.path: Path | None = None
+        """That of the newest file."""
+        self._naming = naming
         self._published = published
         self._origin = origin
         self._wish = wish
@@ -213,6 +222,7 @@ class Tape:
         if frame.keyframe:
             line.codec, line.first, line.broken, line.keyed = frame.codec, frame.data, False, now
         elif line.broken:
+            line.missed = now
             return
         self._put(line, _Piece(frame.data, frame.rtp_timestamp, frame.keyframe, captured, now), now)
 
@@ -257,7 +267,8 @@ class Tape:
             self._write_faces(line, now)
         self._close_left(now)
         old = any(line.keyed <= now - KEYFRAMES for line in self._videos() if line.stream.hint != "screen")
-        if (self._wanted or self._left or old) and now - self._wished >= 1:
+        stuck = any(line.broken and line.missed > now - WISH_EVERY for line in self._lines.values())
+        if (self._wanted or self._left or old or stuck) and now - self._wished >= WISH_EVERY:
             self._wished = now
             self._wish()
 
@@ -367,6 +378,7 @@ class Tape:
         origin = self._origin()
         lines = list(self._to_be_recorded())
         tracks = [line.track for line in lines]
+        began = dt.datetime.fromtimestamp(now, dt.UTC)
         tags = {
             **self._tags,
             "FORMAT": FORMAT,
@@ -374,11 +386,12 @@ class Tape:
             "SESSION": visible(origin.session, NAME),
             "BEGUN": f"{begun:.6f}",
             "CLOCK_OFFSET": "" if origin.offset is None else f"{origin.offset:.6f}",
-            "creation_time": dt.datetime.fromtimestamp(now, dt.UTC).isoformat().replace("+00:00", "Z"),
+            "creation_time": began.isoformat().replace("+00:00", "Z"),
         }
         if self._segment is not None:
             tags |= {"FOLLOWS": self._segment.writer.path.name, "REASON": reason}
-        writer = Writer(next(self._paths), tracks, {name: value for name, value in tags.items() if value})
+        self.path = self._naming(origin, began)
+        writer = Writer(self.path, tracks, {name: value for name, value in tags.items() if value})
         places = {line: _Place(track, line.codec) for track, line in enumerate(lines)}
         self._segment = _Segment(writer, begun, now, origin.session, places)
         self.files += 1

@@ -25,6 +25,7 @@ class Peer:
         control: Our side of the control channel, None where it is a page and has none.
         messages: What the application and it say to each other, None where it takes no messages.
         connected: Whether it is.
+        recording: Whether it records what it is sent.
         number: That of the newest offer that went over the control channel.
         overdue: What happens when no answer to it comes.
     """
@@ -39,5 +40,6 @@ class Peer:
     control: Control | None = None
     messages: Messages | None = None
     connected: bool = False
+    recording: bool = False
     number: int = 0
     overdue: asyncio.TimerHandle | None = None

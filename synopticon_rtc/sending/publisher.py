@@ -172,6 +172,11 @@ class Publisher:
 
     # Those who record
 
+    @property
+    def is_tapped(self) -> bool:
+        """Whether somebody is told of all that is encoded."""
+        return bool(self._taps)
+
     def tap(self, tap: Tap) -> Callable[[], None]:
         """Tell somebody of all that is encoded, also of streams to come, until what is returned is called."""
         self._taps[tap] = {handle.name: handle.tap(tap) for handle in self.streams.values()}

@@ -58,13 +58,12 @@ UNAUTHORIZED, FORBIDDEN = 401, 403  # HTTP (RFC 9110)
 
 
 class Listener(Protocol):
-    """Someone who takes part in signaling on a :class:`SignalingClient`.
+    """Someone who takes part in signaling on a :class:`SignalingClient`."""
 
-    Attributes:
-        requirements: What the server is told of it.
-    """
-
-    requirements: Requirements
+    @property
+    def requirements(self) -> Requirements:
+        """What the server is told of it; where that changes, :meth:`SignalingClient.configure` tells it anew."""
+        ...
 
     def opened(self, session: str) -> None:
         """Signaling is (again) there and gave us this session."""
@@ -198,13 +197,23 @@ class SignalingClient:
             if self.failure is not None:
                 listener.failed(self.failure)
             elif self.session is not None:
-                self._configure()
+                self.configure()
                 listener.opened(self.session)
 
     def leave(self, listener: Listener) -> None:
         """Remove a listener."""
         self._listeners.remove(listener)
-        self._configure()
+        self.configure()
+
+    def configure(self) -> None:
+        """Tell the server who listens here, and what they want to be told."""
+        all_of = [listener.requirements for listener in self._listeners]
+        requirements = Requirements(
+            role=tuple(dict.fromkeys(role for one in all_of for role in one.role)),
+            tell=tuple(dict.fromkeys(what for one in all_of for what in one.tell)),
+            name=next((one.name for one in all_of if one.name), ""),
+        )
+        self.send(Configure(requirements=requirements))
 
     def subscribe(self, callback: Callable[[], object]) -> Callable[[], None]:
         """Call ``callback`` whenever :attr:`session` or :attr:`reason` has changed; returns what ends that."""
@@ -362,7 +371,7 @@ class SignalingClient:
         self._sessions.append(session)
         self._settled.set()
         logger.info("signaling: session %s at %s", visible(session, NAME), self.url)
-        self._configure()
+        self.configure()
         for listener in list(self._listeners):
             with self._surviving("a new session"):
                 listener.opened(session)
@@ -401,20 +410,10 @@ class SignalingClient:
             self.send(Ping(timestamp=time.time_ns() // 1_000_000))
             self.send(Ice(target_session=session))
             if asyncio.get_running_loop().time() >= self._stale_at:
-                self._configure()
+                self.configure()
             async with asyncio.timeout(SILENCE - KEEPALIVE):
                 await heard.wait()
             await asyncio.sleep(KEEPALIVE)
-
-    def _configure(self) -> None:
-        """Tell the server who listens here, and what they want to be told."""
-        all_of = [listener.requirements for listener in self._listeners]
-        requirements = Requirements(
-            role=tuple(dict.fromkeys(role for one in all_of for role in one.role)),
-            tell=tuple(dict.fromkeys(what for one in all_of for what in one.tell)),
-            name=next((one.name for one in all_of if one.name), ""),
-        )
-        self.send(Configure(requirements=requirements))
 
     def _take_ice_servers(self, message: Connected | Configured) -> None:
         if message.ice_servers is not None:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+import msgspec
+
 from synopticon_rtc.basics.text import NAME, visible
 from synopticon_rtc.signaling.messages import (
     NAME_LENGTH,
@@ -38,7 +40,7 @@ from synopticon_rtc.signaling.messages import (
 logger = logging.getLogger(__name__)
 
 State = Literal["seeking", "connecting", "connected", "interrupted", "closed"]
-Role = Literal["broadcast", "receive"]
+Role = Literal["broadcast", "receive", "record"]
 
 REPEAT_AFTER = 1.0  # seconds without a reaction after which an offer or an answer is sent once more
 GIVE_UP_AFTER = 5.0  # seconds without an answer after which an offer is given up
@@ -360,8 +362,9 @@ class Handshake(ABC):
                 return self._left(session, f"the {self.other} is not there any more", now)
             case Error(error_code="not_allowed", target_session=str() as session, error=text) if session:
                 return self._left(session, f"not allowed by the signaling server: {one_line(text)}", now)
-            case Error(error_code="not_allowed", role=role, error=text) if role in (None, self.role):
-                return [Fail(f"not allowed by the signaling server: {one_line(text)}")]
+            case Error(error_code="not_allowed", role=role, error=text) if role in (None, *self.requirements.role):
+                ends = self.stop("it may not be recorded") if role == "record" else []
+                return [*ends, Fail(f"not allowed by the signaling server: {one_line(text)}")]
             case _:
                 return []
 
@@ -568,9 +571,7 @@ class ReceiverHandshake(Handshake):
         super().__init__(name=name, accept=accept, timestamp=timestamp)
         self.heard: dict[str, str] = {}
         self.refusal = ""
-        self._want = want
-        # As others have heard that name: as text that can be shown, and of a server cut short.
-        self._called = set() if want is None else {one_line(want), one_line(want[:NAME_LENGTH])}
+        self._wish(want)
         self._taken = taken
         self._seek_known = True
         self._seeks = 0
@@ -578,8 +579,22 @@ class ReceiverHandshake(Handshake):
         self._paced_until = float("-inf")
         self._early: dict[str, list[Candidate | None]] = {}
         self._leaving = ""  # a session that counts as taken by us until its link's end is carried out
-        self._session_wanted = want if want and want.startswith("ws_") else None  # a session can be asked alone
         self._present: dict[str, str] | None = None  # the broadcasters that the server tells of, None if it does not
+
+    def _wish(self, want: str | None) -> None:
+        self._want = want
+        # As others have heard that name: as text that can be shown, and of a server cut short.
+        self._called = set() if want is None else {one_line(want), one_line(want[:NAME_LENGTH])}
+        self._session_wanted = want if want and want.startswith("ws_") else None  # a session can be asked alone
+
+    def record(self, on: bool) -> None:  # noqa: FBT001 - what it is about
+        """Take note whether what comes is recorded, for which the server may want a role of its own."""
+        self.requirements = msgspec.structs.replace(self.requirements, role=("record" if on else "receive",))
+
+    def stay(self) -> None:
+        """Look for no other broadcaster any more than the one that there is: by its name, where it has one."""
+        if self.link is not None:
+            self._wish(self.link.name or self.link.session)
 
     @property
     def link(self) -> Link | None:

@@ -35,6 +35,9 @@ export class Connection {
   /** Whether it came to connect. */
   up = false;
 
+  /** Whether somebody records what comes, as the broadcaster says. */
+  recorded = false;
+
   /** Whether there is a channel on which faces can come. */
   tellsFaces = false;
   /** Bits of video in a second, null before they are known. */
@@ -203,8 +206,11 @@ export class Connection {
     } catch {
       return;
     }
-    if (message?.type === "ping") this.#say({ type: "pong", t: message.t, time: now() });
-    else if (message?.type === "pong" && Number.isFinite(message.t) && Number.isFinite(message.time)) {
+    if (message?.type === "ping") {
+      this.#say({ type: "pong", t: message.t, time: now() });
+      this.recorded = message.recording === true;
+    }
+    if (message?.type === "pong" && Number.isFinite(message.t) && Number.isFinite(message.time)) {
       this.#clock.add(message.t, received, message.time);
     } else if (message?.type === "report") this.#reports.set(message.stream ?? null, readReport(message));
     else if (message?.type === "streams") this.#listed(message);

@@ -254,6 +254,7 @@ function show() {
   $("modes").disabled = !player.picture || !tellsFaces();
   $("mirror").disabled = !player.picture || large?.hint === "screen"; // it has to be read
   write("name", connection?.name ?? "Synopticon");
+  $("recorded").hidden = connection?.recorded !== true;
   showChoices();
   document.title = connection === null ? "Synopticon" : `${connection.name} · Synopticon`;
   write("fps", player.fps.toFixed(0));
@@ -388,6 +389,7 @@ window.synopticon = Object.freeze({
   get streams() { return (receiver.connection?.videos ?? []).map(({ name }) => name); },
   get stream() { return large?.name ?? null; },
   get name() { return receiver.connection?.name ?? null; },
+  get recorded() { return receiver.connection?.recorded ?? false; },
   get fps() { return player.fps; },
   get faces() { return player.faces; },
   get frames() { return player.frames; },

@@ -71,6 +71,28 @@ async def test_what_is_told_of_streams_comes_to_the_other_side() -> None:
 
 
 @turned
+async def test_the_other_side_learns_that_something_is_recorded_and_no_more_often_than_it_is_pinged() -> None:
+    async with linked() as (one, two):
+        records = True
+        heard: list[bool] = []
+        telling = Control(one, gone=pytest.fail, records=lambda: records)
+        listening = Control(two, gone=pytest.fail, recording=heard.append)
+        await elapse(1.6)
+        assert heard == [True]
+        records = False
+        await elapse(1.6)
+        assert heard == [True, False]
+        for number in range(100):  # as fast as somebody can
+            one.send(f'{{"type":"ping","t":1,"recording":{"false" if number % 2 else "true"}}}')
+        await elapse(0.1)
+        assert len(heard) == 3
+        await elapse(1.5)
+        assert heard == [True, False, True, False]
+        for side in (telling, listening):
+            side.close()
+
+
+@turned
 async def test_a_list_of_too_many_streams_is_ignored() -> None:
     async with linked() as (one, two):
         heard: asyncio.Queue[Told] = asyncio.Queue()

@@ -115,8 +115,9 @@ class Studio:
     def __post_init__(self) -> None:
         self.camera = Named("camera")
         self.published.append(self.camera)
+        names = self.names or (self.folder / f"part-{number}.mkv" for number in count(1))
         self.tape = Tape(
-            self.names or (self.folder / f"part-{number}.mkv" for number in count(1)),
+            lambda _origin, _begun: next(names),
             published=lambda: self.published,
             origin=lambda: Origin("lab-1", self.session, OFFSET),
             wish=self._wish,

@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import datetime as dt
 import resource
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
@@ -10,9 +11,23 @@ import pytest
 from reel import Studio
 from waiting import until
 
-from synopticon_rtc import Broadcaster, Face, Receiver, Recorder, Recording, SignalingServer, TestPattern, Tone
-from synopticon_rtc.errors import RecordingError
+from synopticon_rtc import (
+    Broadcaster,
+    Face,
+    Receiver,
+    Recorder,
+    Recording,
+    SignalingClient,
+    SignalingServer,
+    TestPattern,
+    Tone,
+)
+from synopticon_rtc.errors import RecordingError, SignalingError
+from synopticon_rtc.events import Events, RecordingEvent
+from synopticon_rtc.peers.tap import Origin
 from synopticon_rtc.recording import recorder as recorder_module
+from synopticon_rtc.signaling.access import Role
+from synopticon_rtc.signaling.server.tokens import Claims, TokenKeys, make_token
 
 LONG = 20.0
 
@@ -110,6 +125,47 @@ async def test_only_the_streams_that_are_taken_are_recorded(
     assert list(Recording(path).streams) == ["camera"]
 
 
+async def test_a_broadcaster_is_told_who_records_it_and_until_when(
+    broadcaster: Broadcaster, server: SignalingServer, tmp_path: Path
+) -> None:
+    states: list[str] = []
+    broadcaster.events.subscribe(lambda event: states.append(event.state))
+    async with Receiver(server.url) as receiver, asyncio.timeout(LONG):
+        await take(receiver, 1)
+        async with Recorder(tmp_path / "talk.mkv", receiver):
+            while "recording" not in states:
+                await take(receiver, 1)
+            assert broadcaster.recorders == broadcaster.peers
+        while "recording_ended" not in states:
+            await take(receiver, 1)
+        assert not broadcaster.recorders
+    assert [state for state in states if state.startswith("rec")] == ["recording", "recording_ended"]
+
+
+async def test_who_may_not_record_is_given_nothing_more(tmp_path: Path) -> None:
+    secret = b"a secret of thirty-two bytes, at least"
+
+    def client(server: SignalingServer, *roles: Role) -> SignalingClient:
+        return SignalingClient(server.url, token=make_token(secret, Claims(roles=frozenset(roles) or None)))
+
+    async with (
+        SignalingServer(port=0, tokens=TokenKeys(secret=secret)) as server,
+        Broadcaster(client(server), TestPattern((320, 240))),
+        asyncio.timeout(LONG),
+    ):
+        async with Receiver(client(server)) as receiver:  # the token does not say that it may
+            await take(receiver, 1)
+            async with Recorder(tmp_path / "forbidden.mkv", receiver):
+                with pytest.raises(SignalingError, match="does not give the role record"):
+                    await take(receiver, 1000)
+        receiver = Receiver(client(server, "record"))
+        async with Recorder(tmp_path / "talk.mkv", receiver) as recorder, receiver:
+            await take(receiver, 20)
+        assert recorder.stats.frames
+        async with Receiver(client(server, "record")) as receiver:  # who may record may do without
+            await take(receiver, 1)
+
+
 async def test_a_broadcaster_is_recorded_that_nobody_watches(broadcaster: Broadcaster, tmp_path: Path) -> None:
     path = tmp_path / "talk.mkv"
     async with Recorder(path, broadcaster) as recorder:
@@ -118,6 +174,33 @@ async def test_a_broadcaster_is_recorded_that_nobody_watches(broadcaster: Broadc
     encoded, captured = broadcaster.stats.encoded, broadcaster.stats.frames
     await until(lambda: broadcaster.stats.frames > captured + 5)
     assert broadcaster.stats.encoded == encoded  # nothing is encoded for nobody
+
+
+async def test_each_file_can_be_named_by_whose_it_is_and_when_it_begins(
+    broadcaster: Broadcaster, tmp_path: Path
+) -> None:
+    named: list[tuple[str, dt.datetime]] = []
+
+    def name(origin: Origin, begun: dt.datetime) -> Path:
+        named.append((origin.name, begun))
+        return tmp_path / f"{len(named)}.mkv"
+
+    async with Recorder(name, broadcaster, segment=0.5) as recorder, asyncio.timeout(LONG):
+        begun = [event.path async for event in first(recorder.events, 2)]
+    assert begun == [str(tmp_path / "1.mkv"), str(tmp_path / "2.mkv")]
+    assert [name for name, _ in named] == ["lab-1", "lab-1"]
+    assert 0.4 < (named[1][1] - named[0][1]).total_seconds() < 5
+    assert abs((named[0][1] - dt.datetime.now(dt.UTC)).total_seconds()) < LONG
+
+
+async def first(events: Events[RecordingEvent], count: int) -> AsyncIterator[RecordingEvent]:
+    """Give the first files that are begun."""
+    async for event in events:
+        if event.state == "begun":
+            yield event
+            count -= 1
+        if not count:
+            return
 
 
 async def test_a_stream_that_is_published_meanwhile_is_recorded(broadcaster: Broadcaster, tmp_path: Path) -> None:

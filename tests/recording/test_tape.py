@@ -42,6 +42,19 @@ async def test_every_frame_has_its_own_faces(studio: Studio) -> None:
     assert all(moment.detected and moment.faces[0].blendshapes == {"jawOpen": 1.0} for moment in moments)
 
 
+def test_a_keyframe_is_wished_for_where_frames_come_without_one(studio: Studio) -> None:
+    for number in range(1, 30):
+        studio.frame(number)
+    assert studio.wishes == 1
+    assert not studio.files
+    studio.frame(30)  # it has come
+    for number in range(31, 90):
+        studio.frame(number)
+    assert studio.wishes == 1
+    studio.tape.close()
+    assert len(studio.files) == 1
+
+
 async def test_moments_have_the_times_that_their_receiver_knew(studio: Studio) -> None:
     studio.play(range(45))
     studio.tape.close()

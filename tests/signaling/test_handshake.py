@@ -831,6 +831,35 @@ class TestReceiver:
         assert handshake.received(refusal, 0.2) == []
         assert handshake.next_tick() == 0.2 + SLOW_SEEK
 
+    def test_lets_its_broadcaster_go_where_it_may_not_record(self) -> None:
+        handshake = receiver()
+        self.seeking(handshake)
+        link = self.answered(handshake, accept=OURS)
+        handshake.connected(link)
+        refusal = Error(error="no", error_code="not_allowed", role="record")
+        assert handshake.received(refusal, 1) == []  # it is another one's
+        handshake.record(True)
+        assert handshake.requirements.role == ("record",)
+        actions = handshake.received(refusal, 1)
+        assert [ice.bye for ice in sent(actions) if isinstance(ice, Ice)] == ["it may not be recorded"]
+        assert only(Fail, actions) == [Fail("not allowed by the signaling server: no")]
+        assert handshake.link is None
+        handshake.record(False)
+        assert handshake.requirements.role == ("receive",)
+
+    @pytest.mark.parametrize("name", ["lab", ""])
+    def test_stays_with_the_broadcaster_that_it_has(self, name: str) -> None:
+        handshake = receiver()
+        handshake.stay()  # with nobody yet
+        self.seeking(handshake)
+        link = self.answered(handshake, name=name, accept=OURS)
+        handshake.connected(link)
+        handshake.stay()
+        handshake.lost(link, "gone", 1)
+        assert handshake.received(offer("ws_2", name="other"), 2) == []
+        again = offer("ws_3", name="lab") if name else offer("ws_b")
+        assert only(CreateAnswer, handshake.received(again, 3))
+
     def test_does_not_take_the_refusal_of_another_message_for_that_of_its_discovery(self) -> None:
         handshake = receiver()
         self.seeking(handshake)

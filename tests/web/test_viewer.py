@@ -27,6 +27,7 @@ from synopticon_rtc import (
     FaceLandmarker,
     Portrait,
     Receiver,
+    Recorder,
     SignalingClient,
     SignalingServer,
     StateEvent,
@@ -154,6 +155,16 @@ async def test_every_stream_is_shown_and_chosen_from(server: SignalingServer, op
         await screen.unpublish()
         await reached(page, "synopticon.stream === 'camera' && synopticon.faces === 1")
         assert not await page.is_visible("#inset")
+
+
+async def test_it_says_that_somebody_records(server: SignalingServer, opened: Open, tmp_path: Path) -> None:
+    async with Broadcaster(server.url, TestPattern(SIZE)) as broadcaster, opened(server.viewer) as page:
+        await reached(page, "synopticon.frames > 5")
+        assert not await page.is_visible("#recorded")
+        async with Recorder(tmp_path / "talk.mkv", broadcaster):
+            await reached(page, "synopticon.recorded")
+            await page.wait_for_selector("#recorded", state="visible")
+        await page.wait_for_selector("#recorded", state="hidden")
 
 
 async def test_sound_is_off_until_somebody_asks_for_it(server: SignalingServer, opened: Open) -> None:

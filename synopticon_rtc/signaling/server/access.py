@@ -7,7 +7,7 @@ import msgspec
 
 # Ids of sessions are words of subjects of a backplane, which knows blanks, dots and line ends as its own.
 SessionId = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_-]{1,64}\Z")]
-Role = Literal["broadcast", "receive"]
+Role = Literal["broadcast", "receive", "record"]
 
 
 class Participant(msgspec.Struct, frozen=True):
@@ -39,8 +39,16 @@ class Participant(msgspec.Struct, frozen=True):
         """Whether it is a broadcaster as far as anybody knows."""
         return self.roles is None or "broadcast" in self.roles
 
+    @property
+    def receives(self) -> bool:
+        """Whether it is known to be a receiver, which may record or not."""
+        return self.roles is not None and not self.roles.isdisjoint(RECEIVERS)
 
-ROLES: tuple[Role, ...] = ("broadcast", "receive")
+
+ROLES: tuple[Role, ...] = ("broadcast", "receive", "record")
+RECEIVERS: frozenset[Role] = frozenset({"receive", "record"})
+WITHOUT_SAYING: frozenset[Role] = frozenset({"broadcast", "receive"})
+"""What a token lets its bearer do that says nothing of it: whoever records needs to be told so."""
 CanConnect = Callable[[Participant, Participant], bool | Awaitable[bool]]
 
 
@@ -50,7 +58,4 @@ def roles_meet(source: Participant, target: Participant) -> bool:
         return False
     if source.roles is None or target.roles is None:
         return True
-    return bool(
-        ("broadcast" in source.roles and "receive" in target.roles)
-        or ("receive" in source.roles and "broadcast" in target.roles)
-    )
+    return (source.broadcasts and target.receives) or (source.receives and target.broadcasts)

@@ -10,7 +10,7 @@ from websockets.frames import CloseCode
 from synopticon_rtc.basics.seldom import Seldom
 from synopticon_rtc.signaling.messages import NAME_LENGTH
 from synopticon_rtc.signaling.server import answers
-from synopticon_rtc.signaling.server.access import ROLES, Role
+from synopticon_rtc.signaling.server.access import RECEIVERS, ROLES, Role
 from synopticon_rtc.signaling.server.counts import Counts
 from synopticon_rtc.signaling.server.envelope import Fields, Target
 from synopticon_rtc.signaling.server.ice import TurnServers
@@ -143,9 +143,10 @@ class Desk:
         granted, who = session.granted, session.who
         roles = _roles(wanted.role)
         if roles and granted.roles is not None:
-            for role in sorted(roles - granted.roles):
+            allowed = granted.roles | (RECEIVERS if "record" in granted.roles else frozenset())
+            for role in sorted(roles - allowed):
                 self.tell_error(session, "not_allowed", f"The token does not give the role {role}", role=role)
-            roles = roles & granted.roles or None
+            roles = roles & allowed or None
         if roles is not None:
             who = msgspec.structs.replace(who, roles=roles)
         if isinstance(wanted.name, str) and not granted.name:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from synopticon_rtc.errors import InvalidToken, SignalingError
 from synopticon_rtc.signaling.addresses import is_loopback
+from synopticon_rtc.signaling.server.access import WITHOUT_SAYING
 from synopticon_rtc.signaling.server.http import Refused, Request
 from synopticon_rtc.signaling.server.tokens import Claims, TokenKeys
 
@@ -61,7 +62,9 @@ class Gate:
             return Claims(room=room)
         claims = self._check_token(self.keys, request)
         if claims.room is None or claims.room == room or "room" not in request.query:
-            return replace(claims, room=room if claims.room is None else claims.room)
+            return replace(
+                claims, room=room if claims.room is None else claims.room, roles=claims.roles or WITHOUT_SAYING
+            )
         raise Refused(HTTPStatus.FORBIDDEN, "wrong_room", "The token is for another room")
 
     def _check_token(self, keys: TokenKeys, request: Request) -> Claims:
