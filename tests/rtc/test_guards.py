@@ -359,8 +359,9 @@ async def test_malformed_rtcp_is_lost_and_nothing_else(packet: bytes, caplog: py
         for peer in sender, receiver:
             dtls = dtls_of_video(peer)
             await dtls._handle_rtcp_data(packet)
-        sent = await clip.play(3)
-        await receiver.until(lambda: {frame.rtp_timestamp for frame in receiver.frames} >= {sent[-1]})
+        async with asyncio.timeout(20):
+            while len(receiver.frames) < 3:  # a busy machine may leave some out
+                await clip.play(1)
         assert sender.connection.state == receiver.connection.state == "connected"
     assert not [record for record in caplog.records if record.levelno >= logging.INFO]
 
