@@ -76,7 +76,8 @@ async def test_channels_have_names_types_and_units() -> None:
 async def test_landmarks_are_markers_of_the_face() -> None:
     async with LSLOutlet("with landmarks", landmarks=True) as outlet:
         inlet = inlet_of("with landmarks")
-        last = inlet.info(10).desc().child("channels").last_child()
+        info = inlet.info(10)  # kept, as its elements are no more once it goes
+        last = info.desc().child("channels").last_child()
         described = [last.child_value(name) for name in ("label", "type", "unit", "object", "marker")]
         assert described == ["landmark_477_z", "PositionZ", "normalized", "face", "477"]
         outlet.push(moment(FACE), 0)
