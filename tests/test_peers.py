@@ -286,8 +286,8 @@ async def test_a_receiver_that_is_left_ends_its_iteration(server: SignalingServe
         async with receiver:
             await take(receiver, 3)
         async with asyncio.timeout(20):
-            with pytest.raises(StopAsyncIteration):
-                await anext(receiver)
+            while await anext(receiver, None) is not None:
+                pass  # it came just before the receiver was left
 
 
 class Failing:
