@@ -7,7 +7,7 @@ import gc
 import logging
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -358,16 +358,9 @@ class _Report:
         """Whether people see a status that changes, instead of lines."""
         return self._status.shown
 
-    @contextlib.asynccontextmanager
-    async def reporting(self) -> AsyncIterator[None]:
+    def reporting(self) -> contextlib.AbstractAsyncContextManager[None]:
         """Report meanwhile, once a second."""
-        ticking = asyncio.create_task(self._tick())
-        try:
-            with self._status.show():
-                yield
-        finally:
-            ticking.cancel()
-            await asyncio.wait([ticking])
+        return self._status.kept_up(self._tick())
 
     def summarize(self) -> None:
         """Say what it came to."""

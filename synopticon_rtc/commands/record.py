@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -176,16 +176,9 @@ class _Report:
         if not self._status.shown:
             self._output.say(f"uploaded   {address}")
 
-    @contextlib.asynccontextmanager
-    async def reporting(self) -> AsyncIterator[None]:
+    def reporting(self) -> contextlib.AbstractAsyncContextManager[None]:
         """Report meanwhile, once a second."""
-        ticking = asyncio.create_task(self._tick())
-        try:
-            with self._status.show():
-                yield
-        finally:
-            ticking.cancel()
-            await asyncio.wait([ticking])
+        return self._status.kept_up(self._tick())
 
     def summarize(self) -> None:
         """Say what it came to."""

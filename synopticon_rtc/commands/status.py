@@ -1,9 +1,11 @@
 """A short status that keeps itself up to date on a terminal."""
 
+import asyncio
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 from rich import box
 from rich.live import Live
@@ -68,6 +70,17 @@ class Status:
         else:
             with self._live:
                 yield
+
+    @asynccontextmanager
+    async def kept_up(self, ticking: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+        """Keep the panel on the screen meanwhile, and run what updates it."""
+        task = asyncio.create_task(ticking)
+        try:
+            with self.show():
+                yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
 
     def update(self, rows: dict[str, str]) -> None:
         """Draw these rows."""

@@ -22,7 +22,7 @@ from synopticon_rtc.events import Events, RecordingEvent
 from synopticon_rtc.faces.wire import FacesMessage
 from synopticon_rtc.peers.tap import Tappable, Tapped
 from synopticon_rtc.recording.tape import Naming, Tape
-from synopticon_rtc.recording.writer import file_format
+from synopticon_rtc.recording.writer import check_free, file_format
 from synopticon_rtc.rtc import EncodedSound, EncodedVideoFrame
 
 logger = logging.getLogger(__name__)
@@ -241,8 +241,7 @@ def _following(path: Path) -> Naming:
 
 def _check(path: Path) -> None:
     """Find out before anything comes whether a file can be written."""
-    if path.exists():
-        raise RecordingError(f"{path} is there already: move it away, or take another name")
+    check_free(path)
     folder = path.parent
     if not folder.is_dir():
         raise RecordingError(f"{path} cannot be written: there is no folder {folder}; make it first")

@@ -74,8 +74,7 @@ class Writer:
         self.path = path
         self.octets = 0
         self._streams: list[tuple[Stream, Stream | None]] = []  # each with that of its faces
-        if path.exists():
-            raise RecordingError(f"{path} is there already: move it away, or take another name")
+        check_free(path)
         container = file_format(path)
         if container == "webm" and any(track.codec == "h264" for track in tracks):
             raise RecordingError(f"{path} cannot hold H.264, which comes: take a name that ends in .mkv")
@@ -153,6 +152,16 @@ class Writer:
         except (FFmpegError, OSError) as error:
             raise _cannot_write(self.path, error) from error
         self.octets += len(data)
+
+
+def check_free(path: Path) -> None:
+    """Find out whether there is a file of that name.
+
+    Raises:
+        RecordingError: There is one.
+    """
+    if path.exists():
+        raise RecordingError(f"{path} is there already: move it away, or take another name")
 
 
 def file_format(path: Path) -> str:
