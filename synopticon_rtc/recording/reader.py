@@ -1,7 +1,7 @@
 """Reads one file of a recording, from its beginning or from any time on: each frame with its own faces."""
 
 import base64
-import binascii
+import contextlib
 import os
 from collections import deque
 from collections.abc import Container, Iterator
@@ -190,9 +190,8 @@ class Reader:
         index = packet.stream.index
         if index in self._faces_of:
             video = self._videos.get(self._faces_of[index])
-            message = _message(bytes(packet))
-            if video is not None and message is not None:
-                video.faces[time] = message
+            if video is not None:
+                video.faces |= _messages(bytes(packet), time)
                 yield from self._paired(video, time)
         elif packet.stream.type == "audio":
             yield from self._heard(packet, time)
@@ -297,8 +296,11 @@ def _video(name: str, stream: VideoStream, *, decode: bool) -> _Video:
     return _Video(name, codec, decoder, annex_b)
 
 
-def _message(data: bytes) -> FacesMessage | None:
-    try:
-        return decode(base64.b64decode(data, validate=True))
-    except (binascii.Error, InvalidFaces):
-        return None
+def _messages(data: bytes, time: int) -> dict[int, FacesMessage]:
+    """Read the faces of the frames from a time on, ms; what is none is left out."""
+    found = {}
+    for line in data.split(b"\n"):
+        after, _, text = line.partition(b" ")
+        with contextlib.suppress(ValueError, InvalidFaces):  # binascii's error is a ValueError
+            found[time + int(after)] = decode(base64.b64decode(text, validate=True))
+    return found

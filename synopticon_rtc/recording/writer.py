@@ -3,7 +3,7 @@
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -23,9 +23,11 @@ FACES = "faces/1"
 """What the title of a track of faces begins with; the name of its video follows."""
 BASIS = Path(__file__).parents[1] / "web" / "basis.js"
 """The linear model of faces, without which nobody can read the format: it is in each file."""
+TOGETHER = 500
+"""Milliseconds of frames whose faces are one packet: FFmpeg's index holds each such packet until a file is complete."""
 FORMATS = {".mkv": "matroska", ".webm": "webm"}
 OPTIONS = {
-    "cluster_time_limit": "400",  # ms, after which what came is written
+    "cluster_time_limit": "200",  # ms, after which what came is written
     "max_interleave_delta": "100000",  # us for which packets of one track wait for those of another
     "flush_packets": "1",
     "default_mode": "infer_no_subs",  # players show no track of faces by themselves
@@ -54,6 +56,23 @@ class Track:
     first: bytes
 
 
+@dataclass(slots=True, eq=False)
+class _Written:
+    """A track in the file.
+
+    Attributes:
+        stream: It.
+        faces: The track of its faces; None for sound.
+        time: Of the first frame whose faces wait to be written, ms.
+        waiting: What was found in that frame and those after it, a line each.
+    """
+
+    stream: Stream
+    faces: Stream | None = None
+    time: int = 0
+    waiting: list[bytes] = field(default_factory=list)
+
+
 class Writer:
     """Writes one file. Its methods block, and belong into a thread.
 
@@ -73,7 +92,7 @@ class Writer:
     def __init__(self, path: Path, tracks: Sequence[Track], tags: Mapping[str, str]) -> None:
         self.path = path
         self.octets = 0
-        self._streams: list[tuple[Stream, Stream | None]] = []  # each with that of its faces
+        self._tracks: list[_Written] = []
         check_free(path)
         container = file_format(path)
         if container == "webm" and any(track.codec == "h264" for track in tracks):
@@ -89,15 +108,14 @@ class Writer:
             except (FFmpegError, OSError, IndexError) as error:
                 raise RecordingError(f"stream {track.name} cannot be recorded: its video is broken") from error
             stream.metadata.update({"title": track.name, "HINT": track.hint})
-            faces = None
+            self._tracks.append(_Written(stream))
             if track.kind == "video":
-                faces = self._file.add_mux_stream("webvtt")
+                self._tracks[-1].faces = faces = self._file.add_mux_stream("webvtt")
                 faces.time_base = MILLISECONDS
                 faces.disposition = Disposition.metadata
                 faces.metadata.update({"title": f"{FACES} {track.name}", "language": "zxx"})  # no language at all
                 if track.detector:
                     faces.metadata["DETECTOR"] = track.detector
-            self._streams.append((stream, faces))
         self._file.add_attachment(BASIS.name, "text/plain", BASIS.read_bytes())
 
     def write(self, track: int, data: bytes, time: int, *, keyframe: bool = True) -> None:
@@ -112,10 +130,10 @@ class Writer:
         Raises:
             RecordingError: It cannot be written.
         """
-        self._mux(self._streams[track][0], data, time, keyframe=keyframe)
+        self._mux(self._tracks[track].stream, data, time, keyframe=keyframe)
 
     def write_faces(self, track: int, message: bytes, time: int) -> None:
-        """Write what was found in a frame, or that it was not looked at.
+        """Write what was found in a frame, or that it was not looked at, together with that of the frames around it.
 
         Args:
             track: The place of its video among the tracks.
@@ -125,20 +143,32 @@ class Writer:
         Raises:
             RecordingError: It cannot be written.
         """
-        faces = self._streams[track][1]
-        assert faces is not None  # noqa: S101 - a video has one
-        self._mux(faces, base64.b64encode(message), time, keyframe=True)
+        written = self._tracks[track]
+        if written.waiting and time - written.time >= TOGETHER:
+            self._write_waiting(written)
+        if not written.waiting:
+            written.time = time
+        written.waiting.append(b"%d %b" % (time - written.time, base64.b64encode(message)))
 
     def close(self) -> None:
-        """Write the index, by which players find their way.
+        """Write the faces that wait, and the index, by which players find their way.
 
         Raises:
             RecordingError: It cannot be written; what came before can be read all the same.
         """
         try:
-            self._file.close()
-        except (FFmpegError, OSError) as error:
-            raise _cannot_write(self.path, error) from error
+            for written in self._tracks:
+                self._write_waiting(written)
+        finally:
+            try:
+                self._file.close()
+            except (FFmpegError, OSError) as error:
+                raise _cannot_write(self.path, error) from error
+
+    def _write_waiting(self, written: _Written) -> None:
+        if written.faces is not None and written.waiting:
+            lines, written.waiting = written.waiting, []
+            self._mux(written.faces, b"\n".join(lines), written.time, keyframe=True)
 
     def _mux(self, stream: Stream, data: bytes, time: int, *, keyframe: bool) -> None:
         packet: av.Packet[Stream] = av.Packet(data)

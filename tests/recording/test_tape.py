@@ -3,6 +3,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -40,6 +41,17 @@ async def test_every_frame_has_its_own_faces(studio: Studio) -> None:
     assert [number(moment) for moment in moments] == list(range(45))
     assert [moment.faces[0].id for moment in moments] == list(range(45))
     assert all(moment.detected and moment.faces[0].blendshapes == {"jawOpen": 1.0} for moment in moments)
+
+
+def test_faces_stand_half_a_second_together_so_that_the_index_of_a_long_recording_stays_small(
+    studio: Studio,
+) -> None:
+    studio.play(range(3 * FPS))
+    studio.tape.close()
+    with av.open(str(studio.files[0])) as file:
+        packets = [packet for packet in file.demux(file.streams.subtitles[0]) if packet.size]
+    assert len(packets) <= 3 / 0.5
+    assert sum(len(bytes(packet).splitlines()) for packet in packets) == 3 * FPS
 
 
 def test_a_keyframe_is_wished_for_where_frames_come_without_one(studio: Studio) -> None:
