@@ -19,6 +19,7 @@ from aiortc import (
     RTCRtpTransceiver,
     RTCSessionDescription,
 )
+from aiortc.exceptions import InvalidStateError
 
 from synopticon_rtc.basics import clock
 from synopticon_rtc.basics.faults import Faults
@@ -537,7 +538,10 @@ class PeerConnection:
     async def _describe(self) -> str:
         """Gather host candidates, and describe our side."""
         self._assert_open()
-        await self._connection.setLocalDescription()
+        try:
+            await self._connection.setLocalDescription()
+        except InvalidStateError as error:  # its signaling state may have been written over since it was closed
+            raise ConnectionLost("the peer connection is closed") from error
         self._assert_open()
         if self._ice is None or not self._ice.local_candidates:
             raise NoCandidates(

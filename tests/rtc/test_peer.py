@@ -1,6 +1,7 @@
 """Two peers in one process."""
 
 import asyncio
+import contextlib
 import gc
 import re
 from collections.abc import Iterator
@@ -447,6 +448,18 @@ async def test_an_answer_after_closing_raises_a_clear_error() -> None:
         await sender.connection.close()
         with pytest.raises(ConnectionLost):
             await sender.connection.set_answer(answer)
+
+
+async def test_a_connection_that_is_closed_while_it_is_described_raises_a_clear_error() -> None:
+    for after in range(12):
+        async with Peer() as sender, Peer() as receiver:
+            sender.connection.add_channel("faces")
+            offer = await sender.connection.offer()
+            answering = asyncio.create_task(receiver.connection.answer(offer))
+            await turns(after)
+            await receiver.connection.close()
+            with contextlib.suppress(ConnectionLost):  # and nothing else
+                await answering
 
 
 @turned
