@@ -43,6 +43,7 @@ from synopticon_rtc import (
     TestPattern,
     Tone,
 )
+from synopticon_rtc.commands.memory import share_heaps
 from synopticon_rtc.errors import RecordingError
 from synopticon_rtc.faces import FaceLandmarker
 
@@ -288,9 +289,10 @@ async def people(url: str, count: str) -> None:
 
 
 async def many(seconds: float, folder: Path) -> tuple[int, int, float]:
-    """Record eight at once; return how many frames came and were written, and MB a minute that it grew by."""
+    """Record eight at once, as the command does; return how many frames came and were written, and the MB a minute."""
     import psutil  # noqa: PLC0415 - for this alone
 
+    share_heaps()
     async with (
         SignalingServer(port=0) as server,
         child("benchmarks.recording", "people", server.url, str(PEOPLE), core=SENDER),

@@ -2,7 +2,7 @@
 
 import ctypes
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of mallopt(3)
 _LEAST, _MOST = 2**20, 32 * 2**20  # bytes; glibc takes no more
 _PER_PIXEL = 6  # bytes: twice those of an RGB picture, and a quarter of the largest piece that an encoder takes
 
@@ -24,9 +24,22 @@ def map_large_pieces(size: tuple[int, int]) -> None:
 
 def map_pieces(large: int) -> None:
     """Have pieces of so many bytes and more go back to the system as soon as they are free, where glibc allocates."""
+    _set(_MMAP_THRESHOLD, large)
+    _set(_TRIM_THRESHOLD, 4 * large)  # at the end of a heap: a few pieces of each kind, else each costs its pages
+
+
+def share_heaps() -> None:
+    """Have threads share two heaps, where glibc allocates.
+
+    It gives each thread a heap of its own, which keeps what was free there once. Where every recording has a thread,
+    memory grows until each of them has had its worst moment.
+    """
+    _set(_ARENA_MAX, 2)
+
+
+def _set(option: int, value: int) -> None:
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # it is another allocator, or Windows
         return
-    mallopt(_MMAP_THRESHOLD, large)
-    mallopt(_TRIM_THRESHOLD, 4 * large)  # at the end of a heap: a few pieces of each kind, else each costs its pages
+    mallopt(option, value)

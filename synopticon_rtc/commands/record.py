@@ -12,6 +12,7 @@ from synopticon_rtc.basics.text import NAME, visible
 from synopticon_rtc.commands.afterwards import Keep, OnSegment
 from synopticon_rtc.commands.cli import Command, Output
 from synopticon_rtc.commands.meeting import DEFAULT_URL, News
+from synopticon_rtc.commands.memory import share_heaps
 from synopticon_rtc.commands.options import (
     Duration,
     Octets,
@@ -91,6 +92,7 @@ async def main(
     output: Output,
 ) -> None:
     """Record every broadcaster of a room, as they come and go: video, sound and faces as they were sent."""
+    share_heaps()
     if is_address(out) and keep is not None:
         raise click.UsageError("--keep is for files of this machine: have the store itself delete what is old.")
     if not is_address(out) and spool is not None:

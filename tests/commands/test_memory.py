@@ -1,6 +1,8 @@
 import ctypes
+import re
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import pytest
 
@@ -22,6 +24,22 @@ for size in (int(size) for size in sys.argv[3:]):
     piece = bytearray(size)
     print(mallinfo().mapped - before >= size)
     del piece
+"""
+EACH_IN_A_THREAD = """
+import ctypes, runpy, sys, threading
+
+if sys.argv[1] == "set":
+    runpy.run_path(sys.argv[2])["share_heaps"]()
+malloc, barrier = ctypes.CDLL(None).malloc, threading.Barrier(8)
+
+def work():
+    malloc(100_000)
+    barrier.wait()
+
+threads = [threading.Thread(target=work) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+ctypes.CDLL(None).malloc_stats()
 """
 ENCODER, PICTURE = 22_000_000, 1280 * 720 * 3
 glibc = pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="glibc from 2.33 on")
@@ -46,6 +64,14 @@ def test_without_it_glibc_maps_only_the_first() -> None:
 @glibc
 def test_pictures_are_not_mapped() -> None:
     assert mapped("set", PICTURE, PICTURE, 2 * PICTURE - 100_000) == [False, False, False]
+
+
+@glibc
+@pytest.mark.parametrize(("how", "heaps"), [("set", [2]), ("unset", range(3, 20))])
+def test_threads_share_two_heaps(how: str, heaps: Sequence[int]) -> None:
+    command = [sys.executable, "-c", EACH_IN_A_THREAD, how, memory_module.__file__]
+    told = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=True).stderr
+    assert len(re.findall("^Arena", told, re.MULTILINE)) in heaps
 
 
 def test_where_there_is_no_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
