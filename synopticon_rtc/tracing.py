@@ -12,12 +12,12 @@ import queue
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
 
 import msgspec
 
+from synopticon_rtc.basics.version import __version__
 from synopticon_rtc.errors import TraceError
 
 logger = logging.getLogger(__name__)
@@ -258,7 +258,7 @@ class Trace:
             Begin(
                 role=self._role,
                 time=datetime.now(UTC).isoformat(timespec="milliseconds"),
-                version=_version(),
+                version=__version__,
                 python=platform.python_version(),
                 system=platform.platform(),
             )
@@ -325,10 +325,3 @@ class Trace:
                 except OSError as error:
                     working = False
                     logger.warning("no more is written to %s: %s", self._path, error.strerror or error)
-
-
-def _version() -> str:
-    try:
-        return version("synopticon-rtc")
-    except PackageNotFoundError:  # it runs from a folder
-        return ""

@@ -27,7 +27,7 @@ from waiting import blocked_until
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from synopticon_rtc.commands import broadcast, signaling
+from synopticon_rtc.commands import broadcast, receive, signaling
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 SERVICE = DEPLOY / "synopticon-signaling.service"
@@ -122,11 +122,20 @@ def test_every_option_that_is_named_exists() -> None:
     named = {option for path in files for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", path.read_text())}
     known = {
         option
-        for command in (signaling.main, signaling.token, broadcast.main)
+        for command in (signaling.main, signaling.token, broadcast.main, receive.main)
         for given in command.params
         for option in given.opts
     }
-    of_others = {"--help", "--now", "--from", "--no-cache-dir", "--interval", "--timeout", "--start-period"}
+    of_others = {
+        "--help",
+        "--now",
+        "--from",
+        "--no-cache-dir",
+        "--no-deps",
+        "--interval",
+        "--timeout",
+        "--start-period",
+    }
     assert named - of_others <= known
 
 
@@ -423,6 +432,7 @@ def test_what_the_image_runs_to_be_built_gives_a_server(tmp_path: Path) -> None:
         if name == "COPY" and "--from" not in rest:
             for part in rest.split()[:-1]:
                 copy = shutil.copytree if (DEPLOY.parent / part).is_dir() else shutil.copy
+                (tmp_path / part).parent.mkdir(exist_ok=True)
                 copy(DEPLOY.parent / part, tmp_path / part)
     built = f"{tmp_path}/opt"
     env = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}

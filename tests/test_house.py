@@ -28,6 +28,7 @@ FLOORS = (
     {"commands"},
     {
         "__init__",
+        "__main__",
         "analyse",
         "broadcast",
         "export",
@@ -84,6 +85,7 @@ PUBLIC = [
     "TestPattern",
     "Tone",
     "VideoFile",
+    "__version__",
     "draw_faces",
 ]
 

@@ -17,13 +17,10 @@ import click
 from synopticon_rtc.basics.text import NAME, visible
 from synopticon_rtc.broadcaster import Broadcaster
 from synopticon_rtc.commands.cli import Command, Output, Quantity
+from synopticon_rtc.commands.kinds import Address, Bitrate, KeyValue, Size
 from synopticon_rtc.commands.meeting import Meeting, News
 from synopticon_rtc.commands.memory import map_large_pieces
 from synopticon_rtc.commands.options import (
-    Address,
-    Bitrate,
-    KeyValue,
-    Size,
     announce_option,
     audio_option,
     ca_option,

@@ -11,11 +11,10 @@ import click
 from synopticon_rtc.basics.text import NAME, visible
 from synopticon_rtc.commands.afterwards import Keep, OnSegment
 from synopticon_rtc.commands.cli import Command, Output
+from synopticon_rtc.commands.kinds import Duration, Octets
 from synopticon_rtc.commands.meeting import DEFAULT_URL, News
 from synopticon_rtc.commands.memory import share_heaps
 from synopticon_rtc.commands.options import (
-    Duration,
-    Octets,
     announce_option,
     ca_option,
     duration_option,

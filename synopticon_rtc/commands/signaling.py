@@ -12,8 +12,8 @@ from typing import Any, get_args
 import click
 
 from synopticon_rtc.commands.cli import Command, Output, Quantity, terminating
+from synopticon_rtc.commands.kinds import Duration
 from synopticon_rtc.commands.memory import map_pieces
-from synopticon_rtc.commands.options import Duration
 from synopticon_rtc.errors import SignalingError
 from synopticon_rtc.signaling.addresses import write_address
 from synopticon_rtc.signaling.server.access import Role
@@ -234,12 +234,12 @@ def _backplane(servers: tuple[str, ...]) -> Backplane | None:
     return NatsBackplane([server for listed in servers for server in listed.split(",")])
 
 
-def run(arguments: list[str]) -> None:
+def run(arguments: list[str], prog_name: str = f"python -m {MODULE}") -> None:
     """Run the server or, where the first argument names it, what goes with it."""
     match arguments:
         case ["token", *rest]:
-            token(rest, prog_name=f"python -m {MODULE} token")
+            token(rest, prog_name=f"{prog_name} token")
         case ["health", *rest]:
-            health(rest, prog_name=f"python -m {MODULE} health")
+            health(rest, prog_name=f"{prog_name} health")
         case _:
-            main(arguments)
+            main(arguments, prog_name=prog_name)

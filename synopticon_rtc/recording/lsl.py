@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import importlib.metadata
 import logging
 import re
 import socket
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from synopticon_rtc.basics.life import entered_before, not_open
+from synopticon_rtc.basics.version import __version__
 from synopticon_rtc.errors import MissingExtra, SynopticonError
 from synopticon_rtc.faces.face import Face
 from synopticon_rtc.faces.moment import Moment
@@ -201,7 +201,7 @@ class LSLOutlet:
                     element.append_child_value(name, value)
         acquisition = description.append_child("acquisition")
         acquisition.append_child_value("manufacturer", "Synopticon")
-        acquisition.append_child_value("model", f"synopticon-rtc {importlib.metadata.version('synopticon-rtc')}")
+        acquisition.append_child_value("model", f"synopticon-rtc {__version__}")
 
 
 def _library() -> Any:  # noqa: ANN401 - pylsl has no types

@@ -10,13 +10,13 @@ import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Self
 
 from synopticon_rtc.basics import clock
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.basics.life import entered_before
+from synopticon_rtc.basics.version import __version__
 from synopticon_rtc.errors import RecordingError
 from synopticon_rtc.events import Events, RecordingEvent
 from synopticon_rtc.faces.wire import FacesMessage
@@ -100,7 +100,7 @@ class Recorder:
             tell=lambda event: self._on_loop(self.events.emit, event),
             segment=segment,
             most=max_size,
-            tags={"WRITTEN_BY": f"synopticon-rtc {version('synopticon-rtc')}"},
+            tags={"WRITTEN_BY": f"synopticon-rtc {__version__}"},
         )
         self._work: queue.SimpleQueue[tuple[int, Callable[[], None]] | None] = queue.SimpleQueue()
         self._waiting = 0  # octets that wait for the thread

@@ -1,7 +1,6 @@
 """Signaling: how broadcasters and receivers find each other through a Synopticon server."""
 
-from synopticon_rtc.signaling.client import SignalingClient
-from synopticon_rtc.signaling.server.limits import Limits
-from synopticon_rtc.signaling.server.server import SignalingServer
+import lazy_loader
 
-__all__ = ["Limits", "SignalingClient", "SignalingServer"]
+# A client does not import the server, nor a server the client.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

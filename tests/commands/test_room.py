@@ -17,7 +17,7 @@ from test_recorder import largest_file
 from synopticon_rtc import Broadcaster, Recording, SignalingClient, SignalingServer, TestPattern
 from synopticon_rtc.commands import room
 from synopticon_rtc.commands.cli import Output
-from synopticon_rtc.commands.options import Octets
+from synopticon_rtc.commands.kinds import Octets
 from synopticon_rtc.commands.record import _Report
 from synopticon_rtc.commands.room import RoomRecorder, Taped
 from synopticon_rtc.errors import SignalingError

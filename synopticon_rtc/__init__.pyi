@@ -1,0 +1,60 @@
+from .basics.version import __version__
+from .broadcaster import Broadcaster
+from .errors import SynopticonError
+from .events import DetectorEvent, PeerEvent, RecordingEvent, SourceEvent, StateEvent, StreamEvent
+from .faces import Detector, Face, FaceLandmarker, draw_faces
+from .faces.moment import Moment
+from .media import Camera, FrameSource, Microphone, Portrait, Screen, TestPattern, Tone, VideoFile
+from .peers.messages import Message
+from .receiver import Receiver
+from .receiving.latency import Delays
+from .receiving.received import ReceivedStream
+from .receiving.sound import AudioMoment
+from .receiving.stats import ReceiverStats
+from .recording.lsl import LSLOutlet
+from .recording.recorder import Recorder
+from .recording.recording import Recording
+from .rtc import EncodedVideoFrame, IceServer
+from .sending.published import PublishedStream
+from .sending.stats import BroadcasterStats
+from .signaling import SignalingClient, SignalingServer
+
+__all__ = [
+    "AudioMoment",
+    "Broadcaster",
+    "BroadcasterStats",
+    "Camera",
+    "Delays",
+    "Detector",
+    "DetectorEvent",
+    "EncodedVideoFrame",
+    "Face",
+    "FaceLandmarker",
+    "FrameSource",
+    "IceServer",
+    "LSLOutlet",
+    "Message",
+    "Microphone",
+    "Moment",
+    "PeerEvent",
+    "Portrait",
+    "PublishedStream",
+    "ReceivedStream",
+    "Receiver",
+    "ReceiverStats",
+    "Recorder",
+    "Recording",
+    "RecordingEvent",
+    "Screen",
+    "SignalingClient",
+    "SignalingServer",
+    "SourceEvent",
+    "StateEvent",
+    "StreamEvent",
+    "SynopticonError",
+    "TestPattern",
+    "Tone",
+    "VideoFile",
+    "__version__",
+    "draw_faces",
+]
