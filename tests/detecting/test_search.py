@@ -9,10 +9,10 @@ import pytest
 from waiting import until
 
 from synopticon_rtc import DetectorEvent, Face
+from synopticon_rtc.detecting.detection import Detection
+from synopticon_rtc.detecting.search import FaceSearch
 from synopticon_rtc.errors import DetectorError
 from synopticon_rtc.sending.capture import Captured
-from synopticon_rtc.sending.detection import Detection
-from synopticon_rtc.sending.search import FaceSearch
 
 FRAME = av.VideoFrame(64, 64, "yuv420p")
 Told = list[tuple[int, bool]]  # of each frame, its ticks and whether it was looked at
