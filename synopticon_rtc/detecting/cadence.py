@@ -6,7 +6,7 @@ from numbers import Real
 from synopticon_rtc.basics.recent import Recent
 
 
-def check_faces_fps(most: object) -> None:
+def check_faces_fps(most: float | None) -> None:
     """Refuse a number of frames a second that cannot be looked at. Raises :class:`ValueError`."""
     if most is not None and not (isinstance(most, Real) and 0 < most < math.inf):
         raise ValueError(f"faces_fps must be above 0, or None for no limit, not {most}")

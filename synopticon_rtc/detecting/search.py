@@ -95,7 +95,7 @@ class FaceSearch(Generic[T]):
             try:
                 faces = await self._detection.look(item.frame, begun)
             except DetectorError as error:
-                self._end(error)
+                self.end(error)
                 faces = None
             now = loop.time()
             self._cadence.end(now)
@@ -112,7 +112,7 @@ class FaceSearch(Generic[T]):
         """Return the seconds from the time of a frame until its faces are found; None while none are looked for."""
         return self._delays.mean(now)
 
-    def _end(self, error: DetectorError) -> None:
+    def end(self, error: Exception) -> None:
         """Go on without faces: a detector that fails is no reason to end the video."""
         logger.error("%s", error)
         self.ended = True

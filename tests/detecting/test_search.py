@@ -36,7 +36,7 @@ def captured(number: int) -> Captured:
 
 
 @contextlib.asynccontextmanager
-async def searching(gate: Gate, told: Told, most: float | None = None) -> AsyncIterator[FaceSearch]:
+async def searching(gate: Gate, told: Told, most: float | None = None) -> AsyncIterator[FaceSearch[Captured]]:
     def tell(frame: Captured, faces: tuple[Face, ...] | None) -> None:
         told.append((frame.ticks, faces is not None))
 
