@@ -87,22 +87,24 @@ class FaceSearch(Generic[T]):
 
     async def run(self) -> None:
         """Look for faces until it is cancelled."""
-        loop = asyncio.get_running_loop()
-        while not self.ended:
+        while True:
             item = await self._next.get()
-            begun = loop.time()
-            self._cadence.begin(begun)
-            try:
-                faces = await self._detection.look(item.frame, begun)
-            except DetectorError as error:
-                self.end(error)
-                faces = None
-            now = loop.time()
-            self._cadence.end(now)
-            if faces is not None:
-                self._delays.add(now, clock.now() - item.time)
-            self._tell(item, faces)
-        await asyncio.Event().wait()
+            self._tell(item, None if self.ended else await self._look(item))
+
+    async def _look(self, item: T) -> tuple[Face, ...] | None:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        self._cadence.begin(begun)
+        try:
+            faces = await self._detection.look(item.frame, begun)
+        except DetectorError as error:
+            self.end(error)
+            faces = None
+        now = loop.time()
+        self._cadence.end(now)
+        if faces is not None:
+            self._delays.add(now, clock.now() - item.time)
+        return faces
 
     def rate(self, now: float) -> float:
         """Return in how many frames a second faces are looked for."""

@@ -103,3 +103,12 @@ async def test_after_the_detector_was_given_up_every_frame_is_told_of_at_once(
         search.offer(captured(1), now + 1, wanted=True)
         assert told == [(0, False), (1, False)]
     assert (search.ended, [event.reason for event in events]) == (True, ["it has failed for 5 s"])
+
+
+async def test_a_frame_that_waits_while_the_detector_is_given_up_is_told_of() -> None:
+    gate, told = Gate(), Told()
+    async with searching(gate, told) as search:
+        search.offer(captured(0), asyncio.get_running_loop().time(), wanted=True)
+        search.end(DetectorError("it cannot be had"))
+        await until_told(told, 1)
+    assert told == [(0, False)]
