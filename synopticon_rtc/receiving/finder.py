@@ -197,7 +197,6 @@ class Finder:
             self._end(handle)
         if self._ending:
             await asyncio.wait(self._ending)
-        self.events.close()
         await self._exit.aclose()
 
     @property
@@ -214,13 +213,13 @@ class Finder:
                 detector,
                 fps=FPS,
                 most=self._most,
-                tell=lambda sought, faces: sought.look.tell(sought, faces),
+                tell=lambda sought, faces: self._faults.call(sought.look.tell, sought, faces),
                 faults=self._faults,
                 turn=self._turn if is_shared else None,
             )
             search.events.subscribe(self.events.emit)
-            run = search.run() if is_shared else self._run(detector, search)
-            self._searches[handle] = search, asyncio.create_task(run, name="detector")
+            running = self._run(search, None if is_shared else detector)
+            self._searches[handle] = search, asyncio.create_task(running, name="detector")
         return self._searches[handle][0]
 
     def leave(self, handle: ReceivedStream) -> None:
@@ -234,11 +233,12 @@ class Finder:
         task.add_done_callback(self._ending.discard)
         task.cancel()
 
-    async def _run(self, detector: Detector, search: FaceSearch[Sought]) -> None:
-        """Look with a detector that is for this stream alone."""
+    async def _run(self, search: FaceSearch[Sought], detector: Detector | None) -> None:
+        """Look for faces, with a detector that is for this search alone if there is one."""
         async with contextlib.AsyncExitStack() as stack:
             try:
-                await _enter(stack, detector)
+                if detector is not None:
+                    await _enter(stack, detector)
             except SynopticonError as error:
                 search.end(error)
             except Exception as error:  # noqa: BLE001 - it is noted: the detector is the application's own

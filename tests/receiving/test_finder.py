@@ -70,13 +70,12 @@ class Entered(NumberFace):
     def __init__(self, made: "list[Entered] | None" = None, error: Exception | None = None) -> None:
         super().__init__()
         self.log: list[str] = []
-        self.made = [self] if made is None else made
+        self.made: list[Entered] = [] if made is None else made
+        self.made.append(self)
         self._error = error
 
     def another(self) -> "Entered":
-        made = Entered(self.made, self._error)
-        self.made.append(made)
-        return made
+        return Entered(self.made, self._error)
 
     async def __aenter__(self) -> Self:
         if self._error is not None and self.made[0] is not self:
@@ -314,9 +313,8 @@ async def test_mediapipe_finds_a_face_in_what_is_received(server: SignalingServe
         Receiver(server.url, detector=FaceLandmarker(model=face_model), faces_wait=PATIENT) as receiver,
         asyncio.timeout(30),
     ):
-        async for moment in receiver:
-            if moment.faces and receiver.stats.delay is not None:
-                break
+        while not (moment := await anext(receiver)).faces or receiver.stats.delay is None:
+            pass
         assert moment.detected
         assert 0 < (receiver.stats.delays.detection or 0) < (receiver.stats.delays.waiting or 0) + 1
         assert receiver.streams["camera"].detector.startswith("MediaPipe")
