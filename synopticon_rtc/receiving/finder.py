@@ -106,7 +106,11 @@ class Look:
             self._search, self._handle.found_by = None, str  # it sends some after all
         if stream.has_faces or stream.closed or not (self._peer.listed or now - self._first >= GRACE):
             return
-        search = self._search = self._search or self._begin()
+        wanted = self._wanted()
+        if self._search is None:
+            if not wanted:
+                return
+            self._search = self._begin()
         captured = stream.captured(received.rtp_timestamp)
         sought = Sought(
             received.frame,
@@ -115,8 +119,8 @@ class Look:
             received.captured if captured is None else captured,
             self,
         )
-        if self._wanted():
-            search.offer(sought, now, wanted=True)
+        if wanted:
+            self._search.offer(sought, now, wanted=True)
         else:
             self.tell(sought, None)
 
@@ -235,16 +239,19 @@ class Finder:
 
     async def _run(self, search: FaceSearch[Sought], detector: Detector | None) -> None:
         """Look for faces, with a detector that is for this search alone if there is one."""
-        async with contextlib.AsyncExitStack() as stack:
-            try:
-                if detector is not None:
-                    await _enter(stack, detector)
-            except SynopticonError as error:
-                search.end(error)
-            except Exception as error:  # noqa: BLE001 - it is noted: the detector is the application's own
-                self._faults.note("the detector of a further stream cannot be had", error=error)
-                search.end(error)
-            await search.run()
+        try:
+            async with contextlib.AsyncExitStack() as stack:
+                try:
+                    if detector is not None:
+                        await _enter(stack, detector)
+                except SynopticonError as error:
+                    search.end(error)
+                except Exception as error:  # noqa: BLE001 - it is noted: the detector is the application's own
+                    self._faults.note("the detector of a further stream cannot be had", error=error)
+                    search.end(error)
+                await search.run()
+        except Exception:  # noqa: BLE001 - it is noted
+            self._faults.note("faces of a stream are looked for no more")
 
 
 async def _enter(stack: contextlib.AsyncExitStack, detector: Detector) -> None:

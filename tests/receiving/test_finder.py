@@ -224,6 +224,8 @@ async def test_each_further_stream_is_looked_at_by_another_of_a_detector_that_fo
     ):
         await take(receiver, 5, detected=3)
         other = await broadcaster.publish("other", TestPattern(CARD))
+        await until(lambda: "other" in receiver.streams and receiver.streams["other"].stats.frames > 3)
+        assert len(detector.made) == 1  # nobody wants to know
         await take(receiver.moments("other"), 5, detected=3)
         assert [made.log for made in detector.made] == [["entered"], ["entered"]]
         await other.unpublish()
