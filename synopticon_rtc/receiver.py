@@ -23,7 +23,8 @@ from synopticon_rtc.basics.latest import Latest, Unbroken
 from synopticon_rtc.basics.life import entered_before, not_open
 from synopticon_rtc.basics.text import NAME, visible
 from synopticon_rtc.errors import ConnectionLost, NobodyAnswered, SignalingError, SynopticonError
-from synopticon_rtc.events import Events, StateEvent, StreamEvent
+from synopticon_rtc.events import DetectorEvent, Events, StateEvent, StreamEvent
+from synopticon_rtc.faces import Detector
 from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.faces.wire import PROTOCOL, FacesMessage
 from synopticon_rtc.peers import control, messages, published
@@ -32,7 +33,9 @@ from synopticon_rtc.peers.messages import Message, MessageHub
 from synopticon_rtc.peers.negotiator import Negotiator
 from synopticon_rtc.peers.published import NewAnswer, NewOffer, Refusal, Streams, Told, check_name
 from synopticon_rtc.peers.tap import Origin, Tap
+from synopticon_rtc.receiving import finder
 from synopticon_rtc.receiving.catalogue import Catalogue
+from synopticon_rtc.receiving.finder import Finder, Look
 from synopticon_rtc.receiving.latency import Latency
 from synopticon_rtc.receiving.overdue import What, overdue
 from synopticon_rtc.receiving.pairing import F, Sync
@@ -67,6 +70,7 @@ ACCEPT = {
     "streams": [published.PROTOCOL],
     "messages": [messages.PROTOCOL, messages.LATEST],
 }
+FACES_WAIT = 0.05  # seconds, where nobody says how long
 FLUSH = 1.0  # seconds for the last messages to arrive
 REASON = 512  # characters of what a broadcaster is told of an offer that cannot be used
 SOUND_WAIT = 1.0  # seconds that sound waits for a slow consumer, before the oldest gives way
@@ -92,7 +96,10 @@ class _Options(TypedDict, total=False):
     broadcaster: str | None
     streams: Sequence[str] | None
     sync: Sync
-    faces_wait: float
+    faces_wait: float | None
+    detector: Detector | None
+    faces_fps: float | None
+    return_faces: bool
     jitter_ms: float
     max_size: tuple[int, int]
     timeout: float | None
@@ -120,8 +127,15 @@ class Receiver(Generic[F]):
             sent, nor encoded, nor looked at. The first of them that is there is what the iteration is over.
         sync: ``exact`` gives every frame its own faces, for which it waits; ``latest`` waits for nothing and gives it
             the newest faces.
-        faces_wait: Seconds that a frame waits for its faces at most. A broadcaster whose detector is slower than that
-            needs more here, or ``latest``: when faces keep coming too late, frames wait no more, and have none.
+        faces_wait: Seconds that a frame waits for its faces at most. A detector that is slower than that needs more
+            here, or ``latest``: when faces keep coming too late, frames wait no more, and have none. None for 0.05, or
+            0.25 where this receiver looks for them itself.
+        detector: What finds faces in videos whose broadcaster sends none, such as a page with a camera. It is used as a
+            broadcaster uses its own. Further streams get another one of its kind where that follows faces from frame to
+            frame, as a :class:`~synopticon_rtc.FaceLandmarker` does, and are looked at when somebody iterates over
+            them; what is no screen also when it is recorded, or its faces go back.
+        faces_fps: In how many frames a second of each it looks for faces at most, None for as many as it manages.
+        return_faces: Whether what it finds goes back to broadcasters that ask for it, as pages do to draw it.
         jitter_ms: Milliseconds of delay that are traded for smoothness: each moment is held back for up to so long, and
             comes as long after the one before it as it was captured. 0 gives each out at once.
         video: Whether to take the video. Without it, every message of faces is a moment whose ``frame`` is None, and
@@ -147,13 +161,15 @@ class Receiver(Generic[F]):
     Attributes:
         signaling: The client by which it finds its broadcaster.
         streams: What the broadcaster publishes, by name; empty while there is none, and where it is a page.
+        detector_events: What happens to the detector.
         stream_events: When streams are published and end, are muted or replaced.
         events: What becomes of the connection. Iterations over them end when the receiver is left.
 
     Raises:
         ValueError: ``sync`` is unknown, ``streams`` names none or has a name that no stream can have, ``jitter_ms``,
-            ``faces_wait`` or ``timeout`` is negative, ``max_size`` is no size, ``udp_ports`` is no range, or an address
-            or interface is not there.
+            ``faces_wait`` or ``timeout`` is negative, ``faces_fps`` is not above 0, a ``detector`` has no decoded
+            frames to look at, ``max_size`` is no size, ``udp_ports`` is no range, or an address or interface is not
+            there.
         TypeError: ``signaling`` is neither an address nor a client, ``broadcaster`` no text, or something else is among
             the ICE servers.
     """
@@ -201,7 +217,10 @@ class Receiver(Generic[F]):
         broadcaster: str | None = None,
         streams: Sequence[str] | None = None,
         sync: Sync = "exact",
-        faces_wait: float = 0.05,
+        faces_wait: float | None = None,
+        detector: Detector | None = None,
+        faces_fps: float | None = None,
+        return_faces: bool = False,
         jitter_ms: float = 0,
         video: bool = True,
         decode: bool = True,
@@ -216,6 +235,7 @@ class Receiver(Generic[F]):
     ) -> None:
         _check_streams(streams)
         _check(broadcaster, sync, jitter_ms, faces_wait, timeout, max_size, ice_servers)
+        finder.check(detector, faces_fps=faces_fps, return_faces=return_faces, video=video, decode=decode)
         self.signaling = as_client(signaling)
         self._faults = Faults()
         self.events: Events[StateEvent] = Events(faults=self._faults)
@@ -225,7 +245,7 @@ class Receiver(Generic[F]):
         self._video = video
         self._decode = decode
         self._sync: Sync = sync
-        self._faces_wait = faces_wait
+        self._faces_wait = FACES_WAIT if faces_wait is None else faces_wait
         self._jitter = jitter_ms / 1000
         self._max_size = max_size
         self._timeout = timeout
@@ -253,6 +273,14 @@ class Receiver(Generic[F]):
         self._hub = MessageHub()
         self._peers: dict[int, Peer] = {}  # by link
         self._first = ReceivedStream(video=video)
+        self._finder: Finder | None = None
+        self.detector_events: Events[DetectorEvent] = Events(faults=self._faults)
+        if detector is not None:
+            wait = finder.WAIT if faces_wait is None else faces_wait
+            self._finder = Finder(
+                detector, self._first, most=faces_fps, wait=wait, returns=return_faces, faults=self._faults
+            )
+            self.detector_events = self._finder.events
         self._catalogue = Catalogue(self._first, streams, video=video, make=self._make_stream, faults=self._faults)
         self.streams: Mapping[str, ReceivedStream] = MappingProxyType(self._catalogue.streams)
         self.stream_events: Events[StreamEvent] = self._catalogue.events
@@ -272,12 +300,15 @@ class Receiver(Generic[F]):
         """Start looking for the broadcaster; does not wait for it. :meth:`aclose` ends that.
 
         Raises:
+            ModelError: The face model of the detector cannot be had.
             RuntimeError: It was entered before.
         """
         if self._entered:
             raise entered_before(self)
         self._entered = True
         async with contextlib.AsyncExitStack() as stack:
+            if self._finder is not None:
+                await stack.enter_async_context(self._finder)
             await stack.enter_async_context(self._trace)
             self._trace.watch(self._write_figures)
             stack.push_async_callback(self._played)
@@ -318,6 +349,7 @@ class Receiver(Generic[F]):
         finally:
             self._end_iterations()
             self.events.close()
+            self.detector_events.close()
             self.stream_events.close()
             self._hub.close()
 
@@ -556,7 +588,7 @@ class Receiver(Generic[F]):
             max_size=self._max_size,
             faults=self._faults,
         )
-        peer = Peer(action.session, connection, self._faults)
+        peer = Peer(action.session, connection, self._faults, action.asked.accepts("return", PROTOCOL))
         peer.first = self._make_video(peer, self._first)
         if action.asked.accepts("messages", messages.PROTOCOL):
             peer.messages = self._hub.join(connection, action.session)
@@ -584,7 +616,16 @@ class Receiver(Generic[F]):
             told=functools.partial(self._tap_faces, handle),
         )
         stream.offset = lambda: peer.offset
+        if self._finder is not None:
+            stream.look = Look(self._finder, peer, handle, stream, functools.partial(self._wants_faces, handle))
         return stream
+
+    def _wants_faces(self, handle: ReceivedStream) -> bool:
+        """Whether anybody wants the faces of a video that are looked for here."""
+        if handle is self._first or handle.name in self._queues:
+            return True
+        returned = self._finder is not None and self._finder.returns
+        return handle.hint != "screen" and (returned or bool(self._taps))
 
     def _make_sound(self, peer: Peer, handle: ReceivedStream) -> SoundStream:
         stream = SoundStream(give=functools.partial(self._give_sound, handle), lips=peer.lips)
@@ -640,7 +681,7 @@ class Receiver(Generic[F]):
             for tap in self._taps.copy():
                 tap.sound(self._handle(peer, stream), packet)
 
-    def _tap_faces(self, handle: ReceivedStream, message: FacesMessage, data: str | bytes) -> None:
+    def _tap_faces(self, handle: ReceivedStream, message: FacesMessage, data: str | bytes | None) -> None:
         for tap in self._taps.copy():
             self._faults.call(tap.faces, handle, message, data if isinstance(data, bytes) else None)
 
@@ -748,7 +789,7 @@ def _check(
     broadcaster: object,
     sync: Sync,
     jitter_ms: float,
-    faces_wait: float,
+    faces_wait: float | None,
     timeout: float | None,
     max_size: tuple[int, int],
     ice_servers: Sequence[IceServer],

@@ -22,6 +22,7 @@ FLOORS = (
     {"tracing"},
     {"signaling", "rtc", "media", "faces"},
     {"events", "peers"},
+    {"detecting"},
     {"sending", "receiving"},
     {"recording"},
     {"broadcaster", "receiver"},
@@ -40,7 +41,7 @@ FLOORS = (
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 DOORS = {"signaling.__init__", "signaling.access", "signaling.nats"}  # which lead from signaling to its server
-ONE_CLOCK = {"basics", "rtc", "peers", "sending", "receiving", "recording"}
+ONE_CLOCK = {"basics", "rtc", "peers", "detecting", "sending", "receiving", "recording"}
 """Rooms in which all goes by the clock of the event loop."""
 OWN_CLOCKS = {
     "basics.clock",  # which is that clock, and what takes its place in threads
@@ -93,11 +94,11 @@ PUBLIC = [
 PASSED_ON = {
     "basics.faults.Faults.call": "noted: this is where",
     "commands.upload.Upload._try": "told; it is tried again",
+    "detecting.detection.Detection.look": "noted together with what was cancelled",
     "faces.model.find_model": "the next way is tried, and in the end all that failed is told",
     "media.pacing.taken.run": "raised in the consumer",
     "rtc.ice.MdnsResolver.datagram_received": "what strangers send, at which a library fails in many ways",
     "rtc.servers.in_thread.run": "raised where it is awaited",
-    "sending.detection.Detection.look": "noted together with what was cancelled",
     "signaling.client.SignalingClient._stay_connected": "explained, and raised where it is final",
     "signaling.server.nats.NatsBackplane._connect": "told; the next attempt may do better",
 }

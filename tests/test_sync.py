@@ -14,7 +14,7 @@ from waiting import turns, until
 
 from synopticon_rtc import Broadcaster, FaceLandmarker, Moment, Portrait, Receiver, SignalingServer, TestPattern
 from synopticon_rtc.media.pacing import drawn
-from synopticon_rtc.sending.faces_channel import BUFFERED
+from synopticon_rtc.peers.faces_channel import BUFFERED
 
 SIZE = (320, 180)
 FPS = 60

@@ -24,6 +24,7 @@ from synopticon_rtc.commands.options import (
     announce_option,
     audio_option,
     ca_option,
+    detection_options,
     duration_option,
     ice_server_option,
     interfaces_option,
@@ -89,15 +90,7 @@ SCREEN_SIZE = (1920, 1080)  # of most
     multiple=True,
     help="An option of FFmpeg for the film, like rtsp_transport=tcp; may be repeated.",
 )
-@click.option("--faces", type=click.IntRange(0, 10), show_default="1; on a screen 0", help="Faces to look for at most.")
-@click.option(
-    "--faces-fps",
-    type=Quantity(min=0, min_open=True),
-    help="Times a second to look for faces at most; as often as the detector manages without it.",
-)
-@click.option("--blendshapes", is_flag=True, help="Find MediaPipe's 52 blendshape scores of each face too.")
-@click.option("--matrix", is_flag=True, help="Find each face's transformation matrix, and so its pose, too.")
-@click.option("--model", help="Face model (face_landmarker.task) instead of the one found or fetched.")
+@detection_options(0, "1; on a screen 0")
 @click.option(
     "--codec",
     type=click.Choice(["auto", *get_args(Codec)]),

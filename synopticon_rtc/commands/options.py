@@ -2,6 +2,7 @@
 
 import os
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -109,6 +110,35 @@ landmarks_option = click.option(
     help="Write the landmarks into the table of faces; without either, they are in all but .csv.",
 )
 duration_option = click.option("--duration", type=Quantity(min=0, min_open=True), help="Seconds to run.")
+
+
+def detection_options(least: int, default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add the options of what looks for faces.
+
+    Args:
+        least: Faces to look for at least.
+        default: What ``--faces`` is without it, in words.
+    """
+    options = (
+        click.option(
+            "--faces", type=click.IntRange(least, 10), show_default=default, help="Faces to look for at most."
+        ),
+        click.option(
+            "--faces-fps",
+            type=Quantity(min=0, min_open=True),
+            help="Times a second to look for faces at most; as often as the detector manages without it.",
+        ),
+        click.option("--blendshapes", is_flag=True, help="Find MediaPipe's 52 blendshape scores of each face too."),
+        click.option("--matrix", is_flag=True, help="Find each face's transformation matrix, and so its pose, too."),
+        click.option("--model", help="Face model (face_landmarker.task) instead of the one found or fetched."),
+    )
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
 
 
 def signaling_client(url: str, room: str, token_file: Path | None, ca: ssl.SSLContext | None) -> SignalingClient:

@@ -23,6 +23,7 @@ from synopticon_rtc.commands.meeting import News
 from synopticon_rtc.commands.options import (
     announce_option,
     ca_option,
+    detection_options,
     duration_option,
     ice_server_option,
     interfaces_option,
@@ -39,8 +40,8 @@ from synopticon_rtc.commands.speaker import Speaker
 from synopticon_rtc.commands.status import Rates, Status, found, milliseconds
 from synopticon_rtc.commands.window import Window
 from synopticon_rtc.errors import ConnectionLost, NobodyAnswered, SynopticonError
-from synopticon_rtc.events import StateEvent
-from synopticon_rtc.faces import Face, draw_faces
+from synopticon_rtc.events import DetectorEvent, StateEvent
+from synopticon_rtc.faces import Face, FaceLandmarker, draw_faces
 from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.receiver import Receiver
 from synopticon_rtc.receiving.pairing import Sync
@@ -107,6 +108,13 @@ LIGHT, SHADE = (255, 248, 214), (32, 22, 0)  # blue, green, red: of what is writ
     help="Give the faces to the lab streaming layer (LSL), as a stream called NAME, or like the broadcaster of --from.",
 )
 @click.option("--lsl-landmarks", is_flag=True, help="Give it x, y and z of all 478 landmarks too.")
+@click.option("--detect", is_flag=True, help="Look for faces in the video of a broadcaster that sends none.")
+@detection_options(1, "1")
+@click.option(
+    "--return-faces",
+    is_flag=True,
+    help="Send the faces that --detect finds back to broadcasters that ask for them, as pages with a camera do.",
+)
 @click.option(
     "--sync",
     type=click.Choice(get_args(Sync)),
@@ -117,8 +125,7 @@ LIGHT, SHADE = (255, 248, 214), (32, 22, 0)  # blue, green, red: of what is writ
 @click.option(
     "--faces-wait",
     type=Quantity(min=0, max=10),
-    default=0.05,
-    show_default=True,
+    show_default="0.05; of --detect 0.25",
     help="Seconds that a frame waits for its own faces at most; a slow detector needs more.",
 )
 @click.option("--frames", type=click.IntRange(min=1), help="Frames to receive before ending.")
@@ -151,8 +158,15 @@ async def main(
     record: Path | None,
     lsl: str | None,
     lsl_landmarks: bool,  # noqa: FBT001
+    detect: bool,  # noqa: FBT001
+    faces: int | None,
+    faces_fps: float | None,
+    blendshapes: bool,  # noqa: FBT001
+    matrix: bool,  # noqa: FBT001
+    model: str | None,
+    return_faces: bool,  # noqa: FBT001
     sync: Sync,
-    faces_wait: float,
+    faces_wait: float | None,
     frames: int | None,
     duration: float | None,
     timeout: float,  # noqa: ASYNC109 - of the receiver, that says what was missing
@@ -166,6 +180,15 @@ async def main(
     """Receive the frames and faces of a broadcaster."""
     if no_video and (show or record):
         raise click.UsageError("--show and --record need the video that --no-video leaves out.")
+    detector = _detector(
+        detect=detect,
+        return_faces=return_faces,
+        faces=faces,
+        faces_fps=faces_fps,
+        blendshapes=blendshapes,
+        matrix=matrix,
+        model=model,
+    )
     outlet = _outlet(lsl, broadcaster, landmarks=lsl_landmarks, sync=sync)
     signaling = signaling_client(url, room, token_file, ca)
     try:
@@ -176,6 +199,9 @@ async def main(
             video=not no_video,
             sync=sync,
             faces_wait=faces_wait,
+            detector=detector,
+            faces_fps=faces_fps,
+            return_faces=return_faces,
             timeout=timeout,
             ice_servers=ice_servers,
             udp_ports=udp_ports,
@@ -189,7 +215,7 @@ async def main(
         table = await stack.enter_async_context(FacesTable(faces_out, landmarks=landmarks)) if faces_out else None
         window = await stack.enter_async_context(Window()) if show else None
         picture = _Picture(receiver)
-        report = _Report(receiver, output, faces_wait=faces_wait)
+        report = _Report(receiver, output)
         stack.callback(report.summarize)
         if record is not None:
             recorded = recorder(record, receiver, output, aloud=not report.is_live)
@@ -214,6 +240,26 @@ async def main(
         except TimeoutError as error:
             if isinstance(error, SynopticonError):  # nobody answered; else the duration is over
                 raise
+
+
+def _detector(
+    *,
+    detect: bool,
+    return_faces: bool,
+    faces: int | None,
+    faces_fps: float | None,
+    blendshapes: bool,
+    matrix: bool,
+    model: str | None,
+) -> FaceLandmarker | None:
+    """Make what looks for faces, if that is asked for."""
+    if detect:
+        return FaceLandmarker(max_faces=faces or 1, model=model, blendshapes=blendshapes, matrix=matrix)
+    if return_faces or faces or faces_fps or blendshapes or matrix or model:
+        raise click.UsageError(
+            "--faces, --faces-fps, --blendshapes, --matrix, --model and --return-faces belong to --detect."
+        )
+    return None
 
 
 def _outlet(name: str | None, broadcaster: str | None, *, landmarks: bool, sync: Sync) -> LSLOutlet | None:
@@ -326,8 +372,7 @@ class _Picture:
 class _Report:
     """Tells people or programs what a receiver gets."""
 
-    def __init__(self, receiver: Receiver[Any], output: Output, *, faces_wait: float) -> None:
-        self._faces_wait = faces_wait
+    def __init__(self, receiver: Receiver[Any], output: Output) -> None:
         self.frames = 0
         self._looked_at = 0
         self._with_faces = 0
@@ -339,6 +384,7 @@ class _Report:
         self._state = StateEvent("seeking", "")
         self._first = self._last = 0.0
         receiver.events.subscribe(self._changed)
+        receiver.detector_events.subscribe(self._detector)
 
     def tell_of(self, outlet: LSLOutlet) -> None:
         """Say that the faces are given to LSL, and who sees them there."""
@@ -386,14 +432,14 @@ class _Report:
         self._output.say(f"{self.frames} frames of {size} at {fps:.1f} fps; {faces}")
         if stats["faces_late"]:
             self._output.say(
-                f"the faces of {stats['faces_late']} frames came too late for them: --faces-wait with more than "
-                f"{self._faces_wait:g}, or --sync latest, gets them"
+                f"the faces of {stats['faces_late']} frames came too late for them: --faces-wait with more, "
+                "or --sync latest, gets them"
             )
 
     async def _tick(self) -> None:
         while True:
             stats = self._receiver.stats
-            rates = self._rates.update(fps=self.frames, faces_messages=stats.faces_messages)
+            rates = self._rates.update(fps=self.frames, faces_messages=stats.faces_messages, looked_at=stats.looked_at)
             fps, delay = round(rates["fps"], 1), milliseconds(stats.delay)
             delays = _in_ms(dataclasses.asdict(stats.delays))
             self._output.event(
@@ -405,21 +451,27 @@ class _Report:
                 height=stats.height,
                 faces=stats.faces,
                 faces_messages=stats.faces_messages,
+                looked_at=stats.looked_at,
                 delay_ms=delay,
                 delays_ms=delays,
             )
+            looked = f"looked for {rates['looked_at']:.1f} times a second"
+            came = f"{rates['faces_messages']:.1f} messages a second"
             lost = {"signaling": f"not connected: {self._news.missing}"} if self._news.missing else {}
             self._status.update(
                 {
                     "state": _words(self._state),
                     "from": visible(self._state.name or self._state.session or "-", NAME),
                     "video": f"{stats.width}x{stats.height}   {fps:.1f} fps",
-                    "faces": f"{stats.faces}   {rates['faces_messages']:.1f} messages a second",
+                    "faces": f"{stats.faces}   {looked if stats.looked_at else came}",
                     "delay": f"{delay:.0f} ms{_split(delays)}" if delay is not None else "-",
                 }
                 | lost
             )
             await asyncio.sleep(STATUS_INTERVAL)
+
+    def _detector(self, event: DetectorEvent) -> None:
+        self._output.event("detector", state=event.state, reason=event.reason)
 
     def _changed(self, event: StateEvent) -> None:
         self._state = event

@@ -24,3 +24,17 @@ class Detector(Protocol):
             DetectorError: It cannot look at this one. Whatever is raised, a broadcaster goes on with the next.
         """
         ...
+
+
+@runtime_checkable
+class Renewable(Protocol):
+    """A detector that follows faces from frame to frame, and so needs another of its kind for each further stream."""
+
+    def another(self) -> Detector:
+        """Make one more, with the same options; or return itself where it can look at several streams."""
+        ...
+
+
+def another(detector: Detector) -> Detector:
+    """Return a detector for one more stream: the same where there can be no other of its kind."""
+    return detector.another() if isinstance(detector, Renewable) else detector

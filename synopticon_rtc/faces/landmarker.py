@@ -68,12 +68,18 @@ class FaceLandmarker:
         self.name = "FaceLandmarker"
         self._model = model
         self._live = live
-        self._options = {
+        self._options: dict[str, Any] = {
             "num_faces": max_faces,
             "output_face_blendshapes": blendshapes,
             "output_facial_transformation_matrixes": matrix,
         }
         self._open: tuple[ThreadPoolExecutor, _Landmarker] | None = None
+
+    def another(self) -> "FaceLandmarker":
+        """Make one more with the same options, for another stream: each starts from the faces of its own frames."""
+        made = FaceLandmarker(model=self._model, live=self._live)
+        made._options = self._options
+        return made
 
     async def __aenter__(self) -> Self:
         """Find and load the model. Raises :class:`~synopticon_rtc.errors.ModelError` if there is none to be had."""
@@ -81,7 +87,7 @@ class FaceLandmarker:
         if self._open is not None:
             raise RuntimeError(
                 "this FaceLandmarker is open already: make another one for each `async with`; "
-                "a Broadcaster enters the one that it is given"
+                "a Broadcaster, or a Receiver, enters the one that it is given"
             )
         thread, landmarker = self._open = ThreadPoolExecutor(1, "face-landmarker"), _Landmarker(live=self._live)
         try:

@@ -13,7 +13,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from synopticon_rtc.faces.detector import Detector
+from synopticon_rtc.faces.detector import Detector, another
 from synopticon_rtc.faces.face import Face
 from synopticon_rtc.faces.tracking import Tracker
 
@@ -53,6 +53,10 @@ class OneEuro:
         self._beta = beta
         self._dcutoff = dcutoff
         self._states: dict[int, _State] = {}
+
+    def another(self) -> "OneEuro":
+        """Make one more with the same parameters, for other faces."""
+        return OneEuro(mincutoff=self._mincutoff, beta=self._beta, dcutoff=self._dcutoff)
 
     def smooth(self, faces: Sequence[Face], time: float) -> tuple[Face, ...]:
         """Return the faces of a frame with their landmarks smoothed over those of the frames before.
@@ -113,6 +117,11 @@ class Smoothed:
         self._filter = filter or OneEuro()
         self._tracker = Tracker()
         self._stack = contextlib.AsyncExitStack()
+
+    def another(self) -> "Smoothed":
+        """Make one more for another stream, or return itself where there can be no other of its detector."""
+        detector = another(self._detector)
+        return self if detector is self._detector else Smoothed(detector, self._filter.another())
 
     async def __aenter__(self) -> Self:
         """Enter the detector, with whatever errors that may raise."""

@@ -95,6 +95,8 @@ class Catalogue:
             handle = self._first
             if not peer.first.closed:
                 peer.streams[stream.name] = peer.first
+                if stream.faces:
+                    peer.first.expect_faces()
         else:
             handle = self._kept.get(stream.name) or ReceivedStream(video=self._video)
             self._kept = {name: kept for name, kept in self._kept.items() if kept is not handle}

@@ -35,7 +35,8 @@ class Delays:
             it. Without video from the finding of faces to their arrival.
         decoding: From there to the decoded frame.
         waiting: From there to its being given out: for its faces, and with ``jitter_ms`` for its time.
-        detection: From the capture of a frame until its faces are found.
+        detection: From the capture of a frame until its faces are found; where this receiver looks for them itself,
+            from the decoded frame until then, which is a part of ``waiting``.
     """
 
     capture: float | None = None
@@ -57,6 +58,7 @@ class Latency:
         self._video = video
         self._report: Report | None = None
         self._delay, self._decoding, self._waiting = Recent(), Recent(), Recent()
+        self._detection = Recent()  # at this end
         self._now = 0.0
 
     def reported(self, report: Report) -> None:
@@ -85,6 +87,10 @@ class Latency:
         self._decoding.add(now, decoding)
         self._waiting.add(now, waiting)
 
+    def found(self, now: float, seconds: float) -> None:
+        """Take note that faces were found at this end, so many seconds after their frame was decoded."""
+        self._detection.add(now, seconds)
+
     @property
     def delay(self) -> float | None:
         """From capture to being given out, seconds, the mean of the last two seconds in which there were moments."""
@@ -99,6 +105,8 @@ class Latency:
         )
         if not self._video:
             return Delays(network=self._rest(detection), detection=detection)
+        if (here := self._detection.mean(self._now)) is not None:
+            detection = here
         decoding, waiting = self._decoding.mean(self._now), self._waiting.mean(self._now)
         network = self._rest(capture, encoding, decoding, waiting)
         return Delays(capture, encoding, network, decoding, waiting, detection)

@@ -52,6 +52,7 @@ class Pairing(Generic[F]):
         wait: How long a frame waits for its faces, seconds.
 
     Attributes:
+        wait: As above; it may change.
         expected: Whether faces will come: set by the first that do, or before by who knows.
         late: How often faces came after their frame had gone out without them.
     """
@@ -59,7 +60,7 @@ class Pairing(Generic[F]):
     def __init__(self, sync: Sync = "exact", wait: float = 0.05) -> None:
         self.expected = False
         self._exact = sync == "exact"
-        self._wait = wait
+        self.wait = wait
         self._waiting: deque[_Waiting[F]] = deque()
         self._messages: dict[int, tuple[float, FacesMessage]] = {}  # when they came, for frames that are yet to come
         self._newest: FacesMessage | None = None
@@ -139,12 +140,12 @@ class Pairing(Generic[F]):
         """How long a frame that has just come may wait for its faces, seconds."""
         if not self._exact or not self.expected or self._anonymous or self.in_vain:
             return 0.0
-        if self._heard is not None and now - self._heard > KEPT + self._wait:
+        if self._heard is not None and now - self._heard > KEPT + self.wait:
             return 0.0  # they have stopped
         later = (
             0 < _ahead(other, timestamp) <= KEPT and message.detected for other, (_, message) in self._messages.items()
         )
-        return 0.0 if any(later) else self._wait  # those of later frames came before it: its own are lost
+        return 0.0 if any(later) else self.wait  # those of later frames came before it: its own are lost
 
     def _is_newest(self, message: FacesMessage, now: float) -> bool:
         """Whether faces are of a later frame than the newest, or of a new start: those are nearer to the last frame."""
@@ -174,7 +175,7 @@ class Pairing(Generic[F]):
             came = self._gone.pop(timestamp)
             if message.detected:
                 self.late += 1
-                self._late = self._late + 1 if now - came > self._wait else 0
+                self._late = self._late + 1 if now - came > self.wait else 0
             return
         if message.detected and self._last is not None and 0 < _ahead(timestamp, self._last[0]) <= KEPT:
             self._let_go(now)  # faces run ahead of the frames, so these would have had theirs

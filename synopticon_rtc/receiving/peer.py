@@ -25,6 +25,7 @@ class Peer:
         session: Its signaling session.
         connection: What all comes over that it sends.
         faults: What counts errors that nobody foresaw.
+        takes_faces: Whether it takes faces that are found in what it sends.
         first: The stream that its first offer carries.
         lips: What keeps the first stream and the sound in step.
         streams: What it sends, by name; the first one too, once its name is known.
@@ -42,6 +43,7 @@ class Peer:
     session: str
     connection: PeerConnection
     faults: Faults
+    takes_faces: bool
     first: Stream = field(init=False)
     lips: Lips = field(default_factory=Lips)
     streams: dict[str, Stream | SoundStream] = field(default_factory=dict)

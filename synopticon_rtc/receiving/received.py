@@ -1,6 +1,7 @@
 """A stream as an application that receives it holds it."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import av
@@ -21,10 +22,10 @@ class ReceivedStream:
         name: By which its broadcaster calls it.
         kind: ``video`` or ``audio``.
         hint: What it shows: ``camera``, ``screen``, or what else its broadcaster says.
-        detector: What looks for its faces, in the words of its broadcaster; empty where nobody does.
         muted: Whether its broadcaster sends nothing of it for now.
         session: The signaling session of its broadcaster.
         replaced: How often its broadcaster has given it another source.
+        found_by: Gives what looks for its faces at this end, in words for people; nothing where nobody does.
         totals: What came of it since the start, over all connections.
     """
 
@@ -32,13 +33,19 @@ class ReceivedStream:
         self.name = ""
         self.kind: Kind = "video"
         self.hint = ""
-        self.detector = ""
+        self.found_by: Callable[[], str] = str
         self.muted = False
         self.session = ""
         self.replaced = 0
         self.totals = ReceiverStats()
+        self._theirs: str | None = None  # what looks for its faces at the other end, None where nobody does
         self._latency = Latency(video=video)  # of the connection that gave the newest moment
         self._newest: av.VideoFrame | None = None
+
+    @property
+    def detector(self) -> str:
+        """What looks for its faces, in the words of its broadcaster, or here; empty where nobody does."""
+        return self.found_by() if self._theirs is None else self._theirs
 
     @property
     def stats(self) -> ReceiverStats:
@@ -57,7 +64,7 @@ class ReceivedStream:
             published.hint,
         )
         self.muted, self.replaced, self.session = published.muted, published.replaced, session
-        self.detector = published.detector
+        self._theirs = published.detector if published.faces else None
 
     def end(self) -> None:
         """It is published no more."""

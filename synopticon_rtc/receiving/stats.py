@@ -13,6 +13,7 @@ class ReceiverStats:
     Attributes:
         frames: Frames decoded, or received where they are not decoded.
         too_large: Frames left out because they were larger than ``max_size``.
+        looked_at: Frames in which this receiver looked for faces itself, as its broadcaster sends none.
         faces_messages: Faces messages received, with the copies that are sent where packets get lost.
         invalid_faces: Messages that were dropped, as they are no faces messages.
         frames_with_faces: Frames given out with at least one face.
@@ -32,6 +33,7 @@ class ReceiverStats:
 
     frames: int = 0
     too_large: int = 0
+    looked_at: int = 0
     faces_messages: int = 0
     invalid_faces: int = 0
     frames_with_faces: int = 0

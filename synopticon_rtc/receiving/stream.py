@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import av
 
@@ -22,6 +22,16 @@ from synopticon_rtc.rtc import EncodedVideoFrame, Received
 logger = logging.getLogger(__name__)
 
 
+class Looking(Protocol):
+    """What looks for faces where the sender sends none."""
+
+    def offer(self, received: Received, now: float) -> None:
+        """Take a frame, before it is paired with its faces, at a time by the loop's clock."""
+
+    def close(self) -> None:
+        """Look no more."""
+
+
 class Stream:
     """One stream of one connection: each frame meets its faces, and both are given out together.
 
@@ -35,10 +45,12 @@ class Stream:
         heard: Called at each frame, or without video at each faces message, with the time.
         give: Called with each moment when it is due.
         lips: What keeps it in step with the sound; None where it is not.
-        told: Called with each faces message, as it came.
+        told: Called with each faces message, as it came; as None if it did not come, but was found here.
 
     Attributes:
         offset: Gives the sender's clock minus ours, seconds, None while it is not known.
+        has_faces: Whether the sender sends faces, as far as is known.
+        look: What looks for faces as long as it does not; None where nobody does.
         closed: Whether it was closed; what comes in later is left out.
     """
 
@@ -54,9 +66,11 @@ class Stream:
         heard: Callable[[float], None],
         give: Callable[[Moment[Any]], None],
         lips: Lips | None = None,
-        told: Callable[[FacesMessage, str | bytes], None] = lambda _message, _data: None,
+        told: Callable[[FacesMessage, str | bytes | None], None] = lambda _message, _data: None,
     ) -> None:
         self.offset: Callable[[], float | None] = lambda: None
+        self.has_faces = False
+        self.look: Looking | None = None
         self.closed = False
         self._video = video
         self._faces_wait = faces_wait
@@ -75,8 +89,14 @@ class Stream:
         self._told = False  # that faces come too late
 
     def expect_faces(self) -> None:
-        """Have frames wait for faces from the first on."""
+        """Have frames wait for faces of the sender from the first on."""
+        self.has_faces = self._pairing.expected = True
+        self._pairing.wait = self._faces_wait
+
+    def look_here(self, wait: float) -> None:
+        """Have frames wait for faces that are looked for at this end, so many seconds at most."""
         self._pairing.expected = True
+        self._pairing.wait = wait
 
     def reported(self, report: Report) -> None:
         """Take what the sender reports of its part in the delay."""
@@ -88,6 +108,8 @@ class Stream:
         """Take a frame that was decoded."""
         self._totals.width, self._totals.height = received.frame.width, received.frame.height
         now = self._loop.time()
+        if self.look is not None:
+            self.look.offer(received, now)
         self.take_frame(received.frame, received.rtp_timestamp, received.arrived, now, received.captured)
 
     def encoded(self, frame: EncodedVideoFrame) -> None:
@@ -133,20 +155,38 @@ class Stream:
             totals.invalid_faces += 1
             logger.debug("%s", error)
             return
+        self.has_faces, self._pairing.wait = True, self._faces_wait
         self._told_faces(message, data)
         totals.faces_messages += message.detected
         if not self._video:
             totals.width, totals.height = message.width, message.height
             self._heard(now)
+        self._pair(message, now)
+
+    def found(self, message: FacesMessage, now: float, seconds: float) -> None:
+        """Take what was found at this end in a frame, or that it was not looked at.
+
+        Args:
+            message: It.
+            now: By the loop's clock.
+            seconds: How long ago the frame was decoded.
+        """
+        if message.detected:
+            self._totals.looked_at += 1
+            self._latency.found(now, seconds)
+        self._told_faces(message, None)
+        self._pair(message, now)
+
+    def _pair(self, message: FacesMessage, now: float) -> None:
         late = self._pairing.late
         self._go_on(self._pairing.message(message, now), now)
-        totals.faces_late += self._pairing.late - late
+        self._totals.faces_late += self._pairing.late - late
         if self._pairing.in_vain and not self._told:
             self._told = True
             logger.warning(
                 "faces come more than %g s after their frames, which are given out without them: "
                 "a larger faces_wait gets them, or sync='latest'",
-                self._faces_wait,
+                self._pairing.wait,
             )
 
     # What goes out
@@ -161,6 +201,9 @@ class Stream:
 
     def close(self) -> None:
         """Give out what waits for faces or for its time, neither of which will come, and take nothing more."""
+        if self.look is not None:
+            self.look.close()
+            self.look = None
         now = self._loop.time()
         self._go_on(self._pairing.tick(float("inf")), now)
         for moment in self._playout.tick(float("inf")) if self._playout else ():

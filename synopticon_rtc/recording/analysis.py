@@ -9,6 +9,7 @@ import av
 import msgspec
 
 from synopticon_rtc.basics import clock
+from synopticon_rtc.detecting.detection import Detection
 from synopticon_rtc.errors import TableError
 from synopticon_rtc.faces import Detector, Tracker
 from synopticon_rtc.faces.moment import Moment
@@ -17,7 +18,6 @@ from synopticon_rtc.recording.ahead import ahead
 from synopticon_rtc.recording.annotated import FILMS, AnnotatedVideo
 from synopticon_rtc.recording.parts import Parts, Progress
 from synopticon_rtc.recording.table import FacesTable, kind_of
-from synopticon_rtc.sending.detection import Detection
 
 PART = 10.0
 """Seconds of work after which a part is whole: as much is done again after an end that nobody foresaw."""

@@ -3,9 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
-from numbers import Real
 from typing import cast
 
 import av
@@ -13,6 +11,9 @@ import av
 from synopticon_rtc.basics import clock
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.basics.life import Life
+from synopticon_rtc.detecting.cadence import check_faces_fps
+from synopticon_rtc.detecting.detection import check_detector, name_of
+from synopticon_rtc.detecting.search import FaceSearch
 from synopticon_rtc.errors import DetectorError, SourceError, SynopticonError
 from synopticon_rtc.events import DetectorEvent, Events, SourceEvent
 from synopticon_rtc.faces import Detector, Face
@@ -21,15 +22,14 @@ from synopticon_rtc.faces.wire import FacesMessage
 from synopticon_rtc.media import AnySound, Codec, Converter, Picture, Source, as_source
 from synopticon_rtc.media.encoder import FRAME_RATES, check_codec, check_range
 from synopticon_rtc.peers.control import Report
+from synopticon_rtc.peers.faces_channel import FacesChannel, WrittenFaces
 from synopticon_rtc.peers.published import MAX_DETECTOR, Kind
 from synopticon_rtc.peers.tap import Tap, Tapped
 from synopticon_rtc.rtc import EncodedVideoFrame, FanoutSender, PeerConnection, Sender, VideoStream
 from synopticon_rtc.rtc.budget import Budget
 from synopticon_rtc.rtc.level import level_for
 from synopticon_rtc.sending.capture import Capture, Captured
-from synopticon_rtc.sending.faces_channel import FacesChannel, WrittenFaces
 from synopticon_rtc.sending.ladder import BITRATES, Ladder, Layer
-from synopticon_rtc.sending.search import FaceSearch
 from synopticon_rtc.sending.stats import BroadcasterStats, PeerStats
 from synopticon_rtc.sending.watcher import Watcher
 
@@ -78,7 +78,7 @@ class Stream:
         faults: Faults | None = None,
     ) -> None:
         _check(codecs, bitrate, fps, faces_fps)
-        _check_detector(detector)
+        check_detector(detector)
         self._faults = faults = faults or Faults()
         self._capture = Capture(as_source(source), faults)
         self.hint: str = self._capture.hint
@@ -193,7 +193,7 @@ class Stream:
         """What looks for faces, by its ``name`` or else its class; empty where nobody does."""
         if self._detector is None:
             return ""
-        return str(getattr(self._detector, "name", type(self._detector).__name__))[:MAX_DETECTOR]
+        return name_of(self._detector)[:MAX_DETECTOR]
 
     def add(
         self,
@@ -427,13 +427,4 @@ def _check(codecs: Sequence[Codec], bitrate: float, fps: float, faces_fps: float
         check_codec(codec)
     check_range("bitrate", bitrate, *BITRATES, "bit/s")
     check_range("fps", fps, *FRAME_RATES, "frames a second")
-    if faces_fps is not None and not (isinstance(faces_fps, Real) and 0 < faces_fps < math.inf):
-        raise ValueError(f"faces_fps must be above 0, or None for no limit, not {faces_fps}")
-
-
-def _check_detector(detector: object) -> None:
-    """Refuse what cannot find a face."""
-    if isinstance(detector, type):
-        raise TypeError(f"faces must be a detector, not the class of one: give {detector.__name__}()")
-    if detector is not None and not isinstance(detector, Detector):
-        raise TypeError(f"faces must be a detector, an object with `async def detect(frame)`, not {detector!r:.100}")
+    check_faces_fps(faces_fps)

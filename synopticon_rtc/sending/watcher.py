@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from synopticon_rtc.media import Codec
+from synopticon_rtc.peers.faces_channel import FacesChannel
 from synopticon_rtc.rtc import PeerConnection, Sender
-from synopticon_rtc.sending.faces_channel import FacesChannel
 
 
 @dataclass(slots=True, eq=False)

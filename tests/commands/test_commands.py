@@ -131,6 +131,16 @@ def test_receive_ends_after_its_frames_with_a_summary(url: str, tmp_path: Path) 
     assert (first["faces"], first["detected"]) == ([], False)  # nobody looks for any
 
 
+def test_receive_looks_for_faces_where_nobody_else_does(url: str, tmp_path: Path, face_model: Path) -> None:
+    path = tmp_path / "faces.jsonl"
+    args = ["--detect", "--model", str(face_model), "--return-faces", "--faces-wait", "2", "--faces-out", str(path)]
+    code, out, err = run("receive", "--url", url, *args, "--frames", "60", "--json")
+    assert (code, err) == (0, "")
+    summary = json.loads(out.splitlines()[-1])
+    assert summary["looked_at"] >= summary["detected"] > 5
+    assert sum(json.loads(line)["detected"] for line in path.read_text().splitlines()) == summary["detected"]
+
+
 def test_receive_ends_after_its_duration(url: str) -> None:
     code, out, _ = run("receive", "--url", url, "--duration", "2", "--json")
     assert code == 0
@@ -231,6 +241,9 @@ def test_a_mistake_gets_one_line_and_no_traceback(module: str, args: list[str], 
     [
         (receive, ["--frames", "0"], "--frames"),
         (receive, ["--nonsense"], "--nonsense"),
+        (receive, ["--return-faces"], "belong to --detect"),
+        (receive, ["--faces", "2"], "belong to --detect"),
+        (receive, ["--detect", "--no-video"], "video=False"),
         (broadcast, ["--size", "0x0"], "'0x0' is no size"),
         (broadcast, ["--size", "big"], "1280x720"),
         (broadcast, ["--bitrate", "fast"], "1.5M"),

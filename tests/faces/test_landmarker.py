@@ -249,6 +249,13 @@ async def test_a_file_that_is_no_model_is_one_line(tmp_path: Path, content: byte
     assert "\n" not in str(caught.value)
 
 
+async def test_another_one_has_the_same_options_and_a_life_of_its_own(face_model: Path, portrait: Photo) -> None:
+    async with FaceLandmarker(model=face_model, blendshapes=True).another() as first, first.another() as second:
+        await first.__aexit__(None, None, None)
+        (face,) = await second.detect(frame(portrait))
+    assert len(face.blendshapes) == 52
+
+
 def test_looking_for_less_than_one_face_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         FaceLandmarker(max_faces=0)

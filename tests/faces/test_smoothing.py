@@ -264,3 +264,24 @@ async def test_a_detector_that_needs_no_entering_is_smoothed_too_and_frames_may_
         for _ in range(2):
             (face,) = await smoothed.detect(av.VideoFrame(16, 16, "yuv420p"))
             assert face.landmarks == pytest.approx(still, abs=1e-6)
+
+
+async def test_another_one_is_of_another_detector_and_forgets_nothing_of_its_parameters(still: Landmarks) -> None:
+    class Following(Trembling):
+        def another(self) -> Detector:
+            return Trembling(still)
+
+    first = Smoothed(Following(still), OneEuro(mincutoff=0.01, beta=0))
+    second = first.another()
+    assert second is not first
+    results: list[list[Landmarks]] = []
+    for smoothed in first, second:
+        async with smoothed:
+            faces = [await smoothed.detect(frame_at(number)) for number in range(20)]
+        results.append([face.landmarks for found in faces for face in found if face.id == 0])
+    assert np.array_equal(results[0], results[1])  # neither has smoothed over the faces of the other
+
+
+def test_smoothed_faces_of_a_detector_of_which_there_is_one_are_too(still: Landmarks) -> None:
+    smoothed = Smoothed(Trembling(still))
+    assert smoothed.another() is smoothed

@@ -16,7 +16,7 @@ from field_helpers import run
 from rtc_network import free_port
 
 from synopticon_rtc import Broadcaster, DetectorEvent, Face, FaceLandmarker, Receiver, SignalingServer, TestPattern
-from synopticon_rtc.sending import detection as detection_module
+from synopticon_rtc.detecting import detection as detection_module
 
 pytestmark = pytest.mark.field
 

@@ -12,11 +12,15 @@ from rtc_helpers import Peer, join, ways
 from turned import elapse, turned
 from wires import Losses
 
-from synopticon_rtc import Face, Moment, ReceiverStats, TestPattern
+from synopticon_rtc import Face, Moment, ReceivedStream, TestPattern
+from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.basics.latest import Latest
-from synopticon_rtc.faces.wire import PROTOCOL
+from synopticon_rtc.faces import Detector
+from synopticon_rtc.faces.wire import PROTOCOL, FacesMessage, decode
 from synopticon_rtc.receiver import BURST
+from synopticon_rtc.receiving.finder import Finder, Look
 from synopticon_rtc.receiving.latency import Latency
+from synopticon_rtc.receiving.peer import Peer as Sender
 from synopticon_rtc.receiving.stream import Stream as ReceivingStream
 from synopticon_rtc.rtc import Channel, VideoTrack
 from synopticon_rtc.sending.stream import Stream as SendingStream
@@ -28,36 +32,60 @@ MOST = 500
 
 
 class NumberFace:
-    """Finds in each test card one face, all of whose landmarks are the number of the frame. Time passes meanwhile."""
+    """Finds in each test card one face, all of whose landmarks are the number of the frame.
+
+    Args:
+        seconds: That pass meanwhile: longer than a frame, so that every other one is looked at.
+    """
+
+    def __init__(self, seconds: float = 0.05) -> None:
+        self._seconds = seconds
 
     async def detect(self, frame: av.VideoFrame) -> Sequence[Face]:
         number = TestPattern.read_number(frame.to_ndarray(format="gray"))
         assert number is not None
-        await elapse(0.05)  # longer than a frame: every other one is looked at
+        await elapse(self._seconds)
         return [Face(np.full((478, 3), number / MOST, np.float32), {})]
 
 
 class Viewer:
-    """A receiver, and what it gives its application."""
+    """A receiver, and what it gives its application.
 
-    def __init__(self, source: SendingStream) -> None:
+    Args:
+        source: What it watches.
+        detector: What looks for faces here, if the source has none.
+    """
+
+    def __init__(self, source: SendingStream, detector: Detector | None = None) -> None:
         self.given: list[Moment[Any]] = []
         self.moments: Latest[Moment[Any]] = Latest(BURST)
+        self.handle = ReceivedStream()
+        self.latency = Latency()
         self.stream = ReceivingStream(
             video=True,
             sync="exact",
             faces_wait=0.3,
             jitter=0.0,
-            totals=ReceiverStats(),
-            latency=Latency(video=True),
+            totals=self.handle.totals,
+            latency=self.latency,
             heard=lambda _: None,
             give=self._give,
         )
-        self.sender = Peer()
+        self.returned: dict[str, list[FacesMessage]] = {}  # to the sender, by the label of the channel
+        self.sender = Peer(on_channel=self._on_return)
         self.receiver = Peer(on_channel=self._on_channel)
         self.receiver.connection._on_video = self._play
         self._playing: asyncio.Task[None] | None = None
         self.watcher = source.add(self.sender.connection, video=True, binary=True)
+        self.sender.connection.add_channel("control")
+        self.finder: Finder | None = None
+        if detector is not None:
+            self.finder = Finder(detector, self.handle, most=None, wait=0.3, returns=True, faults=Faults())
+            sender = Sender("sender", self.receiver.connection, Faults(), takes_faces=True)
+            sender.first, sender.listed = self.stream, True
+            if source.has_faces:
+                self.stream.expect_faces()  # as it has told
+            self.stream.look = Look(self.finder, sender, self.handle, self.stream, lambda: True)
 
     def _give(self, moment: Moment[Any]) -> None:
         self.given.append(moment)
@@ -71,16 +99,26 @@ class Viewer:
             self.stream.decoded(received)
 
     def _on_channel(self, channel: Channel) -> None:
+        if channel.label == "control":
+            return
         assert channel.protocol == PROTOCOL
         self.stream.expect_faces()
         channel.on_message = self.stream.message
 
+    def _on_return(self, channel: Channel) -> None:
+        assert channel.protocol == PROTOCOL
+        messages = self.returned[channel.label] = []
+
+        def take(data: str | bytes) -> None:
+            assert isinstance(data, bytes)
+            messages.append(decode(data))
+
+        channel.on_message = take
+
 
 @contextlib.asynccontextmanager
-async def broadcast() -> AsyncIterator[SendingStream]:
-    stream = SendingStream(
-        TestPattern(SIZE, FPS), NumberFace(), codecs=("vp8",), bitrate=600_000, fps=FPS, faces_fps=None
-    )
+async def broadcast(detector: Detector | None) -> AsyncIterator[SendingStream]:
+    stream = SendingStream(TestPattern(SIZE, FPS), detector, codecs=("vp8",), bitrate=600_000, fps=FPS, faces_fps=None)
     await stream.start(lambda _: None)
     try:
         yield stream
@@ -89,9 +127,9 @@ async def broadcast() -> AsyncIterator[SendingStream]:
 
 
 @contextlib.asynccontextmanager
-async def watching(source: SendingStream) -> AsyncIterator[Viewer]:
-    viewer = Viewer(source)
-    async with viewer.sender, viewer.receiver:
+async def watching(source: SendingStream, detector: Detector | None = None) -> AsyncIterator[Viewer]:
+    viewer = Viewer(source, detector)
+    async with viewer.sender, viewer.receiver, viewer.finder or contextlib.nullcontext():
         await join(viewer.sender, viewer.receiver)
         viewer.watcher.joining = None
         yield viewer
@@ -127,7 +165,7 @@ def check(moments: Sequence[Moment[Any]]) -> None:
 )
 @turned
 async def test_every_frame_has_its_own_faces_or_says_that_it_was_not_looked_at(way: dict[str, Any]) -> None:
-    async with broadcast() as source, watching(source) as viewer:
+    async with broadcast(NumberFace()) as source, watching(source) as viewer:
         down, _ = ways(viewer.sender, viewer.receiver)
         for name, value in way.items():
             setattr(down, name, value)
@@ -138,9 +176,52 @@ async def test_every_frame_has_its_own_faces_or_says_that_it_was_not_looked_at(w
         assert sum(moment.detected for moment in viewer.given) > 0.6 * looked_at > FPS
 
 
+@pytest.mark.parametrize("way", [{}, {"losses": Losses(0.05, burst=2)}], ids=["nothing", "loss"])
+@turned
+async def test_faces_that_are_found_at_the_receiving_end_are_those_of_their_frames_and_go_back_with_their_times(
+    way: dict[str, Any],
+) -> None:
+    async with broadcast(None) as source, watching(source, NumberFace()) as viewer:
+        for towards in ways(viewer.sender, viewer.receiver):
+            for name, value in way.items():
+                setattr(towards, name, value)
+        await elapse(5)
+        check(viewer.given)
+        stats = viewer.handle.stats
+        assert len(viewer.given) > 4 * FPS
+        assert stats.faces_late == 0
+        assert sum(moment.detected for moment in viewer.given) >= stats.looked_at - 1 > FPS
+        assert 0.049 < (viewer.latency.delays.detection or 0) < 0.1  # a frame may wait for its turn
+        shown = {moment.rtp_timestamp: number_of(moment) for moment in viewer.given}
+        returned = viewer.returned.pop("returned")
+        found = [message for message in returned if message.detected and message.rtp_timestamp in shown]
+        assert len(found) > 0.8 * stats.looked_at
+        for message in found:
+            assert round(float(message.faces[0].landmarks[0, 0]) * MOST) == shown[message.rtp_timestamp]
+
+
+@turned
+async def test_a_detector_at_the_receiving_end_that_takes_long_holds_up_no_frame_that_it_does_not_look_at() -> None:
+    async with broadcast(None) as source, watching(source, NumberFace(0.29)) as viewer:
+        await elapse(5)
+        check(viewer.given)
+        assert len(viewer.given) > 4.5 * FPS
+        assert 2 * 5 < sum(moment.detected for moment in viewer.given) < 4 * 5
+
+
+@turned
+async def test_where_the_sender_has_faces_of_its_own_nobody_looks_for_any() -> None:
+    async with broadcast(NumberFace()) as source, watching(source, NumberFace()) as viewer:
+        await elapse(2)
+        check(viewer.given)
+        assert viewer.given[-1].detected or viewer.given[-2].detected
+        assert viewer.handle.stats.looked_at == 0
+        assert viewer.returned == {}
+
+
 @turned
 async def test_faces_that_all_get_lost_hold_up_no_frame_for_long() -> None:
-    async with broadcast() as source, watching(source) as viewer:
+    async with broadcast(NumberFace()) as source, watching(source) as viewer:
         await elapse(1)
         viewer.watcher.faces.channel.send = lambda _: True  # type: ignore[union-attr, method-assign]
         begun = len(viewer.given)
@@ -152,7 +233,7 @@ async def test_faces_that_all_get_lost_hold_up_no_frame_for_long() -> None:
 
 @turned
 async def test_an_application_that_stalls_goes_on_with_the_newest_moment_and_nobody_else_notices() -> None:
-    async with broadcast() as source, watching(source) as stalled, watching(source) as other:
+    async with broadcast(NumberFace()) as source, watching(source) as stalled, watching(source) as other:
         await stalled.moments.get()
         begun = len(other.given)
         await elapse(5)  # nobody takes anything

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from reel import FPS, Named, Studio, encoded, spoken
 
 from synopticon_rtc import EncodedVideoFrame, Moment, Recording, TestPattern
+from synopticon_rtc.detecting.detection import Detection
 from synopticon_rtc.errors import RecordingError, SourceError
-from synopticon_rtc.sending.detection import Detection
 
 
 @pytest.fixture(scope="module")

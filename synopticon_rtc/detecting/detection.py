@@ -18,6 +18,27 @@ logger = logging.getLogger(__name__)
 TOLERATED = 5.0  # seconds for which a detector may fail on frame after frame
 
 
+def check_detector(detector: object, option: str = "faces") -> None:
+    """Refuse what cannot find a face.
+
+    Args:
+        detector: What may be one.
+        option: What it was given as.
+
+    Raises:
+        TypeError: It is none.
+    """
+    if isinstance(detector, type):
+        raise TypeError(f"{option} must be a detector, not the class of one: give {detector.__name__}()")
+    if detector is not None and not isinstance(detector, Detector):
+        raise TypeError(f"{option} must be a detector, an object with `async def detect(frame)`, not {detector!r:.100}")
+
+
+def name_of(detector: Detector) -> str:
+    """Return what a detector is, in words for people: its ``name``, or else its class."""
+    return str(getattr(detector, "name", type(detector).__name__))
+
+
 class Detection:
     """Asks a detector for the faces of one frame after the other, and gives them their ids.
 
@@ -25,12 +46,21 @@ class Detection:
         detector: Faces that it returns in any iterable are taken, and whatever it raises.
         faults: What counts frames on which it failed.
         tracker: What gives the ids, where it has followed faces before.
+        turn: Held while the detector looks, where others have the same one.
     """
 
-    def __init__(self, detector: Detector, faults: Faults | None = None, *, tracker: Tracker | None = None) -> None:
+    def __init__(
+        self,
+        detector: Detector,
+        faults: Faults | None = None,
+        *,
+        tracker: Tracker | None = None,
+        turn: asyncio.Lock | None = None,
+    ) -> None:
         self._detector = detector
         self._faults = faults or Faults()
         self._tracker = tracker or Tracker()
+        self._turn = turn or asyncio.Lock()
         self._failing_since: float | None = None
 
     async def look(self, frame: av.VideoFrame, now: float) -> tuple[Face, ...] | None:
@@ -65,11 +95,12 @@ class Detection:
         return self._tracker.track(faces, now)
 
     async def _ask(self, frame: av.VideoFrame) -> tuple[Face, ...]:
-        found: object = self._detector.detect(frame)
-        if inspect.isawaitable(found):
-            found = await found
-        if isinstance(found, AsyncIterable):
-            found = [face async for face in found]
+        async with self._turn:
+            found: object = self._detector.detect(frame)
+            if inspect.isawaitable(found):
+                found = await found
+            if isinstance(found, AsyncIterable):
+                found = [face async for face in found]
         try:
             faces = tuple(cast("Iterable[Face]", found))
         except TypeError as error:

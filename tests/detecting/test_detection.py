@@ -13,9 +13,9 @@ from waiting import turns
 
 from synopticon_rtc import Face, TestPattern
 from synopticon_rtc.basics.faults import Faults
+from synopticon_rtc.detecting import detection
+from synopticon_rtc.detecting.detection import TOLERATED, Detection
 from synopticon_rtc.errors import DetectorError
-from synopticon_rtc.sending import detection
-from synopticon_rtc.sending.detection import TOLERATED, Detection
 
 FRAME = TestPattern((64, 48), 30).draw(0)
 

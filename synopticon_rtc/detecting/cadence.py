@@ -1,8 +1,15 @@
 """In which frames faces are looked for."""
 
 import math
+from numbers import Real
 
 from synopticon_rtc.basics.recent import Recent
+
+
+def check_faces_fps(most: float | None) -> None:
+    """Refuse a number of frames a second that cannot be looked at. Raises :class:`ValueError`."""
+    if most is not None and not (isinstance(most, Real) and 0 < most < math.inf):
+        raise ValueError(f"faces_fps must be above 0, or None for no limit, not {most}")
 
 
 class Cadence:
@@ -21,8 +28,7 @@ class Cadence:
     """
 
     def __init__(self, fps: float, most: float | None = None) -> None:
-        if most is not None and not most > 0:
-            raise ValueError(f"faces_fps must be above 0, not {most}")
+        check_faces_fps(most)
         self._fps = fps
         self._interval = 1 / most if most else 0.0
         self._due = -math.inf

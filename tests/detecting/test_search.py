@@ -9,10 +9,10 @@ import pytest
 from waiting import until
 
 from synopticon_rtc import DetectorEvent, Face
+from synopticon_rtc.detecting.detection import Detection
+from synopticon_rtc.detecting.search import FaceSearch
 from synopticon_rtc.errors import DetectorError
 from synopticon_rtc.sending.capture import Captured
-from synopticon_rtc.sending.detection import Detection
-from synopticon_rtc.sending.search import FaceSearch
 
 FRAME = av.VideoFrame(64, 64, "yuv420p")
 Told = list[tuple[int, bool]]  # of each frame, its ticks and whether it was looked at
@@ -36,7 +36,7 @@ def captured(number: int) -> Captured:
 
 
 @contextlib.asynccontextmanager
-async def searching(gate: Gate, told: Told, most: float | None = None) -> AsyncIterator[FaceSearch]:
+async def searching(gate: Gate, told: Told, most: float | None = None) -> AsyncIterator[FaceSearch[Captured]]:
     def tell(frame: Captured, faces: tuple[Face, ...] | None) -> None:
         told.append((frame.ticks, faces is not None))
 
@@ -103,3 +103,12 @@ async def test_after_the_detector_was_given_up_every_frame_is_told_of_at_once(
         search.offer(captured(1), now + 1, wanted=True)
         assert told == [(0, False), (1, False)]
     assert (search.ended, [event.reason for event in events]) == (True, ["it has failed for 5 s"])
+
+
+async def test_a_frame_that_waits_while_the_detector_is_given_up_is_told_of() -> None:
+    gate, told = Gate(), Told()
+    async with searching(gate, told) as search:
+        search.offer(captured(0), asyncio.get_running_loop().time(), wanted=True)
+        search.end(DetectorError("it cannot be had"))
+        await until_told(told, 1)
+    assert told == [(0, False)]

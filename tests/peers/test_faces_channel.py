@@ -8,7 +8,7 @@ import pytest
 from turned import elapse, turned
 
 from synopticon_rtc.faces.wire import FacesMessage, decode, decode_json
-from synopticon_rtc.sending.faces_channel import COPY_AFTER, LOSSY, FacesChannel, WrittenFaces
+from synopticon_rtc.peers.faces_channel import COPY_AFTER, LOSSY, FacesChannel, WrittenFaces
 
 SECONDS = 60
 FOUND = WrittenFaces(FacesMessage((), 640, 480, 90_000, 1.0, detected=True))
