@@ -16,6 +16,7 @@ from synopticon_rtc.recording.lsl import LSLOutlet
 from synopticon_rtc.recording.recorder import Recorder
 from synopticon_rtc.recording.recording import Recording
 from synopticon_rtc.rtc import EncodedVideoFrame, IceServer
+from synopticon_rtc.sending.admission import Visitor
 from synopticon_rtc.sending.published import PublishedStream
 from synopticon_rtc.sending.stats import BroadcasterStats
 from synopticon_rtc.signaling import SignalingClient, SignalingServer
@@ -56,5 +57,6 @@ __all__ = [
     "TestPattern",
     "Tone",
     "VideoFile",
+    "Visitor",
     "draw_faces",
 ]

@@ -84,6 +84,7 @@ PUBLIC = [
     "TestPattern",
     "Tone",
     "VideoFile",
+    "Visitor",
     "draw_faces",
 ]
 
