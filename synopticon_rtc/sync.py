@@ -9,7 +9,7 @@ loop, which they must not hold up: in them, everything can be read, and nothing 
 import asyncio
 import functools
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from typing import Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar, Unpack, overload
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar, Unpack, cast, overload
 
 import av
 
@@ -247,7 +247,7 @@ class Receiver(_Session[receivers.Receiver[F]], Generic[F]):
         **options: Unpack[Options],
     ) -> None: ...
     def __init__(self, signaling: str | SignalingClient, **options: Any) -> None:
-        super().__init__(receivers.Receiver(signaling, **options))
+        super().__init__(cast("receivers.Receiver[F]", receivers.Receiver(signaling, **options)))
 
     signaling = _Read[SignalingClient]()
     stats = _Read[ReceiverStats]()

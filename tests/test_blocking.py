@@ -18,7 +18,7 @@ import synopticon_rtc
 from synopticon_rtc import EncodedVideoFrame, Moment, SignalingServer, TestPattern, Tone, Visitor, sync
 from synopticon_rtc.basics.loop import LoopThread
 from synopticon_rtc.errors import ConnectionLost, NobodyAnswered, SourceError
-from synopticon_rtc.events import PeerEvent
+from synopticon_rtc.events import Events, PeerEvent
 
 CARD = TestPattern((320, 180), 30)
 NOWHERE = "ws://127.0.0.1:9/ws"
@@ -197,7 +197,7 @@ def test_ctrl_c_ends_a_wait_and_closes(url: str) -> None:
 
 @pytest.mark.parametrize("name", sync.__all__)
 def test_it_has_all_that_the_async_form_has(name: str) -> None:
-    kind: Any = synopticon_rtc.events.Events if name == "Events" else getattr(synopticon_rtc, name)
+    kind: Any = Events if name == "Events" else getattr(synopticon_rtc, name)
     _, _, told = inspect.cleandoc(kind.__doc__).partition("Attributes:\n")
     attributes = set(re.findall(r"^    (\w+): ", told.partition("\n\n")[0], re.MULTILINE))
     attributes |= {each for each in dir(kind) if not each.startswith("_")}

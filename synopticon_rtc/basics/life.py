@@ -21,8 +21,8 @@ def not_open(what: object) -> RuntimeError:
 
 def _ways(what: object) -> tuple[str, str, str]:
     """Return what something is, and how it is entered and started."""
-    waits = hasattr(what, "__aenter__")
-    return (type(what).__name__, *(("async with", "await ....start()") if waits else ("with", "....start()")))
+    kind = type(what).__name__
+    return (kind, "async with", "await ....start()") if hasattr(what, "__aenter__") else (kind, "with", "....start()")
 
 
 class Life:
