@@ -93,7 +93,7 @@ def test_receivers_write_and_plot_what_the_broadcaster_finds(
     table, picture, film = tmp_path / "landmarks.csv", tmp_path / "expression.png", tmp_path / "recording.mkv"
     receivers = [
         start("landmarks_to_csv.py", str(table), url=url),
-        start("expression_plot.py", str(picture), "3", url=url),
+        start("expression_plot.py", str(picture), "1", url=url),
         start("record.py", str(film), url=url),
     ]
     for receiver in receivers:
@@ -160,13 +160,15 @@ def test_faces_before_a_camera_are_a_stream_of_lsl(face_model: Path, tmp_path: P
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LSLAPICFG", str(settings))
         process = start("lsl_outlet.py", "--portrait", url="ws://127.0.0.1:9/ws")
+        reader = subprocess.Popen([sys.executable, "-c", read], stdout=subprocess.PIPE, text=True)
         try:
             assert "programs on this machine alone" in line_of(process)
-            told = subprocess.run([sys.executable, "-c", read], capture_output=True, text=True, timeout=90, check=True)
+            told, _ = finish(reader)
         finally:
+            reader.kill()
             process.send_signal(signal.SIGINT)
             finish(process, 20)
-    values = ast.literal_eval(told.stdout.replace("nan", "None"))
+    values = ast.literal_eval(told.replace("nan", "None"))
     assert values["detected"] == 1
     assert -30 < values["head_yaw"] < 30
     assert 0 <= values["jawOpen"] <= 1
@@ -191,8 +193,8 @@ def test_both_ends_fit_into_one_process(face_model: Path) -> None:
     out, err = finish(process)
     assert process.returncode == 0, err
     lines = out.splitlines()
-    assert len(lines) == 60
-    assert sum("nose at" in line for line in lines) > 20
+    assert len(lines) == 30
+    assert sum("nose at" in line for line in lines) > 10
 
 
 def test_a_broadcaster_is_seen_through_another_server(face_model: Path) -> None:
@@ -200,7 +202,7 @@ def test_a_broadcaster_is_seen_through_another_server(face_model: Path) -> None:
     process = start("cluster/two_servers.py")
     out, err = finish(process)
     assert process.returncode == 0, err
-    assert sum("nose at" in line for line in out.splitlines()) > 20
+    assert sum("nose at" in line for line in out.splitlines()) > 10
 
 
 def test_the_broadcaster_does_not_say_that_it_broadcasts_before_it_has_a_server(face_model: Path) -> None:
