@@ -5,7 +5,7 @@ import contextlib
 
 from synopticon_rtc import Broadcaster, FaceLandmarker, Moment, Portrait, Receiver, SignalingServer
 
-FRAMES = 60
+FRAMES = 30
 
 
 def describe(moment: Moment) -> str:

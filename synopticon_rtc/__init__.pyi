@@ -15,6 +15,7 @@ from .recording.lsl import LSLOutlet
 from .recording.recorder import Recorder
 from .recording.recording import Recording
 from .rtc import EncodedVideoFrame, IceServer
+from .sending.admission import Visitor
 from .sending.published import PublishedStream
 from .sending.stats import BroadcasterStats
 from .signaling import SignalingClient, SignalingServer
@@ -55,6 +56,7 @@ __all__ = [
     "TestPattern",
     "Tone",
     "VideoFile",
+    "Visitor",
     "__version__",
     "draw_faces",
 ]

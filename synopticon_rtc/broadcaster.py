@@ -26,6 +26,7 @@ from synopticon_rtc.peers.tap import Origin, Tap
 from synopticon_rtc.rtc import Channel, IceServer, PeerConnection
 from synopticon_rtc.rtc.network import LocalNetwork
 from synopticon_rtc.rtc.servers import check_servers
+from synopticon_rtc.sending.admission import Admit, Visitor
 from synopticon_rtc.sending.peer import Peer
 from synopticon_rtc.sending.published import PublishedStream
 from synopticon_rtc.sending.publisher import Publisher
@@ -33,7 +34,7 @@ from synopticon_rtc.sending.sound import SoundStream
 from synopticon_rtc.sending.stats import BroadcasterStats, PeerStats
 from synopticon_rtc.sending.stream import Stream
 from synopticon_rtc.signaling.client import SignalingClient, as_client
-from synopticon_rtc.signaling.handshake import BroadcasterHandshake, CreateAnswer, CreateOffer, Notify
+from synopticon_rtc.signaling.handshake import Ask, BroadcasterHandshake, CreateAnswer, CreateOffer, Notify
 from synopticon_rtc.signaling.messages import Candidate
 from synopticon_rtc.tracing import Trace
 
@@ -59,6 +60,10 @@ class Broadcaster:
             or an async iterator of ``av.AudioFrame``; it is sent to those who know of several streams, as the
             stream ``microphone``. Without it nothing is recorded.
         name: A name for people, by which receivers can ask for this broadcaster.
+        admit: An async function that tells of each receiver that asks, a :class:`Visitor`, whether it may watch; None
+            for all that the signaling server lets in. Each session is asked about once. Until the function has
+            answered, however long that takes, that receiver is sent nothing, and so learns no address of ours; others
+            are served meanwhile. One that the function says no to, or fails at, is told so, and is not served.
         codecs: The codecs to offer, the preferred one first. VP8 is always offered, since every browser takes it.
         bitrate: Of the video, bit/s, at least 10,000.
         fps: The frame rate for which the encoder plans its bit rate.
@@ -92,8 +97,8 @@ class Broadcaster:
         SourceError: The source is none, or names a file that is not there.
         ValueError: There is no codec, or an unknown one, or ``bitrate``, ``fps`` or ``faces_fps`` is out of range;
             ``udp_ports`` is no range, or an address or interface is not there.
-        TypeError: ``signaling`` is neither an address nor a client, ``faces`` no detector, ``name`` no text, or
-            something else is among the ICE servers.
+        TypeError: ``signaling`` is neither an address nor a client, ``faces`` no detector, ``name`` no text, ``admit``
+            no function, or something else is among the ICE servers.
     """
 
     def __init__(
@@ -104,6 +109,7 @@ class Broadcaster:
         faces: Detector | None = None,
         audio: AnySound | None = None,
         name: str = "",
+        admit: Admit | None = None,
         codecs: Sequence[Codec] = ("vp8", "h264"),
         bitrate: int = BITRATE,
         fps: float = FPS,
@@ -117,6 +123,8 @@ class Broadcaster:
     ) -> None:
         if not isinstance(name, str):
             raise TypeError(f"name must be a text, not {name!r:.100}")
+        if admit is not None and not callable(admit):
+            raise TypeError(f"admit must be an async function, not {admit!r:.100}")
         check_servers(ice_servers)
         self._faults = Faults()
         self._stream = Stream(
@@ -133,13 +141,18 @@ class Broadcaster:
         self._relay_only = relay_only
         self._network = LocalNetwork(udp_ports, announce, interfaces)
         self._trace = Trace(trace, "broadcaster")
+        self._admit = admit
+        self._handshake = BroadcasterHandshake(
+            name=name, accept=ACCEPT, timestamp=lambda: time.time_ns() // 1_000_000, asks=admit is not None
+        )
         self._negotiator = Negotiator(
             self.signaling,
-            BroadcasterHandshake(name=name, accept=ACCEPT, timestamp=lambda: time.time_ns() // 1_000_000),
+            self._handshake,
             open_peer=self._open_peer,
             close_peer=self._close_peer,
             notify=self._notify,
             failed=self._lose_signaling,
+            admit=self._may_watch,
             trace=self._trace,
             faults=self._faults,
         )
@@ -268,6 +281,23 @@ class Broadcaster:
         """
         return self._hub.messages(name)
 
+    def send_away(self, session: str, reason: str = "") -> None:
+        """Let a receiver go, tell it so, and serve its signaling session no more.
+
+        A receiver that starts anew, such as a page that is loaded again, has a new session, and is a stranger:
+        ``admit`` is asked about it. The signaling server's tokens are what keeps somebody out for good.
+
+        Args:
+            session: Of the receiver, which may be one that has not asked yet.
+            reason: Why, in words for people, who are shown it.
+
+        Raises:
+            RuntimeError: The broadcaster is not open.
+        """
+        if not self._life.begun or self._life.over:
+            raise not_open(self)
+        self._negotiator.perform(self._handshake.send_away(session, reason))
+
     @property
     def origin(self) -> Origin:
         """Who this is."""
@@ -335,6 +365,9 @@ class Broadcaster:
         self._publisher.end()
 
     # What the negotiator asks
+
+    async def _may_watch(self, ask: Ask) -> bool:
+        return self._admit is None or await self._admit(Visitor(ask.session, ask.name))
 
     def _open_peer(self, action: CreateOffer | CreateAnswer) -> PeerConnection:
         """Make a peer connection with all that goes over it."""
@@ -409,5 +442,5 @@ class Broadcaster:
     def _lose_signaling(self, error: SignalingError) -> None:
         """Nobody can join any more but those who have answered: end with the last receiver."""
         self._signaling_lost = error
-        if all(link.phase not in ("connecting", "connected") for link in self._negotiator.handshake.links.values()):
+        if all(link.phase not in ("connecting", "connected") for link in self._handshake.links.values()):
             self._life.end(error)

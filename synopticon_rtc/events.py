@@ -22,7 +22,8 @@ class PeerEvent:
 
     Attributes:
         session: The receiver's signaling session.
-        state: ``connecting``, ``connected`` or ``closed``; ``recording`` or ``recording_ended``.
+        state: ``connecting``, ``connected`` or ``closed``; ``refused``, where it is not admitted; ``recording`` or
+            ``recording_ended``.
         reason: Why, in words for people.
     """
 
@@ -77,7 +78,8 @@ class StateEvent:
     """A receiver's own state changed.
 
     Attributes:
-        state: ``seeking``, ``connecting``, ``connected``, ``interrupted`` or ``closed``.
+        state: ``seeking``, ``connecting``, ``connected``, ``interrupted``, ``closed``, or ``refused``: a broadcaster
+            does not admit this receiver, which goes on seeking others.
         reason: Why, in words for people.
         session: The broadcaster's signaling session, empty while there is none.
         name: The broadcaster's name, empty where it gave none.

@@ -90,7 +90,7 @@ Queue: TypeAlias = Latest[Moment[F] | None]
 """Of an iteration, whose end is None."""
 
 
-class _Options(TypedDict, total=False):
+class Options(TypedDict, total=False):
     """What does not change the type of the frames."""
 
     broadcaster: str | None
@@ -181,7 +181,7 @@ class Receiver(Generic[F]):
         *,
         video: Literal[True] = True,
         decode: Literal[True] = True,
-        **options: Unpack[_Options],
+        **options: Unpack[Options],
     ) -> None: ...
     @overload
     def __init__(
@@ -190,7 +190,7 @@ class Receiver(Generic[F]):
         *,
         video: Literal[True] = True,
         decode: Literal[False],
-        **options: Unpack[_Options],
+        **options: Unpack[Options],
     ) -> None: ...
     @overload
     def __init__(
@@ -199,7 +199,7 @@ class Receiver(Generic[F]):
         *,
         video: Literal[False],
         decode: bool = True,
-        **options: Unpack[_Options],
+        **options: Unpack[Options],
     ) -> None: ...
     @overload
     def __init__(
@@ -208,7 +208,7 @@ class Receiver(Generic[F]):
         *,
         video: bool = True,
         decode: bool = True,
-        **options: Unpack[_Options],
+        **options: Unpack[Options],
     ) -> None: ...
     def __init__(
         self,

@@ -86,6 +86,7 @@ PUBLIC = [
     "TestPattern",
     "Tone",
     "VideoFile",
+    "Visitor",
     "__version__",
     "draw_faces",
 ]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from synopticon_rtc import Broadcaster, FaceLandmarker, Moment, Portrait, Receiver
 
-FRAMES = 60
+FRAMES = 30
 
 
 @contextlib.contextmanager

@@ -8,15 +8,21 @@ from collections.abc import Callable, Coroutine
 
 def entered_before(what: object) -> RuntimeError:
     """Make the error for one that can be entered only once."""
-    kind = type(what).__name__
-    return RuntimeError(f"a {kind} can be entered only once: make another one for each `async with`")
+    kind, enter, _ = _ways(what)
+    return RuntimeError(f"a {kind} can be entered only once: make another one for each `{enter}`")
 
 
 def not_open(what: object) -> RuntimeError:
     """Make the error for one that was not entered yet, or was left."""
+    kind, enter, start = _ways(what)
+    starts = f", or after `{start}`" if hasattr(what, "start") else ""
+    return RuntimeError(f"this {kind} is not open: use it inside `{enter} {kind}(...) as ...:`{starts}")
+
+
+def _ways(what: object) -> tuple[str, str, str]:
+    """Return what something is, and how it is entered and started."""
     kind = type(what).__name__
-    starts = ", or after `await ....start()`" if hasattr(what, "start") else ""
-    return RuntimeError(f"this {kind} is not open: use it inside `async with {kind}(...) as ...:`{starts}")
+    return (kind, "async with", "await ....start()") if hasattr(what, "__aenter__") else (kind, "with", "....start()")
 
 
 class Life:

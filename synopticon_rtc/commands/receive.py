@@ -57,6 +57,7 @@ WORDS = {
     "connecting": "connecting",
     "connected": "live",
     "interrupted": "interrupted",
+    "refused": "not admitted",
     "closed": "closed",
 }
 STATUS_INTERVAL = 1.0  # seconds

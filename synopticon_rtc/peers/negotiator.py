@@ -22,6 +22,7 @@ from synopticon_rtc.signaling.handshake import (
     Action,
     AddCandidate,
     ApplyAnswer,
+    Ask,
     Check,
     Close,
     CreateAnswer,
@@ -30,6 +31,7 @@ from synopticon_rtc.signaling.handshake import (
     Handshake,
     Notify,
     Send,
+    Withdraw,
 )
 from synopticon_rtc.signaling.messages import AnyMessage, Candidate, Discovery, Offer, Relayed, Requirements
 from synopticon_rtc.tracing import Signal, State, Trace
@@ -105,6 +107,7 @@ class Negotiator:
         close_peer: Told that the peer connection of a link is closing.
         notify: Told of every change of state.
         failed: Told that signaling is gone for good.
+        admit: Asked whether a receiver may watch, where the handshake wants to know.
         trace: Where all of it is written down.
         faults: What counts errors that nobody foresaw.
 
@@ -121,6 +124,7 @@ class Negotiator:
         close_peer: Callable[[int], None],
         notify: Callable[[Notify], None],
         failed: Callable[[SignalingError], None],
+        admit: Callable[[Ask], Awaitable[bool]] | None = None,
         trace: Trace | None = None,
         faults: Faults | None = None,
     ) -> None:
@@ -130,12 +134,14 @@ class Negotiator:
         self._open_peer = open_peer
         self._close_peer = close_peer
         self._notify = notify
+        self._admit = admit
         self._trace = trace or Trace(None, "")
         self._faults = faults or Faults()
         self._named: object = None  # what the signaling server said of ICE servers, and what of it can be used
         self._ice_servers: tuple[IceServer, ...] = ()
         self._peers: dict[int, _Peer] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self._asking: dict[str, asyncio.Task[bool]] = {}  # by the session of who waits to be admitted
         self._timer: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
@@ -148,18 +154,20 @@ class Negotiator:
     async def __aexit__(self, *exception: object) -> None:
         try:
             self._client.leave(self)
-            self._perform(self.handshake.stop("closed"))
+            asking = set(self._asking.values())
+            self.perform(self.handshake.stop("closed"))
             await self._client.flush()
-            await self._wait_closed()
+            await self._wait_closed(asking)
         finally:
             if self._timer is not None:
                 self._timer.cancel()
             await self._client.__aexit__(*exception)
 
-    async def _wait_closed(self) -> None:
-        if not self._closing:
+    async def _wait_closed(self, asking: set[asyncio.Task[bool]]) -> None:
+        closing: set[asyncio.Task[Any]] = self._closing | asking
+        if not closing:
             return
-        _, late = await asyncio.wait(self._closing, timeout=CLOSE_WITHIN)
+        _, late = await asyncio.wait(closing, timeout=CLOSE_WITHIN)
         for task in late:
             logger.warning("%s takes more than %g s: it is left to itself", task.get_name(), CLOSE_WITHIN)
 
@@ -179,7 +187,7 @@ class Negotiator:
 
     def opened(self, session: str) -> None:
         """Signaling is (again) there and gave us this session."""
-        self._perform(self.handshake.opened(session, self._loop.time()))
+        self.perform(self.handshake.opened(session, self._loop.time()))
 
     def received(self, message: AnyMessage) -> bool:
         """Take a message; False leaves it to others."""
@@ -188,13 +196,13 @@ class Negotiator:
         actions = self.handshake.received(message, self._loop.time())
         if actions and isinstance(message, Relayed):
             self._write_signal(message, message.source_session, sent=False)
-        self._perform(actions)
+        self.perform(actions)
         return bool(actions)
 
     def unclaimed(self, message: AnyMessage) -> bool:
         """Let go of what nobody took."""
         actions = self.handshake.unclaimed(message)
-        self._perform(actions)
+        self.perform(actions)
         return bool(actions)
 
     def failed(self, error: SignalingError) -> None:
@@ -206,7 +214,7 @@ class Negotiator:
     def changed(self, link: int, state: str) -> None:
         """The peer connection of a link changed its state."""
         if state == "connected":
-            self._perform(self.handshake.connected(link))
+            self.perform(self.handshake.connected(link))
         elif state == "failed":
             peer = self._peers.get(link)
             self.lost(link, (peer and peer.connection.failure) or "the connection failed")
@@ -220,24 +228,25 @@ class Negotiator:
 
     def lost(self, link: int, reason: str) -> None:
         """The peer connection of a link is of no use any more."""
-        self._perform(self.handshake.lost(link, reason, self._loop.time()))
+        self.perform(self.handshake.lost(link, reason, self._loop.time()))
 
     def gathered(self, link: int, candidate: Candidate | None) -> None:
         """A local candidate came after the description was sent."""
-        self._perform(self.handshake.gathered(link, candidate, self._loop.time()))
+        self.perform(self.handshake.gathered(link, candidate, self._loop.time()))
 
     def do(self, link: int, step: Callable[[], Awaitable[None]]) -> None:
         """Take one more step on the peer connection of a link, after those that wait; an error of it ends the link."""
         if peer := self._peers.get(link):
             peer.steps.put_nowait(step)
 
-    # Within
-
-    def _perform(self, actions: list[Action]) -> None:
+    def perform(self, actions: list[Action]) -> None:
+        """Do what the handshake says."""
         try:
             self._carry_out(actions)
         finally:
             self._arm()
+
+    # Within
 
     def _carry_out(self, actions: list[Action]) -> None:
         for action in actions:
@@ -252,10 +261,34 @@ class Negotiator:
                         peer.steps.put_nowait(functools.partial(self._step, peer, action))
                 case Close(link):
                     self._close(link)
-                case Fail(reason):
-                    self.failed(SignalingError(reason))
                 case Notify():
                     self._tell(action)
+                case Fail() | Ask() | Withdraw():
+                    self._turn_to_application(action)
+
+    def _turn_to_application(self, action: Fail | Ask | Withdraw) -> None:
+        match action:
+            case Fail(reason):
+                self.failed(SignalingError(reason))
+            case Ask(session):
+                self._asking[session] = task = asyncio.create_task(self._ask(action), name=f"admitting {session}")
+                task.add_done_callback(functools.partial(self._answered, session))
+            case Withdraw(session):
+                self._asking.pop(session).cancel()
+
+    async def _ask(self, action: Ask) -> bool:
+        return self._admit is not None and bool(await self._admit(action))
+
+    def _answered(self, session: str, task: asyncio.Task[bool]) -> None:
+        """Take what the application says of a receiver; one that it fails at is not admitted."""
+        error = None if task.cancelled() else task.exception()
+        if self._asking.get(session) is not task:
+            return
+        del self._asking[session]
+        if error is not None:
+            self._faults.note("peer %s is not admitted", visible(session, NAME), error=error)
+        admitted = not task.cancelled() and error is None and task.result()
+        self.perform(self.handshake.judged(session, self._loop.time(), admitted=admitted))
 
     def _tell(self, change: Notify) -> None:
         reason, session = visible(change.reason, WORDS), change.session  # some are others' words
@@ -284,7 +317,7 @@ class Negotiator:
     def _tick(self) -> None:
         self._timer = None
         try:
-            self._perform(self.handshake.tick(self._loop.time()))
+            self.perform(self.handshake.tick(self._loop.time()))
         except Exception:  # noqa: BLE001 - it is noted, and whatever comes next sets the clock again
             self._faults.note("what was due of a handshake failed")
 
@@ -309,7 +342,7 @@ class Negotiator:
                 sdp = await connection.offer()
             case CreateAnswer(asked=offer):
                 sdp = await connection.answer(offer.sdp.sdp)
-        self._perform(self.handshake.described(action.link, sdp, self._loop.time()))
+        self.perform(self.handshake.described(action.link, sdp, self._loop.time()))
 
     async def _step(self, peer: _Peer, action: ApplyAnswer | AddCandidate | Check) -> None:
         match action:

@@ -50,12 +50,13 @@ def overdue(
     if link is not None:
         wanted = " or ".join(f"stream {name!r}" for name in missing) or what
         return NobodyAnswered(f"{visible(link.name or link.session, NAME)} answered, but no {wanted} came {within}")
+    if handshake.refused_by:
+        return NobodyAnswered("; ".join(dict.fromkeys(handshake.refused_by.values())))
     heard = ", ".join(
         f"{visible(name, NAME) or 'unnamed'} ({visible(session, NAME)})" for session, name in handshake.heard.items()
     )
     if broadcaster is not None and heard:
         return NobodyAnswered(f"no broadcaster {broadcaster!r} answered {within}; there are: {heard}")
     whom = f"no broadcaster {broadcaster!r}" if broadcaster else "no broadcaster"
-    if handshake.refusal:
-        return NobodyAnswered(f"{whom} answered {within}: {client.url} says: {visible(handshake.refusal, WORDS)}")
-    return NobodyAnswered(f"{whom} answered {within} at {client.url}: is one running there?")
+    said = f": {client.url} says: {visible(handshake.refusal, WORDS)}" if handshake.refusal else ""
+    return NobodyAnswered(f"{whom} answered {within}{said or f' at {client.url}: is one running there?'}")

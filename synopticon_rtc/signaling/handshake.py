@@ -39,7 +39,7 @@ from synopticon_rtc.signaling.messages import (
 
 logger = logging.getLogger(__name__)
 
-State = Literal["seeking", "connecting", "connected", "interrupted", "closed"]
+State = Literal["seeking", "connecting", "connected", "interrupted", "refused", "closed"]
 Role = Literal["broadcast", "receive", "record"]
 
 REPEAT_AFTER = 1.0  # seconds without a reaction after which an offer or an answer is sent once more
@@ -58,8 +58,12 @@ EARLY_CANDIDATES = 32  # candidates kept for each of them
 LINK_CANDIDATES = 128  # candidates that are taken of a peer
 OFFER_INTERVAL, OFFERS = 1.0, 4  # seconds between offers to one receiver on average, and how many it may have at once
 JOINING = 128  # links not connected yet that a broadcaster has at a time
+ASKING = 64  # receivers that wait to be admitted at a time
+SILENT = 30.0  # seconds without another discovery after which one of them gives way to others
 KNOWN = 1024  # peers of the other role that are kept count of
 LISTED = 8  # broadcasters of which people are told at once
+NOT_ADMITTED = "the broadcaster does not admit you"
+SENT_AWAY = "the broadcaster has sent you away"
 ASKED_ALONE = 16  # broadcasters that are asked one by one; more are asked all at once
 
 
@@ -159,6 +163,30 @@ class Notify:
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask the application whether a receiver may watch, and hand what it says to ``judged``.
+
+    Attributes:
+        session: Of the receiver.
+        name: What it calls itself, for which nobody vouches; empty where it gives no name.
+    """
+
+    session: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Ask the application no more: that receiver has left, or is refused already.
+
+    Attributes:
+        session: Of the receiver.
+    """
+
+    session: str
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
     """See at once whether the peer is still there, and if not, say so by ``lost``.
 
@@ -182,7 +210,7 @@ class Fail:
     reason: str
 
 
-Action = Send | CreateOffer | CreateAnswer | ApplyAnswer | AddCandidate | Close | Notify | Check | Fail
+Action = Send | CreateOffer | CreateAnswer | ApplyAnswer | AddCandidate | Close | Notify | Ask | Withdraw | Check | Fail
 
 
 @dataclass(slots=True)
@@ -290,6 +318,10 @@ class Handshake(ABC):
 
     def unclaimed(self, message: AnyMessage) -> list[Action]:  # noqa: ARG002 - receivers override it
         """Answer a message that was not for us, nor for anybody else on the same signaling connection."""
+        return []
+
+    def judged(self, session: str, now: float, *, admitted: bool) -> list[Action]:  # noqa: ARG002 - of broadcasters
+        """The application has said whether the receiver may watch of which it was asked."""
         return []
 
     @abstractmethod
@@ -450,13 +482,25 @@ def _candidates(message: Ice) -> list[Candidate | None]:
 
 
 class BroadcasterHandshake(Handshake):
-    """Answers discoveries with offers, one link for each session."""
+    """Answers discoveries with offers, one link for each session.
+
+    Args:
+        name: As for :class:`Handshake`.
+        accept: As for :class:`Handshake`.
+        timestamp: As for :class:`Handshake`.
+        asks: Whether the application is asked whether a session may watch, once for each, before it is sent anything.
+    """
 
     role = "broadcast"
     other = "receiver"
 
-    def __init__(self, *, name: str, accept: dict[str, list[str]], timestamp: Callable[[], int]) -> None:
+    def __init__(
+        self, *, name: str, accept: dict[str, list[str]], timestamp: Callable[[], int], asks: bool = False
+    ) -> None:
         super().__init__(name=name, accept=accept, timestamp=timestamp)
+        self._asks = asks
+        self._asking: dict[str, tuple[float, Discovery]] = {}  # who waits for the answer, and when it was heard last
+        self._verdicts: dict[str, str] = {}  # by session, why it is refused; empty where it is admitted
         self._was_full = False
         self._offered: dict[str, float] = {}  # by session, when it may again have all offers at once
 
@@ -480,6 +524,33 @@ class BroadcasterHandshake(Handshake):
             case _:
                 return self._told(message, now)
 
+    def judged(self, session: str, now: float, *, admitted: bool) -> list[Action]:
+        """The application has said whether the receiver may watch of which it was asked."""
+        if session not in self._asking:
+            return []
+        _, message = self._asking.pop(session)
+        self._remember(session, "" if admitted else NOT_ADMITTED)
+        if admitted:
+            return self._serve(message, now)
+        return [*self._refuse(message), Notify("refused", session, "the receiver is not admitted")]
+
+    def send_away(self, session: str, reason: str) -> list[Action]:
+        """Let a receiver go, if it is there, and serve its session no more."""
+        because = f": {reason}" if reason else ""
+        self._remember(session, f"{SENT_AWAY}{because}")
+        actions = self._withdraw(session)
+        link = self.link_with(session)
+        if link is None:
+            return [*actions, Notify("refused", session, f"the receiver is sent away{because}")]
+        if link.takes_bye and link.reachable and self.session is not None:
+            actions.append(self._to(link, Ice(bye=self._verdicts[session], refused=True)))
+        return [*actions, *self._end(link, f"the receiver was sent away{because}", bye=False)]
+
+    def stop(self, reason: str) -> list[Action]:
+        """Say goodbye to every peer."""
+        withdrawn = [action for session in list(self._asking) for action in self._withdraw(session)]
+        return [*withdrawn, *super().stop(reason)]
+
     def described(self, link: int, sdp: str, now: float) -> list[Action]:
         """The offer that was asked for is there."""
         known = self.links.get(link)
@@ -490,10 +561,30 @@ class BroadcasterHandshake(Handshake):
         return self._describe(known, Offer(sdp=SessionDescription("offer", sdp)))
 
     def _discovered(self, message: Discovery, now: float) -> list[Action]:
+        if not self._is_meant(message):
+            return []
+        verdict = self._verdicts.get(message.source_session)
+        if verdict:
+            return self._refuse(message) if self._may_have_another(message.source_session, now) else []
+        return self._ask(message, now) if verdict is None and self._asks else self._serve(message, now)
+
+    def _is_meant(self, message: Discovery) -> bool:
         if message.want is not None and message.want not in (self.name, self.session):
-            return []
-        if isinstance(message.unwanted, list) and any(session in message.unwanted for session in self._ours()):
-            return []
+            return False
+        unwanted = message.unwanted if isinstance(message.unwanted, list) else []
+        return not any(session in unwanted for session in self._ours())
+
+    def _told(self, message: AnyMessage, now: float) -> list[Action]:
+        """Forget what the application has said of a session that is gone."""
+        match message:
+            case PeerLeft(session=session) | Error(error_code="target_not_found", target_session=str() as session):
+                self._verdicts.pop(session, None)
+                return [*self._withdraw(session), *super()._told(message, now)]
+            case _:
+                return super()._told(message, now)
+
+    def _serve(self, message: Discovery, now: float) -> list[Action]:
+        """Make an offer."""
         actions: list[Action] = []
         link = self.link_with(message.source_session)
         if link is not None:
@@ -512,6 +603,37 @@ class BroadcasterHandshake(Handshake):
             Notify("connecting", link.session, "a receiver asked for the stream"),
             CreateOffer(link.id, link.session, message),
         ]
+
+    def _ask(self, message: Discovery, now: float) -> list[Action]:
+        """Have the application asked of a receiver, once; of what it seeks meanwhile, the last counts."""
+        session = message.source_session
+        actions: list[Action] = []
+        if session not in self._asking:
+            if len(self._asking) >= ASKING:
+                first = next(iter(self._asking))  # who has been silent for longest
+                if now - self._asking[first][0] < SILENT:
+                    return []
+                actions = self._withdraw(first)
+            actions.append(Ask(session, one_line(message.name)))
+        self._asking.pop(session, None)
+        self._asking[session] = now, message
+        return actions
+
+    def _withdraw(self, session: str) -> list[Action]:
+        return [] if self._asking.pop(session, None) is None else [Withdraw(session)]
+
+    def _remember(self, session: str, verdict: str) -> None:
+        self._verdicts.pop(session, None)
+        self._verdicts[session] = verdict
+        if len(self._verdicts) > KNOWN:
+            del self._verdicts[next(iter(self._verdicts))]
+
+    def _refuse(self, message: Discovery) -> list[Action]:
+        """Say why a receiver is not served, if it understands that."""
+        session = message.source_session
+        if not message.accepts("control", "control/1"):
+            return []
+        return [self._send(Ice(bye=self._verdicts[session], refused=True), session)]
 
     def _ours(self) -> set[str | None]:
         """The sessions by which we are known: peers that were there before signaling came back know an earlier one."""
@@ -553,6 +675,7 @@ class ReceiverHandshake(Handshake):
     Attributes:
         heard: The sessions that answered or that the server told of, wanted or not, and their names.
         refusal: Why the server did not pass on the last discovery, if it said so.
+        refused_by: The sessions of broadcasters that do not serve ours, and why.
     """
 
     role = "receive"
@@ -571,6 +694,7 @@ class ReceiverHandshake(Handshake):
         super().__init__(name=name, accept=accept, timestamp=timestamp)
         self.heard: dict[str, str] = {}
         self.refusal = ""
+        self.refused_by: dict[str, str] = {}
         self._wish(want)
         self._taken = taken
         self._seek_known = True
@@ -612,6 +736,8 @@ class ReceiverHandshake(Handshake):
         self._early.clear()
         self._present = None  # another server may not tell, and another room has others
         self.refusal = ""
+        if session != self.session:
+            self.refused_by.clear()  # a session is refused, not a receiver
         actions = super().opened(session, now)
         if self.link is not None and self.link.ours != session and self.link.phase == "connecting":
             # Our answer may have been lost with the session; if it was not, the connection is there in a moment.
@@ -626,6 +752,8 @@ class ReceiverHandshake(Handshake):
         match message:
             case Offer():
                 return self._offered(message, now)
+            case Ice(bye=bye, refused=True) if bye is not None:
+                return self._turned_away(message, now)
             case Ice(source_session=session, bye=bye) if bye is not None:
                 link = self.link_with(session)
                 return [] if link is None else self._drop(link, f"the broadcaster left: {_reason(bye)}", now)
@@ -692,6 +820,7 @@ class ReceiverHandshake(Handshake):
         link = self._open(message)
         link.name = name
         link.origin = message.sdp.origin
+        self.refused_by.pop(session, None)
         link.connect_within = connect_within
         link.deadline, link.patience = now + connect_within, now + PATIENCE
         self._seek_at = float("inf")
@@ -727,8 +856,24 @@ class ReceiverHandshake(Handshake):
         self._leaving = ""
         return actions
 
+    def _turned_away(self, message: Ice, now: float) -> list[Action]:
+        """A broadcaster does not serve our session: it is asked no more, but others are."""
+        session, reason = message.source_session, _reason(message.bye)
+        link = self.link_with(session)
+        name = (self._present or {}).get(session) or one_line(message.name)
+        if session in self.refused_by or (link is None and not self._wants(session, name)):
+            return []
+        if len(self.refused_by) >= EARLY_SESSIONS:
+            return [] if link is None else self._drop(link, reason, now)
+        self.refused_by[session] = reason
+        if link is not None:
+            return self._drop(link, reason, now)
+        return [Notify("refused", session, reason)] if self.link is None else []
+
     def _leave(self, link: Link, reason: str, now: float) -> list[Action]:
         actions: list[Action] = [a for a in self._end(link, reason, bye=True) if not isinstance(a, Notify)]
+        if link.session in self.refused_by:
+            return [*actions, Notify("refused", link.session, reason), *self._seek_again(reason, now)]
         if link.phase == "connected":
             return [*actions, Notify("interrupted", link.session, reason), *self._seek_again(reason, now)]
         actions.append(Notify("seeking", "", reason))
@@ -747,6 +892,7 @@ class ReceiverHandshake(Handshake):
                 return self._met(known | {session: one_line(name)}, now) if len(known) < KNOWN else []
             case BroadcasterGone(session=session):
                 (self._present or {}).pop(session, None)
+                self.refused_by.pop(session, None)
                 return []
             case Error(error_code="rate_limited", error=text):
                 return self._refused(text, now)
@@ -794,7 +940,7 @@ class ReceiverHandshake(Handshake):
 
     def _wanted(self) -> list[str]:
         """Sessions that the server tells of and that we want."""
-        others = self._taken_by_others() | {self.session}
+        others = self._taken_by_others() | {self.session} | self.refused_by.keys()
         present = (self._present or {}).items()
         return [session for session, name in present if session not in others and self._wants(session, name)]
 
@@ -823,7 +969,7 @@ class ReceiverHandshake(Handshake):
         whom: list[str | None] = [self._session_wanted]
         if self._want != self._session_wanted:  # a name must be asked of all, unless the server tells whose it is
             whom = [*self._wanted()] or whom
-        return self._ask_each(whom)
+        return self._ask_each([session for session in whom if session not in self.refused_by])
 
     def _ask_each(self, whom: Sequence[str | None]) -> list[Action]:
         if len(whom) > ASKED_ALONE:
@@ -833,7 +979,7 @@ class ReceiverHandshake(Handshake):
     def _ask(self, session: str | None) -> list[Action]:
         if self.session is None:
             return []
-        want, unwanted = session or self._want, sorted(self._taken_by_others()) or None
+        want, unwanted = session or self._want, sorted(self._taken_by_others() | self.refused_by.keys()) or None
         discoveries: list[Discovery] = [RequestOffer(want=want, unwanted=unwanted)]
         if self._seek_known:
             discoveries.insert(0, Seek(want=want, unwanted=unwanted))

@@ -115,13 +115,15 @@ class Answer(Relayed, frozen=True, kw_only=True, tag="webrtc_answer"):
 class Ice(Relayed, frozen=True, tag="webrtc_ice"):
     """One candidate, or None for the end of candidates.
 
-    Two keys go only to peers that accept them: ``more`` holds the candidates that came together with this one, and
-    ``bye`` says that the sender has let the connection go, and why.
+    Three keys go only to peers that accept them: ``more`` holds the candidates that came together with this one,
+    ``bye`` says that the sender has let the connection go, and why, and ``refused`` beside it that a broadcaster serves
+    this session no more.
     """
 
     candidate: Candidate | None = None
     more: list[Candidate] = []
     bye: Any = None
+    refused: Any = None
 
 
 class Connected(Message, frozen=True, kw_only=True, tag="connected"):

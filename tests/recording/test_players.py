@@ -61,7 +61,7 @@ def test_ffprobe_names_its_tracks(films: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["talk.mkv", "talk-h264.mkv", "talk.webm"])
 def test_mpv_plays_it_and_shows_no_faces_as_subtitles(films: Path, name: str) -> None:
-    options = ["--no-config", "--vo=null", "--ao=null", "--untimed", "--term-status-msg="]
+    options = ["--no-config", "--vo=null", "--ao=null", "--ao-null-untimed", "--untimed", "--term-status-msg="]
     command = [tool("mpv"), *options, str(films / name)]
     ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     shown = [line for line in ran.stdout.splitlines() if "--vid=" in line or "--aid=" in line or "--sid=" in line]

@@ -220,7 +220,7 @@ async def test_a_disk_that_is_full_ends_the_recording_and_nothing_else(
 ) -> None:
     path = tmp_path / "talk.mkv"
     broadcaster.streams["camera"].bitrate = 4_000_000
-    with largest_file(400_000):
+    with largest_file(320_000):
         async with Receiver(server.url) as receiver, Recorder(path, receiver) as recorder:
             async with asyncio.timeout(LONG):
                 async for event in recorder.events:

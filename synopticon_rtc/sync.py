@@ -1,0 +1,345 @@
+"""The same for those who have no event loop: ``with sync.Receiver(url) as receiver: for moment in receiver: ...``.
+
+Each object here has an event loop in a thread of its own, in which the object of the same name lives that the package
+itself has: arguments, attributes and errors are those, and documented there. What is awaited there blocks here, and
+:meth:`close` is what ``aclose`` is there. Any thread may use any of it. Callbacks are called in the thread of the event
+loop, which they must not hold up: in them, everything can be read, and nothing waited for.
+"""
+
+import asyncio
+import functools
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar, Unpack, cast, overload
+
+import av
+
+from synopticon_rtc import broadcaster as broadcasters
+from synopticon_rtc import receiver as receivers
+from synopticon_rtc.basics.life import entered_before, not_open
+from synopticon_rtc.basics.loop import LoopThread
+from synopticon_rtc.errors import NobodyAnswered
+from synopticon_rtc.events import DetectorEvent, PeerEvent, SourceEvent, StateEvent, StreamEvent
+from synopticon_rtc.events import Events as AsyncEvents
+from synopticon_rtc.faces.moment import Moment
+from synopticon_rtc.peers.messages import Message
+from synopticon_rtc.peers.published import Kind
+from synopticon_rtc.receiver import Options
+from synopticon_rtc.receiving import received
+from synopticon_rtc.receiving.pairing import F
+from synopticon_rtc.receiving.sound import AudioMoment
+from synopticon_rtc.receiving.stats import ReceiverStats
+from synopticon_rtc.rtc import EncodedVideoFrame
+from synopticon_rtc.sending import published
+from synopticon_rtc.sending.stats import BroadcasterStats
+from synopticon_rtc.signaling.client import SignalingClient
+
+__all__ = ["Broadcaster", "Events", "PublishedStream", "ReceivedStream", "Receiver"]
+
+A = TypeVar("A")
+E = TypeVar("E")
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S", bound=broadcasters.Broadcaster | receivers.Receiver[Any])
+T = TypeVar("T")
+
+
+class Events(Generic[E]):
+    """Events as a callback or as an iteration that waits for them, any number of both; see :class:`AsyncEvents`."""
+
+    def __init__(self, thread: LoopThread, events: AsyncEvents[E]) -> None:
+        self._thread = thread
+        self._events = events
+
+    def subscribe(self, callback: Callable[[E], object]) -> Callable[[], None]:
+        """Call ``callback`` with every event from now on, in the thread of the event loop; returns what ends that."""
+        end = self._thread.call(self._events.subscribe, callback)
+        return lambda: self._thread.call(end)
+
+    def __iter__(self) -> Iterator[E]:
+        return self._thread.iterate(aiter(self._events))
+
+
+class _Blocking(Generic[A]):
+    """Does with an object what is to be done in the thread of its event loop."""
+
+    _thread: LoopThread
+    _it: A
+
+
+class _Read(Generic[T]):
+    """The attribute of the same name, read in the thread."""
+
+    def __set_name__(self, _: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, _: type) -> Self: ...
+    @overload
+    def __get__(self, instance: _Blocking[Any], _: type) -> T: ...
+    def __get__(self, instance: _Blocking[Any] | None, _: type) -> Self | T:
+        if instance is None:
+            return self
+        value: T = instance._thread.call(getattr, instance._it, self._name)  # noqa: SLF001 - it is of its class
+        return value
+
+
+class _Told(Generic[E]):
+    """The events of the same name."""
+
+    def __set_name__(self, _: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, _: type) -> Self: ...
+    @overload
+    def __get__(self, instance: _Blocking[Any], _: type) -> Events[E]: ...
+    def __get__(self, instance: _Blocking[Any] | None, _: type) -> Self | Events[E]:
+        if instance is None:
+            return self
+        return Events(instance._thread, getattr(instance._it, self._name))  # noqa: SLF001 - as above
+
+
+def _calls(method: Callable[Concatenate[A, P], T]) -> Callable[Concatenate[_Blocking[A], P], T]:
+    """Make the method that calls another one in the thread."""
+
+    @functools.wraps(method)
+    def call(self: _Blocking[A], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._thread.call(method, self._it, *args, **kwargs)
+
+    return call
+
+
+def _waits(
+    method: Callable[Concatenate[A, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[_Blocking[A], P], T]:
+    """Make the method that waits for what another one returns."""
+
+    @functools.wraps(method)
+    def wait(self: _Blocking[A], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._thread.run(method(self._it, *args, **kwargs))
+
+    return wait
+
+
+def _takes(
+    _: Callable[Concatenate[Any, P], object],
+) -> Callable[[Callable[..., R]], Callable[Concatenate[Any, P], R]]:
+    """Give a method the arguments of another one."""
+    return lambda method: method
+
+
+class ReceivedStream(_Blocking[received.ReceivedStream]):
+    """See :class:`synopticon_rtc.ReceivedStream`."""
+
+    def __init__(self, thread: LoopThread, it: received.ReceivedStream) -> None:
+        self._thread, self._it = thread, it
+
+    name = _Read[str]()
+    kind = _Read[Kind]()
+    hint = _Read[str]()
+    detector = _Read[str]()
+    muted = _Read[bool]()
+    session = _Read[str]()
+    replaced = _Read[int]()
+    stats = _Read[ReceiverStats]()
+    snapshot = _calls(received.ReceivedStream.snapshot)
+
+
+class PublishedStream(_Blocking[published.PublishedStream]):
+    """See :class:`synopticon_rtc.PublishedStream`."""
+
+    def __init__(self, thread: LoopThread, it: published.PublishedStream) -> None:
+        self._thread, self._it = thread, it
+
+    name = _Read[str]()
+    kind = _Read[Kind]()
+    hint = _Read[str]()
+    detector = _Read[str]()
+    muted = _Read[bool]()
+    stats = _Read[BroadcasterStats]()
+    source_events = _Told[SourceEvent]()
+    detector_events = _Told[DetectorEvent]()
+    faces = _Told[Moment]()
+    mute = _calls(published.PublishedStream.mute)
+    unmute = _calls(published.PublishedStream.unmute)
+    replace = _waits(published.PublishedStream.replace)
+    unpublish = _waits(published.PublishedStream.unpublish)
+    request_keyframe = _calls(published.PublishedStream.request_keyframe)
+    snapshot = _calls(published.PublishedStream.snapshot)
+
+    @property
+    def bitrate(self) -> int:
+        """Bit/s; it can be set at any time."""
+        return self._thread.call(lambda: self._it.bitrate)
+
+    @bitrate.setter
+    def bitrate(self, bitrate: int) -> None:
+        self._thread.call(setattr, self._it, "bitrate", bitrate)
+
+
+class _Session(_Blocking[S]):
+    """One that is started and closed, with a thread of its own."""
+
+    def __init__(self, it: S) -> None:
+        self._thread = LoopThread(f"synopticon {type(self).__name__.lower()}", functools.partial(not_open, self))
+        self._it = it
+
+    def start(self) -> Self:
+        """Do as the async form; :meth:`close` ends it."""
+        if self._thread.begun:
+            raise entered_before(self)
+        try:
+            self._thread.start()
+            self._thread.run(self._it.start())
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def close(self) -> None:
+        """Say goodbye and end; a second call does nothing. Iterations end, and whatever else is waited for fails."""
+        self._thread.stop(self._it.aclose())
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Receiver(_Session[receivers.Receiver[F]], Generic[F]):
+    """See :class:`synopticon_rtc.Receiver`: an iteration of moments that waits for each."""
+
+    @overload
+    def __init__(
+        self: "Receiver[av.VideoFrame]",
+        signaling: str | SignalingClient,
+        *,
+        video: Literal[True] = True,
+        decode: Literal[True] = True,
+        **options: Unpack[Options],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: "Receiver[EncodedVideoFrame]",
+        signaling: str | SignalingClient,
+        *,
+        video: Literal[True] = True,
+        decode: Literal[False],
+        **options: Unpack[Options],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: "Receiver[None]",
+        signaling: str | SignalingClient,
+        *,
+        video: Literal[False],
+        decode: bool = True,
+        **options: Unpack[Options],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: "Receiver[av.VideoFrame | EncodedVideoFrame | None]",
+        signaling: str | SignalingClient,
+        *,
+        video: bool = True,
+        decode: bool = True,
+        **options: Unpack[Options],
+    ) -> None: ...
+    def __init__(self, signaling: str | SignalingClient, **options: Any) -> None:
+        super().__init__(cast("receivers.Receiver[F]", receivers.Receiver(signaling, **options)))
+
+    signaling = _Read[SignalingClient]()
+    stats = _Read[ReceiverStats]()
+    events = _Told[StateEvent]()
+    stream_events = _Told[StreamEvent]()
+    send = _waits(receivers.Receiver.send)
+    request_keyframe = _calls(receivers.Receiver.request_keyframe)
+    stay = _calls(receivers.Receiver.stay)
+
+    def __iter__(self) -> Iterator[Moment[F]]:
+        return self._thread.iterate(self._it)
+
+    def read(self, timeout: float | None = None) -> Moment[F]:
+        """Wait for the next moment.
+
+        Args:
+            timeout: Seconds to wait at most, None for as long as the receiver itself waits.
+
+        Raises:
+            TimeoutError: None came within that time.
+        """
+        return self._thread.run(self._read(timeout))
+
+    async def _read(self, timeout: float | None) -> Moment[F]:  # noqa: ASYNC109 - who calls it cannot have one
+        try:
+            async with asyncio.timeout(timeout):
+                moment = await anext(self._it, None)
+        except NobodyAnswered:
+            raise
+        except TimeoutError:
+            raise TimeoutError(f"no moment came within {timeout:g} s") from None
+        if moment is None:
+            raise not_open(self)
+        return moment
+
+    def moments(self, name: str) -> Iterator[Moment[F]]:
+        """Iterate over the moments of one stream."""
+        return self._thread.iterate(self._it.moments(name))
+
+    def audio(self, name: str | None = None) -> Iterator[AudioMoment]:
+        """Iterate over the sound of a stream."""
+        return self._thread.iterate(self._it.audio(name))
+
+    def messages(self, name: str) -> Iterator[Message]:
+        """Iterate over the messages that the broadcaster sends on a channel of this name."""
+        return self._thread.iterate(self._thread.call(self._it.messages, name))
+
+    def age(self, moment: Moment[F]) -> float | None:
+        """Return how long ago a moment was captured, in seconds, None where that is not known."""
+        return self._thread.call(self._it.age, moment)
+
+    @property
+    def streams(self) -> Mapping[str, ReceivedStream]:
+        """What the broadcaster publishes now, by name."""
+        streams = self._thread.call(dict, self._it.streams)
+        return {name: ReceivedStream(self._thread, stream) for name, stream in streams.items()}
+
+
+class Broadcaster(_Session[broadcasters.Broadcaster]):
+    """See :class:`synopticon_rtc.Broadcaster`."""
+
+    @_takes(broadcasters.Broadcaster.__init__)
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - the line above tells
+        super().__init__(broadcasters.Broadcaster(*arguments, **options))
+
+    signaling = _Read[SignalingClient]()
+    name = _Read[str]()
+    stats = _Read[BroadcasterStats]()
+    peers = _Read[tuple[str, ...]]()
+    recorders = _Read[tuple[str, ...]]()
+    events = _Told[PeerEvent]()
+    stream_events = _Told[StreamEvent]()
+    source_events = _Told[SourceEvent]()
+    detector_events = _Told[DetectorEvent]()
+    faces = _Told[Moment]()
+    wait_closed = _waits(broadcasters.Broadcaster.wait_closed)
+    send = _waits(broadcasters.Broadcaster.send)
+    send_away = _calls(broadcasters.Broadcaster.send_away)
+    peer_stats = _calls(broadcasters.Broadcaster.peer_stats)
+    request_keyframe = _calls(broadcasters.Broadcaster.request_keyframe)
+
+    @_takes(broadcasters.Broadcaster.publish)
+    def publish(self, *arguments: Any, **options: Any) -> PublishedStream:  # noqa: ANN401 - the line above tells
+        """Send one more stream, and wait until it has begun."""
+        return PublishedStream(self._thread, self._thread.run(self._it.publish(*arguments, **options)))
+
+    def messages(self, name: str) -> Iterator[Message]:
+        """Iterate over the messages that receivers send on a channel of this name."""
+        return self._thread.iterate(self._thread.call(self._it.messages, name))
+
+    @property
+    def streams(self) -> Mapping[str, PublishedStream]:
+        """What is published now, by name."""
+        streams = self._thread.call(dict, self._it.streams)
+        return {name: PublishedStream(self._thread, stream) for name, stream in streams.items()}
