@@ -90,10 +90,9 @@ Queue: TypeAlias = Latest[Moment[F] | None]
 """Of an iteration, whose end is None."""
 
 
-class _Options(TypedDict, total=False):
-    """What does not change the type of the frames."""
+class Options(TypedDict, total=False):
+    """What does not change the type of the frames, and may be the same for several receivers."""
 
-    broadcaster: str | None
     streams: Sequence[str] | None
     sync: Sync
     faces_wait: float | None
@@ -102,12 +101,18 @@ class _Options(TypedDict, total=False):
     return_faces: bool
     jitter_ms: float
     max_size: tuple[int, int]
-    timeout: float | None
     ice_servers: Sequence[IceServer]
     relay_only: bool
     udp_ports: tuple[int, int] | None
     announce: Sequence[str]
     interfaces: Sequence[str]
+
+
+class _Options(Options, total=False):
+    """What does not change the type of the frames."""
+
+    broadcaster: str | None
+    timeout: float | None
     trace: str | os.PathLike[str] | None
 
 
@@ -285,7 +290,8 @@ class Receiver(Generic[F]):
         self.streams: Mapping[str, ReceivedStream] = MappingProxyType(self._catalogue.streams)
         self.stream_events: Events[StreamEvent] = self._catalogue.events
         self._moments = self._make_queue()
-        self._queues: dict[str, list[Queue[F]]] = {}  # of further iterations, by the name of their stream
+        self._is_read = False  # whether anybody iterates over the receiver itself
+        self._queues: dict[str | None, list[Queue[F]]] = {}  # of further iterations, by the name of their stream
         self._taps: list[Tap] = []
         self._playing: set[asyncio.Task[None]] = set()  # one a stream whose frames are decoded
         self._known = "", ""  # session and name of the broadcaster that it had last
@@ -375,14 +381,19 @@ class Receiver(Generic[F]):
         """
         if not self._entered:
             raise not_open(self)
+        if not self._is_read:
+            self._is_read = True
+            if not self._decode:
+                self.request_keyframe()  # the one that it had to begin with may have given way
         moment = await self._next(self._moments, None, self._what)
         if moment is None:
             raise StopAsyncIteration
         return moment
 
-    async def moments(self, name: str) -> AsyncIterator[Moment[F]]:
+    async def moments(self, name: str | None = None) -> AsyncIterator[Moment[F]]:
         """Iterate over the moments of one stream, by its name, also before it is published and after it came again.
 
+        Without a name they are those of the first video, which the iteration over the receiver itself is over, too.
         Any number of such iterations run beside one another, and beside that of the receiver itself. Each gets the
         newest moment each time, or with ``decode=False`` every one, as that does, and raises what that raises.
         """
@@ -524,6 +535,22 @@ class Receiver(Generic[F]):
         """
         peer = next(iter(self._peers.values()), None)
         return None if peer is None else peer.first.age(moment)
+
+    @property
+    def clock_offset(self) -> float | None:
+        """The broadcaster's clock minus ours, in seconds; None where it is none of this package, or is gone.
+
+        So ``moment.captured - receiver.clock_offset`` is when a moment was captured by the clock of this machine, in
+        seconds since the epoch.
+        """
+        peer = next(iter(self._peers.values()), None)
+        return None if peer is None else peer.offset
+
+    @property
+    def clock_error(self) -> float | None:
+        """By how many seconds :attr:`clock_offset` is wrong at most: half the shortest round trip of late, or None."""
+        peer = next(iter(self._peers.values()), None)
+        return None if peer is None or peer.round_trip is None else peer.round_trip / 2
 
     def request_keyframe(self) -> None:
         """Ask the broadcaster for a keyframe: for one who joins a recording or a relay with ``decode=False``."""
@@ -746,9 +773,12 @@ class Receiver(Generic[F]):
         self, peer: Peer, stream: Stream, handle: ReceivedStream, latency: Latency, moment: Moment[Any]
     ) -> None:
         handle.given(moment, latency)
-        queues = [*self._queues.get(handle.name, ()), *([self._moments] if handle is self._first else ())]
-        dropped = [queue.put(moment) for queue in queues]  # each is to have it
-        if any(dropped) and isinstance(moment.frame, EncodedVideoFrame):
+        is_first = handle is self._first
+        queues = [*self._queues.get(handle.name, ()), *(self._queues.get(None, ()) if is_first else ())]
+        missed = any([queue.put(moment) for queue in queues])  # noqa: C419 - each is to have it
+        if is_first and self._moments.put(moment):
+            missed |= self._is_read
+        if missed and isinstance(moment.frame, EncodedVideoFrame):
             peer.connection.request_keyframe(peer.section(stream))
 
     def _give_sound(self, handle: ReceivedStream, moment: AudioMoment) -> None:
