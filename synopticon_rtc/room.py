@@ -313,6 +313,8 @@ class Room(Generic[F]):
             if participant.is_here:
                 merged.join(participant)
         self._merges.append(merged)
+        if self._life.over:
+            merged.close()
         try:
             while (moment := await merged.get()) is not None:
                 yield moment

@@ -16,7 +16,7 @@ from turned import elapse
 from websockets.asyncio.client import ClientConnection
 from wires import Host, Network, Way
 
-from synopticon_rtc import Broadcaster, Room, SignalingClient
+from synopticon_rtc import Broadcaster, Receiver, Room, SignalingClient
 from synopticon_rtc.basics import clock
 
 SIZE = 64, 48
@@ -59,6 +59,19 @@ class Lobby:
     def client(self) -> SignalingClient:
         """Return a client of the server."""
         return _Client(self)
+
+    def room(self, **options: Any) -> Room[Any]:
+        """Return a room of those who are there, on our machine."""
+        room: Room[Any] = Room(self.client(), **options)
+        make = room._make
+
+        def made() -> Receiver[Any]:
+            receiver = make()
+            receiver._network = self.here
+            return receiver
+
+        room._make = made
+        return room
 
     def connect(self) -> "_Line":
         """Let a client in."""
