@@ -96,7 +96,6 @@ class Options(TypedDict, total=False):
     streams: Sequence[str] | None
     sync: Sync
     faces_wait: float | None
-    detector: Detector | None
     faces_fps: float | None
     return_faces: bool
     jitter_ms: float
@@ -112,6 +111,7 @@ class _Options(Options, total=False):
     """What does not change the type of the frames."""
 
     broadcaster: str | None
+    detector: Detector | None
     timeout: float | None
     trace: str | os.PathLike[str] | None
 

@@ -15,6 +15,7 @@ from synopticon_rtc.basics import clock
 from synopticon_rtc.basics.life import Life, entered_before, not_open
 from synopticon_rtc.errors import SignalingError
 from synopticon_rtc.events import Events, ParticipantEvent, StateEvent
+from synopticon_rtc.faces import Detector
 from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.receiver import ENCODED_WAIT, Options, Receiver
 from synopticon_rtc.receiving.merge import Merge
@@ -131,6 +132,10 @@ class Room(Generic[F]):
         token: What lets in, likewise, as :class:`~synopticon_rtc.SignalingClient` takes it.
         video: As for :class:`~synopticon_rtc.Receiver`.
         decode: As for :class:`~synopticon_rtc.Receiver`.
+        detector: Makes what finds faces in the video of one participant who sends none, as ``detector`` of a
+            :class:`~synopticon_rtc.Receiver` does: ``FaceLandmarker``, or a function that returns one with options. It
+            is called for each participant, and for whoever will come next, as a detector that follows faces from frame
+            to frame cannot be shared among people.
         beside: Makes what each participant has beside its receiver, such as a :class:`~synopticon_rtc.Recorder` of
             that: an async context manager. It is entered before the receiver looks for somebody, for whoever will come
             next too, and left after the receiver was closed.
@@ -155,6 +160,7 @@ class Room(Generic[F]):
         token: Token | None = None,
         video: Literal[True] = True,
         decode: Literal[True] = True,
+        detector: Callable[[], Detector] | None = None,
         beside: Beside[av.VideoFrame] | None = None,
         **options: Unpack[Options],
     ) -> None: ...
@@ -191,6 +197,7 @@ class Room(Generic[F]):
         token: Token | None = None,
         video: bool = True,
         decode: bool = True,
+        detector: Callable[[], Detector] | None = None,
         beside: Beside[av.VideoFrame | EncodedVideoFrame | None] | None = None,
         **options: Unpack[Options],
     ) -> None: ...
@@ -202,15 +209,21 @@ class Room(Generic[F]):
         token: Token | None = None,
         video: bool = True,
         decode: bool = True,
+        detector: Callable[[], Detector] | None = None,
         beside: Beside[Any] | None = None,
         **options: Unpack[Options],
     ) -> None:
+        if detector is not None and not callable(detector):
+            raise TypeError(
+                "detector must be what makes one for each participant, such as FaceLandmarker "
+                f"or lambda: FaceLandmarker(max_faces=2), not {detector!r:.100}"
+            )
         self.signaling = _client(signaling, room, token)
         self.events: Events[ParticipantEvent] = Events()
-        self._make: Callable[[], Receiver[Any]] = functools.partial(
-            Receiver, self.signaling, video=video, decode=decode, **options
+        self._make: Callable[[], Receiver[Any]] = lambda: Receiver(
+            self.signaling, video=video, decode=decode, detector=None if detector is None else detector(), **options
         )
-        self._make()  # refuses what it cannot be made with
+        self._made = [self._make()]  # at once, as it refuses what it cannot be made with
         self._beside = beside or (lambda _: contextlib.nullcontext())
         self._builds_on = video and not decode  # whether moments build on one another
         self._places: list[_Place[F]] = []
@@ -357,7 +370,7 @@ class Room(Generic[F]):
                 logger.warning("there are %d participants: others have to wait until one is gone", MOST)
             return
         try:
-            place: _Place[F] = _Place(Participant(self._make()))
+            place: _Place[F] = _Place(Participant(self._made.pop() if self._made else self._make()))
             place.participant.receiver.events.subscribe(functools.partial(self._changed, place))
             beside = self._beside(place.participant)
         except Exception as error:

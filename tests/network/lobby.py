@@ -63,14 +63,14 @@ class Lobby:
     def room(self, **options: Any) -> Room[Any]:
         """Return a room of those who are there, on our machine."""
         room: Room[Any] = Room(self.client(), **options)
-        make = room._make
+        (receiver,), make = room._made, room._make
 
-        def made() -> Receiver[Any]:
-            receiver = make()
+        def here(receiver: Receiver[Any]) -> Receiver[Any]:
             receiver._network = self.here
             return receiver
 
-        room._make = made
+        here(receiver)
+        room._make = lambda: here(make())
         return room
 
     def connect(self) -> "_Line":
