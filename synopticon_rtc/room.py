@@ -223,7 +223,7 @@ class Room(Generic[F]):
         self._make: Callable[[], Receiver[Any]] = lambda: Receiver(
             self.signaling, video=video, decode=decode, detector=None if detector is None else detector(), **options
         )
-        self._made = [self._make()]  # at once, as it refuses what it cannot be made with
+        self._made: list[Receiver[Any]] = [self._make()]  # at once, as it refuses what it cannot be made with
         self._beside = beside or (lambda _: contextlib.nullcontext())
         self._builds_on = video and not decode  # whether moments build on one another
         self._places: list[_Place[F]] = []

@@ -117,7 +117,7 @@ class Everybody:
         landmarks: Whether those have the landmarks; None: all but CSV have.
 
     Raises:
-        UsageError: A pattern has no ``{name}``.
+        UsageError: A path has no ``{name}``.
         SynopticonError: A pattern is none, or has an ending of which nothing can be written.
     """
 
@@ -222,9 +222,7 @@ class Everybody:
 def _with_name(option: str, path: Path) -> str:
     if "{name}" not in str(path):
         example = path.with_stem(f"{path.stem}-{{name}}")
-        raise click.UsageError(
-            f"{option} with --all writes a file for each participant: give it a {{name}}, as {example}."
-        )
+        raise click.UsageError(f"{option} with --all writes a file of each participant: say {{name}}, as in {example}.")
     return str(path)
 
 

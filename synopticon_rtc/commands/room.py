@@ -7,10 +7,9 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, Unpack
+from typing import Any, Self
 
 from synopticon_rtc.events import Events, RecordingEvent, StateEvent
-from synopticon_rtc.receiver import Options
 from synopticon_rtc.recording.names import Names
 from synopticon_rtc.recording.recorder import Recorder
 from synopticon_rtc.room import Participant, Room
@@ -145,7 +144,7 @@ class RoomRecorder:
         *,
         segment: float | None = None,
         max_size: int | None = None,
-        **options: Unpack[Options],
+        **options: Any,  # noqa: ANN401 - those of receivers, but for their max_size
     ) -> None:
         self.events: Events[Taped] = Events()
         self.states: Events[StateEvent] = Events()
