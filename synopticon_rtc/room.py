@@ -129,7 +129,7 @@ class Room(Generic[F]):
     Args:
         signaling: The address of a Synopticon signaling server, or a client that is shared with others.
         room: The room to be in, where ``signaling`` is an address; empty for that of all who name none.
-        token: What lets in, likewise, as :class:`~synopticon_rtc.SignalingClient` takes it.
+        token: What the server wants to see, likewise, as :class:`~synopticon_rtc.SignalingClient` takes it.
         video: As for :class:`~synopticon_rtc.Receiver`.
         decode: As for :class:`~synopticon_rtc.Receiver`.
         detector: Makes what finds faces in the video of one participant who sends none, as ``detector`` of a

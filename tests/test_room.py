@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any, assert_type
 
 import av
+import numpy as np
 import pytest
 from lobby import FPS, Lobby, clocks
 from turned import elapse, turned
@@ -14,6 +15,8 @@ from turned import elapse, turned
 import synopticon_rtc.room
 from synopticon_rtc import (
     EncodedVideoFrame,
+    Face,
+    FaceLandmarker,
     Participant,
     ParticipantMoment,
     Room,
@@ -26,6 +29,7 @@ from synopticon_rtc.events import ParticipantEvent, StateEvent
 from synopticon_rtc.signaling.server.tokens import TokenKeys
 
 __all__ = ["clocks"]
+FACE = Face(np.full((478, 3), 0.5, np.float32), {})
 URL = "ws://127.0.0.1:1/ws"
 
 
@@ -179,6 +183,21 @@ async def test_encoded_moments_keep_together_and_are_not_asked_for_anew() -> Non
     assert sum(moment.moment.frame.keyframe for moment in moments) <= 1
 
 
+@turned
+async def test_who_is_slow_with_encoded_moments_goes_on_with_a_keyframe() -> None:
+    lobby = Lobby()
+    async with lobby.broadcasting("Ada"), lobby.room(decode=False) as room:
+        await elapse(3)
+        moments = room.moments()
+        before = (await anext(moments)).moment
+        await elapse(3)
+        taken = [(await anext(moments)).moment for _ in range(3 * FPS)]
+    assert taken[0].frame.keyframe
+    assert taken[0].rtp_timestamp - before.rtp_timestamp > 90_000
+    steps = {later.rtp_timestamp - earlier.rtp_timestamp for earlier, later in itertools.pairwise(taken)}
+    assert steps == {90_000 // FPS}
+
+
 def pairs(moments: list[ParticipantMoment[Any]]) -> list[tuple[Any, Any]]:
     return list(itertools.pairwise(moment.moment for moment in moments))
 
@@ -215,6 +234,39 @@ async def test_one_looks_for_the_next_also_after_somebody_could_not_be_connected
         room._changed(first, first.participant.state)
         await elapse(0.1)
         assert room._places == [first]
+
+
+class Counting:
+    """Finds one face in each frame, and counts."""
+
+    def __init__(self) -> None:
+        self.looked_at = 0
+
+    async def detect(self, _: av.VideoFrame) -> tuple[Face]:
+        self.looked_at += 1
+        return (FACE,)
+
+
+@turned
+async def test_each_has_a_detector_of_its_own() -> None:
+    lobby, made = Lobby(), list[Counting]()
+
+    def make() -> Counting:
+        made.append(Counting())
+        return made[-1]
+
+    async with (
+        lobby.broadcasting("Ada"),
+        lobby.broadcasting("Bo", fps=FPS / 2),
+        lobby.room(detector=make, return_faces=True) as room,
+    ):
+        await elapse(2)
+        moments = await seen(room, 2)
+        assert names(moments) == {"Ada", "Bo"}
+        assert all(moment.moment.detected and moment.moment.faces for moment in moments)
+        assert len(made) == 3  # one is for whoever comes next
+        counts = sorted(each.looked_at for each in made)
+    assert counts[0] == 0 < counts[1] < 0.7 * counts[2]
 
 
 @turned
@@ -287,6 +339,8 @@ def test_what_no_room_can_be_is_refused() -> None:
         Room(SignalingClient(URL), room="lab")
     with pytest.raises(TypeError, match="signaling must be an address"):
         Room(7)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="detector must be what makes one for each participant"):
+        Room(URL, detector=FaceLandmarker())  # type: ignore[call-overload]
     with pytest.raises(ValueError, match="faces_wait must be 0 or more"):
         Room(URL, faces_wait=-1)
     assert Room(URL, room="lab", token=lambda: "secret").signaling.url.endswith("room=lab")
