@@ -165,6 +165,8 @@ class Receiver(Generic[F]):
 
     Attributes:
         signaling: The client by which it finds its broadcaster.
+        network: What of this machine's network it uses. Before it is started, that of another receiver may take its
+            place: both then share one port where they have but one.
         streams: What the broadcaster publishes, by name; empty while there is none, and where it is a page.
         detector_events: What happens to the detector.
         stream_events: When streams are published and end, are muted or replaced.
@@ -256,7 +258,7 @@ class Receiver(Generic[F]):
         self._timeout = timeout
         self._ice_servers = ice_servers
         self._relay_only = relay_only
-        self._network = LocalNetwork(udp_ports, announce, interfaces)
+        self.network = LocalNetwork(udp_ports, announce, interfaces)
         self._trace = Trace(trace, "receiver")
         self._handshake = ReceiverHandshake(
             want=broadcaster,
@@ -601,7 +603,7 @@ class Receiver(Generic[F]):
         connection = PeerConnection(
             ice_servers=self._ice_servers or self._negotiator.ice_servers(),
             relay_only=self._relay_only,
-            network=self._network,
+            network=self.network,
             note=self._trace.of(action.session),
             on_candidate=lambda candidate: self._negotiator.gathered(link, msgspec.convert(candidate, Candidate)),
             on_state=functools.partial(self._negotiator.changed, link),

@@ -224,6 +224,7 @@ class Room(Generic[F]):
             self.signaling, video=video, decode=decode, detector=None if detector is None else detector(), **options
         )
         self._made: list[Receiver[Any]] = [self._make()]  # at once, as it refuses what it cannot be made with
+        self._network = self._made[0].network
         self._beside = beside or (lambda _: contextlib.nullcontext())
         self._builds_on = video and not decode  # whether moments build on one another
         self._places: list[_Place[F]] = []
@@ -266,7 +267,7 @@ class Room(Generic[F]):
 
     @property
     def participants(self) -> tuple[Participant[F], ...]:
-        """Who is here, or has been gone for less than 10 seconds, in the order in which they came."""
+        """Who is here, or has been gone for less than 10 seconds, in the order in which they were found."""
         return tuple(place.participant for place in self._places if place.found)
 
     async def wait_closed(self) -> None:
@@ -370,8 +371,10 @@ class Room(Generic[F]):
                 logger.warning("there are %d participants: others have to wait until one is gone", MOST)
             return
         try:
-            place: _Place[F] = _Place(Participant(self._made.pop() if self._made else self._make()))
-            place.participant.receiver.events.subscribe(functools.partial(self._changed, place))
+            receiver = self._made.pop() if self._made else self._make()
+            receiver.network = self._network
+            place: _Place[F] = _Place(Participant(receiver))
+            receiver.events.subscribe(functools.partial(self._changed, place))
             beside = self._beside(place.participant)
         except Exception as error:
             self._life.end(error)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import socket
 from collections.abc import AsyncIterator
 from typing import Any, assert_type
 
@@ -14,6 +15,7 @@ from turned import elapse, turned
 
 import synopticon_rtc.room
 from synopticon_rtc import (
+    Broadcaster,
     EncodedVideoFrame,
     Face,
     FaceLandmarker,
@@ -22,6 +24,7 @@ from synopticon_rtc import (
     Room,
     SignalingClient,
     SignalingServer,
+    TestPattern,
 )
 from synopticon_rtc.basics import clock
 from synopticon_rtc.errors import SignalingError
@@ -311,6 +314,22 @@ async def test_a_server_that_refuses_ends_it() -> None:
             with pytest.raises(SignalingError, match="A token is needed"):
                 await ending
         assert not room.participants
+
+
+async def test_one_port_is_enough_for_all() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("", 0))
+        port = probe.getsockname()[1]
+    here = ["127.0.0.1"]
+    async with (
+        SignalingServer(port=0) as server,
+        Broadcaster(server.url, TestPattern((64, 48)), name="Ada", interfaces=here),
+        Broadcaster(server.url, TestPattern((64, 48)), name="Bo", interfaces=here),
+        Room(server.url, udp_ports=(port, port), interfaces=here) as room,
+        asyncio.timeout(30),
+    ):
+        found = aiter(room)
+        assert {(await anext(found)).name for _ in range(2)} == {"Ada", "Bo"}
 
 
 async def test_it_is_entered_once_and_used_inside() -> None:

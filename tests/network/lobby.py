@@ -16,7 +16,7 @@ from turned import elapse
 from websockets.asyncio.client import ClientConnection
 from wires import Host, Network, Way
 
-from synopticon_rtc import Broadcaster, Receiver, Room, SignalingClient
+from synopticon_rtc import Broadcaster, Room, SignalingClient
 from synopticon_rtc.basics import clock
 
 SIZE = 64, 48
@@ -63,14 +63,7 @@ class Lobby:
     def room(self, **options: Any) -> Room[Any]:
         """Return a room of those who are there, on our machine."""
         room: Room[Any] = Room(self.client(), **options)
-        (receiver,), make = room._made, room._make
-
-        def here(receiver: Receiver[Any]) -> Receiver[Any]:
-            receiver._network = self.here
-            return receiver
-
-        here(receiver)
-        room._make = lambda: here(make())
+        room._network = self.here
         return room
 
     def connect(self) -> "_Line":
