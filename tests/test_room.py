@@ -192,9 +192,9 @@ async def test_who_is_slow_with_encoded_moments_goes_on_with_a_keyframe() -> Non
     async with lobby.broadcasting("Ada"), lobby.room(decode=False) as room:
         await elapse(3)
         moments = room.moments()
-        before = (await anext(moments)).moment
+        before: Any = (await anext(moments)).moment
         await elapse(3)
-        taken = [(await anext(moments)).moment for _ in range(3 * FPS)]
+        taken: list[Any] = [(await anext(moments)).moment for _ in range(3 * FPS)]
     assert taken[0].frame.keyframe
     assert taken[0].rtp_timestamp - before.rtp_timestamp > 90_000
     steps = {later.rtp_timestamp - earlier.rtp_timestamp for earlier, later in itertools.pairwise(taken)}
