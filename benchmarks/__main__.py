@@ -26,6 +26,7 @@ from benchmarks import (
     pairing,
     recording,
     recovery,
+    room,
     screen,
     signaling,
     sound,
@@ -66,6 +67,7 @@ MODULES: dict[str, Benchmark] = {
     "streams": streams,
     "sound": sound,
     "recording": recording,
+    "room": room,
     "tables": tables,
     "analyse": analyse,
 }

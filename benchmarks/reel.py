@@ -18,12 +18,14 @@ class Reel:
 
     Args:
         source: What draws them; the test card if it is not given.
+        fps: How many are played in a second.
     """
 
     LENGTH: ClassVar = 60
 
-    def __init__(self, source: TestPattern | Portrait | None = None) -> None:
+    def __init__(self, source: TestPattern | Portrait | None = None, fps: float = FPS) -> None:
         source = source or TestPattern(SIZE, FPS)
+        self._fps = fps
         self._frames = [source.draw(number).to_ndarray() for number in range(self.LENGTH)]
 
     def draw(self, number: int) -> av.VideoFrame:
@@ -32,7 +34,7 @@ class Reel:
         return av.VideoFrame.from_ndarray(self._frames[min(forth, 2 * self.LENGTH - 2 - forth)], format="yuv420p")
 
     def __aiter__(self) -> AsyncIterator[av.VideoFrame]:
-        return drawn(self.draw, FPS)
+        return drawn(self.draw, self._fps)
 
 
 class StampedCard:

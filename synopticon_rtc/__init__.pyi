@@ -1,7 +1,15 @@
 from .basics.version import __version__
 from .broadcaster import Broadcaster
 from .errors import SynopticonError
-from .events import DetectorEvent, PeerEvent, RecordingEvent, SourceEvent, StateEvent, StreamEvent
+from .events import (
+    DetectorEvent,
+    ParticipantEvent,
+    PeerEvent,
+    RecordingEvent,
+    SourceEvent,
+    StateEvent,
+    StreamEvent,
+)
 from .faces import Detector, Face, FaceLandmarker, draw_faces
 from .faces.moment import Moment
 from .media import Camera, FrameSource, Microphone, Portrait, Screen, TestPattern, Tone, VideoFile
@@ -14,6 +22,7 @@ from .receiving.stats import ReceiverStats
 from .recording.lsl import LSLOutlet
 from .recording.recorder import Recorder
 from .recording.recording import Recording
+from .room import Participant, ParticipantMoment, Room
 from .rtc import EncodedVideoFrame, IceServer
 from .sending.admission import Visitor
 from .sending.published import PublishedStream
@@ -37,6 +46,9 @@ __all__ = [
     "Message",
     "Microphone",
     "Moment",
+    "Participant",
+    "ParticipantEvent",
+    "ParticipantMoment",
     "PeerEvent",
     "Portrait",
     "PublishedStream",
@@ -46,6 +58,7 @@ __all__ = [
     "Recorder",
     "Recording",
     "RecordingEvent",
+    "Room",
     "Screen",
     "SignalingClient",
     "SignalingServer",

@@ -92,6 +92,24 @@ class StateEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class ParticipantEvent:
+    """Somebody who broadcasts in a room came or went, as a :class:`~synopticon_rtc.Room` sees it.
+
+    Attributes:
+        state: ``joined``; ``away`` when the connection is gone, and ``returned`` when it is there again soon; ``left``
+            when it is given up.
+        reason: Why, in words for people.
+        name: The participant's, empty where it gave none.
+        session: The participant's signaling session; another one when it has returned as another process or page.
+    """
+
+    state: Literal["joined", "away", "returned", "left"]
+    reason: str
+    name: str
+    session: str
+
+
+@dataclass(frozen=True, slots=True)
 class StreamEvent:
     """A stream of a broadcaster came, went or changed, as either end sees it.
 

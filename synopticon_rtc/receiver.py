@@ -91,23 +91,28 @@ Queue: TypeAlias = Latest[Moment[F] | None]
 
 
 class Options(TypedDict, total=False):
-    """What does not change the type of the frames."""
+    """What does not change the type of the frames, and may be the same for several receivers."""
 
-    broadcaster: str | None
     streams: Sequence[str] | None
     sync: Sync
     faces_wait: float | None
-    detector: Detector | None
     faces_fps: float | None
     return_faces: bool
     jitter_ms: float
     max_size: tuple[int, int]
-    timeout: float | None
     ice_servers: Sequence[IceServer]
     relay_only: bool
     udp_ports: tuple[int, int] | None
     announce: Sequence[str]
     interfaces: Sequence[str]
+
+
+class _Options(Options, total=False):
+    """What does not change the type of the frames."""
+
+    broadcaster: str | None
+    detector: Detector | None
+    timeout: float | None
     trace: str | os.PathLike[str] | None
 
 
@@ -160,6 +165,8 @@ class Receiver(Generic[F]):
 
     Attributes:
         signaling: The client by which it finds its broadcaster.
+        network: What of this machine's network it uses. Before it is started, that of another receiver may take its
+            place: both then share one port where they have but one.
         streams: What the broadcaster publishes, by name; empty while there is none, and where it is a page.
         detector_events: What happens to the detector.
         stream_events: When streams are published and end, are muted or replaced.
@@ -251,7 +258,7 @@ class Receiver(Generic[F]):
         self._timeout = timeout
         self._ice_servers = ice_servers
         self._relay_only = relay_only
-        self._network = LocalNetwork(udp_ports, announce, interfaces)
+        self.network = LocalNetwork(udp_ports, announce, interfaces)
         self._trace = Trace(trace, "receiver")
         self._handshake = ReceiverHandshake(
             want=broadcaster,
@@ -285,7 +292,8 @@ class Receiver(Generic[F]):
         self.streams: Mapping[str, ReceivedStream] = MappingProxyType(self._catalogue.streams)
         self.stream_events: Events[StreamEvent] = self._catalogue.events
         self._moments = self._make_queue()
-        self._queues: dict[str, list[Queue[F]]] = {}  # of further iterations, by the name of their stream
+        self._is_read = False  # whether anybody iterates over the receiver itself
+        self._queues: dict[str | None, list[Queue[F]]] = {}  # of further iterations, by the name of their stream
         self._taps: list[Tap] = []
         self._playing: set[asyncio.Task[None]] = set()  # one a stream whose frames are decoded
         self._known = "", ""  # session and name of the broadcaster that it had last
@@ -375,14 +383,19 @@ class Receiver(Generic[F]):
         """
         if not self._entered:
             raise not_open(self)
+        if not self._is_read:
+            self._is_read = True
+            if not self._decode:
+                self.request_keyframe()  # the one that it had to begin with may have given way
         moment = await self._next(self._moments, None, self._what)
         if moment is None:
             raise StopAsyncIteration
         return moment
 
-    async def moments(self, name: str) -> AsyncIterator[Moment[F]]:
+    async def moments(self, name: str | None = None) -> AsyncIterator[Moment[F]]:
         """Iterate over the moments of one stream, by its name, also before it is published and after it came again.
 
+        Without a name they are those of the first video, which the iteration over the receiver itself is over, too.
         Any number of such iterations run beside one another, and beside that of the receiver itself. Each gets the
         newest moment each time, or with ``decode=False`` every one, as that does, and raises what that raises.
         """
@@ -525,6 +538,22 @@ class Receiver(Generic[F]):
         peer = next(iter(self._peers.values()), None)
         return None if peer is None else peer.first.age(moment)
 
+    @property
+    def clock_offset(self) -> float | None:
+        """The broadcaster's clock minus ours, in seconds; None where it is none of this package, or is gone.
+
+        So ``moment.captured - receiver.clock_offset`` is when a moment was captured by the clock of this machine, in
+        seconds since the epoch.
+        """
+        peer = next(iter(self._peers.values()), None)
+        return None if peer is None else peer.offset
+
+    @property
+    def clock_error(self) -> float | None:
+        """By how many seconds :attr:`clock_offset` is wrong at most: half the shortest round trip of late, or None."""
+        peer = next(iter(self._peers.values()), None)
+        return None if peer is None or peer.round_trip is None else peer.round_trip / 2
+
     def request_keyframe(self) -> None:
         """Ask the broadcaster for a keyframe: for one who joins a recording or a relay with ``decode=False``."""
         for peer in self._peers.values():
@@ -574,7 +603,7 @@ class Receiver(Generic[F]):
         connection = PeerConnection(
             ice_servers=self._ice_servers or self._negotiator.ice_servers(),
             relay_only=self._relay_only,
-            network=self._network,
+            network=self.network,
             note=self._trace.of(action.session),
             on_candidate=lambda candidate: self._negotiator.gathered(link, msgspec.convert(candidate, Candidate)),
             on_state=functools.partial(self._negotiator.changed, link),
@@ -746,9 +775,12 @@ class Receiver(Generic[F]):
         self, peer: Peer, stream: Stream, handle: ReceivedStream, latency: Latency, moment: Moment[Any]
     ) -> None:
         handle.given(moment, latency)
-        queues = [*self._queues.get(handle.name, ()), *([self._moments] if handle is self._first else ())]
-        dropped = [queue.put(moment) for queue in queues]  # each is to have it
-        if any(dropped) and isinstance(moment.frame, EncodedVideoFrame):
+        is_first = handle is self._first
+        queues = [*self._queues.get(handle.name, ()), *(self._queues.get(None, ()) if is_first else ())]
+        missed = any([queue.put(moment) for queue in queues])  # noqa: C419 - each is to have it
+        if is_first and self._moments.put(moment):
+            missed |= self._is_read
+        if missed and isinstance(moment.frame, EncodedVideoFrame):
             peer.connection.request_keyframe(peer.section(stream))
 
     def _give_sound(self, handle: ReceivedStream, moment: AudioMoment) -> None:

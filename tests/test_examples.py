@@ -134,6 +134,28 @@ def test_a_screen_comes_beside_the_camera() -> None:
         finish(process, 10)
 
 
+def test_a_room_tells_in_which_order_frames_were_captured() -> None:
+    broadcast = [sys.executable, "-m", "synopticon_rtc.broadcast", "--source", "test", "--size", "320x240", "--json"]
+    with subprocess.Popen(
+        [*broadcast, "--faces", "0", "--serve", "0", "--name", "Ada"], stdout=subprocess.PIPE, text=True
+    ) as ada:
+        try:
+            ready = next(told for line in iter(lambda: line_of(ada), "") if (told := json.loads(line)).get("url"))
+            process = start("room.py", "3", url=ready["url"])
+            out, err = finish(process)
+        finally:
+            ada.terminate()
+            finish(ada, 10)
+    assert process.returncode == 0, err
+    first, *lines = out.splitlines()
+    assert first == "waiting for whoever broadcasts"
+    assert lines[0] == "Ada joined: connected with Ada"
+    assert (
+        sum(re.fullmatch(r" +\d+\.\d ms later  Ada  \(give or take \d+\.\d ms\)", line) is not None for line in lines)
+        > 10
+    )
+
+
 def test_everybody_reads_the_chat() -> None:
     process = start("chat.py")
     out, err = finish(process)

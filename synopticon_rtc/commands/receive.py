@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import gc
 import logging
 import ssl
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import av
 import click
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from synopticon_rtc.basics.recent import Recent
 from synopticon_rtc.basics.text import NAME, visible
 from synopticon_rtc.commands.cli import Command, Output, Quantity
+from synopticon_rtc.commands.everybody import Everybody
 from synopticon_rtc.commands.meeting import News
 from synopticon_rtc.commands.options import (
     announce_option,
@@ -43,11 +45,12 @@ from synopticon_rtc.errors import ConnectionLost, NobodyAnswered, SynopticonErro
 from synopticon_rtc.events import DetectorEvent, StateEvent
 from synopticon_rtc.faces import Face, FaceLandmarker, draw_faces
 from synopticon_rtc.faces.moment import Moment
-from synopticon_rtc.receiver import Receiver
+from synopticon_rtc.receiver import Options, Receiver
 from synopticon_rtc.receiving.pairing import Sync
 from synopticon_rtc.receiving.sound import AudioMoment
 from synopticon_rtc.recording.lsl import LSLOutlet
 from synopticon_rtc.recording.table import FacesTable
+from synopticon_rtc.room import Room
 from synopticon_rtc.rtc import IceServer
 
 logger = logging.getLogger(__name__)
@@ -61,6 +64,7 @@ WORDS = {
     "closed": "closed",
 }
 STATUS_INTERVAL = 1.0  # seconds
+T = TypeVar("T")
 Sink = Callable[[AudioMoment], None]
 STALE = 0.25  # seconds after which the faces of another frame are worse than none
 LIGHT, SHADE = (255, 248, 214), (32, 22, 0)  # blue, green, red: of what is written on the picture
@@ -72,6 +76,7 @@ LIGHT, SHADE = (255, 248, 214), (32, 22, 0)  # blue, green, red: of what is writ
 @token_file_option
 @ca_option
 @click.option("--from", "broadcaster", help="Name or session of the broadcaster; the first that answers without it.")
+@click.option("--all", "everybody", is_flag=True, help="Receive everybody who broadcasts in the room, and list them.")
 @click.option(
     "--stream",
     "streams",
@@ -97,7 +102,7 @@ LIGHT, SHADE = (255, 248, 214), (32, 22, 0)  # blue, green, red: of what is writ
     "--faces-out",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     help="Write the faces of each frame here: a table as .parquet (extra parquet) or .csv, or a JSON object a line as "
-    ".jsonl; docs/tables.md tells what is in it.",
+    ".jsonl; docs/tables.md tells what is in it. With --all a path with {name}, for a file of each.",
 )
 @landmarks_option
 @record_option
@@ -136,7 +141,7 @@ LIGHT, SHADE = (255, 248, 214), (32, 22, 0)  # blue, green, red: of what is writ
     type=Quantity(min=0, min_open=True),
     default=15,
     show_default=True,
-    help="Seconds without a frame after which to give up.",
+    help="Seconds without a frame after which to give up; with --all it waits for ever.",
 )
 @ice_server_option
 @trace_option
@@ -149,8 +154,9 @@ async def main(
     token_file: Path | None,
     ca: ssl.SSLContext | None,
     broadcaster: str | None,
+    everybody: bool,  # noqa: FBT001 - click passes flags so
     streams: tuple[str, ...],
-    no_video: bool,  # noqa: FBT001 - click passes flags so
+    no_video: bool,  # noqa: FBT001
     show: bool,  # noqa: FBT001
     play: str | None,
     audio_out: Path | None,
@@ -179,8 +185,9 @@ async def main(
     output: Output,
 ) -> None:
     """Receive the frames and faces of a broadcaster."""
-    if no_video and (show or record):
-        raise click.UsageError("--show and --record need the video that --no-video leaves out.")
+    _check_together(no_video=no_video, show=show, record=record)
+    if everybody:
+        _check_all(broadcaster=broadcaster, show=show, play=play, audio_out=audio_out, lsl=lsl, trace=trace)
     detector = _detector(
         detect=detect,
         return_faces=return_faces,
@@ -192,26 +199,36 @@ async def main(
     )
     outlet = _outlet(lsl, broadcaster, landmarks=lsl_landmarks, sync=sync)
     signaling = signaling_client(url, room, token_file, ca)
-    try:
-        receiver = Receiver(
+    options = Options(
+        streams=streams or None,
+        sync=sync,
+        faces_wait=faces_wait,
+        faces_fps=faces_fps,
+        return_faces=return_faces,
+        ice_servers=ice_servers,
+        udp_ports=udp_ports,
+        announce=announce,
+        interfaces=interfaces,
+    )
+    if everybody:
+        all_of = Everybody(output, record=record, faces_out=faces_out, landmarks=landmarks)
+        await all_of.receive(
+            _usable(lambda: Room(signaling, video=not no_video, detector=detector, beside=all_of.beside, **options)),
+            frames=frames,
+            duration=duration,
+        )
+        return
+    receiver = _usable(
+        lambda: Receiver(
             signaling,
             broadcaster=broadcaster,
-            streams=streams or None,
             video=not no_video,
-            sync=sync,
-            faces_wait=faces_wait,
-            detector=detector,
-            faces_fps=faces_fps,
-            return_faces=return_faces,
+            detector=None if detector is None else detector(),
             timeout=timeout,
-            ice_servers=ice_servers,
-            udp_ports=udp_ports,
-            announce=announce,
-            interfaces=interfaces,
             trace=trace,
+            **options,
         )
-    except ValueError as error:
-        raise click.UsageError(f"{error}.") from error
+    )
     async with contextlib.AsyncExitStack() as stack:
         table = await stack.enter_async_context(FacesTable(faces_out, landmarks=landmarks)) if faces_out else None
         window = await stack.enter_async_context(Window()) if show else None
@@ -252,15 +269,42 @@ def _detector(
     blendshapes: bool,
     matrix: bool,
     model: str | None,
-) -> FaceLandmarker | None:
-    """Make what looks for faces, if that is asked for."""
+) -> Callable[[], FaceLandmarker] | None:
+    """Return what makes detectors, if that is asked for."""
     if detect:
-        return FaceLandmarker(max_faces=faces or 1, model=model, blendshapes=blendshapes, matrix=matrix)
+        return functools.partial(
+            FaceLandmarker, max_faces=faces or 1, model=model, blendshapes=blendshapes, matrix=matrix
+        )
     if return_faces or faces or faces_fps or blendshapes or matrix or model:
         raise click.UsageError(
             "--faces, --faces-fps, --blendshapes, --matrix, --model and --return-faces belong to --detect."
         )
     return None
+
+
+def _usable(make: Callable[[], T]) -> T:
+    """Make something, of which the user has said how."""
+    try:
+        return make()
+    except ValueError as error:
+        raise click.UsageError(f"{error}.") from error
+
+
+def _check_together(*, no_video: bool, show: bool, record: Path | None) -> None:
+    if no_video and (show or record):
+        raise click.UsageError("--show and --record need the video that --no-video leaves out.")
+
+
+def _check_all(*, broadcaster: str | None, **others: object) -> None:
+    """Refuse what does not go with --all."""
+    if broadcaster is not None:
+        raise click.UsageError("--from names one broadcaster, and --all takes everybody: leave out one of them.")
+    for name, value in others.items():
+        if value not in (None, False):
+            option = name.replace("_", "-")
+            raise click.UsageError(
+                f"--{option} is for one broadcaster, and --all for everybody: leave out one of them."
+            )
 
 
 def _outlet(name: str | None, broadcaster: str | None, *, landmarks: bool, sync: Sync) -> LSLOutlet | None:

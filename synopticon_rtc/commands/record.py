@@ -188,7 +188,7 @@ class _Report:
 
     async def _tick(self) -> None:
         while True:
-            reels = [reel for reel in self._recorder.reels if reel.found]
+            reels = self._recorder.reels
             self._output.event("stats", files=self._files, recordings=[_fields(reel) for reel in reels])
             more = {"": f"and {len(reels) - SHOWN} more"} if len(reels) > SHOWN else {}
             lost = {"signaling": f"not connected: {self._news.missing}"} if self._news.missing else {}
@@ -228,12 +228,17 @@ class _Report:
 
 
 def _fields(reel: Reel) -> dict[str, object]:
-    origin = reel.receiver.origin
-    state = reel.state.state
-    return {"name": origin.name, "session": origin.session, "state": state, "path": reel.path, "frames": reel.frames}
+    who = reel.participant
+    return {
+        "name": who.name,
+        "session": who.session,
+        "state": who.state.state,
+        "path": reel.path,
+        "frames": reel.frames,
+    }
 
 
 def _row(reel: Reel) -> str:
-    origin = reel.receiver.origin
-    state = "" if reel.state.state == "connected" else f"   {reel.state.state}"
-    return f"{visible(origin.name or origin.session, NAME)}{state}\n{reel.path}   {reel.frames} frames"
+    who = reel.participant
+    state = "" if who.is_here else f"   {who.state.state}"
+    return f"{visible(who.name or who.session, NAME)}{state}\n{reel.path}   {reel.frames} frames"

@@ -3,11 +3,12 @@
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from rich import box
+from rich.console import Group
 from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
@@ -82,8 +83,8 @@ class Status:
             task.cancel()
             await asyncio.wait([task])
 
-    def update(self, rows: dict[str, str]) -> None:
-        """Draw these rows."""
+    def update(self, rows: dict[str, str], listed: Sequence[Sequence[str]] = ()) -> None:
+        """Draw these rows, and below them a table of which the first row is the headings."""
         if self._live is None:
             return
         table = Table.grid(padding=(0, 2))
@@ -91,8 +92,18 @@ class Status:
         table.add_column(overflow="fold")
         for label, text in rows.items():
             table.add_row(label, _shown(text))
-        panel = Panel(table, title=self._title, title_align="left", box=box.ROUNDED, border_style="cyan", width=WIDTH)
+        shown = Group(table, _listed(*listed)) if listed else table
+        panel = Panel(shown, title=self._title, title_align="left", box=box.ROUNDED, border_style="cyan", width=WIDTH)
         self._live.update(panel, refresh=True)
+
+
+def _listed(headings: Sequence[str], *lines: Sequence[str]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for line in lines:
+        table.add_row(*map(_shown, line))
+    return table
 
 
 def _shown(text: str) -> Text:

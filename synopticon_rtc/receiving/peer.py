@@ -67,6 +67,11 @@ class Peer:
         """Its clock minus ours, seconds, None while it is not known."""
         return None if self.control is None else self.control.offset
 
+    @property
+    def round_trip(self) -> float | None:
+        """To it and back, seconds, the shortest of late, None while it is not known."""
+        return None if self.control is None else self.control.round_trip
+
     def play(self, track: VideoTrack) -> asyncio.Task[None]:
         """Take the decoded frames of a track, until the connection is closed."""
         task = asyncio.create_task(self._watch(track), name="video")

@@ -6,6 +6,7 @@ import re
 import string
 import threading
 import unicodedata
+from collections.abc import Callable
 from itertools import chain, count
 from pathlib import Path
 
@@ -34,6 +35,7 @@ class Names:
     Args:
         pattern: A path with ``{name}`` (of the broadcaster), ``{session}``, and ``{start}`` (when the file begins, by
             the time of this machine), which may say by what it is formatted, as :func:`time.strftime` has it.
+        fits: Raises :class:`~synopticon_rtc.errors.SynopticonError` where nothing can be written to such a path.
 
     Attributes:
         folder: Below which all files are: what the pattern has before its first field.
@@ -42,7 +44,7 @@ class Names:
         RecordingError: The pattern is none.
     """
 
-    def __init__(self, pattern: str) -> None:
+    def __init__(self, pattern: str, *, fits: Callable[[Path], object] = file_format) -> None:
         self._pattern = os.path.expanduser(pattern)  # noqa: PTH111 - of a part of a path that has fields
         self._lock = threading.Lock()
         self._promised: set[Path] = set()  # paths that were given, and are not there yet
@@ -51,7 +53,7 @@ class Names:
         self._below = self._pattern[len("".join(fixed)) :]
         self.folder = Path("".join(fixed) or ".")
         example = self._fill(Origin("x" * LONGEST, "x" * LONGEST, None), dt.datetime.now(dt.UTC))
-        file_format(example)
+        fits(Path(self._pattern))
         if any(len(os.fsencode(part)) > LONGEST_PART for part in example.parts):
             raise RecordingError(f"{pattern} makes names that are too long: say less between two slashes")
 

@@ -5,6 +5,7 @@ event loop that is turned (tests/network/turned.py) the same test does the same 
 """
 
 import asyncio
+import contextvars
 import heapq
 import itertools
 import random
@@ -198,6 +199,7 @@ class Socket(asyncio.DatagramTransport):
         self._address = address
         self._protocol = protocol
         self._closing = False
+        self._context = contextvars.copy_context()  # in which whoever opened it is called, as by asyncio's own
         network.sockets[address] = self
 
     def sendto(self, data: Any, addr: Any = None) -> None:
@@ -209,7 +211,7 @@ class Socket(asyncio.DatagramTransport):
     def _deliver(self, data: bytes, to: Address) -> None:
         there = self._network.sockets.get(to)
         if there is not None:
-            there._protocol.datagram_received(data, self._address)
+            there._context.copy().run(there._protocol.datagram_received, data, self._address)
 
     def get_write_buffer_size(self) -> int:
         return 0

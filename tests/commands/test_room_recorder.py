@@ -14,6 +14,7 @@ import pytest
 from field_helpers import command, run, run_in_terminal
 from test_recorder import largest_file
 
+import synopticon_rtc.room
 from synopticon_rtc import Broadcaster, Recording, SignalingClient, SignalingServer, TestPattern
 from synopticon_rtc.commands import room
 from synopticon_rtc.commands.cli import Output
@@ -63,7 +64,7 @@ async def until(happened: Callable[[], bool]) -> None:
 
 def recorded(recorder: RoomRecorder) -> dict[str, int]:
     """Return how many frames of each broadcaster are written, by its name."""
-    return {reel.receiver.origin.name: reel.frames for reel in recorder.reels if reel.found}
+    return {reel.participant.name: reel.frames for reel in recorder.reels}
 
 
 def files(folder: Path) -> list[Path]:
@@ -84,7 +85,6 @@ async def test_everybody_is_recorded_in_files_of_their_own(
         await until(lambda: recorded(recording).get("lab-1", 0) > 10)
         async with broadcast(server, "../lab-2"):
             await until(lambda: recorded(recording).get("../lab-2", 0) > 10)
-        assert len([reel for reel in recording.reels if not reel.found]) == 1
     written = files(tmp_path)
     assert [file.parent.name for file in written] == ["_lab-2", "lab-1"]
     for file, name in zip(written, ["../lab-2", "lab-1"], strict=True):
@@ -94,38 +94,10 @@ async def test_everybody_is_recorded_in_files_of_their_own(
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
-async def test_one_looks_for_the_next_also_after_somebody_could_not_be_connected_with(
-    server: SignalingServer, tmp_path: Path
-) -> None:
-    async with recorder(server, tmp_path) as recording:
-        (first,) = recording.reels
-        recording._changed(first, StateEvent("connecting", "somebody answered"))
-        assert [reel.is_looking for reel in recording.reels] == [False, True]
-        await until(lambda: recording.reels[1].receiver.events.heard)
-        recording._changed(first, StateEvent("seeking", "no connection within 15 s"))
-        await until(lambda: recording.reels == [first])
-
-
-async def test_only_so_many_are_recorded_at_once_and_others_when_one_is_gone(
-    server: SignalingServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(room, "MOST", 1)
-    monkeypatch.setattr(room, "AWAY", 0.1)
-    async with recorder(server, tmp_path) as recording:
-        async with broadcast(server, "lab-1"):
-            await until(lambda: "lab-1" in recorded(recording))
-            assert len(recording.reels) == 1
-        async with broadcast(server, "lab-2"):
-            await until(lambda: "lab-2" in recorded(recording))
-    assert [record.message for record in caplog.records if record.name == room.__name__] == [
-        "1 broadcasters are recorded at once: others have to wait until one is gone"
-    ] * 2
-
-
 async def test_who_is_killed_and_comes_back_goes_on_in_the_recording_and_who_stays_away_does_not(
     server: SignalingServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "AWAY", LONG)
+    monkeypatch.setattr(synopticon_rtc.room, "AWAY", LONG)
     states: list[str] = []
     async with recorder(server, tmp_path) as recording:
         recording.states.subscribe(lambda event: states.append(event.state))
@@ -133,11 +105,10 @@ async def test_who_is_killed_and_comes_back_goes_on_in_the_recording_and_who_sta
             await until(lambda: recorded(recording).get("lab-1", 0) > 20)
         await until(lambda: "interrupted" in states)
         before = recorded(recording)["lab-1"]
-        monkeypatch.setattr(room, "AWAY", 0.2)
+        monkeypatch.setattr(synopticon_rtc.room, "AWAY", 0.2)
         async with broadcasting(server, "lab-1"):
             await until(lambda: recorded(recording)["lab-1"] > before + 20)
-        await until(lambda: not recorded(recording))
-        assert len(recording.reels) == 1
+        await until(lambda: not recording.reels)
         (file,) = files(tmp_path)
         captured = await frames(file)
         assert len(captured) > 40
@@ -169,7 +140,7 @@ async def test_a_server_that_refuses_ends_it(tmp_path: Path) -> None:
     async with SignalingServer(port=0, tokens=TokenKeys(secret=secret)) as server, recorder(server, tmp_path) as waits:
         with pytest.raises(SignalingError, match="A token is needed"):
             await waits.wait()
-        assert not waits.reels
+        assert not waits.room.participants
 
 
 @pytest.mark.parametrize("roles", [None, frozenset[Role]({"receive"})])
