@@ -11,6 +11,7 @@ const LONGEST_TIMER = 2 ** 31 - 1; // ms; browsers let a longer one pass at once
 export class Signaling {
   #url;
   #on;
+  #requirements;
   #socket = null;
   #attempts = 0;
   #retry; // timer of the next connection
@@ -26,10 +27,12 @@ export class Signaling {
    * @param {string} url a ws:// or wss:// address
    * @param {object} on `opened(welcome)`, `iceServers(list)`, `received(message)`, `lost(reason)`, and
    *   `refused(reason)` where the server does not let us in; then it is not tried again
+   * @param {object} requirements what the server is told of us: `role`, `tell`, `name` (docs/signaling.md)
    */
-  constructor(url, on) {
+  constructor(url, on, requirements) {
     this.#url = url;
     this.#on = on;
+    this.#requirements = requirements;
     this.#retry = setTimeout(() => this.#connect());
     const online = () => this.#socket === null && this.#connect();
     addEventListener("online", online, { signal: this.#over.signal });
@@ -116,8 +119,7 @@ export class Signaling {
 
   /** Ask to be told what a server can tell; one that cannot says nothing more than that it heard. */
   #configure() {
-    const tell = ["peers", "errors", "broadcasters", "ice"];
-    this.#send({ type: "configure", requirements: { role: ["receive"], tell } });
+    this.#send({ type: "configure", requirements: this.#requirements });
   }
 
   #takeIceServers({ iceServers, iceServersTtl }) {

@@ -13,6 +13,7 @@ import { Signaling } from "./web/signaling.js";
 import { missing } from "./web/support.js";
 
 const message = (rtpTimestamp) => ({ rtpTimestamp, captureTime: null, faces: [] });
+const requirements = { role: ["receive"], tell: ["peers", "ice"] };
 const frame = (number) => (number * 3_000) >>> 0; // RTP timestamps at 30 frames a second
 
 /** A pairing that has seen the first frame with its faces, at time 0. */
@@ -298,7 +299,7 @@ function signaling(t) {
   globalThis.WebSocket = Socket;
   globalThis.addEventListener = (name, listener, { signal }) => (listeners[name] ??= []).push({ listener, signal });
   const on = { opened: mock.fn(), iceServers: mock.fn(), received: mock.fn(), lost: mock.fn(), refused: mock.fn() };
-  const session = new Signaling("ws://server/ws", on);
+  const session = new Signaling("ws://server/ws", on, requirements);
   t.mock.timers.tick(0);
   return { session, sockets, on, pass: (time) => t.mock.timers.tick(time) };
 }
@@ -306,7 +307,6 @@ function signaling(t) {
 test("a session says what it is and wants to be told, before all else", (t) => {
   const { sockets, on } = signaling(t);
   sockets[0].welcome("ws_1");
-  const requirements = { role: ["receive"], tell: ["peers", "errors", "broadcasters", "ice"] };
   assert.deepEqual(sockets[0].sent, [{ type: "configure", requirements }]);
   sockets[0].receive({ type: "configured", sessionId: "ws_1", requirements });
   assert.equal(on.received.mock.callCount(), 0);
