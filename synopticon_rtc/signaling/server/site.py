@@ -30,7 +30,8 @@ class Site:
             for path in folder.rglob("*")
             if path.suffix in CONTENT_TYPES
         }
-        self._files |= {path.removesuffix(".html"): file for path, file in self._files.items() if path.endswith(".html")}
+        pages = [path for path in self._files if path.endswith(".html")]
+        self._files |= {path.removesuffix(".html"): self._files[path] for path in pages}
         if index := self._files.get("/index.html"):
             self._files["/"] = index
 
