@@ -1,11 +1,14 @@
-// Publishes tracks to every receiver that asks: what broadcaster.py does in Python.
+// Publishes tracks to every receiver that asks: in a page what broadcaster.py is in Python.
 
 import { Signaling } from "./signaling.js";
 import { accepts, Watcher } from "./watcher.js";
 
 const ACCEPT = { control: ["control/1"], ice: ["more"], return: ["faces/1"] };
 const MOST = 7; // streams
-const TURNED_AWAY = 1_024; // sessions that are remembered
+const JOINING = 16; // receivers that may have an offer without an answer
+const KNOWN = 1_024; // sessions of which it is remembered whether they may watch
+const NOT_ADMITTED = "the broadcaster does not admit you";
+const SENT_AWAY = "the broadcaster has sent you away";
 
 export class Broadcaster {
   #signaling;
@@ -14,40 +17,40 @@ export class Broadcaster {
   #iceServers = [];
   #streams = new Map(); // what is published, by name: { name, kind, hint, track, muted, replaced }
   #watchers = new Map(); // by session
-  #askers = new Map(); // discoveries that wait until there is something to send, or for leave, by session
-  #away = new Map(); // why nothing is sent to a session, by session
+  #askers = new Map(); // discoveries that wait for leave, or for something to be published, by session
+  #verdicts = new Map(); // why a session may not watch, empty where it may, by session
   #reachable = true;
   #over = new AbortController();
 
   /** Why the server does not let us in; null where it does. */
   refusal = null;
 
-  /** Tells who may watch, before anything is sent: an async function of `{ session, name }`; null lets everybody. */
+  /** Asked who may watch, before anything is sent: null lets all, else an async function of `{ session, name }`. */
   admit = null;
 
   /**
    * @param {string} url of the signaling server
    * @param {object} options `name`, by which people and receivers know this broadcaster
-   * @param {object} on `changed()`, `faces(message, stream, session)`, `log(text)`
+   * @param {object} on `changed()` (the state, or who watches), `faces(message, stream, session)` (that a receiver found
+   *   in the stream of that name, as decodeFaces reads them; where `captured` is not undefined, the frame was captured
+   *   then, by performance.now()), `log(text)`
    */
-  constructor(url, { name = "" } = {}, on) {
+  constructor(url, { name = "" }, on) {
     this.#name = name.trim();
     this.#on = on;
-    this.#signaling = new Signaling(
-      url,
-      {
-        opened: (welcome) => this.#opened(welcome),
-        iceServers: (list) => (this.#iceServers = this.#usable(list)),
-        received: (message) => this.#received(message),
-        lost: (reason) => this.#lost(reason),
-        refused: (reason) => this.#refused(reason),
-      },
-      { role: ["broadcast"], name: this.#name, tell: ["peers", "errors", "ice"] },
-    );
-    addEventListener("pagehide", () => this.close("the page was closed"), { signal: this.#over.signal });
+    const told = {
+      opened: (welcome) => this.#opened(welcome),
+      iceServers: (list) => (this.#iceServers = this.#usable(list)),
+      received: (message) => this.#received(message),
+      lost: (reason) => this.#lost(reason),
+      refused: (reason) => this.#refused(reason),
+    };
+    const requirements = { role: ["broadcast"], name: this.#name, tell: ["peers", "errors", "ice"] };
+    this.#signaling = new Signaling(url, told, requirements);
+    addEventListener("pagehide", () => this.close("the page was left"), { signal: this.#over.signal });
   }
 
-  /** "connecting", "ready", "unreachable" (who watches goes on, but nobody can join) or "refused". */
+  /** "connecting", "ready", "unreachable" (those who watch go on, but nobody can join) or "refused". */
   get state() {
     if (this.refusal !== null) return "refused";
     if (!this.#reachable) return "unreachable";
@@ -59,25 +62,25 @@ export class Broadcaster {
     return this.#signaling.session;
   }
 
-  /** Who is connected, or about to be: `{ session, name, up, recorded, since }`, `since` a Date. */
+  /** Who watches, or is about to: `{ session, name, up, recorded, since }`, `since` a Date. */
   get watchers() {
     const shown = ({ session, name, up, recorded, since }) => ({ session, name, up, recorded, since });
     return [...this.#watchers.values()].map(shown);
   }
 
   /**
-   * Send a track to all, now and to come. With the name of one that is published, it takes its place.
+   * Send a track to all, now and to come; one of the same name gives way to it.
    *
    * @param {string} name at most 64 characters
-   * @param {MediaStreamTrack} track its owner stops it
-   * @param {string} hint what it is: "camera", "screen", "microphone"
+   * @param {MediaStreamTrack} track which its owner stops, after that
+   * @param {string} hint what it is, where the name does not tell: "camera", "screen", "microphone"
    */
   publish(name, track, hint = name) {
     const before = this.#streams.get(name);
+    if (before === undefined && this.#streams.size >= MOST) throw new Error(`There are ${MOST} streams, and that is the most`);
     if (before !== undefined && before.kind !== track.kind) throw new Error(`The stream ${name} is no ${track.kind}`);
-    if (before === undefined && this.#streams.size >= MOST) throw new Error(`${MOST} streams is the most`);
-    const replaced = before === undefined ? 0 : before.replaced + 1;
-    this.#streams.set(name, { name, kind: track.kind, hint, track, muted: before?.muted ?? false, replaced });
+    const { muted = false, replaced = -1 } = before ?? {};
+    this.#streams.set(name, { name, kind: track.kind, hint, track, muted, replaced: replaced + 1 });
     this.#update();
   }
 
@@ -86,7 +89,7 @@ export class Broadcaster {
     if (this.#streams.delete(name)) this.#update();
   }
 
-  /** Send nothing of a stream for now, or again, and tell receivers so. */
+  /** Send nothing of a stream for now, or send it again, and tell receivers so. */
   mute(name, muted) {
     const stream = this.#streams.get(name);
     if (stream === undefined || stream.muted === muted) return;
@@ -94,28 +97,30 @@ export class Broadcaster {
     this.#update();
   }
 
-  /** End the connection of a receiver, and make none again. */
-  sendAway(session, reason = "the broadcaster sent you away") {
-    this.#turnAway(session, reason);
-    this.#drop(session, reason);
+  /** Let a receiver go, with a reason in words, and serve its session no more. */
+  sendAway(session, reason = "") {
+    const words = reason ? `${SENT_AWAY}: ${reason}` : SENT_AWAY;
+    this.#judge(session, words);
+    this.#askers.delete(session);
+    this.#drop(session, words, { refused: true });
   }
 
+  /** Say goodbye to all, and end; tracks are their owner's. */
   close(reason = "the broadcaster has ended") {
     this.#over.abort();
-    this.#streams.clear();
     for (const session of [...this.#watchers.keys()]) this.#drop(session, reason);
     this.#signaling.close();
   }
 
-  // Signaling
+  // What the server tells
 
   #opened(welcome) {
     this.#on.log(`Signaling is there, our session is ${welcome.sessionId}`);
     this.#reachable = true;
-    for (const watcher of [...this.#watchers.values()]) {
-      if (!watcher.answered) this.#drop(watcher.session, "signaling reconnected"); // it knows us by another session
-    }
     this.#askers.clear();
+    for (const { session, answered } of [...this.#watchers.values()]) {
+      if (!answered) this.#drop(session, "signaling reconnected"); // it knows us by the session that is gone
+    }
     this.#on.changed();
   }
 
@@ -143,58 +148,48 @@ export class Broadcaster {
   }
 
   #received(message) {
-    const { type, sourceSession: source } = message;
+    const { type, sourceSession: source, errorCode } = message;
     const watcher = this.#watchers.get(source);
     if (type === "webrtc_seek_broadcaster" || type === "request_offer") {
-      if (typeof source === "string" && source !== "") this.#asked(message);
+      if (typeof source === "string" && source !== "") this.#sought(message);
     } else if (type === "webrtc_answer") {
       if (message.sdp?.type === "answer" && typeof message.sdp.sdp === "string") watcher?.takeAnswer(message.sdp.sdp);
+    } else if (type === "webrtc_ice" && message.bye != null) {
+      this.#askers.delete(source);
+      this.#ended(watcher, `the receiver left: ${message.bye}`);
     } else if (type === "webrtc_ice") {
-      if (message.bye != null) this.#ended(watcher, `the receiver left: ${message.bye}`);
-      else watcher?.addCandidates([message.candidate, ...(Array.isArray(message.more) ? message.more : [])]);
-    } else if (type === "peer_left" || message.errorCode === "target_not_found") {
-      const session = message.session ?? message.targetSession;
-      this.#askers.delete(session);
-      this.#watchers.get(session)?.doubt();
-    } else if (message.errorCode === "not_allowed") {
-      if (message.targetSession) this.#ended(this.#watchers.get(message.targetSession), message.error);
-      else if ([undefined, "broadcast"].includes(message.role)) this.#refused(message.error);
+      watcher?.addCandidates([message.candidate, ...(Array.isArray(message.more) ? message.more : [])]);
+    } else if (type === "peer_left" || errorCode === "target_not_found") {
+      this.#left(message.session ?? message.targetSession);
+    } else if (errorCode === "not_allowed" && message.targetSession) {
+      this.#ended(this.#watchers.get(message.targetSession), `the server does not allow it: ${message.error}`);
+    } else if (errorCode === "not_allowed") {
+      this.#refused(message.error);
     } else if (type === "error") {
       this.#on.log(`The signaling server says: ${message.error}`);
     }
   }
 
+  #left(session) {
+    this.#askers.delete(session);
+    this.#verdicts.delete(session);
+    this.#watchers.get(session)?.doubt();
+  }
+
   // Receivers
 
-  async #asked(message) {
+  async #sought(message) {
     const { sourceSession: session, want, unwanted } = message;
     if (want != null && want !== this.#name && want !== this.session) return;
     if (Array.isArray(unwanted) && this.#ours.some((each) => unwanted.includes(each))) return;
-    const watcher = this.#watchers.get(session);
-    if (watcher?.answered === false || this.#askers.has(session)) return; // one offer a handshake: a page that gets two throws
-    if (this.#away.has(session)) {
-      this.#decline(message, this.#away.get(session));
-      return;
-    }
+    // One offer a handshake: a page that gets two throws.
+    if (this.#askers.has(session) || this.#watchers.get(session)?.answered === false) return;
     this.#askers.set(session, message);
-    if (this.admit !== null && watcher === undefined && !(await this.#admitted(message))) return;
-    if (this.#askers.get(session) !== message) return; // it left meanwhile, or our signaling did
-    if (this.#streams.size > 0) this.#offer(message);
-  }
-
-  async #admitted(message) {
-    const { sourceSession: session } = message;
-    let may = false;
-    try {
-      may = await this.admit({ session, name: calledName(message) });
-    } catch (error) {
-      this.#on.log(`Whether ${session} may watch could not be told: ${error.message}`);
+    if (this.admit !== null && !this.#verdicts.has(session)) {
+      const verdict = (await this.#admits(message)) ? "" : NOT_ADMITTED;
+      if (!this.#verdicts.has(session)) this.#judge(session, verdict); // else it was sent away meanwhile
     }
-    if (may) return true;
-    this.#askers.delete(session);
-    this.#turnAway(session, "the broadcaster does not let you watch");
-    this.#decline(message, this.#away.get(session));
-    return false;
+    if (this.#askers.get(session) === message) this.#answer(message); // else it has left, or our session has ended
   }
 
   /** The sessions by which we are known: who was there before signaling came back knows an earlier one. */
@@ -202,16 +197,45 @@ export class Broadcaster {
     return [this.session, ...[...this.#watchers.values()].map(({ ours }) => ours)];
   }
 
-  #offer(message) {
-    const { sourceSession: session } = message;
-    const streams = [...this.#streams.values()];
-    if (!Watcher.canServe(message, streams)) return; // it stays among those who wait
-    this.#askers.delete(session);
-    this.#drop(session, null); // it asked anew
-    const relay = (type, content) => this.#signaling.relay(type, session, { ...content, accept: ACCEPT, name: this.#name || undefined });
-    let watcher;
+  async #admits({ sourceSession: session, name }) {
     try {
-      watcher = new Watcher(message, { ours: this.session, name: calledName(message), iceServers: this.#iceServers }, streams, {
+      return await this.admit({ session, name: called(name) });
+    } catch (error) {
+      this.#on.log(`Nobody can say whether ${session} may watch: ${error.message}`);
+      return false;
+    }
+  }
+
+  /** Remember whether a session may watch. */
+  #judge(session, verdict) {
+    this.#verdicts.delete(session);
+    this.#verdicts.set(session, verdict);
+    if (this.#verdicts.size > KNOWN) this.#verdicts.delete(this.#verdicts.keys().next().value);
+  }
+
+  /** Make an offer to somebody who asks, or say that there is none; where nothing is published yet, it waits. */
+  #answer(message) {
+    const { sourceSession: session } = message;
+    const verdict = this.#verdicts.get(session);
+    const joining = [...this.#watchers.values()].filter(({ answered }) => !answered).length;
+    if (verdict || joining >= JOINING) {
+      this.#askers.delete(session);
+      if (verdict) this.#decline(message, { bye: verdict, refused: true });
+    } else if (Watcher.canServe(message, [...this.#streams.values()])) {
+      this.#askers.delete(session);
+      this.#drop(session); // it asks anew
+      this.#offer(message);
+    }
+  }
+
+  #offer(message) {
+    const { sourceSession: session, name } = message;
+    const options = { ours: this.session, name: called(name), iceServers: this.#iceServers };
+    const relay = (type, content) => {
+      this.#signaling.relay(type, session, { ...content, accept: ACCEPT, name: this.#name || undefined });
+    };
+    try {
+      const watcher = new Watcher(message, options, [...this.#streams.values()], {
         offer: (sdp) => relay("webrtc_offer", { sdp }),
         candidate: (candidate) => relay("webrtc_ice", { candidate }),
         changed: () => this.#on.changed(),
@@ -220,29 +244,25 @@ export class Broadcaster {
         end: (reason) => this.#ended(watcher, reason),
         log: this.#on.log,
       });
+      this.#watchers.set(session, watcher);
     } catch (error) { // a browser has only so many connections
       this.#on.log(`No connection can be made: ${error.message}`);
-      return;
     }
-    this.#watchers.set(session, watcher);
     this.#on.changed();
   }
 
+  /** Bring everybody up to date with what is published. */
   #update() {
     const streams = [...this.#streams.values()];
     for (const watcher of this.#watchers.values()) watcher.update(streams);
-    if (this.admit === null) for (const message of [...this.#askers.values()]) this.#offer(message);
+    queueMicrotask(() => this.#answerAll()); // then all is there that is published at once
     this.#on.changed();
   }
 
-  #turnAway(session, reason) {
-    this.#away.delete(session);
-    this.#away.set(session, reason);
-    if (this.#away.size > TURNED_AWAY) this.#away.delete(this.#away.keys().next().value);
-  }
-
-  #decline(message, reason) {
-    if (accepts(message, "control", "control/1")) this.#signaling.relay("webrtc_ice", message.sourceSession, { bye: reason });
+  #answerAll() {
+    for (const message of [...this.#askers.values()]) {
+      if (this.admit === null || this.#verdicts.has(message.sourceSession)) this.#answer(message);
+    }
   }
 
   #ended(watcher, reason) {
@@ -251,17 +271,20 @@ export class Broadcaster {
     this.#drop(watcher.session, reason);
   }
 
-  #drop(session, reason) {
+  /** Close the connection with a session, if there is one; with a reason, tell it. */
+  #drop(session, reason, content = {}) {
     const watcher = this.#watchers.get(session);
     if (watcher === undefined) return;
     this.#watchers.delete(session);
-    if (reason !== null && watcher.reachable) this.#decline(watcher.asked, reason);
+    if (reason && watcher.reachable) this.#decline(watcher.asked, { bye: reason, ...content });
     watcher.close(reason);
     this.#on.changed();
   }
+
+  #decline(asked, content) {
+    if (accepts(asked, "control", "control/1")) this.#signaling.relay("webrtc_ice", asked.sourceSession, content);
+  }
 }
 
-/** What somebody who asks calls themselves, empty where they do not say. */
-function calledName({ name }) {
-  return typeof name === "string" ? name.trim().slice(0, 80) : "";
-}
+/** What somebody calls themselves, empty where they do not say. */
+const called = (name) => (typeof name === "string" ? name.trim().slice(0, 80) : "");

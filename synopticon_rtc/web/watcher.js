@@ -2,71 +2,81 @@
 
 import { now } from "./clock.js";
 import { decodeFaces } from "./faces.js";
+import { withStartBitrate } from "./quality.js";
 
 const ANSWER_LIMIT = 5_000; // ms from an offer to its answer
 const REPEAT_AFTER = 1_000; // ms without an answer after which the offer is sent once more
+const GATHER_LIMIT = 500; // ms for the candidates that are in the offer to a page
 const CONNECT_LIMIT = 15_000; // ms from the answer to a connection, relays and slow networks included
 const SILENCE_LIMIT = 2_400; // ms without a message after which a receiver that pings is gone
 const DOUBT_LIMIT = 600; // the same, once its signaling has ended
 const ON_ITS_WAY = 200; // ms in which may come what was sent before that
 const PING_INTERVAL = 700;
 const WATCH_INTERVAL = 250;
-const GATHER_LIMIT = 500; // ms for the candidates that must be in the offer to a page
-const LONGEST_REASON = 512;
-const RETURNED = "returned"; // the label of the channel for faces that the receiver found in the first offer's video
-const RETURNED_OF = "returned:"; // what it begins with for another stream
-const CODECS = ["video/VP8", "video/H264", "video/rtx"]; // that the Python receiver takes
-const BITRATE = 2_500_000; // bit/s, of a video
+const LONGEST_DESCRIPTION = 60_000; // characters
+const RETURNED = "returned"; // the label of the channel for faces that a receiver finds; of other streams than the first
+const RETURNED_OF = "returned:"; // one, what it begins with
+const CODECS = ["video/VP8", "video/H264", "video/rtx"]; // that receivers in Python take
+const BITRATE = 2_500_000; // bit/s of a video at most
 
-/** Whether a peer says that it can read a format of a kind. */
-export function accepts({ accept }, kind, what) {
-  return Array.isArray(accept?.[kind]) && accept[kind].includes(what);
+/** Whether somebody says that they can read a format. */
+export function accepts({ accept }, kind, format) {
+  return Array.isArray(accept?.[kind]) && accept[kind].includes(format);
+}
+
+/** Whether somebody says that they can read no format of a kind. */
+function refuses({ accept }, kind) {
+  return Array.isArray(accept?.[kind]) && accept[kind].length === 0;
 }
 
 export class Watcher {
   #peer;
   #on;
-  #streams; // what is published, in order
+  #streams; // what is published, in that order
+  #pings; // whether there is a control channel
   #several; // whether the receiver knows of several streams
   #sections = new Map(); // by the name of a stream: { transceiver, agreed, refused }
   #spare = []; // transceivers whose streams are published no more
   #first = null; // the name of the stream that the first offer carries
   #control = null;
   #timers = [];
-  #since = now(); // the beginning of what is waited for
+  #since = now(); // when that began which is waited for
   #heard = now();
   #looked = now();
-  #described; // resolves when the answer is applied, and candidates may come
-  #applied;
-  #steps = Promise.resolve(); // descriptions are changed one after the other
+  #agreed; // resolves when candidates may come
+  #agree;
+  #steps = Promise.resolve(); // one description after the other
   #number = 0; // of our newest offer over the control channel
-  #replied = null; // takes the answer to it
+  #reply = null; // takes the answer to it
   #undecodable = false;
 
-  /** Whether it came to connect. */
+  /** Whether it came to connect, and since when that is so, or has been tried. */
   up = false;
-  /** Whether the receiver has answered. */
-  answered = false;
-  /** Whether it records what it is sent, as it says. */
-  recorded = false;
-  /** Whether signaling reaches it. */
-  reachable = true;
   since = new Date();
 
-  /** Whether there is anything that somebody who asks can be sent. */
+  /** Whether the receiver has answered. */
+  answered = false;
+
+  /** Whether it records what it is sent, as it says. */
+  recorded = false;
+
+  /** Whether signaling reaches it. */
+  reachable = true;
+
+  /** Whether there is anything for somebody who asks. */
   static canServe(asked, streams) {
-    const [control, video] = [accepts(asked, "control", "control/1"), !refuses(asked, "video")];
-    return control || (video && streams.some(({ kind }) => kind === "video"));
+    const several = accepts(asked, "control", "control/1") && accepts(asked, "streams", "streams/1");
+    return streams.some(({ kind }) => several || (kind === "video" && !refuses(asked, "video")));
   }
 
   /**
    * Make an offer.
    *
    * @param {object} asked the discovery
-   * @param {object} options `ours`, by which it knows us, `name`, what it is called, and `iceServers`
+   * @param {object} options `ours`, the session by which it knows us, `name`, what it is called, and `iceServers`
    * @param {object[]} streams what is published: `{ name, kind, hint, track, muted, replaced }`
-   * @param {object} on `offer(sdp)`, `candidate(candidate)`, `changed()`, `records()` (whether anybody does),
-   *   `faces(message, stream)`, `end(reason)`, `log(text)`
+   * @param {object} on `offer(description)`, `candidate(candidate)`, `changed()`, `records()` (tells whether anybody
+   *   records), `faces(message, stream)`, `end(reason)` (then it is to be closed), `log(text)`
    */
   constructor(asked, { ours, name, iceServers }, streams, on) {
     this.asked = asked;
@@ -75,20 +85,20 @@ export class Watcher {
     this.name = name;
     this.#on = on;
     this.#streams = streams;
-    const pings = accepts(asked, "control", "control/1");
-    this.#several = pings && accepts(asked, "streams", "streams/1");
+    this.#pings = accepts(asked, "control", "control/1");
+    this.#several = this.#pings && accepts(asked, "streams", "streams/1");
+    this.#agreed = new Promise((resolve) => (this.#agree = resolve));
     this.#peer = new RTCPeerConnection({ iceServers });
     this.#peer.onconnectionstatechange = () => this.#changed();
     this.#peer.ondatachannel = ({ channel }) => this.#channel(channel);
-    const first = this.#wanted().find(({ kind }) => kind === "video");
+    const first = this.#wanted.find(({ kind }) => kind === "video");
     if (first !== undefined) {
       this.#first = first.name;
       this.#add(first);
     }
-    if (pings) this.#openControl();
-    this.#applied = new Promise((resolve) => (this.#described = resolve));
-    this.#offer(pings).catch((error) => this.#end(`no offer could be made: ${error.message}`));
+    if (this.#pings) this.#openControl();
     this.#timers.push(setInterval(() => this.#watch(), WATCH_INTERVAL));
+    this.#offer().catch((error) => this.#end(`no offer can be made: ${error.message}`));
   }
 
   /** Take what is published now. */
@@ -98,29 +108,26 @@ export class Watcher {
     this.#bring();
   }
 
-  /** Take the answer to the first offer. */
+  /** Take the answer to the first offer; a second one is none. */
   async takeAnswer(sdp) {
     if (this.answered || this.#peer.signalingState !== "have-local-offer") return;
     this.answered = true;
     this.#since = now();
     try {
-      await this.#peer.setRemoteDescription({ type: "answer", sdp });
+      await this.#describe(sdp, [...this.#sections.values()]);
+      this.#agree();
     } catch (error) {
-      this.#end(`the answer cannot be used: ${error.message}`);
-      return;
+      this.#end(`the answer cannot be taken: ${error.message}`);
     }
-    for (const section of this.#sections.values()) section.agreed = true;
-    this.#apply();
-    this.#described();
   }
 
   /** Take candidates of the receiver, at any time. */
   async addCandidates(candidates) {
-    await this.#applied;
+    await this.#agreed;
     for (const candidate of candidates) {
       if (!candidate?.candidate) continue; // the end of candidates, which nothing waits for
       this.#peer.addIceCandidate(candidate).catch((error) => {
-        if (this.#timers.length > 0) this.#on.log(`A candidate was dropped: ${error.message}`);
+        if (this.#isOpen) this.#on.log(`A candidate was dropped: ${error.message}`);
       });
     }
   }
@@ -128,11 +135,13 @@ export class Watcher {
   /** The receiver's signaling ended; see at once whether it is there. */
   doubt() {
     this.reachable = false;
-    if (!this.up) this.#end("the receiver left");
-    if (this.#control === null || this.#timers.length === 0) return; // a page's media tell in time
-    const since = now() + ON_ITS_WAY;
-    this.#ping();
-    this.#timers.push(setTimeout(() => this.#heard < since && this.#end("the receiver left"), DOUBT_LIMIT));
+    if (!this.up) {
+      this.#end("the receiver left");
+    } else if (this.#pings) { // the media of a page tell in time
+      const since = now() + ON_ITS_WAY;
+      this.#ping();
+      this.#timers.push(setTimeout(() => this.#heard < since && this.#end("the receiver left"), DOUBT_LIMIT));
+    }
   }
 
   /** Close without a word to the owner; with a reason, say goodbye to the receiver. */
@@ -142,68 +151,68 @@ export class Watcher {
     if (this.#control !== null) this.#control.onclose = null;
     this.#peer.onconnectionstatechange = this.#peer.onicecandidate = this.#peer.ondatachannel = null;
     this.#peer.close();
-    this.#replied?.(null);
+    this.#reply?.(null);
+  }
+
+  get #isOpen() {
+    return this.#timers.length > 0;
   }
 
   // The first offer
 
-  async #offer(trickles) {
+  async #offer() {
     const peer = this.#peer;
-    if (trickles) {
-      // The offer goes first.
-      peer.onicecandidate = ({ candidate }) => {
-        if (candidate?.candidate) sent.then(() => this.#on.candidate(candidate.toJSON()));
-      };
-    }
     let told;
     const sent = new Promise((resolve) => (told = resolve));
+    peer.onicecandidate = ({ candidate }) => {
+      if (candidate?.candidate) sent.then(() => this.#on.candidate(candidate.toJSON()));
+    };
     await peer.setLocalDescription();
-    if (!trickles) await this.#gathered();
-    if (this.#timers.length === 0) return;
-    const send = () => this.#on.offer({ type: "offer", sdp: peer.localDescription.sdp });
+    if (!this.#pings) await this.#gathered();
+    if (!this.#isOpen) return;
+    const { sdp } = peer.localDescription;
+    const send = () => this.#on.offer({ type: "offer", sdp });
     send();
     told();
     this.#since = now();
-    this.#timers.push(setTimeout(() => !this.answered && send(), REPEAT_AFTER));
+    this.#timers.push(setTimeout(() => this.answered || send(), REPEAT_AFTER));
   }
 
   /** Wait for candidates: pages without a queue lose those that come before they have applied the offer. */
   #gathered() {
     return new Promise((resolve) => {
       this.#peer.onicegatheringstatechange = () => this.#peer.iceGatheringState === "complete" && resolve();
-      this.#timers.push(setTimeout(() => {
-        resolve();
-        this.#peer.onicecandidate = ({ candidate }) => candidate?.candidate && this.#on.candidate(candidate.toJSON());
-      }, GATHER_LIMIT));
+      this.#timers.push(setTimeout(resolve, GATHER_LIMIT));
     });
   }
 
   // Streams
 
   /** What the receiver takes of what is published. */
-  #wanted() {
-    const video = !refuses(this.asked, "video");
-    const names = this.#several && Array.isArray(this.asked.accept.take) ? this.asked.accept.take : null;
-    return this.#streams.filter(({ name, kind }) => (video || kind === "audio") && (names?.includes(name) ?? true));
+  get #wanted() {
+    const { accept } = this.asked;
+    const takes = (name) => !this.#several || !Array.isArray(accept.take) || accept.take.includes(name);
+    return this.#streams.filter(({ name, kind }) => takes(name) && (kind === "audio" || !refuses(this.asked, "video")));
   }
 
-  #add({ name, kind, hint, track }) {
+  /** Give a stream a section, one that is left over if there is any. */
+  #add({ name, kind, track, muted }) {
     const at = this.#spare.findIndex(({ receiver }) => receiver.track.kind === kind);
     let [transceiver] = at < 0 ? [] : this.#spare.splice(at, 1);
     if (transceiver === undefined) {
-      const sendEncodings = kind === "video" ? [{ maxBitrate: BITRATE }] : undefined;
-      transceiver = this.#peer.addTransceiver(track, { direction: "sendonly", streams: [new MediaStream()], sendEncodings });
+      const sendEncodings = kind === "video" ? [{ maxBitrate: BITRATE }] : [];
+      // A stream for each, as browsers play those of one stream in step, at the pace of the slowest.
+      const options = { direction: "sendonly", streams: [new MediaStream()], sendEncodings };
+      transceiver = this.#peer.addTransceiver(muted ? kind : track, options);
       if (kind === "video") preferCodecs(transceiver);
     }
-    if (kind === "video" && hint === "screen" && track.contentHint === "") track.contentHint = "detail";
     this.#sections.set(name, { transceiver, agreed: false, refused: false });
   }
 
-  /** Send what is published on the sections that the receiver has agreed to, and nothing on the others. */
+  /** Send what is published on the sections that the receiver has agreed to, and nothing on others. */
   #apply() {
-    const streams = new Map(this.#streams.map((stream) => [stream.name, stream]));
     for (const [name, { transceiver, agreed, refused }] of [...this.#sections]) {
-      const stream = streams.get(name) ?? (this.#several ? undefined : this.#wanted().find(({ kind }) => kind === "video"));
+      const stream = this.#at(name);
       if (stream === undefined && this.#several) {
         this.#sections.delete(name);
         if (this.#first === name) this.#first = null;
@@ -216,46 +225,59 @@ export class Watcher {
     }
   }
 
-  /** Bring the receiver up to date, after what goes on. */
+  /** The stream of a section: a receiver that knows of one alone is shown another video where that is gone. */
+  #at(name) {
+    const stream = this.#streams.find((each) => each.name === name);
+    return stream ?? (this.#several ? undefined : this.#wanted.find(({ kind }) => kind === "video"));
+  }
+
+  /** Tell the receiver what is published, after what goes on. */
   #bring() {
     if (!this.#several) return;
-    const step = async () => this.#timers.length > 0 && this.#control.readyState === "open" && (await this.#tell());
-    this.#steps = this.#steps.then(step).catch((error) => this.#on.log(`An offer failed: ${error.message}`));
+    const step = async () => this.#isOpen && this.#control.readyState === "open" && (await this.#tell());
+    this.#steps = this.#steps.then(step).catch((error) => this.#on.log(`A stream cannot be offered: ${error.message}`));
   }
 
   async #tell() {
-    const added = this.#wanted().filter(({ name }) => !this.#sections.has(name));
+    const added = this.#wanted.filter(({ name }) => !this.#sections.has(name));
     if (added.length === 0) {
-      this.#say({ type: "streams", streams: this.#listed() });
+      this.#say({ type: "streams", streams: this.#listed });
       return;
     }
-    added.forEach((stream) => this.#add(stream));
-    const number = ++this.#number;
-    await this.#peer.setLocalDescription();
-    const { sdp } = this.#peer.localDescription;
-    const reply = await new Promise((resolve) => {
-      this.#replied = resolve;
-      this.#timers.push(setTimeout(() => resolve({ reason: "no answer came" }), ANSWER_LIMIT));
-      this.#say({ type: "offer", number, sdp, streams: this.#listed() });
-    });
-    this.#replied = null;
-    if (reply !== null) await this.#agree(added, reply);
-  }
-
-  async #agree(added, { sdp, reason }) {
-    const sections = added.map(({ name }) => this.#sections.get(name)).filter((section) => section !== undefined);
+    for (const stream of added) this.#add(stream);
+    const sections = added.map(({ name }) => this.#sections.get(name));
     try {
-      if (typeof sdp !== "string") throw new Error(String(reason).slice(0, LONGEST_REASON));
-      await this.#peer.setRemoteDescription({ type: "answer", sdp });
+      await this.#peer.setLocalDescription();
+      await this.#describe(await this.#answer(), sections);
     } catch (error) {
+      if (!this.#isOpen) return;
       this.#on.log(`The receiver takes no more streams: ${error.message}`);
-      await this.#peer.setLocalDescription({ type: "rollback" });
+      if (this.#peer.signalingState !== "stable") await this.#peer.setLocalDescription({ type: "rollback" });
       for (const section of sections) {
         section.refused = true;
         section.transceiver.stop();
       }
-      return;
     }
+  }
+
+  /** Offer what was added over the control channel, and wait for the answer. */
+  async #answer() {
+    const { sdp } = this.#peer.localDescription;
+    if (sdp.length > LONGEST_DESCRIPTION) throw new Error("the description is too long");
+    const number = ++this.#number;
+    const reply = await new Promise((resolve) => {
+      this.#reply = resolve;
+      this.#timers.push(setTimeout(() => resolve(null), ANSWER_LIMIT));
+      this.#say({ type: "offer", number, sdp, streams: this.#listed });
+    });
+    this.#reply = null;
+    if (typeof reply?.sdp !== "string") throw new Error(reply?.reason ?? "no answer came");
+    return reply.sdp;
+  }
+
+  /** Apply an answer, and send what it agrees to. */
+  async #describe(sdp, sections) {
+    await this.#peer.setRemoteDescription({ type: "answer", sdp: withStartBitrate(sdp) });
     for (const section of sections) {
       section.agreed = true;
       section.refused = section.transceiver.currentDirection !== "sendonly";
@@ -263,7 +285,7 @@ export class Watcher {
     this.#apply();
   }
 
-  #listed() {
+  get #listed() {
     return this.#streams.map(({ name, kind, hint, muted, replaced }) => {
       const section = this.#sections.get(name);
       const mid = section === undefined || section.refused ? null : section.transceiver.mid;
@@ -295,13 +317,11 @@ export class Watcher {
     }
     if (message?.type === "ping") {
       this.#say({ type: "pong", t: message.t, time: now() });
-      const recorded = message.recording === true;
-      if (recorded !== this.recorded) {
-        this.recorded = recorded;
-        this.#on.changed();
-      }
-    } else if (message?.type === "answer" || message?.type === "refusal") {
-      if (message.number === this.#number) this.#replied?.(message);
+      const before = this.recorded;
+      this.recorded = message.recording === true;
+      if (this.recorded !== before) this.#on.changed();
+    } else if (["answer", "refusal"].includes(message?.type) && message.number === this.#number) {
+      this.#reply?.(message);
     } else if (message?.type === "bye") {
       this.#end(`the receiver left: ${message.reason}`);
     }
@@ -315,17 +335,17 @@ export class Watcher {
     if (this.#control?.readyState === "open") this.#control.send(JSON.stringify(message));
   }
 
-  // Faces that the receiver found
+  // Faces that the receiver finds
 
   #channel(channel) {
     const { label, protocol } = channel;
-    const stream = label === RETURNED ? this.#first : label.startsWith(RETURNED_OF) ? label.slice(RETURNED_OF.length) : null;
-    if (stream === null || protocol !== "faces/1") {
+    const name = label.startsWith(RETURNED_OF) ? label.slice(RETURNED_OF.length) : null;
+    if (protocol !== "faces/1" || (name === null && label !== RETURNED)) {
       channel.close();
       return;
     }
     channel.binaryType = "arraybuffer";
-    channel.onmessage = ({ data }) => this.#faces(data, label === RETURNED ? this.#first : stream);
+    channel.onmessage = ({ data }) => this.#faces(data, name ?? this.#first);
   }
 
   #faces(data, stream) {
@@ -337,7 +357,9 @@ export class Watcher {
       this.#undecodable = true; // said once
       return;
     }
-    this.#on.faces(message, stream);
+    // The receiver knows it from our sender reports, which tell it by the same clock.
+    const captured = message.captureTime === null ? undefined : message.captureTime - performance.timeOrigin;
+    this.#on.faces({ ...message, captured }, stream);
   }
 
   // Life
@@ -357,24 +379,22 @@ export class Watcher {
     const time = now();
     if (time - this.#looked > 4 * WATCH_INTERVAL) this.#heard = time; // we slept: what came meanwhile is not read yet
     this.#looked = time;
-    if (!this.answered && time - this.#since > ANSWER_LIMIT) this.#end("no answer came");
-    else if (this.answered && !this.up && time - this.#since > CONNECT_LIMIT) this.#end("no connection came about");
-    else if (this.#control?.readyState === "open" && time - this.#heard > SILENCE_LIMIT) {
+    const waited = time - this.#since;
+    if (!this.answered && waited > ANSWER_LIMIT) {
+      this.#end(`no answer came within ${ANSWER_LIMIT / 1_000} s`);
+    } else if (this.answered && !this.up && waited > CONNECT_LIMIT) {
+      this.#end(`no connection within ${CONNECT_LIMIT / 1_000} s`);
+    } else if (this.#control?.readyState === "open" && time - this.#heard > SILENCE_LIMIT) {
       this.#end(`nothing was heard for ${SILENCE_LIMIT / 1_000} s`);
     }
   }
 
   #end(reason) {
-    if (this.#timers.length === 0) return; // closed already
-    this.#on.end(reason);
+    if (this.#isOpen) this.#on.end(reason);
   }
 }
 
-function refuses({ accept }, kind) {
-  return Array.isArray(accept?.[kind]) && accept[kind].length === 0;
-}
-
-/** Offer what the Python receiver takes, in the order that the browser likes. */
+/** Offer what receivers in Python take, in the order that the browser likes. */
 function preferCodecs(transceiver) {
   const codecs = RTCRtpSender.getCapabilities("video")?.codecs.filter(({ mimeType }) => CODECS.includes(mimeType));
   if (codecs?.length > 0) transceiver.setCodecPreferences?.(codecs);
