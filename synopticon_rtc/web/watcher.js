@@ -18,6 +18,7 @@ const RETURNED = "returned"; // the label of the channel for faces that a receiv
 const RETURNED_OF = "returned:"; // one, what it begins with
 const CODECS = ["video/VP8", "video/H264", "video/rtx"]; // that receivers in Python take
 const BITRATE = 2_500_000; // bit/s of a video at most
+const CAPTURE_TIME = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time";
 
 /** Whether somebody says that they can read a format. */
 export function accepts({ accept }, kind, format) {
@@ -205,6 +206,7 @@ export class Watcher {
       const options = { direction: "sendonly", streams: [new MediaStream()], sendEncodings };
       transceiver = this.#peer.addTransceiver(muted ? kind : track, options);
       if (kind === "video") preferCodecs(transceiver);
+      if (this.#several) offerCaptureTime(transceiver);
     }
     this.#sections.set(name, { transceiver, agreed: false, refused: false });
   }
@@ -398,4 +400,11 @@ export class Watcher {
 function preferCodecs(transceiver) {
   const codecs = RTCRtpSender.getCapabilities("video")?.codecs.filter(({ mimeType }) => CODECS.includes(mimeType));
   if (codecs?.length > 0) transceiver.setCodecPreferences?.(codecs);
+}
+
+/** Have packets tell when frames were captured, where the browser can do that: its sender reports come later. */
+function offerCaptureTime(transceiver) {
+  const extensions = transceiver.getHeaderExtensionsToNegotiate?.();
+  const offered = extensions?.map((each) => (each.uri === CAPTURE_TIME ? { ...each, direction: "sendrecv" } : each));
+  if (offered !== undefined) transceiver.setHeaderExtensionsToNegotiate(offered);
 }

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { mock, test } from "node:test";
 
+import { Broadcaster } from "./web/broadcaster.js";
 import { ClockOffset } from "./web/clock.js";
 import { origin } from "./web/connection.js";
 import { captureTime, Delays, readReport } from "./web/delays.js";
@@ -8,6 +9,7 @@ import { containedBox } from "./web/geometry.js";
 import { Lips } from "./web/lips.js";
 import { Pairing, rtpDifference } from "./web/pairing.js";
 import { choices, signalingBeside } from "./web/places.js";
+import { withStartBitrate } from "./web/quality.js";
 import { Receiver } from "./web/receiver.js";
 import { Signaling } from "./web/signaling.js";
 import { missing } from "./web/support.js";
@@ -615,4 +617,163 @@ test("who is asked for stays in the list when gone", () => {
   assert.deepEqual(choices([{ session: "ws_1", name: "lab" }], "hall").at(-1), { value: "hall", text: "hall (not there)" });
   assert.equal(choices([{ session: "ws_1", name: "lab" }], "lab").length, 2);
   assert.equal(choices([{ session: "ws_1", name: "lab" }], "ws_1").length, 2);
+});
+
+/** A broadcaster over sockets that this test plays the server of; its connections never come about. */
+function publishing(t) {
+  t.mock.timers.enable({ apis: ["setTimeout", "setInterval"] });
+  const [sockets, peers] = [[], []];
+  globalThis.WebSocket = class {
+    sent = [];
+    constructor() {
+      sockets.push(this);
+    }
+    send(text) {
+      this.sent.push(JSON.parse(text));
+    }
+    close() {}
+  };
+  globalThis.RTCPeerConnection = class {
+    signalingState = "stable";
+    addTransceiver(track) {
+      return { sender: { track }, receiver: { track }, mid: "0", currentDirection: "sendonly" };
+    }
+    createDataChannel() {
+      return { readyState: "connecting" };
+    }
+    async setLocalDescription() {
+      peers.push(this);
+      this.signalingState = "have-local-offer";
+      this.localDescription = { type: "offer", sdp: `v=0 ${peers.length}` };
+    }
+    async setRemoteDescription() {
+      this.signalingState = "stable";
+    }
+    close() {
+      this.isClosed = true;
+    }
+  };
+  globalThis.RTCRtpSender = { getCapabilities: () => null };
+  globalThis.MediaStream = class {};
+  globalThis.addEventListener = () => {};
+  const on = { changed() {}, faces() {}, log() {} };
+  const broadcaster = new Broadcaster("ws://server/ws", { name: "Ada" }, on);
+  const accept = { control: ["control/1"], streams: ["streams/1"] };
+  const receive = async (content) => {
+    sockets.at(-1).onmessage({ data: JSON.stringify(content) });
+    await new Promise(setImmediate);
+  };
+  return {
+    broadcaster, peers, receive,
+    pass: (time) => t.mock.timers.tick(time),
+    welcome: (sessionId) => (t.mock.timers.tick(5_000), receive({ type: "connected", sessionId })),
+    seek: (content = {}) => receive({ type: "request_offer", sourceSession: "ws_r", accept, ...content }),
+    answer: () => receive({ type: "webrtc_answer", sourceSession: "ws_r", sdp: { type: "answer", sdp: "v=0" } }),
+    sent: (kind) => sockets.flatMap(({ sent }) => sent).filter(({ type }) => type === kind),
+  };
+}
+
+test("a broadcaster makes one offer a handshake, and another one to who asks anew", async (t) => {
+  const { broadcaster, peers, welcome, seek, answer, sent } = publishing(t);
+  broadcaster.publish("camera", { kind: "video" });
+  await welcome("ws_b");
+  await seek();
+  await seek({ type: "webrtc_seek_broadcaster" });
+  assert.equal(sent("webrtc_offer").length, 1);
+  const { targetSession, name, accept } = sent("webrtc_offer")[0];
+  assert.deepEqual([targetSession, name, accept.return], ["ws_r", "Ada", ["faces/1"]]);
+  await answer();
+  await seek();
+  assert.equal(sent("webrtc_offer").length, 2);
+  assert.deepEqual(peers.map(({ isClosed }) => isClosed === true), [true, false]);
+});
+
+test("an offer that is not answered is made once more, and then given up", async (t) => {
+  const { broadcaster, welcome, seek, pass, sent } = publishing(t);
+  broadcaster.publish("camera", { kind: "video" });
+  await welcome("ws_b");
+  await seek();
+  pass(1_000);
+  assert.equal(sent("webrtc_offer").length, 2);
+  assert.equal(sent("webrtc_offer")[1].sdp.sdp, sent("webrtc_offer")[0].sdp.sdp);
+});
+
+test("who asks before anything is published is answered then, and a page once there is video", async (t) => {
+  const { broadcaster, welcome, seek, sent } = publishing(t);
+  await welcome("ws_b");
+  await seek();
+  await seek({ sourceSession: "ws_page", accept: undefined });
+  assert.deepEqual(sent("webrtc_offer"), []);
+  const asked = () => sent("webrtc_offer").map(({ targetSession }) => targetSession);
+  broadcaster.publish("microphone", { kind: "audio" });
+  await new Promise(setImmediate);
+  assert.deepEqual(asked(), ["ws_r"]);
+  broadcaster.publish("camera", { kind: "video" });
+  assert.deepEqual(broadcaster.watchers.map(({ session }) => session), ["ws_r"]);
+  await new Promise(setImmediate);
+  assert.deepEqual(broadcaster.watchers.map(({ session }) => session), ["ws_r", "ws_page"]);
+});
+
+test("a broadcaster that is not meant, or that somebody has already, keeps silent", async (t) => {
+  const { broadcaster, welcome, seek, sent } = publishing(t);
+  broadcaster.publish("camera", { kind: "video" });
+  await welcome("ws_b");
+  await seek({ want: "Grace" });
+  await seek({ unwanted: ["ws_x", "ws_b"] });
+  assert.deepEqual(sent("webrtc_offer"), []);
+  for (const [sourceSession, want] of [["ws_1", "Ada"], ["ws_2", "ws_b"]]) await seek({ sourceSession, want });
+  assert.equal(sent("webrtc_offer").length, 2);
+});
+
+test("who is not admitted is told so each time that they ask, and asked about once", async (t) => {
+  const { broadcaster, peers, welcome, seek, sent } = publishing(t);
+  broadcaster.publish("camera", { kind: "video" });
+  broadcaster.admit = t.mock.fn(async ({ name }) => name === "Grace");
+  await welcome("ws_b");
+  await seek();
+  await seek();
+  const refusal = { bye: "the broadcaster does not admit you", refused: true };
+  assert.deepEqual(sent("webrtc_ice").map(({ bye, refused }) => ({ bye, refused })), [refusal, refusal]);
+  assert.equal(peers.length, 0);
+  await seek({ sourceSession: "ws_g", name: "Grace" });
+  assert.deepEqual(sent("webrtc_offer").map(({ targetSession }) => targetSession), ["ws_g"]);
+  assert.equal(broadcaster.admit.mock.callCount(), 2);
+});
+
+test("who is sent away is told why, and gets nothing any more", async (t) => {
+  const { broadcaster, peers, welcome, seek, sent } = publishing(t);
+  broadcaster.publish("camera", { kind: "video" });
+  await welcome("ws_b");
+  await seek();
+  broadcaster.sendAway("ws_r", "it is over");
+  await seek();
+  const { bye, refused } = sent("webrtc_ice").at(-1);
+  assert.deepEqual([bye, refused], ["the broadcaster has sent you away: it is over", true]);
+  assert.deepEqual([sent("webrtc_offer").length, peers[0].isClosed], [1, true]);
+});
+
+test("when signaling comes back, those go on who have answered, and are known by both sessions", async (t) => {
+  const { broadcaster, welcome, seek, answer, sent } = publishing(t);
+  broadcaster.publish("camera", { kind: "video" });
+  await welcome("ws_b");
+  await seek();
+  await answer();
+  await seek({ sourceSession: "ws_late" });
+  await welcome("ws_again");
+  assert.deepEqual(broadcaster.watchers.map(({ session }) => session), ["ws_r"]);
+  for (const known of ["ws_b", "ws_again"]) await seek({ sourceSession: "ws_new", unwanted: [known] });
+  assert.ok(sent("webrtc_offer").every(({ targetSession }) => targetSession !== "ws_new"));
+});
+
+test("video begins large, whatever else an answer says", () => {
+  const answer = (...lines) => ["v=0", "m=audio 9 X 111", "a=rtpmap:111 opus/48000/2", "m=video 9 X 96", ...lines, ""].join("\r\n");
+  const start = "x-google-start-bitrate=1500";
+  assert.equal(
+    withStartBitrate(answer("a=rtpmap:96 VP8/90000", "a=rtpmap:97 rtx/90000", "a=fmtp:97 apt=96")),
+    answer("a=rtpmap:96 VP8/90000", `a=fmtp:96 ${start}`, "a=rtpmap:97 rtx/90000", "a=fmtp:97 apt=96"),
+  );
+  assert.equal(
+    withStartBitrate(answer("a=rtpmap:98 H264/90000", "a=fmtp:98 packetization-mode=1")),
+    answer("a=rtpmap:98 H264/90000", `a=fmtp:98 packetization-mode=1;${start}`),
+  );
 });
