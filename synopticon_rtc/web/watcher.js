@@ -280,9 +280,11 @@ export class Watcher {
   /** Apply an answer, and send what it agrees to. */
   async #describe(sdp, sections) {
     await this.#peer.setRemoteDescription({ type: "answer", sdp: withStartBitrate(sdp) });
+    const kept = new Set(this.#sections.values());
     for (const section of sections) {
       section.agreed = true;
       section.refused = section.transceiver.currentDirection !== "sendonly";
+      if (!kept.has(section) && !section.refused) this.#spare.push(section.transceiver); // it was unpublished meanwhile
     }
     this.#apply();
   }

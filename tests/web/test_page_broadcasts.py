@@ -170,10 +170,10 @@ async def test_streams_come_go_and_change(server: SignalingServer, opened: Open)
         await told(lambda: "screen" not in receiver.streams)
         await page.evaluate("broadcaster.publish('desk', paint(160, 90))")
         assert (await watched(receiver, "desk")).frame.width == 160
-        sections = "broadcaster.watchers.length"
-        assert await page.evaluate(sections) == 1
-        await anext(receiver)
-        assert receiver.stats.frames > 10
+        assert await page.evaluate("broadcaster.watchers.length") == 1
+        before = receiver.stats.frames
+        while receiver.stats.frames < before + 5:  # of the camera, all the time
+            await anext(receiver)
 
 
 async def test_a_page_that_is_loaded_again_is_soon_seen_again(server: SignalingServer, opened: Open) -> None:
@@ -213,9 +213,7 @@ async def test_media_play_on_while_signaling_is_away_and_who_comes_later_is_serv
             async with Receiver(again.url, timeout=WITHIN) as other:
                 await anext(other)
                 assert await page.evaluate("broadcaster.watchers.length") == 2
-            watching.cancel()
-        assert np.diff(times).max() < 1
-        assert receiver.stats.frames >= len(times)
+            assert np.diff(times).max() < 1
 
 
 async def test_a_page_says_who_may_watch(server: SignalingServer, opened: Open) -> None:
