@@ -622,7 +622,8 @@ test("who is asked for stays in the list when gone", () => {
 /** A broadcaster over sockets that this test plays the server of; its connections never come about. */
 function publishing(t) {
   t.mock.timers.enable({ apis: ["setTimeout", "setInterval"] });
-  const [sockets, peers] = [[], []];
+  const [sockets, peers, said] = [[], [], []];
+  const [senders, channel] = [[], { readyState: "connecting", send: (text) => said.push(JSON.parse(text)) }];
   globalThis.WebSocket = class {
     sent = [];
     constructor() {
@@ -635,11 +636,14 @@ function publishing(t) {
   };
   globalThis.RTCPeerConnection = class {
     signalingState = "stable";
-    addTransceiver(track) {
-      return { sender: { track }, receiver: { track }, mid: "0", currentDirection: "sendonly" };
+    addTransceiver(given) {
+      const track = typeof given === "string" ? null : given;
+      const sender = { track, replaceTrack: async (other) => (sender.track = other) };
+      senders.push(sender);
+      return { sender, receiver: { track: given }, mid: `${senders.length - 1}`, currentDirection: "sendonly" };
     }
     createDataChannel() {
-      return { readyState: "connecting" };
+      return channel;
     }
     async setLocalDescription() {
       peers.push(this);
@@ -664,7 +668,10 @@ function publishing(t) {
     await new Promise(setImmediate);
   };
   return {
-    broadcaster, peers, receive,
+    broadcaster, peers, receive, senders,
+    told: (kind) => said.filter(({ type }) => type === kind),
+    open: () => (Object.assign(channel, { readyState: "open" }), channel.onopen(), new Promise(setImmediate)),
+    tell: (content) => (channel.onmessage({ data: JSON.stringify(content) }), new Promise(setImmediate)),
     pass: (time) => t.mock.timers.tick(time),
     welcome: (sessionId) => (t.mock.timers.tick(5_000), receive({ type: "connected", sessionId })),
     seek: (content = {}) => receive({ type: "request_offer", sourceSession: "ws_r", accept, ...content }),
@@ -750,6 +757,51 @@ test("who is sent away is told why, and gets nothing any more", async (t) => {
   const { bye, refused } = sent("webrtc_ice").at(-1);
   assert.deepEqual([bye, refused], ["the broadcaster has sent you away: it is over", true]);
   assert.deepEqual([sent("webrtc_offer").length, peers[0].isClosed], [1, true]);
+});
+
+test("what a receiver has not agreed to, or what is muted or published no more, is not sent", async (t) => {
+  const { broadcaster, welcome, seek, answer, open, tell, told, senders } = publishing(t);
+  const [camera, screen] = [{ kind: "video" }, { kind: "video" }];
+  broadcaster.publish("camera", camera);
+  broadcaster.mute("camera", true);
+  await welcome("ws_b");
+  await seek();
+  await answer();
+  assert.equal(senders[0].track, null);
+  broadcaster.mute("camera", false);
+  assert.equal(senders[0].track, camera);
+  await open();
+  broadcaster.publish("screen", screen);
+  await new Promise(setImmediate);
+  const [{ number, streams }] = told("offer");
+  assert.deepEqual(streams.map(({ name, mid, muted }) => [name, mid, muted]), [["camera", "0", false], ["screen", "1", false]]);
+  broadcaster.unpublish("screen");
+  await tell({ type: "answer", number: number - 1, sdp: "v=0" }); // to another offer
+  await tell({ type: "answer", number, sdp: "v=0" });
+  assert.deepEqual(senders.map(({ track }) => track), [camera, null]);
+  assert.deepEqual(told("streams").at(-1).streams.map(({ name }) => name), ["camera"]);
+  broadcaster.publish("desk", screen);
+  await new Promise(setImmediate);
+  assert.equal(told("offer").at(-1).streams[1].mid, "1"); // the section that is left over
+  assert.equal(senders[1].track, null);
+  await tell({ type: "answer", number: number + 1, sdp: "v=0" });
+  assert.equal(senders[1].track, screen);
+});
+
+test("a receiver whose signaling ends is let go if it does not answer at once", async (t) => {
+  const { broadcaster, peers, welcome, seek, answer, open, receive, pass } = publishing(t);
+  broadcaster.publish("camera", { kind: "video" });
+  await welcome("ws_b");
+  await seek();
+  await answer();
+  peers[0].connectionState = "connected";
+  peers[0].onconnectionstatechange();
+  await open();
+  await receive({ type: "peer_left", session: "ws_r" });
+  assert.equal(broadcaster.watchers.length, 1);
+  pass(600);
+  assert.deepEqual(broadcaster.watchers, []);
+  assert.equal(peers[0].isClosed, true);
 });
 
 test("when signaling comes back, those go on who have answered, and are known by both sessions", async (t) => {
