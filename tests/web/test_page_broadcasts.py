@@ -263,7 +263,7 @@ async def test_published_pages_receive_a_page(server: SignalingServer, opened: O
     with serving(PAGES) as base:
         async with opened(server.viewer) as page, await chromium.new_context() as context:
             await page.evaluate(publishing(server.url, size=(320, 240)))
-            await until(page, "broadcaster.state === 'ready'")
+            await until(page, "window.broadcaster?.state === 'ready'")
             for name in names:
                 tab = await context.new_page()
                 await tab.goto(f"{base}/index.html?page={name}&role=receive&url={server.url}")
