@@ -19,7 +19,7 @@ import numpy.typing as npt
 from synopticon_rtc.basics.recent import Recent
 from synopticon_rtc.basics.text import NAME, visible
 from synopticon_rtc.commands.cli import Command, Output, Quantity
-from synopticon_rtc.commands.meeting import News
+from synopticon_rtc.commands.meeting import DEFAULT_URL, News
 from synopticon_rtc.commands.options import (
     announce_option,
     ca_option,
@@ -28,12 +28,12 @@ from synopticon_rtc.commands.options import (
     interfaces_option,
     landmarks_option,
     room_option,
-    signaling_client,
     token_file_option,
     trace_option,
     udp_ports_option,
 )
 from synopticon_rtc.commands.recording import record_option, recorder
+from synopticon_rtc.commands.serving import Serving, serving_options
 from synopticon_rtc.commands.sound_file import SoundFile
 from synopticon_rtc.commands.speaker import Speaker
 from synopticon_rtc.commands.status import Rates, Status, found, milliseconds
@@ -59,13 +59,15 @@ WORDS = {
     "closed": "closed",
 }
 STATUS_INTERVAL = 1.0  # seconds
+TIMEOUT = 15.0  # seconds without a frame; where people are invited, they come when they do
 Sink = Callable[[AudioMoment], None]
 STALE = 0.25  # seconds after which the faces of another frame are worse than none
 LIGHT, SHADE = (255, 248, 214), (32, 22, 0)  # blue, green, red: of what is written on the picture
 
 
 @click.command("receive", cls=Command)
-@click.option("--url", default="ws://localhost:8081/ws", show_default=True, help="Signaling server to use.")
+@click.option("--url", show_default=DEFAULT_URL, help="Signaling server to use.")
+@serving_options("broadcast")
 @room_option
 @token_file_option
 @ca_option
@@ -126,8 +128,7 @@ LIGHT, SHADE = (255, 248, 214), (32, 22, 0)  # blue, green, red: of what is writ
 @click.option(
     "--timeout",
     type=Quantity(min=0, min_open=True),
-    default=15,
-    show_default=True,
+    show_default="15; with --serve none",
     help="Seconds without a frame after which to give up.",
 )
 @ice_server_option
@@ -136,7 +137,8 @@ LIGHT, SHADE = (255, 248, 214), (32, 22, 0)  # blue, green, red: of what is writ
 @announce_option
 @interfaces_option
 async def main(
-    url: str,
+    url: str | None,
+    serving: Serving,
     room: str,
     token_file: Path | None,
     ca: ssl.SSLContext | None,
@@ -155,7 +157,7 @@ async def main(
     faces_wait: float,
     frames: int | None,
     duration: float | None,
-    timeout: float,  # noqa: ASYNC109 - of the receiver, that says what was missing
+    timeout: float | None,  # noqa: ASYNC109 - of the receiver, that says what was missing
     ice_servers: tuple[IceServer, ...],
     trace: Path | None,
     udp_ports: tuple[int, int] | None,
@@ -166,26 +168,29 @@ async def main(
     """Receive the frames and faces of a broadcaster."""
     if no_video and (show or record):
         raise click.UsageError("--show and --record need the video that --no-video leaves out.")
+    serving.exclude(url)
     outlet = _outlet(lsl, broadcaster, landmarks=lsl_landmarks, sync=sync)
-    signaling = signaling_client(url, room, token_file, ca)
-    try:
-        receiver = Receiver(
-            signaling,
-            broadcaster=broadcaster,
-            streams=streams or None,
-            video=not no_video,
-            sync=sync,
-            faces_wait=faces_wait,
-            timeout=timeout,
-            ice_servers=ice_servers,
-            udp_ports=udp_ports,
-            announce=announce,
-            interfaces=interfaces,
-            trace=trace,
-        )
-    except ValueError as error:
-        raise click.UsageError(f"{error}.") from error
     async with contextlib.AsyncExitStack() as stack:
+        signaling = await serving.meet(
+            stack, url or DEFAULT_URL, room=room, token_file=token_file, ca=ca, announce=announce, output=output
+        )
+        try:
+            receiver = Receiver(
+                signaling,
+                broadcaster=broadcaster,
+                streams=streams or None,
+                video=not no_video,
+                sync=sync,
+                faces_wait=faces_wait,
+                timeout=TIMEOUT if timeout is None and not serving.where else timeout,
+                ice_servers=ice_servers,
+                udp_ports=udp_ports,
+                announce=announce,
+                interfaces=interfaces,
+                trace=trace,
+            )
+        except ValueError as error:
+            raise click.UsageError(f"{error}.") from error
         table = await stack.enter_async_context(FacesTable(faces_out, landmarks=landmarks)) if faces_out else None
         window = await stack.enter_async_context(Window()) if show else None
         picture = _Picture(receiver)

@@ -7,6 +7,7 @@ const FIRST_RETRY = 500;
 const LAST_RETRY = 4_000;
 const REFRESH_AT = 0.75; // of the time that credentials hold
 const LONGEST_TIMER = 2 ** 31 - 1; // ms; browsers let a longer one pass at once
+const OPENED_AGAIN = 4409; // close code: a newer page of this browser has the link that is for one
 
 export class Signaling {
   #url;
@@ -64,7 +65,10 @@ export class Signaling {
     }
     this.#expect("no welcome", WELCOME_LIMIT);
     this.#socket.onmessage = ({ data }) => this.#receive(data);
-    this.#socket.onclose = ({ code, reason }) => this.#closed(reason || `closed, code ${code}`);
+    this.#socket.onclose = ({ code, reason }) => {
+      if (code === OPENED_AGAIN) this.#refuse(reason);
+      else this.#closed(reason || `closed, code ${code}`);
+    };
   }
 
   async #closed(reason) {
@@ -74,9 +78,13 @@ export class Signaling {
     if (refusal === null) {
       this.#lose(reason);
     } else {
-      this.close();
-      this.#on.refused(refusal);
+      this.#refuse(refusal);
     }
+  }
+
+  #refuse(reason) {
+    this.close();
+    this.#on.refused(reason);
   }
 
   /** A browser does not tell why a server turns a connection down; asked for the same over HTTP, the server does. */
