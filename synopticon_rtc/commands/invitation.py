@@ -55,12 +55,14 @@ class Invitation:
         query = {"room": room, "token": token} if room else {"token": token}
         return cls(f"{urljoin(base, PAGES[role])}?{urlencode(query)}", role, room, expires)
 
-    def tell(self, output: Output) -> None:
-        """Show it, in a terminal with its code."""
+    def tell(self, output: Output, note: str = "") -> None:
+        """Show it, in a terminal with its code, and a note if there is one."""
         output.event("invitation", url=self.url, role=self.role, room=self.room, expires=int(self.expires))
         whom = "one person" if self.role == "broadcast" else "everybody who has it"
         output.say(f"invitation {self.url}")
         output.say(f"           good for {whom}, until {time.strftime('%Y-%m-%d %H:%M', time.localtime(self.expires))}")
+        if note:
+            output.say(f"           {note}")
         here = is_loopback(urlsplit(self.url).hostname or "")
         if here:
             output.say("           on this machine alone: --serve 0.0.0.0:PORT --tls-self lets others in")

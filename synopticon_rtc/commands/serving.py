@@ -13,6 +13,7 @@ import click
 from synopticon_rtc.commands.cli import Output
 from synopticon_rtc.commands.invitation import PAGES, Invitation, check_base, origin_of
 from synopticon_rtc.commands.options import Address, Duration, signaling_client
+from synopticon_rtc.errors import SignalingError
 from synopticon_rtc.signaling import SignalingClient, SignalingServer
 from synopticon_rtc.signaling.addresses import is_loopback, seen_by_others, write_address
 from synopticon_rtc.signaling.server.access import Role
@@ -141,13 +142,19 @@ class Tls:
         """Make what a server that listens there speaks TLS with.
 
         Raises:
-            SignalingError: The files are none, or none can be written.
+            click.UsageError: The files hold none.
+            SignalingError: None can be made and kept.
         """
         if self._own:
             self.made = own_certificate(seen_by_others(host))
             self.certificate = self.made.path
             return self.made.context()
-        return self.certificate and self._key and server_context(self.certificate, self._key)
+        if self.certificate is None or self._key is None:
+            return None
+        try:
+            return server_context(self.certificate, self._key)
+        except SignalingError as error:
+            raise click.UsageError(f"{error}.") from error
 
     def tell(self, output: Output) -> None:
         """Say what a certificate of our own is known by."""
@@ -269,10 +276,8 @@ class Serving:
         address = reached_at(server.host, announce)
         base = self._base or f"http{'s' if self._tls else ''}://{write_address(address, server.port)}/"
         made = Invitation.make(base, self._secret, role=self._invites, room=room, lasts=self._lasts)
-        made.tell(output)
-        others = [other for other in own_addresses() if other != address] if server.host in WILDCARDS else []
-        if others and not self._base:
-            output.say(f"           on other networks of this machine with {', '.join(others)} in place of {address}")
+        others = [other for other in served_addresses(server.host) if other != address and not self._base]
+        made.tell(output, f"on other networks with {' or '.join(others)} in place of {address}" if others else "")
         return made.url
 
 
@@ -287,4 +292,11 @@ def reached_at(host: str, announce: Sequence[str]) -> str:
     found = announce[0] if announce else seen_by_others(host)
     if not is_loopback(found):
         return found
-    return next((one for one in own_addresses() if (":" in one) == (host == "::")), found)
+    return next(iter(served_addresses(host)), found)
+
+
+def served_addresses(host: str) -> list[str]:
+    """List the addresses at which others may reach a server that listens on all of a family."""
+    if host not in WILDCARDS:
+        return []
+    return [address for address in own_addresses() if (":" in address) == (host == "::")]

@@ -201,8 +201,7 @@ async def test_the_command_refuses_in_one_line(tmp_path: Path, monkeypatch: pyte
         done = await asyncio.to_thread(lambda: run(*words))
     assert (done.code, done.out) == (1, "0 files\n")
     assert done.err == (
-        "record: not allowed by the signaling server: The link, or its token, does not give the role record: "
-        "ask for one that does\n"
+        "record: not allowed by the signaling server: This link, or its token, does not give the role record\n"
     )
 
 

@@ -341,6 +341,15 @@ test("a server that does not let a page in is asked why, and not tried again", a
   assert.equal(on.lost.mock.callCount(), 0);
 });
 
+test("a link that was opened once more in the same browser is left to the newer page", async (t) => {
+  const { sockets, on, pass } = signaling(t);
+  sockets[0].welcome("ws_1");
+  await sockets[0].onclose({ code: 4409, reason: "Opened once more" });
+  assert.deepEqual(on.refused.mock.calls[0].arguments, ["Opened once more"]);
+  pass(60_000);
+  assert.equal(sockets.length, 1);
+});
+
 test("a session that was refused or closed does not come back with the network", async (t) => {
   for (const end of ["refused", "closed"]) {
     const { session, sockets, pass } = signaling(t);
@@ -615,11 +624,22 @@ test("a token leaves the address of a page, and lets it in when it is loaded aga
     },
   };
   const at = (search) => readAddress({ href: `https://host/cam/${search}`, search, hash: "#x" }, history);
-  assert.equal(at("?room=lab&token=secret").url, "wss://host/cam/ws?room=lab&token=secret");
+  const known = /^wss:\/\/host\/cam\/ws\?room=lab&token=secret&holder=[0-9a-f]{24}$/;
+  assert.match(at("?room=lab&token=secret").url, known);
   assert.equal(history.address, "?room=lab#x");
-  assert.equal(at("?room=lab").url, "wss://host/cam/ws?room=lab&token=secret");
+  assert.match(at("?room=lab").url, known);
   assert.equal(at("?url=wss%3A%2F%2Felsewhere%2Fws").server, "wss://elsewhere/ws");
   assert.equal(at("?url=nonsense").url, "nonsense");
+});
+
+test("a page with a token is known by the same word each time, where a browser can remember it", () => {
+  const kept = new Map();
+  const url = () => readAddress({ href: "https://host/", search: "?token=x", hash: "" }, { replaceState() {} }).url;
+  assert.notEqual(url(), url());
+  globalThis.localStorage = { getItem: (key) => kept.get(key) ?? null, setItem: (key, value) => kept.set(key, value) };
+  assert.equal(url(), url());
+  delete globalThis.localStorage;
+  assert.equal(readAddress({ href: "https://host/", search: "", hash: "" }, {}).url, "wss://host/ws");
 });
 
 test("broadcasters are chosen by name, and by session where names do not tell them apart", () => {

@@ -148,7 +148,7 @@ class Desk:
                 self.tell_error(
                     session,
                     "not_allowed",
-                    f"The link, or its token, does not give the role {role}: ask for one that does",
+                    f"This link, or its token, does not give the role {role}",
                     role=role,
                 )
             roles = roles & allowed or None

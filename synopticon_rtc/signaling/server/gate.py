@@ -68,7 +68,7 @@ class Gate:
         raise Refused(
             HTTPStatus.FORBIDDEN,
             "wrong_room",
-            "The link, or its token, is for another room: open it unchanged, as you were given it",
+            "This link, or its token, is for another room: open it as you were given it",
         )
 
     def _check_token(self, keys: TokenKeys, request: Request) -> Claims:

@@ -73,17 +73,15 @@ class TokenKeys:
         try:
             return _claims(self._decode(token))
         except jwt.ExpiredSignatureError:
-            raise InvalidToken(
-                "token_expired", "The link, or its token, has expired: ask whoever gave it to you for a new one"
-            ) from None
+            raise InvalidToken("token_expired", "This link, or its token, has expired: ask for a new one") from None
         except jwt.ImmatureSignatureError:
-            raise InvalidToken("token_immature", "The link, or its token, is not good yet: try again later") from None
+            raise InvalidToken("token_immature", "This link, or its token, is not good yet: try again later") from None
         except jwt.InvalidAlgorithmError:
             raise InvalidToken("token_algorithm", "The token's algorithm is not one that is taken here") from None
         except (jwt.InvalidTokenError, RecursionError, ValueError, OverflowError):
             raise InvalidToken(
                 "token_invalid",
-                "The link, or its token, is not valid here: open it whole, as you were given it, or ask for a new one",
+                "This link, or its token, is not valid here: open it whole, as you were given it, or ask for a new one",
             ) from None
 
     def _decode(self, token: str) -> dict[str, Any]:
@@ -155,7 +153,7 @@ def _claims(said: Mapping[str, Any]) -> Claims:
     texts = all(value is None or isinstance(value, str) for value in (subject, name, room, invitation))
     if not texts or not (roles is None or (isinstance(roles, list) and roles and all(one in ROLES for one in roles))):
         raise InvalidToken(
-            "token_invalid", "A claim of the token (sub, room, role, name, invitation) is not what it must be"
+            "token_invalid", "A claim of the token is not what it must be: sub, room, role, name or invitation"
         )
     expires = said.get("exp")
     return Claims(
