@@ -227,9 +227,9 @@ class SignalingServer:
             )
 
     def _answer(self, head: Head, call: Call) -> Listener | Response:
-        if self._tls and not call.secure:
-            return lead_to_tls(head)
         request = self._proxies.read(head, call.host, secure=call.secure)
+        if self._tls and not (call.secure or request.secure):  # a proxy may have TLS in front, and none behind it
+            return lead_to_tls(head)
         if request.path != PATH:
             return self._operations.respond(request) or self._site.respond(request)
         claims, holder = self._check(request)

@@ -40,14 +40,19 @@ def test_everybody_who_is_invited_to_watch_may(tmp_path: Path) -> None:
 def test_a_server_that_runs_apart_takes_a_link_that_is_made_for_it(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("a secret of this test alone: 32 bytes or more")
-    code, said, err = run("signaling", "invite", "http://127.0.0.1:1", "--secret-file", str(secret), "--name", "Anna")
-    assert (code, err) == (0, "")
-    link = urlsplit(said.split()[1])
-    token = {"SYNOPTICON_TOKEN": parse_qs(link.query)["token"][0]}
-    with running("signaling", "--port", "0", "--token-secret-file", str(secret)) as server:
-        url = server.next("ready")["url"]
-        with running("broadcast", *PICTURE, "--url", url, **token) as broadcast:
+    home = {"XDG_DATA_HOME": str(tmp_path)}
+    with running("signaling", "--port", "0", "--tls-self", "--token-secret-file", str(secret), **home) as server:
+        ready = server.next("ready")
+        ca = ["--ca", server.next("certificate")["path"]]
+        code, said, err = run("signaling", "invite", ready["viewer"], "--secret-file", str(secret), "--name", "Anna")
+        assert (code, err) == (0, "")
+        link = said.split()[1]
+        assert link.startswith(f"{ready['viewer']}camera?token=")
+        token = {"SYNOPTICON_TOKEN": parse_qs(urlsplit(link).query)["token"][0]}
+        with running("broadcast", *PICTURE, "--url", ready["url"], *ca, **token) as broadcast:
             broadcast.next("ready")
-    code, _, err = run("signaling", "invite", "http://127.0.0.1:1")
+        where = {"SYNOPTICON_TLS_SELF": "1", "SYNOPTICON_PORT": str(urlsplit(link).port)}
+        assert run("signaling", "health", **where)[:2] == (0, f"alive at https://{urlsplit(link).netloc}/healthz\n")
+    code, _, err = run("signaling", "invite", "https://lab.example.org/")
     assert code == 2
     assert "--secret-file" in err
