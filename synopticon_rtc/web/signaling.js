@@ -50,6 +50,11 @@ export class Signaling {
     clearTimeout(this.#retry);
   }
 
+  #refuse(reason) {
+    this.close();
+    this.#on.refused(reason);
+  }
+
   #send(message) {
     if (this.session !== null) this.#socket.send(JSON.stringify(message));
   }
@@ -65,10 +70,8 @@ export class Signaling {
     }
     this.#expect("no welcome", WELCOME_LIMIT);
     this.#socket.onmessage = ({ data }) => this.#receive(data);
-    this.#socket.onclose = ({ code, reason }) => {
-      if (code === OPENED_AGAIN) this.#refuse(reason);
-      else this.#closed(reason || `closed, code ${code}`);
-    };
+    this.#socket.onclose = ({ code, reason }) =>
+      code === OPENED_AGAIN ? this.#refuse(reason) : this.#closed(reason || `closed, code ${code}`);
   }
 
   async #closed(reason) {
@@ -80,11 +83,6 @@ export class Signaling {
     } else {
       this.#refuse(refusal);
     }
-  }
-
-  #refuse(reason) {
-    this.close();
-    this.#on.refused(reason);
   }
 
   /** A browser does not tell why a server turns a connection down; asked for the same over HTTP, the server does. */
