@@ -59,7 +59,7 @@ WORDS = {
     "closed": "closed",
 }
 STATUS_INTERVAL = 1.0  # seconds
-TIMEOUT = 15.0  # seconds without a frame; where people are invited, they come when they do
+TIMEOUT = 15.0  # seconds; who is invited comes when they come
 Sink = Callable[[AudioMoment], None]
 STALE = 0.25  # seconds after which the faces of another frame are worse than none
 LIGHT, SHADE = (255, 248, 214), (32, 22, 0)  # blue, green, red: of what is written on the picture
@@ -128,7 +128,7 @@ LIGHT, SHADE = (255, 248, 214), (32, 22, 0)  # blue, green, red: of what is writ
 @click.option(
     "--timeout",
     type=Quantity(min=0, min_open=True),
-    show_default="15; with --serve none",
+    show_default=f"{TIMEOUT:g}; with --serve it waits for ever",
     help="Seconds without a frame after which to give up.",
 )
 @ice_server_option
@@ -168,29 +168,28 @@ async def main(
     """Receive the frames and faces of a broadcaster."""
     if no_video and (show or record):
         raise click.UsageError("--show and --record need the video that --no-video leaves out.")
-    serving.exclude(url)
     outlet = _outlet(lsl, broadcaster, landmarks=lsl_landmarks, sync=sync)
-    async with contextlib.AsyncExitStack() as stack:
-        signaling = await serving.meet(
-            stack, url or DEFAULT_URL, room=room, token_file=token_file, ca=ca, announce=announce, output=output
+    signaling = await serving.meet(url, room, token_file, ca, announce, output)
+    if timeout is None and serving.where is None:
+        timeout = TIMEOUT
+    try:
+        receiver = Receiver(
+            signaling,
+            broadcaster=broadcaster,
+            streams=streams or None,
+            video=not no_video,
+            sync=sync,
+            faces_wait=faces_wait,
+            timeout=timeout,
+            ice_servers=ice_servers,
+            udp_ports=udp_ports,
+            announce=announce,
+            interfaces=interfaces,
+            trace=trace,
         )
-        try:
-            receiver = Receiver(
-                signaling,
-                broadcaster=broadcaster,
-                streams=streams or None,
-                video=not no_video,
-                sync=sync,
-                faces_wait=faces_wait,
-                timeout=TIMEOUT if timeout is None and not serving.where else timeout,
-                ice_servers=ice_servers,
-                udp_ports=udp_ports,
-                announce=announce,
-                interfaces=interfaces,
-                trace=trace,
-            )
-        except ValueError as error:
-            raise click.UsageError(f"{error}.") from error
+    except ValueError as error:
+        raise click.UsageError(f"{error}.") from error
+    async with contextlib.AsyncExitStack() as stack:
         table = await stack.enter_async_context(FacesTable(faces_out, landmarks=landmarks)) if faces_out else None
         window = await stack.enter_async_context(Window()) if show else None
         picture = _Picture(receiver)

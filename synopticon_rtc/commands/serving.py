@@ -6,12 +6,13 @@ import secrets
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import click
 
 from synopticon_rtc.commands.cli import Output
 from synopticon_rtc.commands.invitation import PAGES, Invitation, check_base, origin_of
+from synopticon_rtc.commands.meeting import DEFAULT_URL
 from synopticon_rtc.commands.options import Address, Duration, signaling_client
 from synopticon_rtc.errors import SignalingError
 from synopticon_rtc.signaling import SignalingClient, SignalingServer
@@ -95,7 +96,7 @@ def serving_options(invites: Role) -> Callable[[Callable[..., Awaitable[object]]
             expires: float,
             **others: Any,  # noqa: ANN401  # what else the command takes
         ) -> object:
-            serving = Serving(
+            async with Serving(
                 invites,
                 serve,
                 insecure=insecure,
@@ -105,8 +106,8 @@ def serving_options(invites: Role) -> Callable[[Callable[..., Awaitable[object]]
                 secret_file=token_secret_file,
                 invite=invite,
                 lasts=expires,
-            )
-            return await command(serving=serving, **others)
+            ) as serving:
+                return await command(serving=serving, **others)
 
         return functools.reduce(lambda made, option: option(made), reversed(OPTIONS), wrapped)
 
@@ -165,7 +166,7 @@ class Tls:
 
 
 class Serving:
-    """A server of a command's own.
+    """A server of a command's own, which runs until this is left.
 
     Args:
         invites: What those do whom the command invites.
@@ -215,6 +216,13 @@ class Serving:
         self._secret = read_secret(secret_file, TOKEN_SECRET) if where else b""
         if self._inviting and not self._secret:
             self._secret = secrets.token_bytes(SECRET_BYTES)
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
 
     def exclude(self, url: str | None) -> None:
         """Refuse another server beside ours."""
@@ -247,19 +255,18 @@ class Serving:
 
     async def meet(
         self,
-        stack: contextlib.AsyncExitStack,
-        url: str,
-        *,
+        url: str | None,
         room: str,
         token_file: Path | None,
         ca: ssl.SSLContext | None,
         announce: Sequence[str],
         output: Output,
     ) -> SignalingClient:
-        """Open the server until the stack unwinds, tell where it is, and return its client; else one for the URL."""
+        """Open the server until this is left, tell of it, and return its client; else one of the server elsewhere."""
+        self.exclude(url)
         if self.where is None:
-            return signaling_client(url, room, token_file, ca)
-        server = await stack.enter_async_context(self.make(*self.where))
+            return signaling_client(url or DEFAULT_URL, room, token_file, ca)
+        server = await self._stack.enter_async_context(self.make(*self.where))
         output.event("serving", url=server.url, viewer=server.viewer)
         if not self.invite(server, room, announce, output):
             output.say(f"signaling  {server.public_url}")

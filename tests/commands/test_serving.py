@@ -1,6 +1,5 @@
 """A server of a command's own: whom it lets in, by which certificate, and at which address others find it."""
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -94,12 +93,9 @@ def test_of_a_machine_without_a_way_to_the_internet_it_is_no_address_of_loopback
 
 async def test_the_command_itself_is_let_in_by_whatever_certificate(capsys: pytest.CaptureFixture[str]) -> None:
     tls = Tls(None, None, own=True)
-    async with contextlib.AsyncExitStack() as stack:
-        client = await serving(invite="", tls=tls).meet(
-            stack, "", room="lab", token_file=None, ca=None, announce=(), output=Output(json=False)
-        )
-        await stack.enter_async_context(client)
-        assert await client.wait_open()
+    async with serving(invite="", tls=tls) as own:
+        async with await own.meet(None, "lab", None, None, (), Output(json=False)) as client:
+            assert await client.wait_open()
     said = capsys.readouterr().out
     assert tls.made is not None
     assert f"SHA-256 {tls.made.fingerprint}" in said
@@ -108,11 +104,7 @@ async def test_the_command_itself_is_let_in_by_whatever_certificate(capsys: pyte
 
 
 async def test_without_an_invitation_it_says_where_the_pages_are(capsys: pytest.CaptureFixture[str]) -> None:
-    async with contextlib.AsyncExitStack() as stack:
-        client = await serving().meet(
-            stack, "", room="", token_file=None, ca=None, announce=(), output=Output(json=False)
-        )
-        await stack.enter_async_context(client)
+    async with serving() as own, await own.meet(None, "", None, None, (), Output(json=False)) as client:
         assert await client.wait_open()
     said = capsys.readouterr().out
     assert "signaling  ws://127.0.0.1:" in said
@@ -120,11 +112,12 @@ async def test_without_an_invitation_it_says_where_the_pages_are(capsys: pytest.
 
 
 async def test_a_server_elsewhere_is_used_as_ever() -> None:
-    async with contextlib.AsyncExitStack() as stack:
-        client = await serving(None).meet(
-            stack, "ws://lab/ws", room="", token_file=None, ca=None, announce=(), output=Output(json=False)
-        )
-    assert client.url == "ws://lab/ws"
+    async with serving(None) as own:
+        client = await own.meet("ws://lab/ws", "", None, None, (), Output(json=False))
+        assert client.url == "ws://lab/ws"
+    async with serving() as own:
+        with pytest.raises(click.UsageError, match="exclude each other"):
+            await own.meet("ws://lab/ws", "", None, None, (), Output(json=False))
 
 
 async def test_others_on_the_network_are_let_in_with_tls_alone() -> None:
