@@ -170,8 +170,7 @@ async def main(
         raise click.UsageError("--show and --record need the video that --no-video leaves out.")
     outlet = _outlet(lsl, broadcaster, landmarks=lsl_landmarks, sync=sync)
     signaling = await serving.meet(url, room, token_file, ca, announce, output)
-    if timeout is None and serving.where is None:
-        timeout = TIMEOUT
+    timeout = timeout if timeout or serving.where else TIMEOUT
     try:
         receiver = Receiver(
             signaling,

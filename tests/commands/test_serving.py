@@ -93,9 +93,11 @@ def test_of_a_machine_without_a_way_to_the_internet_it_is_no_address_of_loopback
 
 async def test_the_command_itself_is_let_in_by_whatever_certificate(capsys: pytest.CaptureFixture[str]) -> None:
     tls = Tls(None, None, own=True)
-    async with serving(invite="", tls=tls) as own:
-        async with await own.meet(None, "lab", None, None, (), Output(json=False)) as client:
-            assert await client.wait_open()
+    async with (
+        serving(invite="", tls=tls) as own,
+        await own.meet(None, "lab", None, None, (), Output(json=False)) as client,
+    ):
+        assert await client.wait_open()
     said = capsys.readouterr().out
     assert tls.made is not None
     assert f"SHA-256 {tls.made.fingerprint}" in said
