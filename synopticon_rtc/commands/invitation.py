@@ -38,7 +38,9 @@ class Invitation:
     expires: float
 
     @classmethod
-    def make(cls, base: str, secret: bytes, *, role: Role, room: str, lasts: float, name: str = "") -> Self:
+    def make(
+        cls, base: str, secret: bytes, *, role: Role, room: str, lasts: float, name: str = "", lab: str = ""
+    ) -> Self:
         """Make one: to broadcast it is for one person at a time, to watch for any number.
 
         Args:
@@ -48,12 +50,14 @@ class Invitation:
             room: Where they meet.
             lasts: How long it is good (s).
             name: What they are called; empty to let them say it.
+            lab: Who asks them, as the page says; empty to leave that out.
         """
         expires = time.time() + lasts
         alone = secrets.token_urlsafe(6) if role == "broadcast" else ""
         token = make_token(secret, Claims("", room, frozenset({role}), name, expires, alone))
-        query = {"room": room, "token": token} if room else {"token": token}
-        return cls(f"{urljoin(base, PAGES[role])}?{urlencode(query)}", role, room, expires)
+        query = {"room": room, "lab": lab, "token": token}
+        said = urlencode({key: value for key, value in query.items() if value})
+        return cls(f"{urljoin(base, PAGES[role])}?{said}", role, room, expires)
 
     def tell(self, output: Output, note: str = "") -> None:
         """Show it, in a terminal with its code, and a note if there is one."""

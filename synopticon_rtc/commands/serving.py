@@ -49,6 +49,7 @@ SECRET_OPTION = click.option(
 EXPIRES_OPTION = click.option(
     "--expires", type=Duration(), default="1d", show_default=True, help="How long an invitation is good."
 )
+LAB_OPTION = click.option("--lab", default="", help="Who invites people to broadcast, as the page tells them.")
 OPTIONS = (
     click.option("--serve", type=Address(), help="Run a signaling server of our own here, with its pages."),
     click.option("--insecure", is_flag=True, help="Serve others than this machine without TLS and tokens too."),
@@ -94,6 +95,7 @@ def serving_options(invites: Role) -> Callable[[Callable[..., Awaitable[object]]
             token_secret_file: Path | None,
             invite: str | None,
             expires: float,
+            lab: str = "",
             **others: Any,  # noqa: ANN401  # what else the command takes
         ) -> object:
             async with Serving(
@@ -106,10 +108,12 @@ def serving_options(invites: Role) -> Callable[[Callable[..., Awaitable[object]]
                 secret_file=token_secret_file,
                 invite=invite,
                 lasts=expires,
+                lab=lab,
             ) as serving:
                 return await command(serving=serving, **others)
 
-        return functools.reduce(lambda made, option: option(made), reversed(OPTIONS), wrapped)
+        options = [*OPTIONS, LAB_OPTION] if invites == "broadcast" else OPTIONS
+        return functools.reduce(lambda made, option: option(made), reversed(options), wrapped)
 
     return decorate
 
@@ -179,6 +183,7 @@ class Serving:
         invite: Whether to invite people: None for not, or the address at which they reach the server, empty where that
             is the machine's own.
         lasts: How long an invitation is good (s).
+        lab: Who invites; empty to leave that out.
 
     Attributes:
         where: As given.
@@ -199,6 +204,7 @@ class Serving:
         secret_file: Path | None,
         invite: str | None,
         lasts: float,
+        lab: str = "",
     ) -> None:
         if where is None and (tls or secret_file or invite is not None):
             raise click.UsageError("--invite, --tls-... and --token-secret-file are for a server of our own: --serve.")
@@ -213,6 +219,7 @@ class Serving:
         self._proxies = proxies
         self._tls = tls
         self._lasts = lasts
+        self._lab = lab
         self._secret = read_secret(secret_file, TOKEN_SECRET) if where else b""
         if self._inviting and not self._secret:
             self._secret = secrets.token_bytes(SECRET_BYTES)
@@ -282,7 +289,7 @@ class Serving:
             return ""
         address = reached_at(server.host, announce)
         base = self._base or f"http{'s' if self._tls else ''}://{write_address(address, server.port)}/"
-        made = Invitation.make(base, self._secret, role=self._invites, room=room, lasts=self._lasts)
+        made = Invitation.make(base, self._secret, role=self._invites, room=room, lasts=self._lasts, lab=self._lab)
         others = [other for other in served_addresses(server.host) if other != address and not self._base]
         made.tell(output, f"on other networks with {' or '.join(others)} in place of {address}" if others else "")
         return made.url

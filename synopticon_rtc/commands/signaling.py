@@ -15,7 +15,15 @@ from synopticon_rtc.commands.cli import Command, Output, Quantity, terminating
 from synopticon_rtc.commands.invitation import PAGES, Invitation, check_base
 from synopticon_rtc.commands.memory import map_pieces
 from synopticon_rtc.commands.options import Duration
-from synopticon_rtc.commands.serving import EXPIRES_OPTION, FILE, SECRET_OPTION, TOKEN_SECRET, Tls, tls_options
+from synopticon_rtc.commands.serving import (
+    EXPIRES_OPTION,
+    FILE,
+    LAB_OPTION,
+    SECRET_OPTION,
+    TOKEN_SECRET,
+    Tls,
+    tls_options,
+)
 from synopticon_rtc.errors import SignalingError
 from synopticon_rtc.signaling.addresses import write_address
 from synopticon_rtc.signaling.server.access import Role
@@ -180,17 +188,18 @@ async def token(
     help="broadcast: the link is for one person, who sends; receive: it is for everybody who has it, to watch.",
 )
 @click.option("--name", default="", help="What people call whoever comes by it.")
+@LAB_OPTION
 @EXPIRES_OPTION
 async def invite(
-    url: str, secret_file: Path | None, room: str, role: Role, name: str, expires: float, output: Output
+    url: str, secret_file: Path | None, room: str, role: Role, name: str, lab: str, expires: float, output: Output
 ) -> None:
     """Make a link, and its QR code, to the pages of a signaling server with the same secret.
 
     URL is the address of its pages, like https://lab.example.org/.
     """
-    Invitation.make(
-        check_base(url), _secret_to_sign_with(secret_file), role=role, room=room, lasts=expires, name=name
-    ).tell(output)
+    secret = _secret_to_sign_with(secret_file)
+    made = Invitation.make(check_base(url), secret, role=role, room=room, lasts=expires, name=name, lab=lab)
+    made.tell(output)
 
 
 @click.command("signaling health", cls=Command)

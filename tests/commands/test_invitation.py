@@ -31,6 +31,11 @@ def test_a_link_to_broadcast_is_for_one_person_and_one_to_watch_for_many() -> No
         assert claims.expires == pytest.approx(time.time() + 90_000, abs=60)
 
 
+def test_a_link_says_who_invites() -> None:
+    made = Invitation.make("https://lab/", SECRET, role="broadcast", room="", lasts=60, lab="Perception Lab")
+    assert parse_qs(urlsplit(made.url).query)["lab"] == ["Perception Lab"]
+
+
 def test_each_link_is_another_one() -> None:
     assert make().url != make().url
 
