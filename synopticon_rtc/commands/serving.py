@@ -20,6 +20,7 @@ from synopticon_rtc.signaling.addresses import is_loopback, seen_by_others, writ
 from synopticon_rtc.signaling.server.access import Role
 from synopticon_rtc.signaling.server.certificate import (
     Certificate,
+    name_in,
     own_addresses,
     own_certificate,
     server_context,
@@ -161,6 +162,10 @@ class Tls:
         except SignalingError as error:
             raise click.UsageError(f"{error}.") from error
 
+    def name(self, host: str) -> str:
+        """Return the name that the certificate from files is for, if the server listens on all addresses."""
+        return name_in(self.certificate) if host in WILDCARDS and self.certificate and not self._own else ""
+
     def tell(self, output: Output) -> None:
         """Say what a certificate of our own is known by."""
         if self.made is not None:
@@ -287,10 +292,11 @@ class Serving:
         self._tls.tell(output)
         if not self._inviting:
             return ""
-        address = reached_at(server.host, announce)
+        address = self._tls.name(server.host) or reached_at(server.host, announce)
         base = self._base or f"http{'s' if self._tls else ''}://{write_address(address, server.port)}/"
         made = Invitation.make(base, self._secret, role=self._invites, room=room, lasts=self._lasts, lab=self._lab)
-        others = [other for other in served_addresses(server.host) if other != address and not self._base]
+        served = served_addresses(server.host)
+        others = [other for other in served if other != address] if address in served and not self._base else []
         made.tell(output, f"on other networks with {' or '.join(others)} in place of {address}" if others else "")
         return made.url
 

@@ -1,5 +1,6 @@
 """Links with a token, and how they are shown."""
 
+import sys
 import time
 from urllib.parse import parse_qs, urlsplit
 
@@ -8,7 +9,6 @@ import cv2
 import numpy as np
 import pytest
 
-from synopticon_rtc.commands import invitation
 from synopticon_rtc.commands.cli import Output
 from synopticon_rtc.commands.invitation import Invitation, check_base, code, origin_of
 from synopticon_rtc.signaling.server.access import Role
@@ -26,7 +26,7 @@ def test_a_link_to_broadcast_is_for_one_person_and_one_to_watch_for_many() -> No
         link = urlsplit(make("https://lab.example.org/cam/", role).url)  # type: ignore[arg-type]
         assert (link.path, parse_qs(link.query)["room"]) == (path, ["lab"])
         claims = TokenKeys(secret=SECRET).check(parse_qs(link.query)["token"][0])
-        assert (claims.room, claims.roles, claims.name) == ("lab", {role}, "Anna")
+        assert (claims.room, claims.roles, claims.name) == ("lab", frozenset({role}), "Anna")
         assert bool(claims.invitation) == alone
         assert claims.expires == pytest.approx(time.time() + 90_000, abs=60)
 
@@ -71,7 +71,7 @@ def test_it_is_told_with_what_there_is_to_know(
 def test_in_a_terminal_there_is_a_code_where_it_fits(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(invitation.sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "80")
     made = make()
     made.tell(Output(json=False))
@@ -87,9 +87,7 @@ def test_a_code_is_read_as_the_link_that_it_is_of() -> None:
     halves = {"█": (255, 255), "▀": (255, 0), "▄": (0, 255), " ": (0, 0)}
     lines = code(made.url).splitlines()
     rows = [[halves[block][half] for block in line] for line in lines for half in (0, 1)]
-    picture = cv2.copyMakeBorder(
-        np.array(rows, np.uint8).repeat(8, 0).repeat(8, 1), *[32] * 4, cv2.BORDER_CONSTANT, value=255
-    )
+    picture = np.pad(np.array(rows, np.uint8).repeat(8, 0).repeat(8, 1), 32, constant_values=255)
     assert cv2.QRCodeDetector().detectAndDecode(picture)[0] == made.url
 
 

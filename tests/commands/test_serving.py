@@ -137,6 +137,18 @@ async def test_a_link_of_a_tunnel_leads_there_and_its_page_may_connect(capsys: p
     assert url in capsys.readouterr().out
 
 
+async def test_a_link_has_the_name_that_the_certificate_is_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    write_certificate(cert, key)
+    every = "0.0.0.0"  # noqa: S104 - of the test
+    own = serving((every, 0), invite="", tls=Tls(cert, key, own=False))
+    async with own.make(every, 0) as server:
+        assert own.invite(server, "", (), Output(json=False)).startswith(f"https://localhost:{server.port}/camera?")
+    assert "in place of" not in capsys.readouterr().out
+
+
 async def test_the_other_networks_of_the_machine_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     own = serving(("0.0.0.0", 0), invite="", tls=Tls(None, None, own=True))  # noqa: S104
     async with own.make("0.0.0.0", 0) as server:  # noqa: S104

@@ -111,6 +111,16 @@ def own_certificate(host: str, folder: Path | None = None, now: dt.datetime | No
     return Certificate(path, key_path, certificate.fingerprint(hashes.SHA256()).hex(":").upper())
 
 
+def name_in(certificate: Path) -> str:
+    """Return the first host name that a certificate is for, empty where there is none but patterns and addresses."""
+    loaded = _read(certificate)
+    try:
+        names = loaded.extensions.get_extension_for_class(x509.SubjectAlternativeName).value if loaded else []
+    except x509.ExtensionNotFound:
+        return ""
+    return next((name.value for name in names if isinstance(name, x509.DNSName) and "*" not in name.value), "")
+
+
 def own_addresses() -> list[str]:
     """List the addresses at which others may reach this machine: those of IPv4 first, none of loopback."""
     found = [

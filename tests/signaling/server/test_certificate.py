@@ -11,7 +11,7 @@ from pathlib import Path
 import ifaddr
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from rtc_network import write_certificate
 
@@ -108,9 +108,11 @@ def test_a_certificate_without_names_is_none_of_ours(tmp_path: Path, names: list
         x509.CertificateBuilder(loaded.issuer, loaded.subject, key.public_key(), 1)
         .not_valid_before(NOW - DAY)
         .not_valid_after(NOW + 300 * DAY)
-        .sign(key, certificate.hashes.SHA256())
+        .sign(key, hashes.SHA256())
     )
+    assert certificate.name_in(made.path) == "lab-7"
     made.path.write_bytes(bare.public_bytes(serialization.Encoding.PEM))
+    assert certificate.name_in(made.path) == ""
     assert names_in(own_certificate("lab-7", tmp_path, NOW).path) == set(names)
 
 
