@@ -216,7 +216,7 @@ class Serving:
         if invite == "" and proxies:
             raise click.UsageError("--invite cannot know where the proxy is reached: give it that, as --invite URL.")
         self.where = where
-        self._invites = invites
+        self._invites: Role = invites
         self._insecure = insecure
         self._base = check_base(invite) if invite else ""
         self._inviting = invite is not None
