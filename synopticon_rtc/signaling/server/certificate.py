@@ -114,11 +114,13 @@ def own_certificate(host: str, folder: Path | None = None, now: dt.datetime | No
 def name_in(certificate: Path) -> str:
     """Return the first host name that a certificate is for, empty where there is none but patterns and addresses."""
     loaded = _read(certificate)
+    if loaded is None:
+        return ""
     try:
-        names = loaded.extensions.get_extension_for_class(x509.SubjectAlternativeName).value if loaded else []
+        names = loaded.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return ""
-    return next((name.value for name in names if isinstance(name, x509.DNSName) and "*" not in name.value), "")
+    return next((name for name in names.get_values_for_type(x509.DNSName) if "*" not in name), "")
 
 
 def own_addresses() -> list[str]:
