@@ -34,6 +34,7 @@ COMMANDS = {
     "synopticon_rtc.trace": trace.main,
     "synopticon_rtc.signaling": signaling.main,
     "synopticon_rtc.signaling token": signaling.token,
+    "synopticon_rtc.signaling invite": signaling.invite,
     "synopticon_rtc.signaling health": signaling.health,
     "synopticon_rtc.faces.model": model.main,
     "benchmarks": benchmark_command.main,

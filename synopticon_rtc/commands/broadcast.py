@@ -17,7 +17,7 @@ import click
 from synopticon_rtc.basics.text import NAME, visible
 from synopticon_rtc.broadcaster import Broadcaster
 from synopticon_rtc.commands.cli import Command, Output, Quantity
-from synopticon_rtc.commands.kinds import Address, Bitrate, KeyValue, Size
+from synopticon_rtc.commands.kinds import Bitrate, KeyValue, Size
 from synopticon_rtc.commands.meeting import Meeting, News
 from synopticon_rtc.commands.memory import map_large_pieces
 from synopticon_rtc.commands.options import (
@@ -30,12 +30,12 @@ from synopticon_rtc.commands.options import (
     interfaces_option,
     room_option,
     screen_option,
-    signaling_client,
     token_file_option,
     trace_option,
     udp_ports_option,
 )
 from synopticon_rtc.commands.recording import record_option, recorder
+from synopticon_rtc.commands.serving import Serving, serving_options
 from synopticon_rtc.commands.status import Rates, Status, found, milliseconds
 from synopticon_rtc.errors import without_password
 from synopticon_rtc.events import DetectorEvent, PeerEvent, SourceEvent, StreamEvent
@@ -46,7 +46,6 @@ from synopticon_rtc.recording.recording import RecordedSource, Recording, find_r
 from synopticon_rtc.rtc import IceServer
 from synopticon_rtc.sending.published import PublishedStream
 from synopticon_rtc.sending.stats import BroadcasterStats
-from synopticon_rtc.signaling import SignalingServer
 
 STATUS_INTERVAL = 1.0  # seconds
 SHOWN = 8  # receivers listed in the status
@@ -56,10 +55,7 @@ SCREEN_SIZE = (1920, 1080)  # of most
 
 @click.command("broadcast", cls=Command)
 @click.option("--url", help="Signaling server to use, like ws://localhost:8081/ws.")
-@click.option("--serve", type=Address(), help="Run a signaling server of our own here, with the viewer page.")
-@click.option("--insecure", is_flag=True, help="Serve others than this machine too, who then need no token.")
-@click.option("--origin", multiple=True, help="Pages that may connect to our own server, as https://x.ngrok.app.")
-@click.option("--proxy", multiple=True, help="Address of a reverse proxy or tunnel that our own server believes.")
+@serving_options("receive")
 @room_option
 @token_file_option
 @ca_option
@@ -112,10 +108,7 @@ SCREEN_SIZE = (1920, 1080)  # of most
 @duration_option
 async def main(
     url: str | None,
-    serve: tuple[str, int] | None,
-    insecure: bool,  # noqa: FBT001 - click passes flags so
-    origin: tuple[str, ...],
-    proxy: tuple[str, ...],
+    serving: Serving,
     room: str,
     token_file: Path | None,
     ca: ssl.SSLContext | None,
@@ -149,10 +142,7 @@ async def main(
 
     Without --url and --serve, the signaling server at ws://localhost:8081/ws is used, or started if there is none.
     """
-    if url and serve:
-        raise click.UsageError("--url and --serve exclude each other: use a server, or be one.")
-    if url and (origin or proxy):
-        raise click.UsageError("--origin and --proxy are for a server of our own, which --url does without.")
+    serving.exclude(url)
     films = size or no_loop or input_format or options
     if screen is not None and not sources and films:
         raise click.UsageError("--size, --no-loop, --format and --option are for a --source, and there is none.")
@@ -168,13 +158,13 @@ async def main(
 
     landmarker = functools.partial(FaceLandmarker, model=model, blendshapes=blendshapes, matrix=matrix)
 
-    def make_server(host: str, port: int) -> SignalingServer:
-        return SignalingServer(host, port, insecure=insecure, origins=origin, proxies=proxy)
-
     codecs: tuple[Codec, ...] = ("h264", "vp8") if codec == "h264" else ("vp8", "h264")
     async with contextlib.AsyncExitStack() as stack:
-        meeting = await stack.enter_async_context(Meeting(url, serve, make_server, room=room, name=name, tls=ca))
-        signaling = signaling_client(meeting.url, room, token_file, ca)
+        meeting = await stack.enter_async_context(
+            Meeting(url, serving.where, serving.make, room=room, name=name, tls=ca)
+        )
+        meeting.viewer = serving.invite(meeting.server, room, announce, output) or meeting.viewer
+        signaling = serving.client(meeting.url, room, token_file, ca, own=meeting.server is not None)
         try:
             broadcaster = Broadcaster(
                 signaling,

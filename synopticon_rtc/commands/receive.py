@@ -21,7 +21,7 @@ from synopticon_rtc.basics.recent import Recent
 from synopticon_rtc.basics.text import NAME, visible
 from synopticon_rtc.commands.cli import Command, Output, Quantity
 from synopticon_rtc.commands.everybody import Everybody
-from synopticon_rtc.commands.meeting import News
+from synopticon_rtc.commands.meeting import DEFAULT_URL, News
 from synopticon_rtc.commands.options import (
     announce_option,
     ca_option,
@@ -31,12 +31,12 @@ from synopticon_rtc.commands.options import (
     interfaces_option,
     landmarks_option,
     room_option,
-    signaling_client,
     token_file_option,
     trace_option,
     udp_ports_option,
 )
 from synopticon_rtc.commands.recording import record_option, recorder
+from synopticon_rtc.commands.serving import Serving, serving_options
 from synopticon_rtc.commands.sound_file import SoundFile
 from synopticon_rtc.commands.speaker import Speaker
 from synopticon_rtc.commands.status import Rates, Status, found, milliseconds
@@ -65,13 +65,15 @@ WORDS = {
 }
 STATUS_INTERVAL = 1.0  # seconds
 T = TypeVar("T")
+TIMEOUT = 15.0  # seconds; who is invited comes when they come
 Sink = Callable[[AudioMoment], None]
 STALE = 0.25  # seconds after which the faces of another frame are worse than none
 LIGHT, SHADE = (255, 248, 214), (32, 22, 0)  # blue, green, red: of what is written on the picture
 
 
 @click.command("receive", cls=Command)
-@click.option("--url", default="ws://localhost:8081/ws", show_default=True, help="Signaling server to use.")
+@click.option("--url", show_default=DEFAULT_URL, help="Signaling server to use.")
+@serving_options("broadcast")
 @room_option
 @token_file_option
 @ca_option
@@ -139,9 +141,8 @@ LIGHT, SHADE = (255, 248, 214), (32, 22, 0)  # blue, green, red: of what is writ
 @click.option(
     "--timeout",
     type=Quantity(min=0, min_open=True),
-    default=15,
-    show_default=True,
-    help="Seconds without a frame after which to give up; with --all it waits for ever.",
+    show_default=f"{TIMEOUT:g}; with --serve and --all it waits for ever",
+    help="Seconds without a frame after which to give up.",
 )
 @ice_server_option
 @trace_option
@@ -149,7 +150,8 @@ LIGHT, SHADE = (255, 248, 214), (32, 22, 0)  # blue, green, red: of what is writ
 @announce_option
 @interfaces_option
 async def main(
-    url: str,
+    url: str | None,
+    serving: Serving,
     room: str,
     token_file: Path | None,
     ca: ssl.SSLContext | None,
@@ -176,7 +178,7 @@ async def main(
     faces_wait: float | None,
     frames: int | None,
     duration: float | None,
-    timeout: float,  # noqa: ASYNC109 - of the receiver, that says what was missing
+    timeout: float | None,  # noqa: ASYNC109 - of the receiver, that says what was missing
     ice_servers: tuple[IceServer, ...],
     trace: Path | None,
     udp_ports: tuple[int, int] | None,
@@ -198,7 +200,7 @@ async def main(
         model=model,
     )
     outlet = _outlet(lsl, broadcaster, landmarks=lsl_landmarks, sync=sync)
-    signaling = signaling_client(url, room, token_file, ca)
+    signaling = await serving.meet(url, room, token_file, ca, announce, output)
     options = Options(
         streams=streams or None,
         sync=sync,
@@ -224,7 +226,7 @@ async def main(
             broadcaster=broadcaster,
             video=not no_video,
             detector=None if detector is None else detector(),
-            timeout=timeout,
+            timeout=timeout if timeout or serving.where else TIMEOUT,
             trace=trace,
             **options,
         )

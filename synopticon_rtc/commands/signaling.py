@@ -12,8 +12,18 @@ from typing import Any, get_args
 import click
 
 from synopticon_rtc.commands.cli import Command, Output, Quantity, terminating
+from synopticon_rtc.commands.invitation import PAGES, Invitation, check_base
 from synopticon_rtc.commands.kinds import Duration
 from synopticon_rtc.commands.memory import map_pieces
+from synopticon_rtc.commands.serving import (
+    EXPIRES_OPTION,
+    FILE,
+    LAB_OPTION,
+    SECRET_OPTION,
+    TOKEN_SECRET,
+    Tls,
+    tls_options,
+)
 from synopticon_rtc.errors import SignalingError
 from synopticon_rtc.signaling.addresses import write_address
 from synopticon_rtc.signaling.server.access import Role
@@ -25,14 +35,12 @@ from synopticon_rtc.signaling.server.server import WILDCARDS, SignalingServer
 from synopticon_rtc.signaling.server.session import Session
 from synopticon_rtc.signaling.server.tokens import Claims, TokenKeys, make_token
 
-TOKEN_SECRET = "SYNOPTICON_TOKEN_SECRET"  # noqa: S105  # the name of an environment variable
 TURN_SECRET = "SYNOPTICON_TURN_SECRET"  # noqa: S105  # as above
 BACKPLANE = "SYNOPTICON_BACKPLANE"  # addresses with a password need not show among the processes
 MODULE = "synopticon_rtc.signaling"
 PROCESS_1 = Path("/proc/1/cmdline")
 LARGE_PIECE = 2**17  # bytes; what messages of strangers took would else leave gaps of half of what a server has
 PATIENCE = 2.0  # seconds for the answer of a healthy server
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 LIMITS = {
     "sessions": "Sessions at once.",
     "room_sessions": "Sessions in one room.",
@@ -64,11 +72,10 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command("signaling", cls=Command)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8081, show_default=True, help="0 takes a free one.")
-@click.option("--tls-cert", type=FILE, help="Certificate chain (PEM), for wss:// and https://.")
-@click.option("--tls-key", type=FILE, help="Its private key (PEM).")
+@tls_options
 @click.option("--proxy", multiple=True, help="Address or network of a reverse proxy to believe.")
 @click.option("--insecure", is_flag=True, help="Do without TLS and tokens where others can reach the server.")
-@click.option("--token-secret-file", type=FILE, help=f"Secret that tokens are signed with (HS256); or {TOKEN_SECRET}.")
+@SECRET_OPTION
 @click.option("--jwks", type=FILE, help="Public keys that tokens are signed for (RS256, ES256): a JSON Web Key Set.")
 @click.option("--origin", multiple=True, help="Pages that may connect, like https://example.org; * for all.")
 @click.option("--stun-url", multiple=True, help="STUN server to name to clients, like stun:HOST:PORT.")
@@ -89,8 +96,9 @@ async def main(
     port: int,
     tls_cert: Path | None,
     tls_key: Path | None,
+    tls_self: bool,  # noqa: FBT001  # click passes options by keyword
     proxy: tuple[str, ...],
-    insecure: bool,  # noqa: FBT001  # click passes options by keyword
+    insecure: bool,  # noqa: FBT001  # as above
     token_secret_file: Path | None,
     jwks: Path | None,
     origin: tuple[str, ...],
@@ -106,8 +114,8 @@ async def main(
 ) -> None:
     """Run a signaling server, where broadcasters and receivers find each other, and serve the viewer page.
 
-    With the word token in front of all options, make a token for one instead; with the word health, ask whether one
-    with the same options is alive.
+    With the word token in front of all options, make a token for one instead; with the word invite, a link with one;
+    with the word health, ask whether one with the same options is alive.
     """
     map_pieces(LARGE_PIECE)
 
@@ -117,6 +125,7 @@ async def main(
         output.event("session", session=session.id, state=state, address=session.address, **closed)
 
     secret = read_secret(token_secret_file, TOKEN_SECRET)
+    tls = Tls(tls_cert, tls_key, own=tls_self)
     server = SignalingServer(
         host,
         port,
@@ -124,7 +133,7 @@ async def main(
         on_session=on_session,
         tokens=TokenKeys(secret=secret, jwks=jwks) if secret or jwks else None,
         origins=origin,
-        tls=_tls(tls_cert, tls_key),
+        tls=tls.context(host),
         proxies=proxy,
         ice_servers=_ice_servers(stun_url, turn_url, read_secret(turn_secret_file, TURN_SECRET), turn_ttl),
         backplane=_backplane(backplane),
@@ -135,6 +144,7 @@ async def main(
         output.event("ready", url=server.url, viewer=server.viewer)
         output.say(f"signaling  {server.public_url}")
         output.say(f"viewer     {server.viewer}")
+        tls.tell(output)
         with contextlib.suppress(asyncio.CancelledError), terminating() as asked:  # ends come before the summary
             await asked.wait()
             output.event("draining", sessions=len(server.sessions), seconds=drain)
@@ -160,12 +170,36 @@ async def token(
     output: Output,
 ) -> None:
     """Make a token that lets its bearer in to a signaling server with the same secret."""
-    secret = read_secret(secret_file, TOKEN_SECRET)
-    if not secret:
-        raise click.UsageError(f"no secret to sign with: give --secret-file, or set {TOKEN_SECRET}.")
+    secret = _secret_to_sign_with(secret_file)
     made = make_token(secret, Claims(sub, room, frozenset(roles) or None, name, time.time() + expires))
     output.event("token", token=made)
     output.say(made)
+
+
+@click.command("signaling invite", cls=Command)
+@click.argument("url")
+@click.option("--secret-file", type=FILE, help=f"Secret of the server's tokens (HS256); or {TOKEN_SECRET}.")
+@click.option("--room", default="", help="Room to meet in.")
+@click.option(
+    "--role",
+    type=click.Choice([*PAGES]),
+    default="broadcast",
+    show_default=True,
+    help="broadcast: the link is for one person, who sends; receive: it is for everybody who has it, to watch.",
+)
+@click.option("--name", default="", help="What people call whoever comes by it.")
+@LAB_OPTION
+@EXPIRES_OPTION
+async def invite(
+    url: str, secret_file: Path | None, room: str, role: Role, name: str, lab: str, expires: float, output: Output
+) -> None:
+    """Make a link, and its QR code, to the pages of a signaling server with the same secret.
+
+    URL is the address of its pages, like https://lab.example.org/.
+    """
+    secret = _secret_to_sign_with(secret_file)
+    made = Invitation.make(check_base(url), secret, role=role, room=room, lasts=expires, name=name, lab=lab)
+    made.tell(output)
 
 
 @click.command("signaling health", cls=Command)
@@ -175,7 +209,7 @@ async def health(output: Output) -> None:
     The options are those on the command line of process 1, as in a container, if that is a server.
     """
     options = main.make_context("signaling", server_arguments(PROCESS_1)).params
-    asked, port, secured = str(options["host"]), int(options["port"]), options["tls_cert"]
+    asked, port, secured = str(options["host"]), int(options["port"]), options["tls_cert"] or options["tls_self"]
     host = WILDCARDS.get(asked, asked)
     url = f"{'https' if secured else 'http'}://{write_address(host, port)}/healthz"
     try:
@@ -195,7 +229,7 @@ def server_arguments(command_line: Path) -> list[str]:
     except (OSError, UnicodeDecodeError):
         return []
     options = words[words.index(MODULE) + 1 :] if MODULE in words else []
-    return [] if options[:1] == ["token"] else options
+    return [] if options[:1] in (["token"], ["invite"]) else options
 
 
 def _ask_health(host: str, port: int, *, secured: bool) -> int:
@@ -209,17 +243,11 @@ def _ask_health(host: str, port: int, *, secured: bool) -> int:
         return connection.getresponse().status
 
 
-def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
-    if certificate is None and key is None:
-        return None
-    if certificate is None or key is None:
-        raise click.UsageError("--tls-cert and --tls-key go together.")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(certificate, key)
-    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        raise click.UsageError(f"{certificate} and {key} are no certificate and its key: {error}.") from error
-    return context
+def _secret_to_sign_with(file: Path | None) -> bytes:
+    secret = read_secret(file, TOKEN_SECRET)
+    if not secret:
+        raise click.UsageError(f"no secret to sign with: give --secret-file, or set {TOKEN_SECRET}.")
+    return secret
 
 
 def _ice_servers(stun: tuple[str, ...], turn: tuple[str, ...], secret: bytes, ttl: float) -> TurnServers | None:
@@ -239,6 +267,8 @@ def run(arguments: list[str], prog_name: str = f"python -m {MODULE}") -> None:
     match arguments:
         case ["token", *rest]:
             token(rest, prog_name=f"{prog_name} token")
+        case ["invite", *rest]:
+            invite(rest, prog_name=f"{prog_name} invite")
         case ["health", *rest]:
             health(rest, prog_name=f"{prog_name} health")
         case _:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import secrets
 import ssl as ssl_module
 import time
 from collections import deque
@@ -18,7 +19,7 @@ from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.basics.life import not_open
 from synopticon_rtc.basics.text import NAME, visible
 from synopticon_rtc.errors import InvalidMessage, SignalingError
-from synopticon_rtc.signaling.entry import Refusal, Token, authorization, read_address, read_refusal
+from synopticon_rtc.signaling.entry import Refusal, Token, authorization, held_by, read_address, read_refusal
 from synopticon_rtc.signaling.messages import (
     AnyMessage,
     Configure,
@@ -135,6 +136,7 @@ class SignalingClient:
         self.reason: str  # why there is no session, if there is none
         self.failure: SignalingError | None  # why it is not tried again, where the server refused for good
         self._token = token or inside
+        self._holder = secrets.token_urlsafe(12)  # of an invitation, if the token is one
         self._ssl = ssl
         self._callbacks: list[Callable[[], object]] = []
         self._listeners: list[Listener] = []
@@ -312,7 +314,7 @@ class SignalingClient:
                 self._ssl = await asyncio.to_thread(ssl_module.create_default_context)  # reads certificates for 30 ms
             tls = dict.fromkeys(names, self._ssl)
         return await connect(
-            self.url,
+            held_by(self.url, self._holder) if self._token else self.url,
             additional_headers=await authorization(self._token, self._login),
             compression=None,
             proxy=proxy,

@@ -22,9 +22,7 @@ TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, section 2.1
 TOKEN_WITHIN = 10.0  # seconds for a coroutine function to give a token
 ADVICE = {
     "token_missing": "give one, as token=, in SYNOPTICON_TOKEN or by --token-file",
-    "token_expired": "get a new one",
     "token_immature": "wait, or set the clock of whoever made it",
-    "wrong_room": "ask for the room that the token is for",
 }
 
 
@@ -76,6 +74,12 @@ def read_address(url: str, room: str) -> Address:
         query["room"] = room
     plain = parts._replace(query=urlencode(query), netloc=parts.netloc.rpartition("@")[2])
     return Address(plain.geturl(), token, login)
+
+
+def held_by(url: str, holder: str) -> str:
+    """Return the address of a server at which a client tells what it is to be known by when it comes back."""
+    parts = urlsplit(url)
+    return parts._replace(query=f"{parts.query}&holder={holder}".lstrip("&")).geturl()
 
 
 async def authorization(token: Token | None, login: tuple[str, str] | None = None) -> dict[str, str]:

@@ -1,10 +1,47 @@
 // Where the page is, and whom it can be asked to show.
 
+import { recall, remember } from "./storage.js";
+
 /** The signaling beside a page, below whatever prefix a proxy has the page. */
 export function signalingBeside({ href }) {
   const url = new URL("ws", href);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
   return url.href;
+}
+
+/**
+ * What the address of a page asks for. A token leaves the address, and stays with this entry of the history, so that the
+ * page can be loaded again.
+ *
+ * @returns {{query: URLSearchParams, server: string, url: string, token: ?string}} `server` without, `url` with room, token and holder
+ */
+export function readAddress(location, history) {
+  const query = new URLSearchParams(location.search);
+  const token = query.get("token") ?? history.state?.token ?? null;
+  if (query.has("token")) {
+    query.delete("token");
+    history.replaceState({ token }, "", `?${query}${location.hash}`);
+  }
+  const server = query.get("url") ?? signalingBeside(location);
+  return { query, server, url: withQuery(server, { room: query.get("room"), token, holder: token && holder() }), token };
+}
+
+/** What a server knows this browser by, so that a link which is for one has it back. */
+function holder() {
+  const bytes = crypto.getRandomValues(new Uint8Array(12));
+  const known = recall("holder") ?? Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  remember("holder", known);
+  return known;
+}
+
+function withQuery(address, parameters) {
+  try {
+    const url = new URL(address);
+    for (const [key, value] of Object.entries(parameters)) if (value) url.searchParams.set(key, value);
+    return url.href;
+  } catch {
+    return address; // it is none, and will be said to be
+  }
 }
 
 /**

@@ -6,6 +6,7 @@ import { Signaling } from "./signaling.js";
 const SEEK_INTERVALS = [500, 1_000, 2_000]; // ms; the last goes on
 const SLOW_SEEK = 5_000; // ms; goes on where the server tells of broadcasters, but for those that do not tell it
 const EARLY_CANDIDATES = 32;
+const REQUIREMENTS = { role: ["receive"], tell: ["peers", "errors", "broadcasters", "ice"] };
 const ACCEPT = { faces: ["faces/1", "json"], control: ["control/1"], streams: ["streams/1"] };
 
 const displayable = (name) => (typeof name === "string" ? name.trim().slice(0, 80) : "");
@@ -40,13 +41,14 @@ export class Receiver {
   constructor(url, from, on) {
     this.#from = from;
     this.#on = on;
-    this.#signaling = new Signaling(url, {
+    const told = {
       opened: (welcome) => this.#opened(welcome),
       iceServers: (list) => (this.#iceServers = this.#usable(list)),
       received: (message) => this.#received(message),
       lost: (reason) => this.#lost(reason),
       refused: (reason) => this.#refused(reason),
-    });
+    };
+    this.#signaling = new Signaling(url, told, REQUIREMENTS);
   }
 
   /** Our session on the signaling server, null while there is none. */

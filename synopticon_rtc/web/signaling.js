@@ -7,10 +7,12 @@ const FIRST_RETRY = 500;
 const LAST_RETRY = 4_000;
 const REFRESH_AT = 0.75; // of the time that credentials hold
 const LONGEST_TIMER = 2 ** 31 - 1; // ms; browsers let a longer one pass at once
+const OPENED_AGAIN = 4409; // close code: a newer page of this browser has the link that is for one
 
 export class Signaling {
   #url;
   #on;
+  #requirements;
   #socket = null;
   #attempts = 0;
   #retry; // timer of the next connection
@@ -26,10 +28,12 @@ export class Signaling {
    * @param {string} url a ws:// or wss:// address
    * @param {object} on `opened(welcome)`, `iceServers(list)`, `received(message)`, `lost(reason)`, and
    *   `refused(reason)` where the server does not let us in; then it is not tried again
+   * @param {object} requirements what the server is told of us: `role`, `tell`, `name` (docs/signaling.md)
    */
-  constructor(url, on) {
+  constructor(url, on, requirements) {
     this.#url = url;
     this.#on = on;
+    this.#requirements = requirements;
     this.#retry = setTimeout(() => this.#connect());
     const online = () => this.#socket === null && this.#connect();
     addEventListener("online", online, { signal: this.#over.signal });
@@ -44,6 +48,11 @@ export class Signaling {
     this.#over.abort();
     this.#forget();
     clearTimeout(this.#retry);
+  }
+
+  #refuse(reason) {
+    this.close();
+    this.#on.refused(reason);
   }
 
   #send(message) {
@@ -61,7 +70,8 @@ export class Signaling {
     }
     this.#expect("no welcome", WELCOME_LIMIT);
     this.#socket.onmessage = ({ data }) => this.#receive(data);
-    this.#socket.onclose = ({ code, reason }) => this.#closed(reason || `closed, code ${code}`);
+    this.#socket.onclose = ({ code, reason }) =>
+      code === OPENED_AGAIN ? this.#refuse(reason) : this.#closed(reason || `closed, code ${code}`);
   }
 
   async #closed(reason) {
@@ -71,8 +81,7 @@ export class Signaling {
     if (refusal === null) {
       this.#lose(reason);
     } else {
-      this.close();
-      this.#on.refused(refusal);
+      this.#refuse(refusal);
     }
   }
 
@@ -116,8 +125,7 @@ export class Signaling {
 
   /** Ask to be told what a server can tell; one that cannot says nothing more than that it heard. */
   #configure() {
-    const tell = ["peers", "errors", "broadcasters", "ice"];
-    this.#send({ type: "configure", requirements: { role: ["receive"], tell } });
+    this.#send({ type: "configure", requirements: this.#requirements });
   }
 
   #takeIceServers({ iceServers, iceServersTtl }) {

@@ -158,7 +158,7 @@ async def test_nobody_is_recorded_where_the_token_does_not_allow_it(
         RoomRecorder(client(server, roles), Names(f"{tmp_path}/{{name}}.mkv")) as recording,
     ):
         async with asyncio.timeout(LONG):
-            with pytest.raises(SignalingError, match="The token does not give the role record"):
+            with pytest.raises(SignalingError, match="does not give the role record"):
                 await recording.wait()
         assert not broadcaster.peers
     assert not files(tmp_path)
@@ -171,7 +171,9 @@ async def test_the_command_refuses_in_one_line(tmp_path: Path, monkeypatch: pyte
         words = ["record", "--url", server.url, "--out", f"{tmp_path}/{{name}}.mkv"]
         done = await asyncio.to_thread(lambda: run(*words))
     assert (done.code, done.out) == (1, "0 files\n")
-    assert done.err == "record: not allowed by the signaling server: The token does not give the role record\n"
+    assert done.err == (
+        "record: not allowed by the signaling server: This link, or its token, does not give the role record\n"
+    )
 
 
 async def test_the_command_tells_what_it_does_and_runs_another_for_each_file(

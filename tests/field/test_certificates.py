@@ -72,7 +72,7 @@ def test_a_server_with_tls_asked_without_is_told(tls: list[str]) -> None:
         url = server.next("ready")["url"].replace("wss:", "ws:")
         code, _, err = run("receive", "--url", url, "--timeout", "1")
     assert code == 1
-    assert "does it want wss://?" in err.splitlines()[-1]
+    assert "use wss://" in err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])

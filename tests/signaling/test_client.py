@@ -495,9 +495,9 @@ def refusal(code: str, message: str = "so it is") -> str:
 @pytest.mark.parametrize(
     ("status", "body", "words"),
     [
-        (401, refusal("token_expired", "The token has expired"), ["The token has expired", "token_expired", "new one"]),
+        (401, refusal("token_expired", "The token has expired"), ["The token has expired (token_expired)"]),
         (401, refusal("token_missing"), ["token_missing", "SYNOPTICON_TOKEN"]),
-        (403, refusal("wrong_room"), ["so it is", "wrong_room", "the room that the token is for"]),
+        (401, refusal("token_immature"), ["token_immature", "the clock of whoever made it"]),
         (400, refusal("some_other"), ["so it is (some_other)"]),
         (401, "no", ["401"]),
         (404, '{"error": "Not found"}', ["404", "no signaling server"]),

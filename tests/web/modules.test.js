@@ -1,18 +1,21 @@
 import assert from "node:assert/strict";
 import { mock, test } from "node:test";
 
+import { Broadcaster } from "./web/broadcaster.js";
 import { ClockOffset } from "./web/clock.js";
 import { origin } from "./web/connection.js";
 import { captureTime, Delays, readReport } from "./web/delays.js";
 import { containedBox } from "./web/geometry.js";
 import { Lips } from "./web/lips.js";
 import { Pairing, rtpDifference } from "./web/pairing.js";
-import { choices, signalingBeside } from "./web/places.js";
+import { choices, readAddress, signalingBeside } from "./web/places.js";
+import { withStartBitrate } from "./web/quality.js";
 import { Receiver } from "./web/receiver.js";
 import { Signaling } from "./web/signaling.js";
 import { missing } from "./web/support.js";
 
 const message = (rtpTimestamp) => ({ rtpTimestamp, captureTime: null, faces: [] });
+const requirements = { role: ["receive"], tell: ["peers", "ice"] };
 const frame = (number) => (number * 3_000) >>> 0; // RTP timestamps at 30 frames a second
 
 /** A pairing that has seen the first frame with its faces, at time 0. */
@@ -298,7 +301,7 @@ function signaling(t) {
   globalThis.WebSocket = Socket;
   globalThis.addEventListener = (name, listener, { signal }) => (listeners[name] ??= []).push({ listener, signal });
   const on = { opened: mock.fn(), iceServers: mock.fn(), received: mock.fn(), lost: mock.fn(), refused: mock.fn() };
-  const session = new Signaling("ws://server/ws", on);
+  const session = new Signaling("ws://server/ws", on, requirements);
   t.mock.timers.tick(0);
   return { session, sockets, on, pass: (time) => t.mock.timers.tick(time) };
 }
@@ -306,7 +309,6 @@ function signaling(t) {
 test("a session says what it is and wants to be told, before all else", (t) => {
   const { sockets, on } = signaling(t);
   sockets[0].welcome("ws_1");
-  const requirements = { role: ["receive"], tell: ["peers", "errors", "broadcasters", "ice"] };
   assert.deepEqual(sockets[0].sent, [{ type: "configure", requirements }]);
   sockets[0].receive({ type: "configured", sessionId: "ws_1", requirements });
   assert.equal(on.received.mock.callCount(), 0);
@@ -337,6 +339,15 @@ test("a server that does not let a page in is asked why, and not tried again", a
   pass(60_000);
   assert.equal(sockets.length, 1);
   assert.equal(on.lost.mock.callCount(), 0);
+});
+
+test("a link that was opened once more in the same browser is left to the newer page", async (t) => {
+  const { sockets, on, pass } = signaling(t);
+  sockets[0].welcome("ws_1");
+  await sockets[0].onclose({ code: 4409, reason: "Opened once more" });
+  assert.deepEqual(on.refused.mock.calls[0].arguments, ["Opened once more"]);
+  pass(60_000);
+  assert.equal(sockets.length, 1);
 });
 
 test("a session that was refused or closed does not come back with the network", async (t) => {
@@ -605,6 +616,32 @@ test("the signaling is beside the page, below whatever prefix", () => {
   assert.equal(at("http://[::1]:8081/"), "ws://[::1]:8081/ws");
 });
 
+test("a token leaves the address of a page, and lets it in when it is loaded again", () => {
+  const history = {
+    state: null,
+    replaceState(state, _, address) {
+      [this.state, this.address] = [state, address];
+    },
+  };
+  const at = (search) => readAddress({ href: `https://host/cam/${search}`, search, hash: "#x" }, history);
+  const known = /^wss:\/\/host\/cam\/ws\?room=lab&token=secret&holder=[0-9a-f]{24}$/;
+  assert.match(at("?room=lab&token=secret").url, known);
+  assert.equal(history.address, "?room=lab#x");
+  assert.match(at("?room=lab").url, known);
+  assert.equal(at("?url=wss%3A%2F%2Felsewhere%2Fws").server, "wss://elsewhere/ws");
+  assert.equal(at("?url=nonsense").url, "nonsense");
+});
+
+test("a page with a token is known by the same word each time, where a browser can remember it", () => {
+  const kept = new Map();
+  const url = () => readAddress({ href: "https://host/", search: "?token=x", hash: "" }, { replaceState() {} }).url;
+  assert.notEqual(url(), url());
+  globalThis.localStorage = { getItem: (key) => kept.get(key) ?? null, setItem: (key, value) => kept.set(key, value) };
+  assert.equal(url(), url());
+  delete globalThis.localStorage;
+  assert.equal(readAddress({ href: "https://host/", search: "", hash: "" }, {}).url, "wss://host/ws");
+});
+
 test("broadcasters are chosen by name, and by session where names do not tell them apart", () => {
   const present = [{ session: "ws_1", name: "lab" }, { session: "ws_2", name: "lab" }, { session: "ws_3", name: "hall" }];
   assert.deepEqual(choices(present, null).map(({ value }) => value), ["", "ws_1", "ws_2", "hall"]);
@@ -615,4 +652,215 @@ test("who is asked for stays in the list when gone", () => {
   assert.deepEqual(choices([{ session: "ws_1", name: "lab" }], "hall").at(-1), { value: "hall", text: "hall (not there)" });
   assert.equal(choices([{ session: "ws_1", name: "lab" }], "lab").length, 2);
   assert.equal(choices([{ session: "ws_1", name: "lab" }], "ws_1").length, 2);
+});
+
+/** A broadcaster over sockets that this test plays the server of; its connections never come about. */
+function publishing(t) {
+  t.mock.timers.enable({ apis: ["setTimeout", "setInterval"] });
+  const [sockets, peers, said] = [[], [], []];
+  const [senders, channel] = [[], { readyState: "connecting", send: (text) => said.push(JSON.parse(text)) }];
+  globalThis.WebSocket = class {
+    sent = [];
+    constructor() {
+      sockets.push(this);
+    }
+    send(text) {
+      this.sent.push(JSON.parse(text));
+    }
+    close() {}
+  };
+  globalThis.RTCPeerConnection = class {
+    signalingState = "stable";
+    addTransceiver(given) {
+      const track = typeof given === "string" ? null : given;
+      const sender = { track, replaceTrack: async (other) => (sender.track = other) };
+      senders.push(sender);
+      return { sender, receiver: { track: given }, mid: `${senders.length - 1}`, currentDirection: "sendonly" };
+    }
+    createDataChannel() {
+      return channel;
+    }
+    async setLocalDescription() {
+      peers.push(this);
+      this.signalingState = "have-local-offer";
+      this.localDescription = { type: "offer", sdp: `v=0 ${peers.length}` };
+    }
+    async setRemoteDescription() {
+      this.signalingState = "stable";
+    }
+    close() {
+      this.isClosed = true;
+    }
+  };
+  globalThis.RTCRtpSender = { getCapabilities: () => null };
+  globalThis.MediaStream = class {};
+  globalThis.addEventListener = () => {};
+  const on = { changed() {}, faces() {}, log() {} };
+  const broadcaster = new Broadcaster("ws://server/ws", { name: "Ada" }, on);
+  const accept = { control: ["control/1"], streams: ["streams/1"] };
+  const receive = async (content) => {
+    sockets.at(-1).onmessage({ data: JSON.stringify(content) });
+    await new Promise(setImmediate);
+  };
+  return {
+    broadcaster, peers, receive, senders,
+    told: (kind) => said.filter(({ type }) => type === kind),
+    open: () => (Object.assign(channel, { readyState: "open" }), channel.onopen(), new Promise(setImmediate)),
+    tell: (content) => (channel.onmessage({ data: JSON.stringify(content) }), new Promise(setImmediate)),
+    pass: (time) => t.mock.timers.tick(time),
+    welcome: (sessionId) => (t.mock.timers.tick(5_000), receive({ type: "connected", sessionId })),
+    seek: (content = {}) => receive({ type: "request_offer", sourceSession: "ws_r", accept, ...content }),
+    answer: () => receive({ type: "webrtc_answer", sourceSession: "ws_r", sdp: { type: "answer", sdp: "v=0" } }),
+    sent: (kind) => sockets.flatMap(({ sent }) => sent).filter(({ type }) => type === kind),
+  };
+}
+
+test("a broadcaster makes one offer a handshake, and another one to who asks anew", async (t) => {
+  const { broadcaster, peers, welcome, seek, answer, sent } = publishing(t);
+  broadcaster.publish("camera", { kind: "video" });
+  await welcome("ws_b");
+  await seek();
+  await seek({ type: "webrtc_seek_broadcaster" });
+  assert.equal(sent("webrtc_offer").length, 1);
+  const { targetSession, name, accept } = sent("webrtc_offer")[0];
+  assert.deepEqual([targetSession, name, accept.return], ["ws_r", "Ada", ["faces/1"]]);
+  await answer();
+  await seek();
+  assert.equal(sent("webrtc_offer").length, 2);
+  assert.deepEqual(peers.map(({ isClosed }) => isClosed === true), [true, false]);
+});
+
+test("an offer that is not answered is made once more, and then given up", async (t) => {
+  const { broadcaster, welcome, seek, pass, sent } = publishing(t);
+  broadcaster.publish("camera", { kind: "video" });
+  await welcome("ws_b");
+  await seek();
+  pass(1_000);
+  assert.equal(sent("webrtc_offer").length, 2);
+  assert.equal(sent("webrtc_offer")[1].sdp.sdp, sent("webrtc_offer")[0].sdp.sdp);
+});
+
+test("who asks before anything is published is answered then, and a page once there is video", async (t) => {
+  const { broadcaster, welcome, seek, sent } = publishing(t);
+  await welcome("ws_b");
+  await seek();
+  await seek({ sourceSession: "ws_page", accept: undefined });
+  assert.deepEqual(sent("webrtc_offer"), []);
+  const asked = () => sent("webrtc_offer").map(({ targetSession }) => targetSession);
+  broadcaster.publish("microphone", { kind: "audio" });
+  await new Promise(setImmediate);
+  assert.deepEqual(asked(), ["ws_r"]);
+  broadcaster.publish("camera", { kind: "video" });
+  assert.deepEqual(broadcaster.watchers.map(({ session }) => session), ["ws_r"]);
+  await new Promise(setImmediate);
+  assert.deepEqual(broadcaster.watchers.map(({ session }) => session), ["ws_r", "ws_page"]);
+});
+
+test("a broadcaster that is not meant, or that somebody has already, keeps silent", async (t) => {
+  const { broadcaster, welcome, seek, sent } = publishing(t);
+  broadcaster.publish("camera", { kind: "video" });
+  await welcome("ws_b");
+  await seek({ want: "Grace" });
+  await seek({ unwanted: ["ws_x", "ws_b"] });
+  assert.deepEqual(sent("webrtc_offer"), []);
+  for (const [sourceSession, want] of [["ws_1", "Ada"], ["ws_2", "ws_b"]]) await seek({ sourceSession, want });
+  assert.equal(sent("webrtc_offer").length, 2);
+});
+
+test("who is not admitted is told so each time that they ask, and asked about once", async (t) => {
+  const { broadcaster, peers, welcome, seek, sent } = publishing(t);
+  broadcaster.publish("camera", { kind: "video" });
+  broadcaster.admit = t.mock.fn(async ({ name }) => name === "Grace");
+  await welcome("ws_b");
+  await seek();
+  await seek();
+  const refusal = { bye: "the broadcaster does not admit you", refused: true };
+  assert.deepEqual(sent("webrtc_ice").map(({ bye, refused }) => ({ bye, refused })), [refusal, refusal]);
+  assert.equal(peers.length, 0);
+  await seek({ sourceSession: "ws_g", name: "Grace" });
+  assert.deepEqual(sent("webrtc_offer").map(({ targetSession }) => targetSession), ["ws_g"]);
+  assert.equal(broadcaster.admit.mock.callCount(), 2);
+});
+
+test("who is sent away is told why, and gets nothing any more", async (t) => {
+  const { broadcaster, peers, welcome, seek, sent } = publishing(t);
+  broadcaster.publish("camera", { kind: "video" });
+  await welcome("ws_b");
+  await seek();
+  broadcaster.sendAway("ws_r", "it is over");
+  await seek();
+  const { bye, refused } = sent("webrtc_ice").at(-1);
+  assert.deepEqual([bye, refused], ["the broadcaster has sent you away: it is over", true]);
+  assert.deepEqual([sent("webrtc_offer").length, peers[0].isClosed], [1, true]);
+});
+
+test("what a receiver has not agreed to, or what is muted or published no more, is not sent", async (t) => {
+  const { broadcaster, welcome, seek, answer, open, tell, told, senders } = publishing(t);
+  const [camera, screen] = [{ kind: "video" }, { kind: "video" }];
+  broadcaster.publish("camera", camera);
+  broadcaster.mute("camera", true);
+  await welcome("ws_b");
+  await seek();
+  await answer();
+  assert.equal(senders[0].track, null);
+  broadcaster.mute("camera", false);
+  assert.equal(senders[0].track, camera);
+  await open();
+  broadcaster.publish("screen", screen);
+  await new Promise(setImmediate);
+  const [{ number, streams }] = told("offer");
+  assert.deepEqual(streams.map(({ name, mid, muted }) => [name, mid, muted]), [["camera", "0", false], ["screen", "1", false]]);
+  broadcaster.unpublish("screen");
+  await tell({ type: "answer", number: number - 1, sdp: "v=0" }); // to another offer
+  await tell({ type: "answer", number, sdp: "v=0" });
+  assert.deepEqual(senders.map(({ track }) => track), [camera, null]);
+  assert.deepEqual(told("streams").at(-1).streams.map(({ name }) => name), ["camera"]);
+  broadcaster.publish("desk", screen);
+  await new Promise(setImmediate);
+  assert.equal(told("offer").at(-1).streams[1].mid, "1"); // the section that is left over
+  assert.equal(senders[1].track, null);
+  await tell({ type: "answer", number: number + 1, sdp: "v=0" });
+  assert.equal(senders[1].track, screen);
+});
+
+test("a receiver whose signaling ends is let go if it does not answer at once", async (t) => {
+  const { broadcaster, peers, welcome, seek, answer, open, receive, pass } = publishing(t);
+  broadcaster.publish("camera", { kind: "video" });
+  await welcome("ws_b");
+  await seek();
+  await answer();
+  peers[0].connectionState = "connected";
+  peers[0].onconnectionstatechange();
+  await open();
+  await receive({ type: "peer_left", session: "ws_r" });
+  assert.equal(broadcaster.watchers.length, 1);
+  pass(600);
+  assert.deepEqual(broadcaster.watchers, []);
+  assert.equal(peers[0].isClosed, true);
+});
+
+test("when signaling comes back, those go on who have answered, and are known by both sessions", async (t) => {
+  const { broadcaster, welcome, seek, answer, sent } = publishing(t);
+  broadcaster.publish("camera", { kind: "video" });
+  await welcome("ws_b");
+  await seek();
+  await answer();
+  await seek({ sourceSession: "ws_late" });
+  await welcome("ws_again");
+  assert.deepEqual(broadcaster.watchers.map(({ session }) => session), ["ws_r"]);
+  for (const known of ["ws_b", "ws_again"]) await seek({ sourceSession: "ws_new", unwanted: [known] });
+  assert.ok(sent("webrtc_offer").every(({ targetSession }) => targetSession !== "ws_new"));
+});
+
+test("video begins large, whatever else an answer says", () => {
+  const answer = (...lines) => ["v=0", "m=audio 9 X 111", "a=rtpmap:111 opus/48000/2", "m=video 9 X 96", ...lines, ""].join("\r\n");
+  const start = "x-google-start-bitrate=1500";
+  assert.equal(
+    withStartBitrate(answer("a=rtpmap:96 VP8/90000", "a=rtpmap:97 rtx/90000", "a=fmtp:97 apt=96")),
+    answer("a=rtpmap:96 VP8/90000", `a=fmtp:96 ${start}`, "a=rtpmap:97 rtx/90000", "a=fmtp:97 apt=96"),
+  );
+  assert.equal(
+    withStartBitrate(answer("a=rtpmap:98 H264/90000", "a=fmtp:98 packetization-mode=1")),
+    answer("a=rtpmap:98 H264/90000", `a=fmtp:98 packetization-mode=1;${start}`),
+  );
 });

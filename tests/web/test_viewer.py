@@ -409,14 +409,41 @@ async def test_a_broadcaster_is_called_what_its_token_calls_it(guarded: Signalin
 
 @pytest.mark.parametrize(
     ("query", "words"),
-    [("", "A token is needed"), ("?token=x.y.z", "not valid"), ("?room=attic&token=LAB", "another room")],
+    [
+        ("", "A token is needed"),
+        ("?token=x.y.z", "not valid"),
+        ("?room=attic&token=LAB", "another room"),
+        ("?token=OLD", "has expired: ask for a new one"),
+    ],
 )
 async def test_it_says_why_it_is_not_let_in(guarded: SignalingServer, query: str, words: str, opened: Open) -> None:
-    lab = make_token(SECRET, Claims(room="lab"))
-    async with opened(guarded.viewer, query=query.replace("LAB", lab)) as page:
+    lab, old = make_token(SECRET, Claims(room="lab")), make_token(SECRET, Claims(expires=time.time() - 1))
+    async with opened(guarded.viewer, query=query.replace("LAB", lab).replace("OLD", old)) as page:
         await reached(page, "synopticon.state === 'refused'")
         assert "does not let you in" in (await page.text_content("#state") or "")
         assert words in (await page.text_content("#hint") or "")
+
+
+async def test_an_invitation_is_for_one_browser_which_may_come_back(guarded: SignalingServer, opened: Open) -> None:
+    link = f"?room=lab&token={make_token(SECRET, Claims(room='lab', invitation='i1'))}"
+    async with opened(guarded.viewer, query=link) as page:
+        await reached(page, "synopticon.session !== null")
+        async with opened(guarded.viewer, query=link) as other:
+            await reached(other, "synopticon.state === 'refused'")
+            assert "in use in another browser or on another device" in (await other.text_content("#hint") or "")
+        await page.reload()
+        await reached(page, "synopticon.session !== null")
+        twin = await page.context.new_page()
+        await twin.goto(guarded.viewer + link)
+        await reached(twin, "synopticon.session !== null")
+        await reached(page, "synopticon.state === 'refused'")
+        assert "once more in this browser" in (await page.text_content("#hint") or "")
+        await page.context.set_offline(offline=True)
+        for session in guarded.sessions.values():
+            session._transport.disconnect(graceful=False)
+        await reached(twin, "synopticon.session === null")
+        await page.context.set_offline(offline=False)
+        await reached(twin, "synopticon.session !== null")
 
 
 async def test_it_asks_a_broadcaster_that_appears_at_once_and_alone(server: SignalingServer, opened: Open) -> None:

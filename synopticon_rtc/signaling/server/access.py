@@ -20,6 +20,8 @@ class Participant(msgspec.Struct, frozen=True):
         roles: What it does, or None where neither its token nor itself has said so.
         name: What people call it; empty where nobody has said.
         address: Where it comes from, without the port.
+        invitation: Which invitation its token is, one that lets in one client at a time; empty where it is none.
+        holder: What the client says to be known by when it comes again with the same invitation.
     """
 
     session: SessionId
@@ -28,6 +30,8 @@ class Participant(msgspec.Struct, frozen=True):
     roles: frozenset[Role] | None = None
     name: str = ""
     address: str = ""
+    invitation: str = ""
+    holder: str = ""
 
     @property
     def broadcasts(self) -> bool:

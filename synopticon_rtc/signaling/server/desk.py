@@ -145,7 +145,12 @@ class Desk:
         if roles and granted.roles is not None:
             allowed = granted.roles | (RECEIVERS if "record" in granted.roles else frozenset())
             for role in sorted(roles - allowed):
-                self.tell_error(session, "not_allowed", f"The token does not give the role {role}", role=role)
+                self.tell_error(
+                    session,
+                    "not_allowed",
+                    f"This link, or its token, does not give the role {role}",
+                    role=role,
+                )
             roles = roles & allowed or None
         if roles is not None:
             who = msgspec.structs.replace(who, roles=roles)

@@ -44,15 +44,17 @@ class Call:
     Attributes:
         host: The address of its other end.
         port: Likewise.
+        secure: Whether TLS protects it.
         since: When it came, on the loop's clock (s).
     """
 
-    __slots__ = ("_cut", "_door", "_opening", "_transport", "host", "port", "since")
+    __slots__ = ("_cut", "_door", "_opening", "_transport", "host", "port", "secure", "since")
 
     def __init__(self, door: "Door", host: str, port: int) -> None:
         loop = asyncio.get_running_loop()
         self.host = host
         self.port = port
+        self.secure = False
         self.since = loop.time()
         self._door = door
         self._transport: asyncio.Transport | None = None
@@ -284,13 +286,15 @@ class Door:
 
     async def _open(self, call: Call, sock: socket.socket) -> None:
         try:
+            call.secure = self._tls is not None and not await _speaks_plainly(sock)
+            tls = self._tls if call.secure else None
             await aiofastnet.connect_accepted_socket(
                 self._loop,
                 lambda: self._answer(call),
                 sock,
-                ssl=self._tls,
-                ssl_handshake_timeout=self.limits.handshake if self._tls else None,
-                ssl_shutdown_timeout=self.limits.answer if self._tls else None,  # what is written last is to be read
+                ssl=tls,
+                ssl_handshake_timeout=self.limits.handshake if tls else None,
+                ssl_shutdown_timeout=self.limits.answer if tls else None,  # what is written last is to be read
             )
         except OSError:  # TLS that is none, or takes too long; no more of it than of other requests that are none
             sock.close()
@@ -299,6 +303,17 @@ class Door:
             sock.close()
             call.ended()
             raise
+
+
+async def _speaks_plainly(sock: socket.socket) -> bool:
+    """Wait for the first byte that a client sends, and tell by it whether that is plain HTTP; it is not taken."""
+    loop, readable = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(sock.fileno(), readable.set)
+    try:
+        await readable.wait()
+    finally:
+        loop.remove_reader(sock.fileno())
+    return sock.recv(1, socket.MSG_PEEK).isalpha()  # of a method; a record of TLS begins with its type (RFC 8446, 5.1)
 
 
 class _Quiet:

@@ -65,7 +65,11 @@ class Gate:
             return replace(
                 claims, room=room if claims.room is None else claims.room, roles=claims.roles or WITHOUT_SAYING
             )
-        raise Refused(HTTPStatus.FORBIDDEN, "wrong_room", "The token is for another room")
+        raise Refused(
+            HTTPStatus.FORBIDDEN,
+            "wrong_room",
+            "This link, or its token, is for another room: open it as you were given it",
+        )
 
     def _check_token(self, keys: TokenKeys, request: Request) -> Claims:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")

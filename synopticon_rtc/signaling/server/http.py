@@ -39,6 +39,9 @@ SECURITY = {
 }
 
 
+FRESH = {"Cache-Control": "no-store"}
+
+
 class Refused(Exception):
     """A request is turned down.
 
@@ -255,6 +258,21 @@ def _is_of_this_machine(host: str | None) -> bool:
     return match is not None and is_loopback(match[1].strip("[]").lower())
 
 
+def lead_to_tls(head: Head) -> Response:
+    """Answer whoever speaks plain HTTP where TLS is spoken: a page is led on, a WebSocket is told.
+
+    Raises:
+        Refused: There is no page to lead to.
+    """
+    host = head.headers.get("Host", "")
+    if head.upgrades or not host or not head.target.startswith("/"):
+        raise Refused(
+            HTTPStatus.FORBIDDEN, "tls_required", "TLS is spoken here: use wss://, and https:// for pages and links"
+        )
+    words = b"This address begins with https:// here, not with http://\n"
+    return respond(HTTPStatus.PERMANENT_REDIRECT, words, {"Location": f"https://{host}{head.target}", **FRESH})
+
+
 def respond(
     status: HTTPStatus,
     body: bytes = b"",
@@ -268,4 +286,4 @@ def respond(
 def refuse(status: HTTPStatus, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
     """Turn a request down, and say why to programs and people."""
     body = msgspec.json.encode({"error": code, "message": message})
-    return respond(status, body, {"Cache-Control": "no-store", **(headers or {})}, "application/json")
+    return respond(status, body, FRESH | dict(headers or {}), "application/json")

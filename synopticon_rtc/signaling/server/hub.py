@@ -23,6 +23,7 @@ from synopticon_rtc.signaling.server.connection import Listener, Refusal
 from synopticon_rtc.signaling.server.counts import Counts
 from synopticon_rtc.signaling.server.desk import Desk
 from synopticon_rtc.signaling.server.ice import TurnServers
+from synopticon_rtc.signaling.server.invitations import Invitations
 from synopticon_rtc.signaling.server.limits import LINE_EVERY, Limits
 from synopticon_rtc.signaling.server.memory import Memory
 from synopticon_rtc.signaling.server.permissions import Permissions
@@ -51,6 +52,7 @@ class Hub:
     Attributes:
         sessions: The open sessions, by id.
         rooms: Who is where, on all servers.
+        invitations: Who has which invitation.
         counts: What there was so far.
         faults: What counts errors that nobody foresaw, of this package or of what it was given to call.
         cluster: This server among others.
@@ -69,6 +71,7 @@ class Hub:
         self.limits = limits
         self.sessions: dict[str, Session] = {}
         self.rooms = Rooms()
+        self.invitations = Invitations(self.rooms)
         self.counts = Counts()
         self.faults = Faults()
         self.cluster = Cluster(self, backplane, self.faults)
@@ -90,8 +93,15 @@ class Hub:
         """Seconds since it was made."""
         return time.monotonic() - self._desk.started
 
-    def admit(self, claims: Claims, host: str, port: int | None) -> Listener:
-        """Take a client in, or close it as soon as it is open, where there are too many already."""
+    def admit(self, claims: Claims, host: str, port: int | None, holder: str = "") -> Listener:
+        """Take a client in, or close it as soon as it is open, where there are too many already.
+
+        Args:
+            claims: What its token says.
+            host: Where it comes from.
+            port: Likewise, where that is known.
+            holder: What it is to be known by when it comes again.
+        """
         room = claims.room or ""
         if reason := self._full(room, host):
             self.counts.refused["overloaded"] += 1
@@ -106,7 +116,7 @@ class Hub:
                 )
             return Refusal(self.limits, self.memory, CloseCode.TRY_AGAIN_LATER, reason)
         session = f"ws_{answers.now()}_{secrets.token_hex(8)}"
-        who = Participant(session, claims.subject, room, claims.roles, claims.name, host)
+        who = Participant(session, claims.subject, room, claims.roles, claims.name, host, claims.invitation, holder)
         address = host if port is None else write_address(host, port)
         return Session(who, address, claims.expires, self, self._relay, self._turn, self.limits, self.memory)
 
@@ -125,6 +135,7 @@ class Hub:
         log.info(
             "session %s from %s opened", session.id, session.address, extra={"event": "session_opened", "fields": who}
         )
+        self.invitations.enter(session)
         self._desk.welcome(session)
         self._presence.enter(session)
         self._tell(session)
@@ -147,6 +158,7 @@ class Hub:
             visible(session.reason, WORDS),
             extra={"event": "session_closed", "fields": end | {"messages": session.messages}},
         )
+        self.invitations.leave(session)
         self._presence.leave(session)
         self._forget(session.id)
         self._tell(session)
@@ -188,6 +200,7 @@ class Hub:
 
     async def close(self) -> None:
         """Wait for nothing any more."""
+        self.invitations.close()
         await self._permissions.close()
 
     # What comes from other servers

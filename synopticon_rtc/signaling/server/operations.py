@@ -2,11 +2,9 @@
 
 from http import HTTPStatus
 
-from synopticon_rtc.signaling.server.http import Request, Response, refuse, respond
+from synopticon_rtc.signaling.server.http import FRESH, Request, Response, refuse, respond
 from synopticon_rtc.signaling.server.hub import Hub
 from synopticon_rtc.signaling.server.metrics import CONTENT_TYPE, Metrics
-
-FRESH = {"Cache-Control": "no-store"}
 
 
 class Operations:

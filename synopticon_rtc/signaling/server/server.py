@@ -20,9 +20,18 @@ from synopticon_rtc.signaling.server.backplane import Backplane
 from synopticon_rtc.signaling.server.connection import Connection, Listener
 from synopticon_rtc.signaling.server.door import Call, Door
 from synopticon_rtc.signaling.server.gate import Gate
-from synopticon_rtc.signaling.server.http import Head, Proxies, Refused, Request, Response, check_upgrade
+from synopticon_rtc.signaling.server.http import (
+    Head,
+    Proxies,
+    Refused,
+    Request,
+    Response,
+    check_upgrade,
+    lead_to_tls,
+)
 from synopticon_rtc.signaling.server.hub import Hub
 from synopticon_rtc.signaling.server.ice import TurnServers
+from synopticon_rtc.signaling.server.invitations import HOLDER_LENGTH
 from synopticon_rtc.signaling.server.limits import FULL_EVERY, LINE_EVERY, Limits
 from synopticon_rtc.signaling.server.operations import Operations
 from synopticon_rtc.signaling.server.session import Session
@@ -213,24 +222,30 @@ class SignalingServer:
         if lacking := " and ".join(what for what, there in missing.items() if not there):
             raise SignalingError(
                 f"cannot listen on {where} without {lacking}, as others than this machine can reach it there: "
-                "set them up, listen on 127.0.0.1, or ask for an insecure server (insecure=True, --insecure)"
+                "set them up (--tls-self makes a certificate, --invite tokens), listen on 127.0.0.1, or ask for an "
+                "insecure server (insecure=True, --insecure)"
             )
 
     def _answer(self, head: Head, call: Call) -> Listener | Response:
-        request = self._proxies.read(head, call.host, secure=self._tls is not None)
+        request = self._proxies.read(head, call.host, secure=call.secure)
+        if self._tls and not (call.secure or request.secure):  # a proxy may have TLS in front, and none behind it
+            return lead_to_tls(head)
         if request.path != PATH:
             return self._operations.respond(request) or self._site.respond(request)
-        claims = self._check(request)
+        claims, holder = self._check(request)
         # Only now, as pages cannot read why an upgrade is turned down, and ask for it without one.
         check_upgrade(request)
-        listener = self._hub.admit(claims, request.address, call.port if request.address == call.host else None)
+        port = call.port if request.address == call.host else None
+        listener = self._hub.admit(claims, request.address, port, holder)
         if isinstance(listener, Session):
             call.admit()
         return listener
 
-    def _check(self, request: Request) -> Claims:
+    def _check(self, request: Request) -> tuple[Claims, str]:
         try:
-            return self._gate.admit(request, draining=self._hub.draining)
+            claims = self._gate.admit(request, draining=self._hub.draining)
+            holder = request.query.get("holder", "")[:HOLDER_LENGTH]
+            self._hub.invitations.check(claims.invitation, claims.room or "", holder)
         except Refused as refused:
             self._hub.counts.refused[refused.code] += 1
             if refused.code == "wrong_origin" and self._origin_lines.take() is not None:
@@ -244,6 +259,8 @@ class SignalingServer:
                     extra={"event": "request_refused", "fields": fields},
                 )
             raise
+        else:
+            return claims, holder
 
     async def _end_idle_sessions(self) -> None:
         while True:

@@ -5,7 +5,7 @@ import time
 from typing import Protocol
 
 import msgspec
-from picows import WSTransport
+from picows import WSFrame, WSTransport
 from websockets.frames import CloseCode
 
 from synopticon_rtc.signaling.server import answers
@@ -82,6 +82,7 @@ class Session(Listener):
         links: The sessions with which it exchanges targeted messages, by id.
         denied: The sessions that may have none.
         announced: The broadcasters that it was told of, by id, with their names.
+        parted: Whether it said itself that it ends.
         sought: When it began to look for a broadcaster, until it has answered one; 0 while it does not.
     """
 
@@ -102,6 +103,7 @@ class Session(Listener):
         "links",
         "messages",
         "opened",
+        "parted",
         "signature",
         "sought",
         "tells",
@@ -136,6 +138,7 @@ class Session(Listener):
         self.links: dict[str, Peer] = {}
         self.denied: set[str] = set()
         self.announced: dict[str, str] = {}
+        self.parted = False
         self.sought = 0.0
         self._host = host
         self._handler = handler
@@ -199,6 +202,10 @@ class Session(Listener):
         """Begin."""
         super().on_ws_connected(transport)
         self._host.opened(self)
+
+    def _answer_close(self, frame: WSFrame) -> None:
+        self.parted = not self.ending
+        super()._answer_close(frame)
 
     def _write(self) -> None:
         transport = self._transport

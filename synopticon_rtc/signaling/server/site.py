@@ -22,7 +22,7 @@ CONTENT_TYPES = {
 
 
 class Site:
-    """A folder, read once, of which only what was found in it can be asked for."""
+    """A folder, read once, of which only what was found in it can be asked for; ``/name`` is its ``name.html``."""
 
     def __init__(self, folder: Path) -> None:
         self._files = {
@@ -30,6 +30,8 @@ class Site:
             for path in folder.rglob("*")
             if path.suffix in CONTENT_TYPES
         }
+        pages = [path for path in self._files if path.endswith(".html")]
+        self._files |= {path.removesuffix(".html"): self._files[path] for path in pages}
         if index := self._files.get("/index.html"):
             self._files["/"] = index
 

@@ -27,6 +27,7 @@ class Claims:
         roles: What the bearer may do, or None where the token does not say.
         name: What people call it; empty where the token does not say.
         expires: When the token ends (s since the epoch), if it does.
+        invitation: What tells it from others where it is for one client at a time; empty where it is for any number.
     """
 
     subject: str = ""
@@ -34,6 +35,7 @@ class Claims:
     roles: frozenset[Role] | None = None
     name: str = ""
     expires: float | None = None
+    invitation: str = ""
 
 
 class TokenKeys:
@@ -65,18 +67,22 @@ class TokenKeys:
         """
         if not token:
             raise InvalidToken(
-                "token_missing", "A token is needed, as Authorization: Bearer TOKEN or in the query as ?token="
+                "token_missing",
+                "A token is needed here, as it stands in the link that you were given (?token=): open that link, whole",
             )
         try:
             return _claims(self._decode(token))
         except jwt.ExpiredSignatureError:
-            raise InvalidToken("token_expired", "The token has expired") from None
+            raise InvalidToken("token_expired", "This link, or its token, has expired: ask for a new one") from None
         except jwt.ImmatureSignatureError:
-            raise InvalidToken("token_immature", "The token is not good yet") from None
+            raise InvalidToken("token_immature", "This link, or its token, is not good yet: try again later") from None
         except jwt.InvalidAlgorithmError:
             raise InvalidToken("token_algorithm", "The token's algorithm is not one that is taken here") from None
         except (jwt.InvalidTokenError, RecursionError, ValueError, OverflowError):
-            raise InvalidToken("token_invalid", "The token is not valid") from None
+            raise InvalidToken(
+                "token_invalid",
+                "This link, or its token, is not valid here: open it whole, as you were given it, or ask for a new one",
+            ) from None
 
     def _decode(self, token: str) -> dict[str, Any]:
         header = jwt.get_unverified_header(token)
@@ -115,6 +121,8 @@ def make_token(secret: bytes, claims: Claims) -> str:
         said["name"] = claims.name
     if claims.expires is not None:
         said["exp"] = int(claims.expires)
+    if claims.invitation:
+        said["invitation"] = claims.invitation
     return jwt.encode(said, secret, algorithm="HS256")
 
 
@@ -140,11 +148,13 @@ def _read_jwks(jwks: Mapping[str, Any] | Path) -> Sequence[jwt.PyJWK]:
 
 
 def _claims(said: Mapping[str, Any]) -> Claims:
-    subject, name, room, role = (said.get(key) for key in ("sub", "name", "room", "role"))
+    subject, name, room, invitation, role = (said.get(key) for key in ("sub", "name", "room", "invitation", "role"))
     roles: list[Role] | None = [cast("Role", role)] if isinstance(role, str) else role
-    texts = all(value is None or isinstance(value, str) for value in (subject, name, room))
+    texts = all(value is None or isinstance(value, str) for value in (subject, name, room, invitation))
     if not texts or not (roles is None or (isinstance(roles, list) and roles and all(one in ROLES for one in roles))):
-        raise InvalidToken("token_invalid", "A claim of the token (sub, room, role, name) is not what it must be")
+        raise InvalidToken(
+            "token_invalid", "A claim of the token is not what it must be: sub, room, role, name or invitation"
+        )
     expires = said.get("exp")
     return Claims(
         subject=subject or "",
@@ -152,4 +162,5 @@ def _claims(said: Mapping[str, Any]) -> Claims:
         roles=None if roles is None else frozenset(roles),
         name=name or "",
         expires=None if expires is None else float(expires),
+        invitation=invitation or "",
     )

@@ -213,8 +213,24 @@ async def test_tls_protects_sessions_and_pages(certificate: tuple[Path, Path]) -
             return status
 
         assert await asyncio.to_thread(page) == 200
-        with pytest.raises((OSError, http.client.HTTPException)):
-            await fetch(server, "/")  # without TLS
+
+
+async def test_who_comes_without_tls_is_led_to_it_or_told(certificate: tuple[Path, Path]) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    async with SignalingServer(port=0, tls=context) as server:
+        response, body = await fetch(server, "/camera?token=x.y.z")
+        assert response.status == 308
+        assert response.headers["Location"] == f"https://127.0.0.1:{server.port}/camera?token=x.y.z"
+        assert b"https://" in body
+        with pytest.raises(InvalidStatus) as caught:
+            await connect(server.url.replace("wss:", "ws:"), proxy=None)
+        assert caught.value.response.status_code == 403
+        assert b"tls_required" in (caught.value.response.body or b"")
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.close()  # without a word
+        await writer.wait_closed()
+        assert server.total_sessions == 0
 
 
 # ICE servers

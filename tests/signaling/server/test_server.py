@@ -664,6 +664,7 @@ async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     [
         ("/", "text/html; charset=utf-8"),
         ("/index.html", "text/html; charset=utf-8"),
+        ("/index", "text/html; charset=utf-8"),
         ("/?room=a", "text/html; charset=utf-8"),
         ("/a.css", "text/css; charset=utf-8"),
         ("/a.js", "text/javascript; charset=utf-8"),
