@@ -390,6 +390,19 @@ test("a session that no longer hears itself is left for a new one", (t) => {
   assert.equal(session.session, "ws_2");
 });
 
+test("a session that is in doubt is left soon, unless it hears itself", (t) => {
+  const { session, sockets, on, pass } = signaling(t);
+  session.doubt(); // there is none yet
+  sockets[0].welcome("ws_1");
+  session.doubt();
+  sockets[0].receive({ type: "webrtc_ice", sourceSession: "ws_1" });
+  pass(1_500);
+  assert.equal(on.lost.mock.callCount(), 0);
+  session.doubt();
+  pass(1_500);
+  assert.equal(on.lost.mock.callCount(), 1);
+});
+
 test("echoes of a session are not passed on, messages of others are, and what is no message is ignored", (t) => {
   const { sockets, on } = signaling(t);
   sockets[0].welcome("ws_1");
