@@ -832,7 +832,7 @@ test("when signaling comes back, those go on who have answered, and are known by
 
 test("video begins large, whatever else an answer says", () => {
   const answer = (...lines) => ["v=0", "m=audio 9 X 111", "a=rtpmap:111 opus/48000/2", "m=video 9 X 96", ...lines, ""].join("\r\n");
-  const start = "x-google-start-bitrate=1500";
+  const start = "x-google-start-bitrate=1000";
   assert.equal(
     withStartBitrate(answer("a=rtpmap:96 VP8/90000", "a=rtpmap:97 rtx/90000", "a=fmtp:97 apt=96")),
     answer("a=rtpmap:96 VP8/90000", `a=fmtp:96 ${start}`, "a=rtpmap:97 rtx/90000", "a=fmtp:97 apt=96"),
