@@ -241,6 +241,7 @@ export class Broadcaster {
         changed: () => this.#on.changed(),
         records: () => [...this.#watchers.values()].some(({ recorded }) => recorded),
         faces: (faces, stream) => this.#on.faces(faces, stream, session),
+        silent: () => this.#signaling.doubt(),
         end: (reason) => this.#ended(watcher, reason),
         log: this.#on.log,
       });

@@ -1,7 +1,7 @@
 // How a browser begins to send video.
 
 // Chromium begins with 300 kbit/s, which makes a small picture; and one that moves little stays small for good.
-const START = "x-google-start-bitrate=1500"; // kbit/s
+const START = "x-google-start-bitrate=1000"; // kbit/s
 
 /** An answer that has Chromium begin with a large picture; other browsers ignore what it says of that. */
 export function withStartBitrate(sdp) {

@@ -3,6 +3,7 @@
 const WELCOME_LIMIT = 5_000; // ms
 const KEEPALIVE_INTERVAL = 10_000;
 const ECHO_LIMIT = 4_000;
+const DOUBT_LIMIT = 1_500; // ms, the same where something tells that the network may be another
 const FIRST_RETRY = 500;
 const LAST_RETRY = 4_000;
 const REFRESH_AT = 0.75; // of the time that credentials hold
@@ -42,6 +43,11 @@ export class Signaling {
   /** Send a message to one session, or to every other where `target` is null. Lost while there is no session. */
   relay(type, target, content) {
     this.#send({ type, targetSession: target ?? undefined, deviceId: this.session, timestamp: Date.now(), ...content });
+  }
+
+  /** See at once whether the session is sound: after a change of the network, nothing else tells for long. */
+  doubt() {
+    if (this.session !== null) this.#keep(DOUBT_LIMIT);
   }
 
   close() {
@@ -117,10 +123,10 @@ export class Signaling {
   }
 
   /** Servers keep one idle clock for pings, another for relayed messages; a session past the second one goes deaf. */
-  #keep() {
+  #keep(limit = ECHO_LIMIT) {
     this.#send({ type: "ping", timestamp: Date.now() });
     this.relay("webrtc_ice", this.session);
-    this.#expect("the session went deaf", ECHO_LIMIT);
+    this.#expect("the session went deaf", limit);
   }
 
   /** Ask to be told what a server can tell; one that cannot says nothing more than that it heard. */

@@ -77,7 +77,8 @@ export class Watcher {
    * @param {object} options `ours`, the session by which it knows us, `name`, what it is called, and `iceServers`
    * @param {object[]} streams what is published: `{ name, kind, hint, track, muted, replaced }`
    * @param {object} on `offer(description)`, `candidate(candidate)`, `changed()`, `records()` (tells whether anybody
-   *   records), `faces(message, stream)`, `end(reason)` (then it is to be closed), `log(text)`
+   *   records), `faces(message, stream)`, `silent()` (it is about to end, as nothing comes any more), `end(reason)` (then
+   *   it is to be closed), `log(text)`
    */
   constructor(asked, { ours, name, iceServers }, streams, on) {
     this.asked = asked;
@@ -389,6 +390,7 @@ export class Watcher {
     } else if (this.answered && !this.up && waited > CONNECT_LIMIT) {
       this.#end(`no connection within ${CONNECT_LIMIT / 1_000} s`);
     } else if (this.#control?.readyState === "open" && time - this.#heard > SILENCE_LIMIT) {
+      this.#on.silent();
       this.#end(`nothing was heard for ${SILENCE_LIMIT / 1_000} s`);
     }
   }

@@ -399,6 +399,19 @@ test("a session that no longer hears itself is left for a new one", (t) => {
   assert.equal(session.session, "ws_2");
 });
 
+test("a session that is in doubt is left soon, unless it hears itself", (t) => {
+  const { session, sockets, on, pass } = signaling(t);
+  session.doubt(); // there is none yet
+  sockets[0].welcome("ws_1");
+  session.doubt();
+  sockets[0].receive({ type: "webrtc_ice", sourceSession: "ws_1" });
+  pass(1_500);
+  assert.equal(on.lost.mock.callCount(), 0);
+  session.doubt();
+  pass(1_500);
+  assert.equal(on.lost.mock.callCount(), 1);
+});
+
 test("echoes of a session are not passed on, messages of others are, and what is no message is ignored", (t) => {
   const { sockets, on } = signaling(t);
   sockets[0].welcome("ws_1");
@@ -854,7 +867,7 @@ test("when signaling comes back, those go on who have answered, and are known by
 
 test("video begins large, whatever else an answer says", () => {
   const answer = (...lines) => ["v=0", "m=audio 9 X 111", "a=rtpmap:111 opus/48000/2", "m=video 9 X 96", ...lines, ""].join("\r\n");
-  const start = "x-google-start-bitrate=1500";
+  const start = "x-google-start-bitrate=1000";
   assert.equal(
     withStartBitrate(answer("a=rtpmap:96 VP8/90000", "a=rtpmap:97 rtx/90000", "a=fmtp:97 apt=96")),
     answer("a=rtpmap:96 VP8/90000", `a=fmtp:96 ${start}`, "a=rtpmap:97 rtx/90000", "a=fmtp:97 apt=96"),
