@@ -8,6 +8,33 @@ export function signalingBeside({ href }) {
 }
 
 /**
+ * What the address of a page asks for. A token leaves the address, and stays with this entry of the history, so that the
+ * page can be loaded again.
+ *
+ * @returns {{query: URLSearchParams, server: string, url: string, token: ?string}} `server` without, `url` with room and token
+ */
+export function readAddress(location, history) {
+  const query = new URLSearchParams(location.search);
+  const token = query.get("token") ?? history.state?.token ?? null;
+  if (query.has("token")) {
+    query.delete("token");
+    history.replaceState({ token }, "", `?${query}${location.hash}`);
+  }
+  const server = query.get("url") ?? signalingBeside(location);
+  return { query, server, url: withQuery(server, { room: query.get("room"), token }), token };
+}
+
+function withQuery(address, parameters) {
+  try {
+    const url = new URL(address);
+    for (const [key, value] of Object.entries(parameters)) if (value) url.searchParams.set(key, value);
+    return url.href;
+  } catch {
+    return address; // it is none, and will be said to be
+  }
+}
+
+/**
  * What a list of broadcasters has to choose from: by name where that tells them apart, else by session.
  *
  * @param {{session: string, name: string}[]} broadcasters that the server tells of

@@ -1,38 +1,21 @@
 // The page: shows what a receiver finds, and says how it goes.
 
+import { clock, note } from "./journal.js";
+import { measureLevel } from "./level.js";
 import { MODES, Overlay } from "./overlay.js";
-import { choices, signalingBeside } from "./places.js";
+import { choices, readAddress } from "./places.js";
 import { Player } from "./player.js";
 import { Receiver } from "./receiver.js";
+import { recall, remember } from "./storage.js";
 import { missing } from "./support.js";
 
-const LOG_LINES = 200;
 const SHOW_INTERVAL = 500; // ms between updates of the figures
 const STEP_INTERVAL = 250; // ms between looks whether picture and sound are in step
 
 const $ = (id) => document.getElementById(id);
 const { body } = document;
-const query = new URLSearchParams(location.search);
+const { query, server, url } = readAddress(location, history);
 const from = query.get("from");
-const server = query.get("url") ?? signalingBeside(location);
-const token = query.get("token") ?? history.state?.token;
-const url = withQuery(server, { room: query.get("room"), token });
-
-// The token stays with this entry of the history, so that the page can be loaded again, but not in its address.
-if (query.has("token")) {
-  query.delete("token");
-  history.replaceState({ token }, "", `?${query}${location.hash}`);
-}
-
-function withQuery(address, parameters) {
-  try {
-    const url = new URL(address);
-    for (const [key, value] of Object.entries(parameters)) if (value) url.searchParams.set(key, value);
-    return url.href;
-  } catch {
-    return address; // it is none, and will be said to be
-  }
-}
 
 // The stream
 
@@ -146,44 +129,24 @@ $("sound").onclick = () => toggleSound();
 
 // Sound is off until somebody asks for it: browsers start no video that is heard.
 
-let meter = null; // { context, read }
+let unmeasure = () => {}; // ends what shows how loud it is
 
 function toggleSound() {
   video.muted = !video.muted;
   $("sound").setAttribute("aria-pressed", !video.muted);
   $("sound").setAttribute("aria-label", video.muted ? "Sound on" : "Sound off");
-  meter?.context.close();
-  meter = null;
-  if (!video.muted) {
-    start(video.play());
-    measureSound();
-  }
+  unmeasure();
+  unmeasure = () => {};
+  if (video.muted) return;
+  start(video.play());
+  const track = receiver.connection?.sound?.track;
+  if (track) unmeasure = measureLevel(track, (level) => $("sound").style.setProperty("--level", level.toFixed(2)));
 }
 
 setInterval(() => {
   const heard = video.muted ? null : receiver.connection?.sound?.track;
   receiver.connection?.keepInStep(heard ? large?.track : null, heard);
 }, STEP_INTERVAL);
-
-/** Show how loud it is, while it is heard. */
-function measureSound() {
-  const track = receiver.connection?.sound?.track;
-  if (!track) return;
-  const context = new AudioContext();
-  const analyser = new AnalyserNode(context, { fftSize: 1_024 });
-  context.createMediaStreamSource(new MediaStream([track])).connect(analyser);
-  const samples = new Float32Array(analyser.fftSize);
-  meter = { context };
-  const mine = meter;
-  const look = () => {
-    if (meter !== mine) return $("sound").style.setProperty("--level", 0);
-    analyser.getFloatTimeDomainData(samples);
-    const power = samples.reduce((sum, sample) => sum + sample * sample, 0) / samples.length;
-    $("sound").style.setProperty("--level", Math.min(1, Math.max(0, 1 + Math.log10(power + 1e-9) / 5)).toFixed(2)); // -50 dB is 0
-    requestAnimationFrame(look);
-  };
-  look();
-}
 
 addEventListener("pagehide", () => receiver.close("the viewer was closed"));
 addEventListener("pageshow", ({ persisted }) => {
@@ -291,22 +254,8 @@ function bits(rate) {
   return rate >= 1e6 ? `${(rate / 1e6).toFixed(1)} Mbit/s` : `${(rate / 1e3).toFixed(0)} kbit/s`;
 }
 
-function clock(date) {
-  return date.toTimeString().slice(0, 8);
-}
-
 function log(text) {
-  const lines = $("lines");
-  const atEnd = lines.scrollHeight - lines.scrollTop - lines.clientHeight < 8;
-  const line = document.createElement("li");
-  const time = document.createElement("time");
-  const date = new Date();
-  time.dateTime = date.toISOString();
-  time.textContent = clock(date);
-  line.append(time, String(text).slice(0, 300));
-  lines.append(line);
-  while (lines.childElementCount > LOG_LINES) lines.firstElementChild.remove();
-  if (atEnd) lines.scrollTop = lines.scrollHeight;
+  note($("lines"), text);
 }
 
 // What people change
@@ -365,21 +314,6 @@ const KEYS = {
 addEventListener("keydown", (event) => {
   if (!event.ctrlKey && !event.altKey && !event.metaKey && !event.repeat) KEYS[event.key.toLowerCase()]?.();
 });
-
-/** Storage may be forbidden, and everything works without it. */
-function remember(key, value) {
-  try {
-    localStorage.setItem(`synopticon.${key}`, value);
-  } catch {}
-}
-
-function recall(key) {
-  try {
-    return localStorage.getItem(`synopticon.${key}`);
-  } catch {
-    return null;
-  }
-}
 
 // What tests and people with a console read
 

@@ -8,7 +8,7 @@ import { captureTime, Delays, readReport } from "./web/delays.js";
 import { containedBox } from "./web/geometry.js";
 import { Lips } from "./web/lips.js";
 import { Pairing, rtpDifference } from "./web/pairing.js";
-import { choices, signalingBeside } from "./web/places.js";
+import { choices, readAddress, signalingBeside } from "./web/places.js";
 import { withStartBitrate } from "./web/quality.js";
 import { Receiver } from "./web/receiver.js";
 import { Signaling } from "./web/signaling.js";
@@ -605,6 +605,21 @@ test("the signaling is beside the page, below whatever prefix", () => {
   assert.equal(at("https://host/cam/?room=lab#x"), "wss://host/cam/ws");
   assert.equal(at("https://host:444/a/b/index.html?from=x"), "wss://host:444/a/b/ws");
   assert.equal(at("http://[::1]:8081/"), "ws://[::1]:8081/ws");
+});
+
+test("a token leaves the address of a page, and lets it in when it is loaded again", () => {
+  const history = {
+    state: null,
+    replaceState(state, _, address) {
+      [this.state, this.address] = [state, address];
+    },
+  };
+  const at = (search) => readAddress({ href: `https://host/cam/${search}`, search, hash: "#x" }, history);
+  assert.equal(at("?room=lab&token=secret").url, "wss://host/cam/ws?room=lab&token=secret");
+  assert.equal(history.address, "?room=lab#x");
+  assert.equal(at("?room=lab").url, "wss://host/cam/ws?room=lab&token=secret");
+  assert.equal(at("?url=wss%3A%2F%2Felsewhere%2Fws").server, "wss://elsewhere/ws");
+  assert.equal(at("?url=nonsense").url, "nonsense");
 });
 
 test("broadcasters are chosen by name, and by session where names do not tell them apart", () => {
