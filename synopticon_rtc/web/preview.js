@@ -1,0 +1,88 @@
+// Shows people what they send: each frame as it comes or, while faces come back, each frame together with its own.
+
+import { Retained } from "./retained.js";
+
+const GONE = 500; // ms without faces after which the plain picture is shown
+
+export class Preview {
+  #video;
+  #still;
+  #overlay;
+  #retained = new Retained();
+  #faces = [];
+  #expected = false; // whether faces come
+  #expiry; // timer
+
+  /** Frames that were shown with their own faces. */
+  paired = 0;
+
+  /** From the capture of the last of them to its drawing, ms; null before the first. */
+  age = null;
+
+  /**
+   * @param {HTMLVideoElement} video
+   * @param {HTMLCanvasElement} still lies on the video, for frames that are shown later than they come
+   * @param {Overlay} overlay
+   */
+  constructor(video, still, overlay) {
+    this.#video = video;
+    this.#still = still;
+    this.#overlay = overlay;
+    if (!("requestVideoFrameCallback" in video)) return;
+    const next = (time, { captureTime }) => {
+      video.requestVideoFrameCallback(next);
+      if (this.#expected) this.#retain(captureTime ?? time);
+    };
+    video.requestVideoFrameCallback(next);
+  }
+
+  /** Number of faces drawn now. */
+  get faces() {
+    return this.#expected ? this.#faces.length : 0;
+  }
+
+  /** Show a track, null for nothing; resolves when it plays. */
+  async play(track) {
+    if ((this.#video.srcObject?.getTracks()[0] ?? null) === track) return;
+    this.plain();
+    this.#video.srcObject = track === null ? null : new MediaStream([track]);
+    if (track !== null) await this.#video.play();
+  }
+
+  /** Take faces that came back: `captured` tells of which frame, where the browser knows that. */
+  take({ captured, detected, faces }) {
+    if (this.#video.srcObject === null || this.#overlay.mode === "off") return;
+    this.#expected = true;
+    clearTimeout(this.#expiry);
+    this.#expiry = setTimeout(() => this.plain(), GONE);
+    if (detected) this.#faces = faces; // else none were looked for, and those of the frame before stay
+    if (captured === undefined) {
+      this.#overlay.draw(this.#faces);
+      return;
+    }
+    const picture = this.#retained.take(captured);
+    if (picture === null) return; // a later one was shown already
+    this.#still.hidden = false;
+    this.#still.width = picture.width;
+    this.#still.height = picture.height;
+    this.#still.getContext("bitmaprenderer").transferFromImageBitmap(picture);
+    this.#overlay.draw(this.#faces);
+    this.paired += 1;
+    this.age = performance.now() - captured;
+  }
+
+  /** Show the plain picture, until faces come again. */
+  plain() {
+    clearTimeout(this.#expiry);
+    this.#expected = false;
+    this.#still.hidden = true;
+    this.#retained.clear();
+    this.#overlay.draw([]);
+  }
+
+  async #retain(captured) {
+    try {
+      this.#retained.add(captured, await createImageBitmap(this.#video)); // a copy: cameras have only so many buffers
+    } catch {} // no picture any more
+  }
+}
