@@ -191,8 +191,8 @@ function showCard() {
 
 function showSources() {
   const { camera, microphone, screen, off, lack } = sources;
-  showSwitch("camera", camera !== null && !off.camera, "camera");
-  showSwitch("microphone", microphone !== null && !off.microphone, "microphone");
+  showSwitch("camera", camera !== null && !off.camera, "the camera");
+  showSwitch("microphone", microphone !== null && !off.microphone, "your voice");
   $("screen").hidden = !canShare || phase !== "live";
   $("screen").toggleAttribute("data-on", screen !== null);
   $("screen").setAttribute("aria-label", screen === null ? "Share the screen" : "Share the screen no longer");
@@ -207,10 +207,11 @@ function showSources() {
   $("stop").className = phase === "preview" ? "action plain" : "action danger";
 }
 
-function showSwitch(name, on) {
+function showSwitch(name, on, what) {
   $(name).toggleAttribute("data-off", !on);
-  $(name).setAttribute("aria-label", `Switch the ${name} ${on ? "off" : "on"}`);
-  $(name).title = `Switch the ${name} ${on ? "off" : "on"}`;
+  const words = `Switch ${what} ${on ? "off" : "on"}`;
+  $(name).setAttribute("aria-label", words);
+  $(name).title = words;
 }
 
 function showLevel(level) {
