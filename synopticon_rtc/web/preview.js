@@ -12,6 +12,7 @@ export class Preview {
   #faces = [];
   #expected = false; // whether faces come
   #expiry; // timer
+  #paired = 0; // when that was last so
 
   /** Frames that were shown with their own faces. */
   paired = 0;
@@ -52,23 +53,24 @@ export class Preview {
   /** Take faces that came back: `captured` tells of which frame, where the browser knows that. */
   take({ captured, detected, faces }) {
     if (this.#video.srcObject === null || this.#overlay.mode === "off") return;
+    const now = performance.now();
+    if (!this.#expected) this.#paired = now;
     this.#expected = true;
     clearTimeout(this.#expiry);
     this.#expiry = setTimeout(() => this.plain(), GONE);
     if (detected) this.#faces = faces; // else none were looked for, and those of the frame before stay
-    if (captured === undefined) {
-      this.#overlay.draw(this.#faces);
-      return;
+    const picture = captured === undefined ? null : this.#retained.take(captured);
+    if (picture === null) {
+      // Either it is late, or the browser does not tell which frame it is of: then it lies on the newest.
+      if (now - this.#paired <= GONE) return;
+      this.#still.hidden = true;
+    } else {
+      this.#paired = now;
+      this.paired += 1;
+      this.age = now - captured;
+      this.#showStill(picture);
     }
-    const picture = this.#retained.take(captured);
-    if (picture === null) return; // a later one was shown already
-    this.#still.hidden = false;
-    this.#still.width = picture.width;
-    this.#still.height = picture.height;
-    this.#still.getContext("bitmaprenderer").transferFromImageBitmap(picture);
     this.#overlay.draw(this.#faces);
-    this.paired += 1;
-    this.age = performance.now() - captured;
   }
 
   /** Show the plain picture, until faces come again. */
@@ -78,6 +80,13 @@ export class Preview {
     this.#still.hidden = true;
     this.#retained.clear();
     this.#overlay.draw([]);
+  }
+
+  #showStill(picture) {
+    const { width, height } = picture;
+    this.#still.hidden = false;
+    if (this.#still.width !== width || this.#still.height !== height) Object.assign(this.#still, { width, height });
+    this.#still.getContext("bitmaprenderer").transferFromImageBitmap(picture);
   }
 
   async #retain(captured) {
