@@ -1,5 +1,6 @@
 // The page that publishes: says what it asks for, sends what people let it, and says how that goes.
 
+import { keepAwake } from "./awake.js";
 import { Broadcaster } from "./broadcaster.js";
 import { choices, problemOf } from "./devices.js";
 import { clock, note } from "./journal.js";
@@ -29,7 +30,6 @@ let sending = false; // whether more is wanted than a preview
 let broadcaster = null;
 let passing = ""; // what is said for a while
 let silence = () => {}; // ends what shows how loud the microphone is
-let lock = null; // keeps the screen of a phone on
 let left = null; // when the page went into the background
 
 const overlay = new Overlay($("overlay"), $("video"));
@@ -55,7 +55,7 @@ async function begin(open, failed) {
     return;
   }
   enter(sending ? "live" : "preview");
-  if (sending) for (const name of sources.names) send(name);
+  if (phase === "live") for (const name of sources.names) send(name); // it may be refused by now
   list();
 }
 
@@ -139,7 +139,7 @@ function enter(next) {
   show();
   const hidden = document.activeElement === body || document.activeElement?.checkVisibility?.() === false;
   if (hidden) $(isOpen() ? "camera" : "title").focus({ preventScroll: true });
-  keepAwake();
+  keepAwake(isOpen() && !document.hidden);
 }
 
 const isOpen = () => phase === "preview" || phase === "live";
@@ -173,7 +173,7 @@ function says(watchers) {
   return [words?.[0] ?? "", ""];
 }
 
-const status = () => ({ state: broadcaster.state, refusal: broadcaster.refusal, interrupted: broadcaster.interrupted ?? null });
+const status = () => ({ state: broadcaster.state, refusal: broadcaster.refusal, interrupted: broadcaster.interrupted });
 
 function showCard() {
   const asks = phase === "asking";
@@ -235,7 +235,7 @@ function watcherItem(watcher) {
   more.classList.toggle("recording", watcher.recorded);
   text.append(called(watcher), more);
   Object.assign(button, { type: "button", className: "action plain", textContent: "Send away" });
-  button.setAttribute("aria-label", `Send ${called(watcher)} away`);
+  button.setAttribute("aria-label", `Send away ${called(watcher)}`);
   button.onclick = () => broadcaster.sendAway(watcher.session, "the participant sent you away");
   item.append(text, button);
   return item;
@@ -348,14 +348,6 @@ function fill(select, options, track) {
 
 // What happens to the page
 
-async function keepAwake() {
-  if (isOpen() && !document.hidden) lock ??= await navigator.wakeLock?.request("screen").catch(() => null);
-  if (!isOpen() || lock?.released) {
-    lock?.release();
-    lock = null;
-  }
-}
-
 document.onvisibilitychange = () => {
   if (document.hidden) {
     left = performance.now();
@@ -363,9 +355,8 @@ document.onvisibilitychange = () => {
     if (phase === "live" && performance.now() - left > AWAY) {
       say("While this page was in the background, your picture may have slowed down or stopped: keep it in front.");
     }
-    lock = null; // it is gone with the page's going
-    keepAwake();
   }
+  keepAwake(isOpen() && !document.hidden);
   show();
 };
 addEventListener("pageshow", ({ persisted }) => persisted && reload());

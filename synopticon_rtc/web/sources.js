@@ -9,6 +9,7 @@ const SCREEN = { frameRate: { ideal: 15 } };
 export class Sources {
   #on;
   #unplugged = null; // the id of the camera that went
+  #closed = 0; // how often everything was closed: what is opened before and comes after is not wanted any more
 
   names = ["camera", "microphone", "screen"]; // the first video is that of the first offer
 
@@ -31,7 +32,9 @@ export class Sources {
   /** Ask for camera and microphone; a camera that cannot be had is an error. */
   async open(voice) {
     const wanted = { video: recall("camera"), audio: recall("microphone") };
+    const closed = this.#closed;
     const { camera, microphone, lack } = await openBoth(wanted, voice);
+    if (closed !== this.#closed) return [camera, microphone].forEach((track) => track?.stop());
     this.#take("camera", camera);
     this.#take("microphone", microphone);
     if (lack !== null) this.#miss("microphone", problemOf(lack), lack.message);
@@ -40,20 +43,27 @@ export class Sources {
   /** Take this camera or microphone in place of the one before; without an id, any. */
   async choose(name, id = recall(name)) {
     this[name]?.stop(); // phones open one camera at a time
+    const closed = this.#closed;
+    let track;
     try {
-      const track = await open(KINDS[name], id);
-      this.off[name] = false;
-      this.#take(name, track);
-      remember(name, track.getSettings().deviceId ?? "");
+      track = await open(KINDS[name], id);
     } catch (error) {
-      this.#miss(name, problemOf(error), error.message);
+      if (closed === this.#closed) this.#miss(name, problemOf(error), error.message);
+      return;
     }
+    if (closed !== this.#closed) return track.stop();
+    this.off[name] = false;
+    this.#take(name, track);
+    remember(name, track.getSettings().deviceId ?? "");
   }
 
   /** Ask for the screen, or a window; throws where people or the system do not want that. */
   async share() {
+    const closed = this.#closed;
     const stream = await navigator.mediaDevices.getDisplayMedia({ video: SCREEN, audio: false });
-    this.#take("screen", stream.getVideoTracks()[0]);
+    const [track] = stream.getVideoTracks();
+    if (closed === this.#closed) this.#take("screen", track);
+    else track.stop();
   }
 
   unshare() {
@@ -77,6 +87,7 @@ export class Sources {
 
   /** Close everything. */
   close() {
+    this.#closed += 1;
     this.#unplugged = null;
     this.off = { camera: false, microphone: false };
     this.lack = { camera: null, microphone: null };
@@ -88,6 +99,7 @@ export class Sources {
   }
 
   #take(name, track) {
+    this[name]?.stop();
     this[name] = track;
     if (name === "camera") this.#unplugged = null;
     if (name !== "screen") this.lack[name] = null;

@@ -1,6 +1,8 @@
 """The page that publishes, in a real browser: what people are told, and what they send."""
 
+import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -252,6 +254,21 @@ async def test_the_words_of_a_server_that_does_not_let_it_in_are_shown_before_an
             assert "room “lab”" in await page.inner_text("#card")
             await page.click("#start")
             await reached(page, "synopticon.state === 'ready'")
+
+
+async def test_it_says_that_somebody_is_gone_without_a_word(server: SignalingServer, opened: Open) -> None:
+    command = ["-m", "synopticon_rtc.receive", "--url", server.url, "--no-video"]
+    child = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=asyncio.subprocess.DEVNULL)
+    try:
+        async with opened(server) as page:
+            await page.click("#start")
+            await said(page, "#state", "Seen by 1 person")
+            child.kill()
+            await said(page, "#state", "The connection was interrupted, trying again")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            child.kill()
+        await child.wait()
 
 
 async def test_it_says_that_the_server_is_gone(opened: Open) -> None:
