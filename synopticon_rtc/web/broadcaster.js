@@ -80,6 +80,7 @@ export class Broadcaster {
    */
   publish(name, track, hint = name) {
     const before = this.#streams.get(name);
+    if (before?.track === track) return;
     if (before === undefined && this.#streams.size >= MOST) throw new Error(`There are ${MOST} streams, and that is the most`);
     if (before !== undefined && before.kind !== track.kind) throw new Error(`The stream ${name} is no ${track.kind}`);
     const { muted = false, replaced = -1 } = before ?? {};

@@ -182,7 +182,7 @@ function showCard() {
   const lab = query.get("lab");
   const welcome = lab ? `${lab} asks for your camera` : "Send your camera";
   write("title", asks ? "Your browser asks you" : (words?.[0] ?? welcome));
-  write("hint", asks ? "Choose “Allow” if you want to go on. Nothing is sent before." : (words?.[1] ?? ""));
+  write("hint", asks ? "Choose “Allow” if you want to go on. Nothing is sent before." : (words?.[1] ?? passing));
   $("terms").hidden = phase !== "welcome";
   $("form").hidden = !["welcome", "stopped"].includes(phase);
   $("again").hidden = phase !== "problem" || retry === null;
