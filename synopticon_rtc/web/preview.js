@@ -3,6 +3,7 @@
 import { Retained } from "./retained.js";
 
 const GONE = 500; // ms without faces after which the plain picture is shown
+const DISPLAYED = 16; // ms from capture to display, for browsers that do not tell when a frame was captured
 
 export class Preview {
   #video;
@@ -32,7 +33,7 @@ export class Preview {
     if (!("requestVideoFrameCallback" in video)) return;
     const next = (time, { captureTime }) => {
       video.requestVideoFrameCallback(next);
-      if (this.#expected) this.#retain(captureTime ?? time);
+      if (this.#expected) this.#retain(captureTime ?? time - DISPLAYED);
     };
     video.requestVideoFrameCallback(next);
   }
@@ -51,26 +52,18 @@ export class Preview {
   }
 
   /** Take faces that came back: `captured` tells of which frame, where the browser knows that. */
-  take({ captured, detected, faces }) {
+  take(message) {
     if (this.#video.srcObject === null || this.#overlay.mode === "off") return;
     const now = performance.now();
     if (!this.#expected) this.#paired = now;
     this.#expected = true;
     clearTimeout(this.#expiry);
     this.#expiry = setTimeout(() => this.plain(), GONE);
-    if (detected) this.#faces = faces; // else none were looked for, and those of the frame before stay
-    const picture = captured === undefined ? null : this.#retained.take(captured);
-    if (picture === null) {
-      // Either it is late, or the browser does not tell which frame it is of: then it lies on the newest.
-      if (now - this.#paired <= GONE) return;
-      this.#still.hidden = true;
-    } else {
-      this.#paired = now;
-      this.paired += 1;
-      this.age = now - captured;
-      this.#showStill(picture);
-    }
-    this.#overlay.draw(this.#faces);
+    if (message.captured !== undefined) this.#show(this.#retained.take(message));
+    if (now - this.#paired <= GONE) return;
+    // No frame was found for long, as where the browser does not tell which one it is: then they lie on the newest.
+    this.#still.hidden = true;
+    this.#draw(message);
   }
 
   /** Show the plain picture, until faces come again. */
@@ -82,16 +75,29 @@ export class Preview {
     this.#overlay.draw([]);
   }
 
-  #showStill(picture) {
-    const { width, height } = picture;
+  #draw({ detected, faces }) {
+    if (detected) this.#faces = faces; // else none were looked for, and those of the frame before stay
+    this.#overlay.draw(this.#faces);
+  }
+
+  /** Show a frame and its faces, which have met; null where they have not. */
+  #show(met) {
+    if (met === null) return;
+    const { width, height } = met.picture;
     this.#still.hidden = false;
     if (this.#still.width !== width || this.#still.height !== height) Object.assign(this.#still, { width, height });
-    this.#still.getContext("bitmaprenderer").transferFromImageBitmap(picture);
+    this.#still.getContext("bitmaprenderer").transferFromImageBitmap(met.picture);
+    this.#draw(met.message);
+    this.#paired = performance.now();
+    this.age = this.#paired - met.message.captured;
+    this.paired += 1;
   }
 
   async #retain(captured) {
     try {
-      this.#retained.add(captured, await createImageBitmap(this.#video)); // a copy: cameras have only so many buffers
+      const picture = await createImageBitmap(this.#video); // a copy: cameras have only so many buffers
+      if (this.#expected) this.#show(this.#retained.add(captured, picture));
+      else picture.close();
     } catch {} // no picture any more
   }
 }

@@ -19,24 +19,36 @@ function retained(count) {
   const kept = new Retained();
   const pictures = Array.from({ length: count }, (_, at) => ({ at, close: mock.fn() }));
   pictures.forEach((picture, at) => kept.add(at * 33.3, picture));
-  return { kept, pictures, closed: () => pictures.filter(({ close }) => close.mock.callCount() > 0).map(({ at }) => at) };
+  return { kept, closed: () => pictures.filter(({ close }) => close.mock.callCount() > 0).map(({ at }) => at) };
 }
 
-test("a picture is given out for the time at which it was captured, and those before it are let go", () => {
+test("a picture meets what was found in it, and those before it are let go", () => {
   const { kept, closed } = retained(5);
-  assert.equal(kept.take(2 * 33.3 + 8).at, 2);
+  const message = { captured: 2 * 33.3 + 8 };
+  const met = kept.take(message);
+  assert.deepEqual([met.picture.at, met.message], [2, message]);
   assert.deepEqual(closed(), [0, 1]);
-  assert.equal(kept.take(33.3), null, "it never goes back");
-  assert.equal(kept.take(2.5 * 33.3), null, "between two pictures is neither");
-  assert.equal(kept.take(4 * 33.3).at, 4);
+  assert.equal(kept.take({ captured: 33.3 }), null, "it never goes back");
+  assert.equal(kept.take({ captured: 2.5 * 33.3 }), null, "between two pictures is neither");
+  assert.equal(kept.take({ captured: 4 * 33.3 }).picture.at, 4);
 });
 
-test("no more than twelve pictures wait", () => {
+test("what was found in a picture may be there before it is", () => {
+  const { kept } = retained(3);
+  const messages = [3, 4].map((at) => ({ captured: at * 33.3 }));
+  for (const message of messages) assert.equal(kept.take(message), null);
+  for (const [at, message] of messages.entries()) {
+    assert.equal(kept.add((at + 3) * 33.3 - 5, { close() {} }).message, message);
+  }
+});
+
+test("no more than twelve pictures and four messages wait", () => {
   const { kept, closed } = retained(15);
   assert.deepEqual(closed(), [0, 1, 2]);
-  kept.clear();
+  for (let at = 15; at < 20; at += 1) kept.take({ captured: at * 33.3 });
+  assert.equal(kept.add(15 * 33.3, { close() {} }), null);
+  assert.notEqual(kept.add(16 * 33.3, { close() {} }), null);
   assert.equal(closed().length, 15);
-  assert.equal(kept.take(14 * 33.3), null);
 });
 
 test("devices are called what they are called, and by their number before that is told", () => {
