@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import pytest_asyncio
 from browsers import CHROMIUM, CHROMIUM_ARGUMENTS, until_told
 from playwright.async_api import Browser, Page, async_playwright
 
-from synopticon_rtc import Receiver, Recorder, SignalingServer, StateEvent
+from synopticon_rtc import Face, Receiver, Recorder, SignalingServer, StateEvent
+from synopticon_rtc.faces.wire import PROTOCOL, FacesMessage, encode
 from synopticon_rtc.signaling.server.tokens import Claims, TokenKeys, make_token
 
 SECRET = b"a secret of thirty-two bytes, at least"
@@ -153,6 +155,27 @@ async def test_what_is_sent_is_seen_heard_recorded_switched_off_and_ended(
         assert await page.inner_text("#title") == "You have stopped"
         assert await page.evaluate("tracks.every((track) => track.readyState === 'ended')")
         assert await page.evaluate("document.activeElement.id") == "title"
+
+
+async def test_faces_that_come_back_are_drawn_on_their_own_frames_and_go_when_they_end(
+    server: SignalingServer, opened: Open
+) -> None:
+    points = np.random.default_rng(1).uniform(0.3, 0.7, (478, 3)).astype(np.float32)
+    async with opened(server) as page, Receiver(server.url) as receiver:
+        await page.click("#start")
+        await anext(receiver)
+        (peer,) = receiver._peers.values()
+        channel = peer.connection.add_channel("returned", protocol=PROTOCOL, ordered=False, max_retransmits=0)
+        async for moment in receiver:
+            height, width = moment.frame.height, moment.frame.width
+            channel.send(encode(FacesMessage((Face(points, {}),), width, height, moment.frame.pts, moment.captured)))
+            if await page.evaluate("synopticon.paired") > 5:
+                break
+        assert await page.evaluate("synopticon.faces") == 1
+        assert 0 < await page.evaluate("synopticon.age") < 1000
+        assert await page.is_visible("#still")
+        await page.wait_for_selector("#still", state="hidden")
+        assert await page.evaluate("synopticon.faces") == 0
 
 
 async def test_a_look_before_sends_nothing(server: SignalingServer, opened: Open) -> None:
