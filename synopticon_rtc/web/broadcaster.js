@@ -22,6 +22,9 @@ export class Broadcaster {
   #reachable = true;
   #over = new AbortController();
 
+  /** Who was lost last and when, `{ name, since }`; null where it said goodbye, or somebody has come since. */
+  interrupted = null;
+
   /** Why the server does not let us in; null where it does. */
   refusal = null;
 
@@ -77,6 +80,7 @@ export class Broadcaster {
    */
   publish(name, track, hint = name) {
     const before = this.#streams.get(name);
+    if (before?.track === track) return;
     if (before === undefined && this.#streams.size >= MOST) throw new Error(`There are ${MOST} streams, and that is the most`);
     if (before !== undefined && before.kind !== track.kind) throw new Error(`The stream ${name} is no ${track.kind}`);
     const { muted = false, replaced = -1 } = before ?? {};
@@ -156,13 +160,13 @@ export class Broadcaster {
       if (message.sdp?.type === "answer" && typeof message.sdp.sdp === "string") watcher?.takeAnswer(message.sdp.sdp);
     } else if (type === "webrtc_ice" && message.bye != null) {
       this.#askers.delete(source);
-      this.#ended(watcher, `the receiver left: ${message.bye}`);
+      this.#ended(watcher, `the receiver left: ${message.bye}`, true);
     } else if (type === "webrtc_ice") {
       watcher?.addCandidates([message.candidate, ...(Array.isArray(message.more) ? message.more : [])]);
     } else if (type === "peer_left" || errorCode === "target_not_found") {
       this.#left(message.session ?? message.targetSession);
     } else if (errorCode === "not_allowed" && message.targetSession) {
-      this.#ended(this.#watchers.get(message.targetSession), `the server does not allow it: ${message.error}`);
+      this.#ended(this.#watchers.get(message.targetSession), `the server does not allow it: ${message.error}`, true);
     } else if (errorCode === "not_allowed") {
       this.#refused(message.error);
     } else if (type === "error") {
@@ -238,11 +242,14 @@ export class Broadcaster {
       const watcher = new Watcher(message, options, [...this.#streams.values()], {
         offer: (sdp) => relay("webrtc_offer", { sdp }),
         candidate: (candidate) => relay("webrtc_ice", { candidate }),
-        changed: () => this.#on.changed(),
+        changed: () => {
+          if (watcher.up) this.interrupted = null;
+          this.#on.changed();
+        },
         records: () => [...this.#watchers.values()].some(({ recorded }) => recorded),
         faces: (faces, stream) => this.#on.faces(faces, stream, session),
         silent: () => this.#signaling.doubt(),
-        end: (reason) => this.#ended(watcher, reason),
+        end: (reason, left) => this.#ended(watcher, reason, left),
         log: this.#on.log,
       });
       this.#watchers.set(session, watcher);
@@ -266,8 +273,10 @@ export class Broadcaster {
     }
   }
 
-  #ended(watcher, reason) {
+  #ended(watcher, reason, left) {
     if (watcher === undefined || this.#watchers.get(watcher.session) !== watcher) return;
+    if (left) this.interrupted = null;
+    else if (watcher.up) this.interrupted = { name: watcher.name, since: new Date() };
     this.#on.log(`${watcher.name || watcher.session} is gone: ${reason}`);
     this.#drop(watcher.session, reason);
   }

@@ -82,22 +82,12 @@ export class Signaling {
 
   async #closed(reason) {
     const socket = this.#socket;
-    const refusal = this.session === null ? await this.#refusal() : null;
+    const refusal = this.session === null ? await refusalOf(this.#url) : null;
     if (this.#socket !== socket) return; // given up meanwhile
     if (refusal === null) {
       this.#lose(reason);
     } else {
       this.#refuse(refusal);
-    }
-  }
-
-  /** A browser does not tell why a server turns a connection down; asked for the same over HTTP, the server does. */
-  async #refusal() {
-    try {
-      const response = await fetch(this.#url.replace(/^ws/, "http"), { cache: "no-store" });
-      return [401, 403].includes(response.status) ? (await response.json()).message : null;
-    } catch {
-      return null;
     }
   }
 
@@ -163,6 +153,19 @@ export class Signaling {
       this.#socket.close();
     }
     this.#socket = this.session = null;
+  }
+}
+
+/**
+ * Why a server does not let us in, null where it does or does not answer. A browser does not tell why a WebSocket was
+ * turned down; asked for the same over HTTP, the server does.
+ */
+export async function refusalOf(url) {
+  try {
+    const response = await fetch(url.replace(/^ws/, "http"), { cache: "no-store" });
+    return [401, 403].includes(response.status) ? (await response.json()).message : null;
+  } catch {
+    return null;
   }
 }
 

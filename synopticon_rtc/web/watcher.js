@@ -77,8 +77,8 @@ export class Watcher {
    * @param {object} options `ours`, the session by which it knows us, `name`, what it is called, and `iceServers`
    * @param {object[]} streams what is published: `{ name, kind, hint, track, muted, replaced }`
    * @param {object} on `offer(description)`, `candidate(candidate)`, `changed()`, `records()` (tells whether anybody
-   *   records), `faces(message, stream)`, `silent()` (it is about to end, as nothing comes any more), `end(reason)` (then
-   *   it is to be closed), `log(text)`
+   *   records), `faces(message, stream)`, `silent()` (it is about to end, as nothing comes any more), `end(reason, left)` (then
+   *   it is to be closed; `left` where it said goodbye), `log(text)`
    */
   constructor(asked, { ours, name, iceServers }, streams, on) {
     this.asked = asked;
@@ -309,7 +309,7 @@ export class Watcher {
       this.#bring();
     };
     channel.onmessage = ({ data }) => this.#controlled(data);
-    channel.onclose = () => this.#end("the receiver closed the connection");
+    channel.onclose = () => this.#end("the receiver closed the connection", true);
   }
 
   #controlled(data) {
@@ -328,7 +328,7 @@ export class Watcher {
     } else if (["answer", "refusal"].includes(message?.type) && message.number === this.#number) {
       this.#reply?.(message);
     } else if (message?.type === "bye") {
-      this.#end(`the receiver left: ${message.reason}`);
+      this.#end(`the receiver left: ${message.reason}`, true);
     }
   }
 
@@ -395,8 +395,8 @@ export class Watcher {
     }
   }
 
-  #end(reason) {
-    if (this.#isOpen) this.#on.end(reason);
+  #end(reason, left = false) {
+    if (this.#isOpen) this.#on.end(reason, left);
   }
 }
 

@@ -1,4 +1,4 @@
-"""The viewer's modules that need no browser, under Node's test runner."""
+"""The modules of the pages that need no browser, under Node's test runner."""
 
 import shutil
 import subprocess
@@ -11,13 +11,14 @@ WEB = HERE.parents[1] / "synopticon_rtc" / "web"
 NODE = shutil.which("node")
 
 
+@pytest.mark.parametrize("tests", sorted(path.name for path in HERE.glob("*.test.js")))
 @pytest.mark.skipif(NODE is None, reason="node is not installed")
-def test_modules(tmp_path: Path) -> None:
+def test_modules(tmp_path: Path, tests: str) -> None:
     assert NODE
     shutil.copytree(WEB, tmp_path / "web")
-    shutil.copy(HERE / "modules.test.js", tmp_path)
+    shutil.copy(HERE / tests, tmp_path)
     (tmp_path / "package.json").write_text('{"type": "module"}')
     result = subprocess.run(
-        [NODE, "--test", "modules.test.js"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        [NODE, "--test", tests], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )
     assert result.returncode == 0, result.stdout + result.stderr

@@ -1,0 +1,63 @@
+"""What axe-core finds in the pages: nothing serious, in whatever state they are."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from browsers import CHROMIUM, CHROMIUM_ARGUMENTS
+from playwright.async_api import Page, async_playwright
+
+from synopticon_rtc import SignalingServer
+
+AXE = Path(__file__).parents[1] / "conformance/stacks/node_modules/axe-core/axe.min.js"
+FINDINGS = """async () => {
+  const { violations } = await axe.run();
+  return violations.filter(({ impact }) => ["serious", "critical"].includes(impact))
+    .map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ")}`);
+}"""
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"needs Chromium at {CHROMIUM}"),
+    pytest.mark.skipif(not AXE.exists(), reason="axe-core is not installed: `make conformance` does"),
+]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def page() -> AsyncIterator[Page]:
+    """A phone's page."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
+        context = await browser.new_context(viewport={"width": 390, "height": 844}, bypass_csp=True)  # axe's own script
+        yield await context.new_page()
+        await browser.close()
+
+
+async def findings(page: Page) -> list[str]:
+    await page.add_script_tag(path=AXE)
+    found: list[str] = await page.evaluate(FINDINGS)
+    return found
+
+
+async def test_the_viewer_has_no_serious_finding(page: Page) -> None:
+    async with SignalingServer(port=0) as server:
+        await page.goto(server.viewer)
+        await page.wait_for_function("() => window.synopticon?.session")
+        assert await findings(page) == []
+
+
+async def test_the_page_that_publishes_has_no_serious_finding_in_any_state(page: Page) -> None:
+    async with SignalingServer(port=0) as server:
+        await page.goto(f"{server.viewer}camera?lab=The+Baby+Lab&room=lab-3")
+        assert await findings(page) == []
+        await page.click("#start")
+        await page.wait_for_function("() => synopticon.state === 'ready'")
+        for panel in "#people", "#settings":
+            await page.click(f"{panel} > summary")
+            assert await findings(page) == []
+        await page.keyboard.press("Escape")
+        assert await page.evaluate("document.activeElement.closest('details').id") == "settings"
+        await page.click("#stop")
+        assert await findings(page) == []
