@@ -86,6 +86,17 @@ export class Connection {
     return this.#streams.sound;
   }
 
+  /** Whether there would be sound, but all of it is muted. */
+  get silent() {
+    return this.#streams.silent;
+  }
+
+  /** How loud the sound is as its sender says (RFC 6464), the root mean square of samples of -1 to 1; null where it says nothing. */
+  get loudness() {
+    const receiver = this.#peer.getReceivers().find(({ track }) => track === this.sound?.track);
+    return receiver?.getSynchronizationSources?.()[0]?.audioLevel ?? null;
+  }
+
   /** Whether a stream is the one that is meant by null: that of the first offer. */
   isFirst(name) {
     return name === null || name === this.#streams.first;

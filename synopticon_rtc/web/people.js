@@ -12,6 +12,13 @@ const displayable = (name) => (typeof name === "string" ? name.trim().slice(0, 8
 
 /** A broadcaster that is there, or that went without a goodbye. */
 export class Person {
+  /**
+   * @param {number} id that stays the same when it comes back
+   */
+  constructor(id) {
+    this.id = id;
+  }
+
   /** Its session, by which the signaling server knows it. */
   session = "";
 
@@ -43,6 +50,7 @@ export class People {
   #seeks = 0;
   #timer;
   #early = []; // candidates that came before their offer
+  #met = 0; // people so far
 
   /** Those that are there, and those that were lost, in the order in which they came. */
   list = [];
@@ -213,7 +221,7 @@ export class People {
     offer = { ...offer, name: displayable(this.#present?.get(source)) || offer.name }; // its token's name goes before
     const name = displayName(offer);
     this.#on.log(`${name} answered, session ${source}`);
-    const person = there ?? this.#back(source, name) ?? new Person();
+    const person = there ?? this.#back(source, name) ?? new Person((this.#met += 1));
     person.connection?.close(); // it starts afresh
     Object.assign(person, { session: source, name, connection: null });
     try {

@@ -75,12 +75,12 @@ export class Player {
     return recent(this.#presented, 2 * WINDOW).length > 0;
   }
 
-  /** Show a track, with a sound or null, in step with it; resolves when it plays. */
+  /** Show a track, and play a sound in step with it, null where there is none; resolves when it plays. */
   play(track, sound) {
-    const tracks = sound === null ? [track] : [track, sound];
+    const tracks = [track, sound].filter((each) => each !== null);
     const playing = this.#video.srcObject?.getTracks() ?? [];
     if (playing.length === tracks.length && tracks.every((each) => playing.includes(each))) return Promise.resolve();
-    if (!playing.includes(track)) this.#reset();
+    if (track === null || !playing.includes(track)) this.#reset();
     this.#video.srcObject = new MediaStream(tracks);
     return this.#video.play();
   }

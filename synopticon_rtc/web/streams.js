@@ -42,6 +42,12 @@ export class Streams {
     return this.#of("audio").find(({ muted }) => !muted) ?? null;
   }
 
+  /** Whether there would be sound, but all of it is muted. */
+  get silent() {
+    const sounds = this.#listed?.filter(({ kind }) => kind === "audio") ?? [];
+    return sounds.length > 0 && sounds.every(({ muted }) => muted);
+  }
+
   /** The name of the video of the first offer, null where nobody names it. */
   get first() {
     const [mid] = [...this.#tracks].find(([, { kind }]) => kind === "video") ?? [];

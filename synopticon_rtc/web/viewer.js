@@ -1,8 +1,9 @@
-// The page: shows what a receiver finds, and says how it goes.
+// The page that shows one broadcaster, and says how it goes.
 
+import { chooseMode, goWith, modeKeys, offerFullScreen, takeKeys, write as writeTo } from "./controls.js";
 import { clock, note } from "./journal.js";
 import { measureLevel } from "./level.js";
-import { MODES, Overlay } from "./overlay.js";
+import { Overlay } from "./overlay.js";
 import { choices, readAddress } from "./places.js";
 import { Player } from "./player.js";
 import { Receiver } from "./receiver.js";
@@ -244,9 +245,8 @@ function showChoices() {
   $("choice").replaceChildren(...options.map(({ value, text }) => new Option(text, value, false, value === (from ?? ""))));
 }
 
-/** Change a text only where it differs, so that it is not read aloud again. */
 function write(id, text) {
-  if ($(id).textContent !== String(text)) $(id).textContent = text;
+  writeTo($(id), text);
 }
 
 function bits(rate) {
@@ -260,13 +260,6 @@ function log(text) {
 
 // What people change
 
-function setMode(mode) {
-  overlay.mode = mode;
-  overlay.redraw();
-  $("modes").querySelector(`[value="${mode}"]`).checked = true;
-  remember("mode", mode);
-}
-
 function setMirror(on) {
   $("mirror").setAttribute("aria-pressed", on);
   mirrored();
@@ -278,41 +271,28 @@ function mirrored() {
   $("stage").classList.toggle("mirrored", on && large?.hint !== "screen");
 }
 
-function toggleFullscreen() {
-  if (document.fullscreenElement) document.exitFullscreen();
-  else document.documentElement.requestFullscreen().catch((error) => log(`No full screen: ${error.message}`));
-}
-
 const toggleMirror = () => setMirror($("mirror").getAttribute("aria-pressed") !== "true");
 
-$("choice").onchange = ({ target }) => {
-  const chosen = new URLSearchParams(location.search); // the token is in the history, and stays there
-  if (target.value === "") chosen.delete("from");
-  else chosen.set("from", target.value);
-  history.replaceState(history.state, "", `?${chosen}${location.hash}`);
-  location.reload();
-};
-$("modes").onchange = ({ target }) => setMode(target.value);
+$("choice").onchange = ({ target }) => goWith({ from: target.value || null });
 $("mirror").onclick = toggleMirror;
-$("fullscreen").onclick = toggleFullscreen;
-$("fullscreen").hidden = !document.fullscreenEnabled;
-setMode(MODES.includes(recall("mode")) ? recall("mode") : "mesh");
 setMirror(recall("mirror") === "true");
 
-const KEYS = {
-  c: () => $("modes").disabled || setMode("contours"),
-  p: () => $("modes").disabled || setMode("points"),
-  m: () => $("modes").disabled || setMode("mesh"),
-  o: () => $("modes").disabled || setMode("off"),
+const showEverybody = () => goWith({ grid: "" });
+$("grid").onclick = showEverybody;
+const setMode = chooseMode($("modes"), (mode) => {
+  overlay.mode = mode;
+  overlay.redraw();
+});
+const toggleFullscreen = offerFullScreen($("fullscreen"), log);
+takeKeys({
+  ...modeKeys($("modes"), setMode),
   r: () => $("mirror").disabled || toggleMirror(),
   s: () => $("sound").hidden || toggleSound(),
   v: () => small !== null && choose(small.name),
-  f: () => document.fullscreenEnabled && toggleFullscreen(),
+  f: toggleFullscreen,
+  g: showEverybody,
   d: () => $("parts").toggleAttribute("open"),
   l: () => $("log").toggleAttribute("open"),
-};
-addEventListener("keydown", (event) => {
-  if (!event.ctrlKey && !event.altKey && !event.metaKey && !event.repeat) KEYS[event.key.toLowerCase()]?.();
 });
 
 // What tests and people with a console read
