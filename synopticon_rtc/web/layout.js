@@ -1,6 +1,7 @@
 // Where tiles go, so that each is as large as it can be.
 
 const RATIO = 16 / 9; // of a tile, width to height
+const TALLEST = 4 / 3; // the same, where there is height to spare
 const GAP = 8; // CSS pixels between two tiles
 const STRIPS = [0.16, 0.2, 0.25, 0.3]; // of the width or the height, for all but the large tile
 
@@ -36,8 +37,9 @@ function rows(count, { left, top, width, height }) {
     const tile = Math.max(0, Math.floor(Math.min(...fits)));
     if (tile > best.width) best = { width: tile, columns };
   }
-  const tile = { width: best.width, height: Math.floor(best.width / RATIO) };
   const lines = Math.ceil(count / best.columns);
+  const most = Math.max(0, (height - (lines - 1) * GAP) / lines);
+  const tile = { width: best.width, height: Math.floor(Math.min(best.width / TALLEST, most)) };
   const above = (height - lines * tile.height - (lines - 1) * GAP) / 2;
   return Array.from({ length: count }, (_, index) => {
     const line = Math.floor(index / best.columns);

@@ -140,8 +140,8 @@ class Tile {
   #button = element("button", { type: "button", className: "enlarge" });
   #words = element("p", { className: "words" });
   #name = element("span", { className: "name" });
-  #silent = element("span", { className: "silent", textContent: "microphone off" });
-  #recorded = element("span", { className: "recorded", textContent: "recorded", title: "Somebody records what is sent" });
+  #silent = notice("silent", "microphone off", "The microphone is off");
+  #recorded = notice("recorded", "recorded", "Somebody records what is sent");
 
   /** What it shows (views.js). */
   view = null;
@@ -217,6 +217,13 @@ class Tile {
 /** Whether faces of a name, null for those of the first offer's video, belong to what a tile shows. */
 function isOf({ person, stream }, name) {
   return name === stream || (name === null && person.connection?.isFirst(stream) === true);
+}
+
+/** A sign, and words that a small tile leaves to those who cannot see it. */
+function notice(className, text, title) {
+  const notice = element("span", { className, title });
+  notice.append(element("span", { className: "sign", ariaHidden: "true" }), element("span", { textContent: text }));
+  return notice;
 }
 
 function element(tag, properties) {
