@@ -6,7 +6,7 @@ import { People } from "./people.js";
 import { readAddress } from "./places.js";
 import { missing } from "./support.js";
 import { Tiles } from "./tiles.js";
-import { views } from "./views.js";
+import { absent, views } from "./views.js";
 
 const MOST = 16; // people that are shown
 const SHOW_INTERVAL = 500; // ms
@@ -38,7 +38,7 @@ const people =
         faces: (person, message, name) => tiles.faces(person, message, name),
         log,
       })
-    : { list: [], more: 0, broadcasters: [], refusal: null, reachable: true, session: null, close() {} };
+    : { list: [], more: 0, declined: new Map(), refusal: null, reachable: true, session: null, close() {} };
 if (lacks !== null) log(`${lacks} is missing or switched off in this browser`);
 
 addEventListener("pagehide", () => people.close("the viewer was closed"));
@@ -64,7 +64,7 @@ function show() {
   const [words, hint] = describe();
   for (const id of ["state", "headline"]) write($(id), words);
   write($("hint"), hint);
-  write($("note"), people.more > 0 ? `${people.more} more are not shown` : "");
+  write($("note"), absent(people));
   $("modes").disabled = shown.length === 0;
   $("sound").hidden = shown.every(({ sound }) => sound === null);
 }

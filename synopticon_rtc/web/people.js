@@ -6,6 +6,8 @@ import { Signaling } from "./signaling.js";
 const SEEK_INTERVALS = [500, 1_000, 2_000]; // ms; the last goes on
 const SLOW_SEEK = 5_000; // ms; goes on where the server tells of broadcasters, but for those that do not tell it
 const EARLY_CANDIDATES = 32;
+const REMEMBERED = 100; // broadcasters that do not let us watch
+const LONGEST_REASON = 512;
 const ACCEPT = { faces: ["faces/1", "json"], control: ["control/1"], streams: ["streams/1"] };
 
 const displayable = (name) => (typeof name === "string" ? name.trim().slice(0, 80) : "");
@@ -55,6 +57,9 @@ export class People {
   /** Those that are there, and those that were lost, in the order in which they came. */
   list = [];
 
+  /** Those that do not let us watch, as they said: `{ name, reason }` by session. */
+  declined = new Map();
+
   /** Why the server does not let us in; null where it does. */
   refusal = null;
 
@@ -96,7 +101,7 @@ export class People {
 
   /** How many more there are than are taken, as far as the server tells. */
   get more() {
-    return Math.max(0, this.broadcasters.length - this.#connected.length);
+    return Math.max(0, this.broadcasters.length - this.#connected.length - this.declined.size);
   }
 
   /** Forget somebody who was lost. */
@@ -129,6 +134,7 @@ export class People {
     this.#seekKnown = true; // another server may know it
     this.#present = null;
     this.#early = [];
+    this.declined.clear(); // they knew us by another session
     for (const person of this.#connected) {
       if (!person.connection.up) this.#letGo(person); // the broadcaster knows us by the session that is gone
     }
@@ -166,6 +172,8 @@ export class People {
     if (type === "webrtc_offer") {
       const { type: kind, sdp } = message.sdp ?? {};
       if (typeof source === "string" && kind === "offer" && typeof sdp === "string") this.#offered(message);
+    } else if (type === "webrtc_ice" && message.bye != null && message.refused === true) {
+      this.#declined(source, String(message.bye).slice(0, LONGEST_REASON), person);
     } else if (type === "webrtc_ice" && person !== null) {
       if (message.bye != null) this.#ended(person, `the broadcaster left: ${message.bye}`, true);
       else person.connection.addCandidate(message.candidate);
@@ -183,6 +191,7 @@ export class People {
       this.#on.changed();
     } else if (type === "broadcaster_gone") {
       this.#present?.delete(message.session);
+      this.declined.delete(message.session);
       this.#on.changed();
     } else if (message.errorCode === "not_allowed" && !message.targetSession) {
       this.#refused(message.error);
@@ -203,8 +212,18 @@ export class People {
 
   /** Whether one is to be taken that is not there; a server may know it by another name than itself, its token's. */
   #wants(session, name) {
-    if (this.#own().includes(session) || this.#of(session) !== null) return false;
+    if (this.#own().includes(session) || this.declined.has(session) || this.#of(session) !== null) return false;
     return [null, name, session, this.#present?.get(session)].includes(this.#from);
+  }
+
+  /** A broadcaster does not let us watch, or any more: it is asked no more. */
+  #declined(session, reason, person) {
+    if (typeof session !== "string" || (person === null && this.declined.size >= REMEMBERED)) return;
+    const name = person?.name ?? displayName({ name: this.#present?.get(session), sourceSession: session });
+    this.#on.log(`${name} does not let you watch: ${reason}`);
+    this.declined.set(session, { name, reason });
+    if (person === null) this.#on.changed();
+    else this.#ended(person, reason, true);
   }
 
   #offered(offer) {
@@ -319,7 +338,7 @@ export class People {
 
   /** Ask one broadcaster for an offer, or all but those that are there. */
   #ask(session) {
-    const unwanted = [...this.#own(), ...this.#connected.map((person) => person.session)];
+    const unwanted = [...this.#own(), ...this.declined.keys(), ...this.#connected.map((person) => person.session)];
     const content = {
       accept: ACCEPT,
       want: session ?? this.#from ?? undefined,

@@ -27,6 +27,11 @@ export class Receiver {
     return this.#people.list.find(({ since }) => since !== null) ?? null;
   }
 
+  /** Who does not let us watch, as it said last: `{ name, reason }`; null where nobody said so. */
+  get declined() {
+    return [...this.#people.declined.values()].at(-1) ?? null;
+  }
+
   /** Why the server does not let us in; null where it does. */
   get refusal() {
     return this.#people.refusal;

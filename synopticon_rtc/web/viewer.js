@@ -177,6 +177,7 @@ function describe() {
     case "refused":
       return ["The signaling server does not let you in", receiver.refusal];
     default:
+      if (receiver.declined !== null) return [`${receiver.declined.name} does not let you watch`, receiver.declined.reason];
       return [
         from === null ? "Looking for a broadcaster…" : `Looking for “${from}”…`,
         `The picture appears here by itself as soon as ${from === null ? "one" : "it"} starts.`,

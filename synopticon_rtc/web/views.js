@@ -15,6 +15,13 @@ export function views(people) {
   });
 }
 
+/** Who is not shown, in words; empty where nobody is missing. */
+export function absent({ more, declined }) {
+  const words = [...declined.values()].map(({ name, reason }) => `${name} does not let you watch: ${reason}`);
+  if (more > 0) words.push(more === 1 ? "One more is not shown" : `${more} more are not shown`);
+  return words.join(". ");
+}
+
 function viewOf(person, video, index) {
   const { id, name, state, connection } = person;
   const first = index === 0;
