@@ -57,7 +57,7 @@ function show() {
   const wanted = shown.find(({ person }) => [person.name, person.session].includes(from));
   if (wanted) {
     from = null;
-    if (shown.length > 1) tiles.enlarge(wanted.key);
+    tiles.enlarge(wanted.key);
   }
   body.dataset.state = state();
   body.toggleAttribute("data-picture", shown.length > 0);
