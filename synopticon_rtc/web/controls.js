@@ -55,3 +55,25 @@ export function goWith(parameters) {
   history.replaceState(history.state, "", `?${query}${location.hash}`);
   location.reload();
 }
+
+/** Fill a list with devices (devices.js), of which a track comes from one. */
+export function fillDevices(select, options, track) {
+  const current = track?.getSettings().deviceId;
+  const known = options.some(({ id }) => id === current);
+  const none = new Option(options.length === 0 ? "None found" : "None", "");
+  select.replaceChildren(...(known ? [] : [none]), ...options.map(({ id, label }) => new Option(label, id)));
+  select.value = known ? current : "";
+  select.disabled = options.length === 0;
+}
+
+/** Have one of some panels open at most, and none once somebody clicks elsewhere or presses Escape. */
+export function goTogether(panels) {
+  const close = (but) => panels.filter((panel) => panel !== but).forEach((panel) => (panel.open = false));
+  addEventListener("pointerdown", ({ target }) => close(target.closest?.(".tool-panel")));
+  addEventListener("keydown", ({ key }) => {
+    const open = panels.find((panel) => panel.open);
+    if (key !== "Escape" || open === undefined) return;
+    close();
+    open.querySelector("summary").focus();
+  });
+}

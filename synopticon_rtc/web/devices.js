@@ -57,7 +57,7 @@ export async function openBoth(wanted, voice) {
 
 function constraints(kind, wanted) {
   const device = wanted ? { deviceId: { ideal: wanted } } : kind === "video" ? { facingMode: { ideal: "user" } } : {};
-  return { ...device, ...(kind === "video" ? PICTURE : {}) };
+  return { ...device, ...(kind === "video" ? PICTURE : SOUND) };
 }
 
 async function isGranted(name) {

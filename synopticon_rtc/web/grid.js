@@ -25,7 +25,6 @@ document.title = `${$("name").textContent} · Synopticon`;
 let from = query.get("from"); // whose tile is to be large as soon as it is there
 const tiles = new Tiles($("tiles"), {
   large() {},
-  frame() {},
   silenced: () => setSound(false),
   log,
 });
@@ -111,10 +110,7 @@ function setSound(on) {
   $("sound").setAttribute("aria-label", on ? "Sound off" : "Sound on");
 }
 
-const showOne = () => {
-  const large = tiles.all.find(({ view }) => view.key === tiles.large)?.view.person;
-  goWith({ grid: null, ...(large && { from: large.name }) });
-};
+const showOne = () => goWith({ grid: null, ...(tiles.largest && { from: tiles.largest.name }) });
 $("grid").setAttribute("aria-pressed", true);
 $("grid").onclick = showOne;
 $("sound").onclick = () => setSound(!tiles.heard);
@@ -125,7 +121,7 @@ takeKeys({
   f: offerFullScreen($("fullscreen"), log),
   g: showOne,
   l: () => $("log").toggleAttribute("open"),
-  Escape: () => tiles.large !== null && tiles.enlarge(tiles.large),
+  Escape: () => tiles.large !== null && tiles.enlarge(null),
 });
 
 // What tests and people with a console read
@@ -134,18 +130,5 @@ window.synopticon = Object.freeze({
   get state() { return state(); },
   get session() { return people.session; },
   get large() { return tiles.large; },
-  get people() {
-    return tiles.all.map(({ view, player, voice }) => ({
-      key: view.key,
-      name: view.name,
-      state: view.state,
-      words: view.words,
-      recorded: view.recorded,
-      silent: view.silent,
-      frames: player.frames,
-      paired: player.paired,
-      faces: player.faces,
-      speaks: voice.speaks,
-    }));
-  },
+  get people() { return tiles.summary; },
 });

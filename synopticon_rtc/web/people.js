@@ -43,6 +43,7 @@ export class Person {
 export class People {
   #signaling;
   #from;
+  #name;
   #most;
   #own;
   #on;
@@ -74,6 +75,7 @@ export class People {
    */
   constructor(url, { from = null, most, own = () => [], name }, on) {
     this.#from = from;
+    this.#name = name;
     this.#most = most;
     this.#own = own;
     this.#on = on;
@@ -341,6 +343,7 @@ export class People {
     const unwanted = [...this.#own(), ...this.declined.keys(), ...this.#connected.map((person) => person.session)];
     const content = {
       accept: ACCEPT,
+      name: this.#name,
       want: session ?? this.#from ?? undefined,
       unwanted: unwanted.length > 0 ? unwanted : undefined,
     };

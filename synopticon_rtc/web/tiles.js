@@ -4,6 +4,7 @@ import { write } from "./controls.js";
 import { arrange } from "./layout.js";
 import { Overlay } from "./overlay.js";
 import { Player } from "./player.js";
+import { Preview } from "./preview.js";
 import { Levels, Voice } from "./voices.js";
 
 const LISTEN_INTERVAL = 100; // ms between looks who speaks
@@ -22,8 +23,8 @@ export class Tiles {
 
   /**
    * @param {HTMLUListElement} list in which they are
-   * @param {object} on `large(view)` (null where none is any more), `frame()`, `silenced()` (the browser plays no sound before
-   *   somebody clicks), `log(text)`
+   * @param {object} on `large(view)` (null where none is any more), `silenced()` (the browser plays no sound before somebody
+   *   clicks), `log(text)`
    */
   constructor(list, on) {
     this.#list = list;
@@ -38,7 +39,7 @@ export class Tiles {
     const keys = views.map(({ key }) => key);
     for (const [key, tile] of this.#tiles) if (!keys.includes(key)) this.#remove(key, tile);
     for (const [index, view] of views.entries()) {
-      const tile = this.#tiles.get(view.key) ?? this.#add(view.key);
+      const tile = this.#tiles.get(view.key) ?? this.#add(view);
       tile.show(view);
       if (this.#list.children[index] !== tile.element) this.#list.insertBefore(tile.element, this.#list.children[index] ?? null);
     }
@@ -49,13 +50,23 @@ export class Tiles {
   /** Draw faces on the tile that they belong to. */
   faces(person, message, name) {
     for (const tile of this.#tiles.values()) {
-      if (tile.view.person === person && isOf(tile.view, name)) tile.player.take(message);
+      const { view } = tile;
+      if (view.person === person && isOf(view, name) && view.words === "") tile.player.take(message);
     }
   }
 
-  /** The tiles as they are, for whoever tests: what each shows, and how. */
-  get all() {
-    return [...this.#tiles.values()];
+  /** Whom the large tile shows, null where none is large. */
+  get largest() {
+    return this.#tiles.get(this.large)?.view.person ?? null;
+  }
+
+  /** What each tile shows, and how it goes. */
+  get summary() {
+    return [...this.#tiles.values()].map(({ view, player, voice }) => {
+      const { key, name, state, words, recorded, silent } = view;
+      const { frames, paired, faces } = player;
+      return { key, name, state, words, recorded, silent, frames, paired, faces, speaks: voice.speaks };
+    });
   }
 
   /** How faces are drawn (overlay.js). */
@@ -84,8 +95,8 @@ export class Tiles {
     this.#on.large(this.#tiles.get(this.large)?.view ?? null);
   }
 
-  #add(key) {
-    const tile = new Tile({ ...this.#on, enlarge: () => this.enlarge(key) });
+  #add({ key, own = false }) {
+    const tile = new Tile({ ...this.#on, enlarge: () => this.enlarge(key) }, own);
     tile.overlay.mode = this.#mode;
     tile.hear(this.#heard);
     this.#tiles.set(key, tile);
@@ -147,10 +158,12 @@ class Tile {
   view = null;
   voice = new Voice();
 
-  constructor(on) {
+  /** @param {boolean} own whether it shows people themselves: they are not heard, and see what was found in each frame on it */
+  constructor(on, own) {
     this.#on = on;
     const canvas = element("canvas", { ariaHidden: "true" });
-    this.#picture.append(this.#video, canvas);
+    const still = element("canvas", { className: "still", hidden: true });
+    this.#picture.append(this.#video, still, canvas);
     const speaks = element("span", { className: "speaks", title: "Speaks", ariaHidden: "true" });
     const plate = element("p", { className: "plate" });
     plate.append(speaks, this.#name, this.#silent, this.#recorded);
@@ -158,11 +171,14 @@ class Tile {
     this.element.append(this.#picture, this.#words, plate, this.#button);
     this.#button.onclick = on.enlarge;
     this.overlay = new Overlay(canvas, this.#video);
-    this.player = new Player(this.#video, this.overlay, {
+    this.player = own ? new Own(this.#video, new Preview(this.#video, still, this.overlay)) : this.#player();
+  }
+
+  #player() {
+    return new Player(this.#video, this.overlay, {
       sender: () => ({ clockOffset: null, report: null }),
       frame: () => {
         this.view.person?.connection?.sawFrame();
-        on.frame();
         if (!this.element.hasAttribute("data-picture")) this.refresh();
       },
     });
@@ -214,9 +230,46 @@ class Tile {
   }
 }
 
+/** Plays what people send themselves, as far as a `Player` does so. */
+class Own {
+  #video;
+  #preview;
+  moving = true; // there is nothing to say of it: it is their own
+  frames = 0;
+
+  constructor(video, preview) {
+    this.#video = video;
+    this.#preview = preview;
+  }
+
+  get picture() {
+    return this.#video.videoWidth > 0;
+  }
+
+  get faces() {
+    return this.#preview.faces;
+  }
+
+  get paired() {
+    return this.#preview.paired;
+  }
+
+  play(track) {
+    return this.#preview.play(track);
+  }
+
+  stop() {
+    this.#preview.play(null);
+  }
+
+  take(message) {
+    this.#preview.take(message);
+  }
+}
+
 /** Whether faces of a name, null for those of the first offer's video, belong to what a tile shows. */
 function isOf({ person, stream }, name) {
-  return name === stream || (name === null && person.connection?.isFirst(stream) === true);
+  return name === stream || (name === null && person?.connection?.isFirst(stream) === true);
 }
 
 /** A sign, and words that a small tile leaves to those who cannot see it. */
