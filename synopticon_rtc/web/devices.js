@@ -1,6 +1,7 @@
 // Cameras and microphones: which there are, how they are opened, and what keeps them from it.
 
 const PICTURE = { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30 } };
+const SOUND = { echoCancellation: true }; // nobody is to hear themselves
 
 const PROBLEMS = {
   NotAllowedError: "denied",

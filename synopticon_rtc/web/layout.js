@@ -30,16 +30,16 @@ export function arrange(count, { width, height }, large = -1) {
 
 /** As many in each row as lets tiles be largest; the last row is in the middle. */
 function rows(count, { left, top, width, height }) {
-  let best = { width: 0, columns: 1 };
+  let best = { size: 0, tile: { width: 0, height: 0 }, columns: 1 };
   for (let columns = 1; columns <= count; columns++) {
     const lines = Math.ceil(count / columns);
-    const fits = [(width - (columns - 1) * GAP) / columns, ((height - (lines - 1) * GAP) / lines) * RATIO];
-    const tile = Math.max(0, Math.floor(Math.min(...fits)));
-    if (tile > best.width) best = { width: tile, columns };
+    const most = Math.max(0, (height - (lines - 1) * GAP) / lines);
+    const wide = Math.max(0, Math.floor(Math.min((width - (columns - 1) * GAP) / columns, most * RATIO)));
+    const tile = { width: wide, height: Math.floor(Math.min(wide / TALLEST, most)) };
+    if (tile.width * tile.height > best.size) best = { size: tile.width * tile.height, tile, columns };
   }
+  const { tile } = best;
   const lines = Math.ceil(count / best.columns);
-  const most = Math.max(0, (height - (lines - 1) * GAP) / lines);
-  const tile = { width: best.width, height: Math.floor(Math.min(best.width / TALLEST, most)) };
   const above = (height - lines * tile.height - (lines - 1) * GAP) / 2;
   return Array.from({ length: count }, (_, index) => {
     const line = Math.floor(index / best.columns);

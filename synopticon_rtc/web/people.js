@@ -179,6 +179,8 @@ export class People {
     } else if (type === "webrtc_ice" && person !== null) {
       if (message.bye != null) this.#ended(person, `the broadcaster left: ${message.bye}`, true);
       else person.connection.addCandidate(message.candidate);
+    } else if (type === "webrtc_ice" && message.bye != null) {
+      this.#left(source);
     } else if (type === "webrtc_ice" && !this.#full && this.#early.length < EARLY_CANDIDATES) {
       this.#early.push(message);
     } else if (type === "peer_left" || message.errorCode === "target_not_found") {
@@ -216,6 +218,14 @@ export class People {
   #wants(session, name) {
     if (this.#own().includes(session) || this.declined.has(session) || this.#of(session) !== null) return false;
     return [null, name, session, this.#present?.get(session)].includes(this.#from);
+  }
+
+  /** Somebody said goodbye whose connection had closed a moment before. */
+  #left(session) {
+    const person = this.list.find((each) => each.session === session && each.connection === null);
+    if (person === undefined) return;
+    this.forget(person);
+    this.#on.changed();
   }
 
   /** A broadcaster does not let us watch, or any more: it is asked no more. */

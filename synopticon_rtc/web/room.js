@@ -63,7 +63,11 @@ async function join(open) {
   list();
 }
 
-const joinSending = () => join(() => sources.open($("voice").checked));
+const joinSending = () =>
+  join(() => {
+    connect(); // while people are asked
+    return sources.open($("voice").checked);
+  });
 const joinWatching = () => join(() => {});
 const ownName = () => invited.name || $("called").value.trim();
 const own = () => [broadcaster?.session].filter((session) => typeof session === "string");
@@ -84,14 +88,18 @@ function taken(name) {
   show();
 }
 
+function connect() {
+  broadcaster ??= new Broadcaster(url, { name: ownName() }, {
+    changed: show,
+    faces: (message, stream) => tiles.faces(null, message, stream),
+    log,
+  });
+}
+
 function send(name) {
   const track = sources[name];
   if (track !== null) {
-    broadcaster ??= new Broadcaster(url, { name: ownName() }, {
-      changed: show,
-      faces: (message, stream) => tiles.faces(null, message, stream),
-      log,
-    });
+    connect();
     broadcaster.publish(name, track, name);
     broadcaster.mute(name, sources.off[name] === true);
   } else if (sources.lack[name]) {

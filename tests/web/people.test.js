@@ -107,6 +107,10 @@ test("who says goodbye is gone, and who is lost keeps their place until they are
   const { people, receive, connect } = room(t);
   const [lost] = [connect("ws_a", "a"), connect("ws_b", "b"), connect("ws_c", "c")];
   receive({ type: "webrtc_ice", sourceSession: "ws_b", bye: "enough" });
+  const closed = connect("ws_d", "d");
+  closed.connectionState = "closed";
+  closed.onconnectionstatechange();
+  receive({ type: "webrtc_ice", sourceSession: "ws_d", bye: "whose connection was closed a moment before" });
   lost.connectionState = "failed";
   lost.onconnectionstatechange();
   assert.deepEqual(told(people), ["a interrupted", "c connected"]);
