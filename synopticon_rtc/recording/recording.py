@@ -78,8 +78,7 @@ class Recording(Generic[F]):
         self.name = told.tags.get("title", "")
         self.session = told.tags.get("SESSION", "")
         self.begun = dt.datetime.fromtimestamp(told.begun, dt.UTC)
-        offset = told.tags.get("CLOCK_OFFSET")
-        self.clock_offset = None if offset is None else float(offset)
+        self.clock_offset = told.clock_offset
         self.duration = told.duration
         self.streams: Mapping[str, RecordedStream] = MappingProxyType(told.streams)
 
@@ -233,7 +232,7 @@ class RecordedSource:
 def find_recording(path: str) -> bool:
     """Whether there is a recording at a path."""
     try:
-        with av.open(f"file:{path}", format="matroska") as file:
+        with av.open(f"file:{path}", format="matroska", metadata_errors="replace") as file:
             return is_recording(file)
     except (FFmpegError, OSError):
         return False
