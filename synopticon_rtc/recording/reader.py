@@ -161,14 +161,24 @@ class Reader:
         """Close the file."""
         self._file.close()
 
-    def seek(self, time: float) -> None:
-        """Go on from a time, in seconds from the beginning of the file."""
+    def seek(self, time: float, names: Container[str]) -> None:
+        """Go on from a time, in seconds from the beginning of the file, with all of some streams from there on."""
         self._begin()
         self._from = time
         try:
-            self._file.seek(max(0, round(time * av.time_base)))
+            at = round(time * 1000)
+            wanted = [stream for stream in self._opened if self._name(stream) in names and stream.type != "subtitle"]
+            self._file.seek(at, stream=min(wanted, key=lambda stream: self._keyframe(stream, at), default=None))
         except (FFmpegError, OverflowError):  # beyond the end, or a file that was cut off and has no index
             self._rewind()
+
+    def _keyframe(self, stream: Stream, at: int) -> int:
+        """Return when the last keyframe of a video is up to a time, ms: frames after that build on it."""
+        if not isinstance(stream, VideoStream):
+            return at
+        self._file.seek(at, stream=stream)  # which reads what is in the index of no file that was cut off
+        place = stream.index_entries.search_timestamp(at)
+        return at if place < 0 else stream.index_entries[place].timestamp
 
     def _rewind(self) -> None:
         opened = {stream.index for stream in self._opened}  # once the file is closed, no stream knows it any more

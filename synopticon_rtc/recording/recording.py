@@ -146,7 +146,7 @@ class Recording(Generic[F]):
             reader = Reader(self.path, decode=self._decode)
             try:
                 if start:
-                    reader.seek(start)
+                    reader.seek(start, wanted)
                 for item in reader.read(wanted):
                     put(item)
                     if stop.is_set():

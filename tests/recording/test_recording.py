@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reel import FPS, Named, Studio, encoded, spoken
+from reel import FPS, Named, Studio, encoded, ours, spoken, timestamp, when
 
 from synopticon_rtc import EncodedVideoFrame, Moment, Recording, TestPattern
 from synopticon_rtc.errors import RecordingError, SourceError
@@ -99,6 +99,23 @@ async def test_it_can_be_read_from_any_time_on(film: Path) -> None:
     assert numbers(found) == list(range(75, 120))
     assert [moment.faces[0].id for moment in found] == list(range(75, 120))
     assert await moments(film, 60) == []
+
+
+async def test_each_stream_begins_there_however_long_ago_its_last_keyframe_was(tmp_path: Path) -> None:
+    studio = Studio(tmp_path)
+    screen = Named("screen", hint="screen")
+    studio.published.append(screen)
+    for number, (data, keyframe) in enumerate(encoded("vp8", (320, 240), 120, 1000)):
+        studio.frame(number)
+        frame = EncodedVideoFrame("vp8", data, timestamp(number), keyframe, ours(number))
+        studio.tape.video(screen, frame, when(number), ours(number))
+    studio.tape.close()
+    assert len(await moments(studio.files[0], 2.5, "screen")) == 45
+    async with Recording(studio.files[0], decode=False) as recording:
+        recording.seek(2.5)
+        assert {item.time: item.stream async for item in recording.played()}.keys() == {
+            round(number * 1000 / FPS) / 1000 for number in range(75, 120)
+        }
 
 
 @pytest.mark.parametrize("start", [4.0, 5.0, 1e6, 1e15, float("inf")])
