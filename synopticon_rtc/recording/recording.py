@@ -203,6 +203,7 @@ class RecordedSource:
 
     async def __aiter__(self) -> AsyncGenerator[av.VideoFrame, None]:
         """Give its frames when they are due."""
+        frames = 0
         while True:
             async with (
                 Recording(self.path, paced=True) as recording,
@@ -210,10 +211,13 @@ class RecordedSource:
             ):
                 try:
                     async for moment in moments:
+                        frames += 1
                         moment.frame.opaque = moment.faces if moment.detected else None
                         yield moment.frame
                 except RecordingError as error:
                     raise SourceError(str(error)) from error
+            if not frames:  # it was cut off there, and would be read again and again
+                raise SourceError(f"there is no frame in {self.path}")
             if not self.loop:
                 return
 

@@ -305,6 +305,18 @@ async def test_a_frame_that_was_not_looked_at_is_not_looked_at_again(tmp_path: P
     assert [faces is not None for faces in looked] == [True, False] * 5
 
 
+def test_a_recording_that_was_cut_off_before_its_first_frame_is_no_source_without_end(film: Path) -> None:
+    data = film.read_bytes()
+    cut = film.with_name("no-frame.mkv")
+    cut.write_bytes(data[: data.index(b"\x1f\x43\xb6\x75") + 30])
+
+    async def begin() -> None:
+        await anext(aiter(Recording(cut).source()))
+
+    with pytest.raises(SourceError, match="there is no frame in"):
+        asyncio.run(begin())
+
+
 def test_sound_alone_is_no_source_of_video(tmp_path: Path) -> None:
     studio = Studio(tmp_path)
     microphone = Named("microphone", "audio", "microphone")
