@@ -96,9 +96,8 @@ async def _hold(longest: list[float]) -> None:
 
 
 def _record(path: Path, messages: list[bytes], frames: int) -> None:
-    writer = Writer(
-        path, [Track("camera", "video", "camera", codec="vp8", first=VP8, detector="MediaPipe")], {"FORMAT": FORMAT}
-    )
+    camera = Track("camera", "video", "camera", codec="vp8", first=VP8, detector="MediaPipe")
+    writer = Writer(path, [camera], {"FORMAT": FORMAT}, began=0.0)
     for number in range(frames):
         at = number * 1000 // FPS
         writer.write(0, VP8 + bytes(6000), at)

@@ -2,6 +2,7 @@
 
 import ast
 import csv
+import json
 import os
 import re
 import signal

@@ -50,6 +50,8 @@ async def main(
 
     If it ends before it is done, whatever the reason, the same command goes on where it was.
     """
+    if video_out is not None and await asyncio.to_thread(lambda: video_out.resolve() == film.resolve()):
+        raise click.UsageError(f"--video-out would replace {film} itself: give it another name.")
     video = VideoFile(film)
     detector = FaceLandmarker(max_faces=faces, model=model, blendshapes=True, matrix=True, live=False)
     job = {"faces": str(faces), "model": str(model), **await asyncio.to_thread(_known_by, film)}

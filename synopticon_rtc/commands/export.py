@@ -41,6 +41,11 @@ async def main(
     tables = [FacesTable(path, landmarks=landmarks, kind=kind) for kind, path in places.items() if path is not None]
     if not tables:
         raise click.UsageError("Nothing is to be written: give --parquet, --csv or --jsonl.")
+    names = [path.resolve() for path in (recording, *(table.path for table in tables))]
+    if len(set(names)) < len(names):
+        raise click.UsageError(
+            f"{recording} and the tables that are made of it are different files: name each its own."
+        )
     seconds = await asyncio.to_thread(length, recording)
     async with contextlib.AsyncExitStack() as stack:
         bar = stack.enter_context(_Bar(seconds, shown=not output.json))
@@ -51,8 +56,8 @@ async def main(
         except asyncio.CancelledError:  # Ctrl-C
             raise TableError(f"stopped after {bar.frames} frames, where each table ends now") from None
     output.event("summary", frames=bar.frames, detected=bar.detected, frames_with_faces=bar.with_faces)
-    names = ", ".join(str(table.path) for table in tables)
-    output.say(f"{bar.frames} frames of {recording}; {found(bar.detected, bar.with_faces)}; written to {names}")
+    written = ", ".join(str(table.path) for table in tables)
+    output.say(f"{bar.frames} frames of {recording}; {found(bar.detected, bar.with_faces)}; written to {written}")
 
 
 class _Bar:

@@ -87,7 +87,7 @@ async def taken(
         wanted.clear()
         newest.append(frame)
         tell()
-        if each:
+        if each and not stop.is_set():  # who sets it does so before it wants one more, and then none is
             wanted.wait()
 
     def run() -> None:

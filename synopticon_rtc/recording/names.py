@@ -51,9 +51,14 @@ class Names:
         _check(self._pattern)
         fixed = self._pattern.partition("{")[0].rpartition("/")[0:2]
         self._below = self._pattern[len("".join(fixed)) :]
-        self.folder = Path("".join(fixed) or ".")
-        example = self._fill(Origin("x" * LONGEST, "x" * LONGEST, None), dt.datetime.now(dt.UTC))
-        fits(Path(self._pattern))
+        self.folder = Path("".join(fixed).replace("}}", "}") or ".")
+        try:
+            example = self._fill(Origin("x" * LONGEST, "x" * LONGEST, None), dt.datetime.now(dt.UTC))
+        except ValueError as error:
+            raise RecordingError(f"{pattern!r} is no pattern of a path: {error}") from error
+        fits(example)
+        if ".." in example.relative_to(self.folder).parts or "\0" in str(example):
+            raise RecordingError(f"{pattern!r} is no pattern of a path: there can be no .. after a field")
         if any(len(os.fsencode(part)) > LONGEST_PART for part in example.parts):
             raise RecordingError(f"{pattern} makes names that are too long: say less between two slashes")
 

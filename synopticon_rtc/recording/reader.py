@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import errno
 import os
 from collections import deque
 from collections.abc import Container, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+from av.audio.stream import AudioStream
 from av.bitstream import BitStreamFilterContext
 from av.container import InputContainer
 from av.error import EOFError as EndOfFileError
@@ -36,6 +38,10 @@ FACES_WITHIN = 3000
 """Milliseconds of the file within which the faces of a frame stand behind it."""
 RTP_TIME_BASE = Fraction(1, 90_000)
 CODECS: dict[str, Codec] = {"vp8": "vp8", "h264": "h264"}
+PLAYED = {*CODECS, "opus"}
+"""Codecs of the tracks that are read; a file that somebody else has added to may have more of them."""
+LATEST = 2.0**36
+"""Seconds since the epoch, about 4000 years after it: what can be a time."""
 _EBML = b"\x1a\x45\xdf\xa3"
 
 
@@ -109,6 +115,7 @@ class Reader:
         tags: What the file says of itself, by name.
         streams: What is in it, by name.
         begun: When it begins, seconds since the epoch on the broadcaster's clock.
+        clock_offset: That clock minus the recorder's at that time, seconds; None where it was not known.
         duration: Seconds; None where the file was never completed.
 
     Raises:
@@ -120,21 +127,27 @@ class Reader:
         self._decode = decode
         self._file = _open(self._path)
         self.tags: dict[str, str] = dict(self._file.metadata)
-        tracks = [stream for stream in self._file.streams if stream.type in {"video", "audio"}]
+        tracks = [stream for stream in self._file.streams if isinstance(stream, VideoStream | AudioStream)]
+        tracks = [track for track in tracks if _codec(track) in PLAYED]
         detectors = {stream.metadata.get("title"): stream.metadata.get("DETECTOR", "") for stream in self._file.streams}
-        described = (_describe(track, detectors) for track in tracks)
-        self.streams = {stream.name: stream for stream in described}
-        self.begun = float(self.tags.get("BEGUN", 0))
+        described = {track.index: _describe(track, detectors) for track in tracks}
+        self.streams = {stream.name: stream for stream in described.values()}
         self.duration = None if self._file.duration is None else self._file.duration / av.time_base
         self._from = 0.0  # what is before that is not given out
-        self._names = {track.index: track.metadata["title"] for track in tracks}
+        self._names = {index: stream.name for index, stream in described.items()}
         self._faces_of = {
             stream.index: stream.metadata["title"].removeprefix(f"{FACES} ")
             for stream in self._file.streams
-            if stream.type == "subtitle" and stream.metadata.get("title", "").startswith(FACES)
+            if stream.type == "subtitle" and stream.metadata.get("title", "").startswith(f"{FACES} ")
         }
         self._opened = [*tracks, *(stream for stream in self._file.streams if stream.index in self._faces_of)]
-        self._begin()
+        try:
+            self.begun = _seconds(self.tags.get("BEGUN", "0"))
+            self.clock_offset = _seconds(offset) if (offset := self.tags.get("CLOCK_OFFSET")) is not None else None
+            self._begin()
+        except (FFmpegError, ValueError) as error:
+            self._file.close()
+            raise RecordingError(f"{self._path} is damaged in its head, behind byte 4: {error}") from error
 
     def _begin(self) -> None:
         videos = [stream for stream in self._opened if isinstance(stream, VideoStream)]
@@ -148,16 +161,30 @@ class Reader:
         """Close the file."""
         self._file.close()
 
-    def seek(self, time: float) -> None:
-        """Go on from a time, in seconds from the beginning of the file."""
+    def seek(self, time: float, names: Container[str]) -> None:
+        """Go on from a time, in seconds from the beginning of the file, with all of some streams from there on."""
         self._begin()
         self._from = time
         try:
-            self._file.seek(max(0, round(time * av.time_base)))
-        except FFmpegError:  # beyond the end, or a file that was cut off and has no index
-            self._file.close()
-            self._file = _open(self._path)
-            self._opened = [self._file.streams[stream.index] for stream in self._opened]
+            at = round(time * 1000)
+            wanted = [stream for stream in self._opened if self._name(stream) in names and stream.type != "subtitle"]
+            self._file.seek(at, stream=min(wanted, key=lambda stream: self._keyframe(stream, at), default=None))
+        except (FFmpegError, OverflowError):  # beyond the end, or a file that was cut off and has no index
+            self._rewind()
+
+    def _keyframe(self, stream: Stream, at: int) -> int:
+        """Return when the last keyframe of a video is up to a time, ms: frames after that build on it."""
+        if not isinstance(stream, VideoStream):
+            return at
+        self._file.seek(at, stream=stream)  # which reads what is in the index of no file that was cut off
+        place = stream.index_entries.search_timestamp(at)
+        return at if place < 0 else stream.index_entries[place].timestamp
+
+    def _rewind(self) -> None:
+        opened = {stream.index for stream in self._opened}  # once the file is closed, no stream knows it any more
+        self._file.close()
+        self._file = _open(self._path)
+        self._opened = [stream for stream in self._file.streams if stream.index in opened]
 
     def read(self, names: Container[str]) -> Iterator[Played]:
         """Give out all of some streams from here on, as it stands in the file: that of each stream in order.
@@ -171,7 +198,7 @@ class Reader:
         position = 0
         wanted = [stream for stream in self._opened if self._name(stream) in names]
         try:
-            for packet in self._file.demux(wanted):
+            for packet in self._file.demux(wanted) if wanted else ():  # of none, it would be all
                 if packet.pts is None or not packet.size:
                     continue
                 position = packet.pos or position
@@ -261,12 +288,11 @@ def _open(path: Path) -> InputContainer:
     if head != _EBML:
         raise RecordingError(f"{path} is no recording: it is no Matroska file, by its first bytes (byte 0)")
     try:
-        file = av.open(f"file:{path}", format="matroska")
-    except EndOfFileError as error:
-        raise RecordingError(
-            f"{path} was cut off before anything was recorded, at byte {path.stat().st_size}"
-        ) from error
+        file = av.open(f"file:{path}", format="matroska", metadata_errors="replace")
     except (FFmpegError, OSError) as error:
+        if isinstance(error, EndOfFileError) or error.errno == errno.EIO:  # within an element, or between two
+            where = path.stat().st_size
+            raise RecordingError(f"{path} was cut off before anything was recorded, at byte {where}") from error
         raise RecordingError(f"{path} is damaged in its head, behind byte 4: {error.strerror}") from error
     if not is_recording(file):
         file.close()
@@ -281,15 +307,27 @@ def is_recording(file: InputContainer) -> bool:
 
 def _describe(track: Stream, detectors: dict[str | None, str]) -> RecordedStream:
     name, hint = track.metadata.get("title", track.type), track.metadata.get("HINT", "")
-    codec = track.codec_context.name
+    codec = _codec(track)
     if isinstance(track, VideoStream):
         detector = detectors.get(f"{FACES} {name}", "")
         return RecordedStream(name, "video", hint, codec, track.width, track.height, detector)
     return RecordedStream(name, "audio", hint, codec)
 
 
+def _codec(track: Stream) -> str:
+    """Return the codec of a track; nothing where FFmpeg knows none."""
+    return getattr(track.codec_context, "name", "")
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not abs(seconds) < LATEST:
+        raise ValueError(f"{text} is no time in seconds")
+    return seconds
+
+
 def _video(name: str, stream: VideoStream, *, decode: bool) -> _Video:
-    codec = CODECS[stream.codec_context.name]
+    codec = CODECS[_codec(stream)]
     annex_b = BitStreamFilterContext("h264_mp4toannexb", stream) if codec == "h264" else None
     decoder = VideoCodecContext.create(codec, "r") if decode else None
     assert decoder is None or isinstance(decoder, VideoCodecContext)  # noqa: S101 - tells the type checkers

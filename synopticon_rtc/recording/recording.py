@@ -78,8 +78,7 @@ class Recording(Generic[F]):
         self.name = told.tags.get("title", "")
         self.session = told.tags.get("SESSION", "")
         self.begun = dt.datetime.fromtimestamp(told.begun, dt.UTC)
-        offset = told.tags.get("CLOCK_OFFSET")
-        self.clock_offset = None if offset is None else float(offset)
+        self.clock_offset = told.clock_offset
         self.duration = told.duration
         self.streams: Mapping[str, RecordedStream] = MappingProxyType(told.streams)
 
@@ -147,7 +146,7 @@ class Recording(Generic[F]):
             reader = Reader(self.path, decode=self._decode)
             try:
                 if start:
-                    reader.seek(start)
+                    reader.seek(start, wanted)
                 for item in reader.read(wanted):
                     put(item)
                     if stop.is_set():
@@ -204,6 +203,7 @@ class RecordedSource:
 
     async def __aiter__(self) -> AsyncGenerator[av.VideoFrame, None]:
         """Give its frames when they are due."""
+        frames = 0
         while True:
             async with (
                 Recording(self.path, paced=True) as recording,
@@ -211,10 +211,13 @@ class RecordedSource:
             ):
                 try:
                     async for moment in moments:
+                        frames += 1
                         moment.frame.opaque = moment.faces if moment.detected else None
                         yield moment.frame
                 except RecordingError as error:
                     raise SourceError(str(error)) from error
+            if not frames:  # it was cut off there, and would be read again and again
+                raise SourceError(f"there is no frame in {self.path}")
             if not self.loop:
                 return
 
@@ -233,7 +236,7 @@ class RecordedSource:
 def find_recording(path: str) -> bool:
     """Whether there is a recording at a path."""
     try:
-        with av.open(f"file:{path}", format="matroska") as file:
+        with av.open(f"file:{path}", format="matroska", metadata_errors="replace") as file:
             return is_recording(file)
     except (FFmpegError, OSError):
         return False

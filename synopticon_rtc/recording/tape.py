@@ -14,6 +14,7 @@ from synopticon_rtc.faces.wire import FacesMessage, encode
 from synopticon_rtc.peers.tap import Origin, Tapped
 from synopticon_rtc.recording.writer import Track, Writer
 from synopticon_rtc.rtc import Codec, EncodedSound, EncodedVideoFrame
+from synopticon_rtc.rtc.bitstream import picture_size
 
 FORMAT = "synopticon-recording/1"
 """What the tag FORMAT of each file says."""
@@ -219,9 +220,10 @@ class Tape:
     def video(self, stream: Tapped, frame: EncodedVideoFrame, captured: float | None, now: float) -> None:
         """Take a frame. Raises :class:`RecordingError` if nothing can be written."""
         line = self._line(stream)
-        if frame.keyframe:
+        if frame.keyframe and all(picture_size(frame) or [0]):  # else no decoder could begin with it
             line.codec, line.first, line.broken, line.keyed = frame.codec, frame.data, False, now
-        elif line.broken:
+        elif line.broken or frame.keyframe:
+            line.broken = True
             line.missed = now
             return
         self._put(line, _Piece(frame.data, frame.rtp_timestamp, frame.keyframe, captured, now), now)
@@ -265,6 +267,8 @@ class Tape:
             self._begin(now)
         for line in self._lines.values():
             self._write_faces(line, now)
+        for segment in (*self._left, *([self._segment] if self._segment else [])):
+            segment.writer.tick(now)
         self._close_left(now)
         old = any(line.keyed <= now - KEYFRAMES for line in self._videos() if line.stream.hint != "screen")
         stuck = any(line.broken and line.missed > now - WISH_EVERY for line in self._lines.values())
@@ -359,7 +363,10 @@ class Tape:
         return bool(published) and all(stream in begun for stream in published)
 
     def _begin(self, now: float) -> None:
-        waiting, self._waiting = self._waiting, []
+        recorded = set(self._to_be_recorded())
+        waiting, self._waiting = [(line, piece) for line, piece in self._waiting if line in recorded], []
+        if not waiting:  # all that came is over
+            return
         self._skew = next((_skew(piece, 0.0) for _, piece in waiting if piece.captured is not None), 0.0)
         times = [self._time(piece) for _, piece in waiting]
         self._open(min(times), now, "")
@@ -386,12 +393,11 @@ class Tape:
             "SESSION": visible(origin.session, NAME),
             "BEGUN": f"{begun:.6f}",
             "CLOCK_OFFSET": "" if origin.offset is None else f"{origin.offset:.6f}",
-            "creation_time": began.isoformat().replace("+00:00", "Z"),
         }
         if self._segment is not None:
             tags |= {"FOLLOWS": self._segment.writer.path.name, "REASON": reason}
         self.path = self._naming(origin, began)
-        writer = Writer(self.path, tracks, {name: value for name, value in tags.items() if value})
+        writer = Writer(self.path, tracks, {name: value for name, value in tags.items() if value}, now)
         places = {line: _Place(track, line.codec) for track, line in enumerate(lines)}
         self._segment = _Segment(writer, begun, now, origin.session, places)
         self.files += 1

@@ -4,10 +4,12 @@ import contextlib
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from pyarrow import parquet
 from reel import BEGUN, FPS, LANDMARKS, Named, Studio
 
 from synopticon_rtc import Recording
+from synopticon_rtc.commands.export import main
 from synopticon_rtc.errors import RecordingError
 from synopticon_rtc.recording.export import export, length
 from synopticon_rtc.recording.table import FacesTable
@@ -81,3 +83,12 @@ async def test_what_came_before_the_damage_is_in_the_table(film: Path, tmp_path:
 
 def test_its_length_is_known(film: Path) -> None:
     assert length(film) == pytest.approx(COUNT / FPS, abs=0.1)
+
+
+def test_no_table_is_written_over_the_recording_or_over_another_table(film: Path, tmp_path: Path) -> None:
+    before = film.read_bytes()
+    for places in (["--jsonl", str(film)], ["--csv", str(tmp_path / "a"), "--jsonl", str(tmp_path / "a")]):
+        ran = CliRunner().invoke(main, [str(film), *places])
+        assert ran.exit_code == 2
+        assert "different files" in ran.output
+    assert film.read_bytes() == before

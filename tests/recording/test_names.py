@@ -87,6 +87,7 @@ def test_the_time_has_the_format_that_the_pattern_says(tmp_path: Path, monkeypat
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert Names("{name}.mkv").folder == Path()
     assert Names("~/all/x{name}.mkv").folder == tmp_path / "home" / "all"
+    assert Names("a}}b/{name}.mkv").folder == Path("a}b")
     assert Names("/{name}.mkv").folder == Path("/")
 
 
@@ -100,6 +101,10 @@ def test_the_time_has_the_format_that_the_pattern_says(tmp_path: Path, monkeypat
         ("{start:{name}}.mkv", "it may have"),
         ("{name.mkv", "is no pattern"),
         ("{name}/../{start}.mkv", "there can be no"),
+        ("{start:..}/{name}.mkv", "there can be no"),
+        ("{start:%Y/..}/{name}.mkv", "there can be no"),
+        ("a\0b.mkv", "there can be no"),
+        ("{start:\udcff}.mkv", "is no pattern"),
         ("{name}.mp4", r"is a .mkv or .webm file"),
         ("{name}" * 3 + ".mkv", "too long"),
     ],

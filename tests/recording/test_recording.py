@@ -5,6 +5,7 @@ import random
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reel import FPS, Named, Studio, encoded, spoken
+from reel import FPS, Named, Studio, encoded, ours, spoken, timestamp, when
 
 from synopticon_rtc import EncodedVideoFrame, Moment, Recording, TestPattern
 from synopticon_rtc.detecting.detection import Detection
 from synopticon_rtc.errors import RecordingError, SourceError
+from synopticon_rtc.recording.recording import find_recording
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +59,10 @@ os.kill(os.getpid(), signal.SIGKILL)
     return folder / "part-1.mkv"
 
 
-async def moments(path: Path, start: float = 0.0) -> list[Moment[Any]]:
+async def moments(path: Path, start: float = 0.0, name: str = "camera") -> list[Moment[Any]]:
     async with Recording(path) as recording:
         recording.seek(start)
-        return [moment async for moment in recording]
+        return [moment async for moment in recording.moments(name)]
 
 
 def numbers(moments: list[Moment[Any]]) -> list[int | None]:
@@ -99,6 +101,28 @@ async def test_it_can_be_read_from_any_time_on(film: Path) -> None:
     assert await moments(film, 60) == []
 
 
+async def test_each_stream_begins_there_however_long_ago_its_last_keyframe_was(tmp_path: Path) -> None:
+    studio = Studio(tmp_path)
+    screen = Named("screen", hint="screen")
+    studio.published.append(screen)
+    for number, (data, keyframe) in enumerate(encoded("vp8", (320, 240), 120, 1000)):
+        studio.frame(number)
+        frame = EncodedVideoFrame("vp8", data, timestamp(number), keyframe, ours(number))
+        studio.tape.video(screen, frame, when(number), ours(number))
+    studio.tape.close()
+    assert len(await moments(studio.files[0], 2.5, "screen")) == 45
+    async with Recording(studio.files[0], decode=False) as recording:
+        recording.seek(2.5)
+        assert {item.time: item.stream async for item in recording.played()}.keys() == {
+            round(number * 1000 / FPS) / 1000 for number in range(75, 120)
+        }
+
+
+@pytest.mark.parametrize("start", [4.0, 5.0, 1e6, 1e15, float("inf")])
+async def test_behind_its_end_there_is_nothing(film: Path, start: float) -> None:
+    assert await moments(film, start) == []
+
+
 def test_no_recording_begins_before_its_beginning(film: Path) -> None:
     with pytest.raises(ValueError, match="begins at 0 seconds"):
         Recording(film).seek(-1)
@@ -135,6 +159,20 @@ async def test_a_stream_that_is_not_there_is_an_error_that_names_those_that_are(
     async with Recording(film) as recording:
         with pytest.raises(KeyError, match=r"no video 'microphone' is in .*; there is 'camera', 'screen'"):
             await anext(recording.moments("microphone"))
+
+
+async def test_who_waits_for_a_moment_no_more_leaves_nothing_behind(film: Path) -> None:
+    async with Recording(film) as recording:
+        for _ in range(5):
+            waiting = asyncio.create_task(anext(recording.moments("camera")))
+            await asyncio.sleep(0)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+    for thread in threading.enumerate():
+        if thread.name == "frames":
+            thread.join(5)
+            assert not thread.is_alive()
 
 
 async def test_a_recording_that_was_left_is_read_no_more(film: Path) -> None:
@@ -184,10 +222,36 @@ def test_a_damaged_file_gives_moments_or_an_error_that_says_where(film: Path, se
         assert len(found) > 0
 
 
-def test_a_file_that_was_cut_off_in_its_head_is_told(film: Path) -> None:
+@pytest.mark.parametrize(
+    ("told", "damaged", "words"),
+    [
+        (b"1700000000.000000", b"17000-0000.000000", "damaged in its head, behind byte 4: could not convert"),
+        (b"1700000000.000000", b"17000000000000000", "behind byte 4: .* is no time"),
+        (b"12.500000", b"nan000000", "damaged in its head, behind byte 4"),
+        (b"camera", b"cam\xffra", None),
+        (b"V_VP8", b"V_VP9", None),
+        (b"V_VP8", b"V_\xff\xff8", None),
+        (b"A_OPUS", b"A_OPXS", None),
+    ],
+)
+def test_a_damaged_head_is_an_error_or_costs_a_track(
+    film: Path, told: bytes, damaged: bytes, words: str | None
+) -> None:
+    path = film.with_name("head.mkv")
+    path.write_bytes(film.read_bytes().replace(told, damaged))
+    assert find_recording(str(path))
+    if words is None:
+        assert len(asyncio.run(moments(path, name="screen"))) == 120
+    else:
+        with pytest.raises(RecordingError, match=words):
+            Recording(path)
+
+
+@pytest.mark.parametrize("where", [2, -2])
+def test_a_file_that_was_cut_off_in_its_head_is_told(film: Path, where: int) -> None:
     data = film.read_bytes()
     cut = film.with_name("head.mkv")
-    cut.write_bytes(data[: data.index(b"\x1f\x43\xb6\x75")])
+    cut.write_bytes(data[: data.index(b"\x1f\x43\xb6\x75") + where])
     with pytest.raises(RecordingError, match="cut off before anything was recorded, at byte"):
         Recording(cut)
 
@@ -239,6 +303,18 @@ async def test_a_frame_that_was_not_looked_at_is_not_looked_at_again(tmp_path: P
     detection = Detection(source)
     looked = [await detection.look(frame, number) for number, frame in enumerate([frame async for frame in source])]
     assert [faces is not None for faces in looked] == [True, False] * 5
+
+
+def test_a_recording_that_was_cut_off_before_its_first_frame_is_no_source_without_end(film: Path) -> None:
+    data = film.read_bytes()
+    cut = film.with_name("no-frame.mkv")
+    cut.write_bytes(data[: data.index(b"\x1f\x43\xb6\x75") + 30])
+
+    async def begin() -> None:
+        await anext(aiter(Recording(cut).source()))
+
+    with pytest.raises(SourceError, match="there is no frame in"):
+        asyncio.run(begin())
 
 
 def test_sound_alone_is_no_source_of_video(tmp_path: Path) -> None:

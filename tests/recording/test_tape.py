@@ -1,5 +1,6 @@
 import asyncio
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from reel import BEGUN, FPS, Named, Studio, encoded, ours, timestamp, when
 from synopticon_rtc import AudioMoment, Moment, Recording, RecordingEvent, TestPattern
 from synopticon_rtc.errors import RecordingError
 from synopticon_rtc.recording.tape import OVERTAKEN
-from synopticon_rtc.rtc import EncodedVideoFrame
+from synopticon_rtc.rtc import Codec, EncodedVideoFrame
 
 
 async def played(path: Path, stream: str = "camera") -> list[Moment[Any]]:
@@ -30,8 +31,20 @@ def number(moment: Moment[Any]) -> int | None:
 
 
 @pytest.fixture
-def studio(tmp_path: Path) -> Studio:
-    return Studio(tmp_path)
+def studio(tmp_path: Path) -> Iterator[Studio]:
+    made = Studio(tmp_path)
+    yield made
+    made.tape.close()
+
+
+def kept(path: Path) -> dict[str, int]:
+    """Return up to which time, ms, each track of a file goes that is still written."""
+    with av.open(str(path)) as file:
+        return {
+            str(packet.stream.metadata.get("title")): packet.pts
+            for packet in file.demux()
+            if packet.size and packet.pts is not None
+        }
 
 
 async def test_every_frame_has_its_own_faces(studio: Studio) -> None:
@@ -43,15 +56,65 @@ async def test_every_frame_has_its_own_faces(studio: Studio) -> None:
     assert all(moment.detected and moment.faces[0].blendshapes == {"jawOpen": 1.0} for moment in moments)
 
 
-def test_faces_stand_half_a_second_together_so_that_the_index_of_a_long_recording_stays_small(
-    studio: Studio,
-) -> None:
+def test_faces_stand_half_a_second_together_so_that_the_file_stays_small(studio: Studio) -> None:
     studio.play(range(3 * FPS))
     studio.tape.close()
     with av.open(str(studio.files[0])) as file:
         packets = [packet for packet in file.demux(file.streams.subtitles[0]) if packet.size]
     assert len(packets) <= 3 / 0.5
     assert sum(len(bytes(packet).splitlines()) for packet in packets) == 3 * FPS
+
+
+@pytest.mark.parametrize("other", ["camera", "microphone"])
+def test_a_stream_that_pauses_keeps_nothing_of_the_others_out_of_the_file(studio: Studio, other: str) -> None:
+    # FFmpeg's muxer holds all back as long as a VP8 track pauses, as a muted camera and a still screen do.
+    paused, microphone = Named("paused"), Named("microphone", "audio", "microphone")
+    studio.published[:] = [paused, microphone, *([studio.camera] if other == "camera" else [])]
+    for number in range(10 * FPS):
+        if number < FPS:
+            studio.play(range(number, number + 1), paused)
+        if other == "camera":
+            studio.play(range(number, number + 1))
+        for packet in range(number * 50 // FPS, (number + 1) * 50 // FPS):
+            studio.sound(microphone, packet)
+        studio.tape.tick(ours(number))
+    tracks = kept(studio.files[0])
+    assert tracks["microphone"] > 9_500
+    assert other != "camera" or tracks["camera"] > 9_500
+    assert other != "camera" or tracks["faces/1 camera"] >= 8_500  # of which a packet holds half a second
+
+
+def test_a_frame_that_is_followed_by_no_other_is_in_the_file_with_its_faces_within_a_second(studio: Studio) -> None:
+    studio.play(range(1))
+    for tenth in range(20):
+        studio.tape.tick(ours(0) + tenth / 10)
+        if tenth == 10:
+            assert kept(studio.files[0]) == {"camera": 0, "faces/1 camera": 0}
+
+
+def test_a_keyframe_that_no_decoder_could_begin_with_is_not_begun_with(studio: Studio) -> None:
+    broken: list[tuple[Codec, bytes]] = [
+        ("vp8", b"\0\0"),
+        ("vp8", b"\x10\0\0\x9d\1\x2a" + bytes(4)),
+        ("h264", b"\0\0\0\1\x65a"),
+    ]
+    for number, (codec, data) in enumerate(broken):
+        frame = EncodedVideoFrame(codec, data, number, True, ours(number))
+        studio.tape.video(studio.camera, frame, when(number), ours(number))
+    studio.play(range(30, 60))
+    assert [event.state for event in studio.events] == ["begun"]
+    assert studio.tape.frames == 30
+
+
+def test_streams_that_come_and_go_before_the_first_file_begin_none(studio: Studio) -> None:
+    studio.published.append(Named("awaited"))
+    studio.play(range(5))
+    studio.published[:] = [Named("another")]
+    for number in range(5, 60):
+        studio.tape.tick(ours(number))
+    assert studio.files == []
+    studio.play(range(60, 90), studio.published[0])
+    assert [path.name for path in studio.files] == ["part-1.mkv"]
 
 
 def test_a_keyframe_is_wished_for_where_frames_come_without_one(studio: Studio) -> None:

@@ -29,7 +29,7 @@ class AsManyFaces:
         return self._faces
 
 
-def publisher(server: SignalingServer, name: str, faces: int = 0, **options: Any) -> Broadcaster:  # noqa: ANN401
+def publisher(server: SignalingServer, name: str, faces: int = 0, **options: Any) -> Broadcaster:
     detector = AsManyFaces(faces) if faces else None
     return Broadcaster(server.url, TestPattern((320, 180), 15), name=name, faces=detector, **options)
 
@@ -67,7 +67,9 @@ async def test_everybody_is_shown_with_their_own_faces_and_keeps_their_place(ser
             assert not (await people(tab))["Ben"]["speaks"]
             for stream in ada.streams.values():
                 stream.mute()
-            await until_told(lambda: tab("synopticon.people.some(({ words, silent }) => words === 'Camera off' && silent)"))
+            await until_told(
+                lambda: tab("synopticon.people.some(({ words, silent }) => words === 'Camera off' && silent)")
+            )
             for stream in ada.streams.values():
                 stream.unmute()
         await until_told(lambda: tab("synopticon.people.length === 1"))
