@@ -1,8 +1,10 @@
 """The examples run as they stand."""
 
 import ast
+import asyncio
 import csv
 import json
+import importlib
 import os
 import re
 import signal
@@ -12,11 +14,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import av
+import nbformat
 import numpy as np
 import pytest
 from number_face import NumberFace
+from waiting import until
 
-from synopticon_rtc import Face, Moment, SignalingServer, TestPattern, Tone, sync
+from synopticon_rtc import Face, Moment, Receiver, SignalingServer, TestPattern, Tone, sync
 from synopticon_rtc.basics.loop import LoopThread
 from synopticon_rtc.recording.table import FacesTable
 
@@ -195,6 +199,43 @@ def test_faces_before_a_camera_are_a_stream_of_lsl(face_model: Path, tmp_path: P
     assert values["detected"] == 1
     assert -30 < values["head_yaw"] < 30
     assert 0 <= values["jawOpen"] <= 1
+
+
+def test_a_loop_without_asyncio_draws_faces_into_a_film(card: str, tmp_path: Path) -> None:
+    process = start("opencv_window.py", str(tmp_path / "film.avi"), "10", url=card)
+    _, err = finish(process)
+    assert process.returncode == 0, err
+    with av.open(str(tmp_path / "film.avi")) as film:
+        assert [(frame.width, frame.height) for frame in film.decode(video=0)] == [(320, 240)] * 10
+
+
+def test_a_notebook_shows_a_frame_and_plots(card: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed")
+    monkeypatch.setenv("SYNOPTICON_URL", card)
+    notebook = nbformat.read(EXAMPLES / "notebook.ipynb", as_version=4)
+    nbclient.NotebookClient(notebook, timeout=60).execute()
+    shown = [kind for cell in notebook.cells for output in cell.get("outputs", []) for kind in output.data]
+    assert {"image/jpeg", "image/png"} <= set(shown)
+
+
+async def test_an_application_asks_on_a_page_of_its_own_who_may_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    httpx = pytest.importorskip("httpx", reason="httpx is not installed")
+    monkeypatch.setenv("SYNOPTICON_SOURCE", "test")
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    async with asyncio.timeout(60), SignalingServer(port=0) as server:
+        monkeypatch.setenv("SYNOPTICON_URL", server.url)
+        example = importlib.import_module("fastapi_app")
+        app = example.app
+        client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app", follow_redirects=True)
+        async with app.router.lifespan_context(app), client, Receiver(server.url) as receiver:
+            session = await receiver.signaling.wait_open()
+            await until(lambda: session in example.asking)
+            assert (await client.get("/picture.jpg")).content.startswith(b"\xff\xd8")
+            assert f'action="admit/{session}"' in (await client.get("/")).text
+            await client.post(f"/admit/{session}")
+            await anext(receiver)
+            assert f'action="send-away/{session}"' in (await client.get("/")).text
+            assert session not in (await client.post(f"/send-away/{session}")).text
 
 
 def test_rerun_gets_video_landmarks_and_curves(card: str, tmp_path: Path) -> None:
