@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import av
-import nbformat
 import numpy as np
 import pytest
 from number_face import NumberFace
@@ -211,6 +210,7 @@ def test_a_loop_without_asyncio_draws_faces_into_a_film(card: str, tmp_path: Pat
 
 def test_a_notebook_shows_a_frame_and_plots(card: str, monkeypatch: pytest.MonkeyPatch) -> None:
     nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed")
+    nbformat = pytest.importorskip("nbformat", reason="nbclient is not installed")
     monkeypatch.setenv("SYNOPTICON_URL", card)
     notebook = nbformat.read(EXAMPLES / "notebook.ipynb", as_version=4)
     nbclient.NotebookClient(notebook, timeout=60).execute()

@@ -27,6 +27,7 @@ FLOORS = (
     {"recording"},
     {"broadcaster", "receiver"},
     {"room"},
+    {"sync"},
     {"commands"},
     {
         "__init__",
