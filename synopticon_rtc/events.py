@@ -79,7 +79,7 @@ class StateEvent:
 
     Attributes:
         state: ``seeking``, ``connecting``, ``connected``, ``interrupted``, ``closed``, or ``refused``: a broadcaster
-            does not admit this receiver, which goes on seeking others.
+            does not admit this receiver, which is seeking others from then on.
         reason: Why, in words for people.
         session: The broadcaster's signaling session, empty while there is none.
         name: The broadcaster's name, empty where it gave none.

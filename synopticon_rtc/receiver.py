@@ -92,6 +92,8 @@ Queue: TypeAlias = Latest[Moment[F] | None]
 
 class Options(TypedDict, total=False):
     """What does not change the type of the frames, and may be the same for several receivers."""
+class _Options(TypedDict, total=False):
+    """What does not change the type of the frames."""
 
     streams: Sequence[str] | None
     sync: Sync
@@ -188,7 +190,7 @@ class Receiver(Generic[F]):
         *,
         video: Literal[True] = True,
         decode: Literal[True] = True,
-        **options: Unpack[Options],
+        **options: Unpack[_Options],
     ) -> None: ...
     @overload
     def __init__(
@@ -197,7 +199,7 @@ class Receiver(Generic[F]):
         *,
         video: Literal[True] = True,
         decode: Literal[False],
-        **options: Unpack[Options],
+        **options: Unpack[_Options],
     ) -> None: ...
     @overload
     def __init__(
@@ -206,7 +208,7 @@ class Receiver(Generic[F]):
         *,
         video: Literal[False],
         decode: bool = True,
-        **options: Unpack[Options],
+        **options: Unpack[_Options],
     ) -> None: ...
     @overload
     def __init__(
@@ -215,7 +217,7 @@ class Receiver(Generic[F]):
         *,
         video: bool = True,
         decode: bool = True,
-        **options: Unpack[Options],
+        **options: Unpack[_Options],
     ) -> None: ...
     def __init__(
         self,

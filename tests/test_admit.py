@@ -55,7 +55,7 @@ async def test_who_is_not_admitted_learns_it_and_is_not_connected(server: Signal
             with pytest.raises(NobodyAnswered, match=REFUSED):
                 await anext(receiver)
     assert states(told) == [("refused", "the receiver is not admitted")]
-    assert states(heard)[-1] == ("refused", REFUSED)
+    assert states(heard)[-2:] == [("refused", REFUSED), ("seeking", REFUSED)]
 
 
 @pytest.mark.parametrize("error", [LookupError("a bug"), asyncio.CancelledError()], ids=repr)

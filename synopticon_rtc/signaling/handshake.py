@@ -868,7 +868,7 @@ class ReceiverHandshake(Handshake):
         self.refused_by[session] = reason
         if link is not None:
             return self._drop(link, reason, now)
-        return [Notify("refused", session, reason)] if self.link is None else []
+        return [Notify("refused", session, reason), Notify("seeking", "", reason)] if self.link is None else []
 
     def _leave(self, link: Link, reason: str, now: float) -> list[Action]:
         actions: list[Action] = [a for a in self._end(link, reason, bye=True) if not isinstance(a, Notify)]

@@ -270,7 +270,10 @@ TestStrangers = Strangers.TestCase
 
 def test_a_receiver_says_once_that_it_is_not_admitted_and_asks_others_alone() -> None:
     handshake = seeking()
-    assert handshake.received(refusal(), 1) == [Notify("refused", "ws_b", NOT_ADMITTED)]
+    assert handshake.received(refusal(), 1) == [
+        Notify("refused", "ws_b", NOT_ADMITTED),
+        Notify("seeking", "", NOT_ADMITTED),
+    ]
     assert handshake.received(refusal(), 2) == []
     assert [message.unwanted for message in discoveries(handshake.tick(SEEK_INTERVALS[0]))] == [["ws_b"]] * 2
     assert CreateOffer not in map(type, handshake.received(offer("ws_other"), 3))
