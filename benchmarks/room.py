@@ -160,6 +160,9 @@ def write(film: Path) -> None:
             file.mux(stream.encode(frame))
 
 
+KINDS = {"processes": processes, "pages": pages}
+
+
 # What is measured
 
 
@@ -231,7 +234,7 @@ def disorder(seen: Sequence[Seen]) -> float:
 async def run(*, quick: bool) -> Result:
     """Measure processes of this package, and pages."""
     tables, bars, data = [], [], {}
-    for what, people in (("processes", processes), ("pages", pages)):
+    for what, people in KINDS.items():
         async with SignalingServer(port=0) as server, Room(server.url, detector=FaceLandmarker) as room:
             found, seen, core = await watch(people(server), room, 10 if quick else 60)
         order = 1e3 * disorder(seen)
