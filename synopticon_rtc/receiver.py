@@ -92,8 +92,6 @@ Queue: TypeAlias = Latest[Moment[F] | None]
 
 class Options(TypedDict, total=False):
     """What does not change the type of the frames, and may be the same for several receivers."""
-class _Options(TypedDict, total=False):
-    """What does not change the type of the frames."""
 
     streams: Sequence[str] | None
     sync: Sync
@@ -109,7 +107,7 @@ class _Options(TypedDict, total=False):
     interfaces: Sequence[str]
 
 
-class _Options(Options, total=False):
+class ReceiverOptions(Options, total=False):
     """What does not change the type of the frames."""
 
     broadcaster: str | None
@@ -190,7 +188,7 @@ class Receiver(Generic[F]):
         *,
         video: Literal[True] = True,
         decode: Literal[True] = True,
-        **options: Unpack[_Options],
+        **options: Unpack[ReceiverOptions],
     ) -> None: ...
     @overload
     def __init__(
@@ -199,7 +197,7 @@ class Receiver(Generic[F]):
         *,
         video: Literal[True] = True,
         decode: Literal[False],
-        **options: Unpack[_Options],
+        **options: Unpack[ReceiverOptions],
     ) -> None: ...
     @overload
     def __init__(
@@ -208,7 +206,7 @@ class Receiver(Generic[F]):
         *,
         video: Literal[False],
         decode: bool = True,
-        **options: Unpack[_Options],
+        **options: Unpack[ReceiverOptions],
     ) -> None: ...
     @overload
     def __init__(
@@ -217,7 +215,7 @@ class Receiver(Generic[F]):
         *,
         video: bool = True,
         decode: bool = True,
-        **options: Unpack[_Options],
+        **options: Unpack[ReceiverOptions],
     ) -> None: ...
     def __init__(
         self,

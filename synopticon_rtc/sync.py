@@ -23,7 +23,7 @@ from synopticon_rtc.events import Events as AsyncEvents
 from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.peers.messages import Message
 from synopticon_rtc.peers.published import Kind
-from synopticon_rtc.receiver import _Options
+from synopticon_rtc.receiver import ReceiverOptions
 from synopticon_rtc.receiving import received
 from synopticon_rtc.receiving.pairing import F
 from synopticon_rtc.receiving.sound import AudioMoment
@@ -217,7 +217,7 @@ class Receiver(_Session[receivers.Receiver[F]], Generic[F]):
         *,
         video: Literal[True] = True,
         decode: Literal[True] = True,
-        **options: Unpack[_Options],
+        **options: Unpack[ReceiverOptions],
     ) -> None: ...
     @overload
     def __init__(
@@ -226,7 +226,7 @@ class Receiver(_Session[receivers.Receiver[F]], Generic[F]):
         *,
         video: Literal[True] = True,
         decode: Literal[False],
-        **options: Unpack[_Options],
+        **options: Unpack[ReceiverOptions],
     ) -> None: ...
     @overload
     def __init__(
@@ -235,7 +235,7 @@ class Receiver(_Session[receivers.Receiver[F]], Generic[F]):
         *,
         video: Literal[False],
         decode: bool = True,
-        **options: Unpack[_Options],
+        **options: Unpack[ReceiverOptions],
     ) -> None: ...
     @overload
     def __init__(
@@ -244,7 +244,7 @@ class Receiver(_Session[receivers.Receiver[F]], Generic[F]):
         *,
         video: bool = True,
         decode: bool = True,
-        **options: Unpack[_Options],
+        **options: Unpack[ReceiverOptions],
     ) -> None: ...
     def __init__(self, signaling: str | SignalingClient, **options: Any) -> None:
         super().__init__(cast("receivers.Receiver[F]", receivers.Receiver(signaling, **options)))

@@ -3,8 +3,8 @@
 import ast
 import asyncio
 import csv
-import json
 import importlib
+import json
 import os
 import re
 import signal

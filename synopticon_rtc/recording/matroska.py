@@ -4,6 +4,7 @@ FFmpeg can write it too, but holds back what comes of all tracks as long as a VP
 since somebody muted their camera, or since a screen has changed last.
 """
 
+import contextlib
 import struct
 import zlib
 from collections.abc import Iterable
@@ -87,7 +88,12 @@ class MatroskaFile:
             at += len(data)
         self._duration_at = self._begin + _SEEK_HEAD_SIZE + len(elements[0][1]) - _DURATION_SIZE
         self._file = path.open("xb")
-        self._put(begin, _SEGMENT, _UNKNOWN, self._seek_head(), *(data for _, data in elements))
+        try:
+            self._put(begin, _SEGMENT, _UNKNOWN, self._seek_head(), *(data for _, data in elements))
+        except OSError:
+            with contextlib.suppress(OSError):  # the same once more
+                self._file.close()
+            raise
 
     def block(self, track: int, at: int, data: bytes, *, keyframe: bool, indexed: bool) -> None:
         """Write a block of video or sound.

@@ -56,7 +56,7 @@ class Names:
             example = self._fill(Origin("x" * LONGEST, "x" * LONGEST, None), dt.datetime.now(dt.UTC))
         except ValueError as error:
             raise RecordingError(f"{pattern!r} is no pattern of a path: {error}") from error
-        fits(example)
+        fits(Path(self._pattern))
         if ".." in example.relative_to(self.folder).parts or "\0" in str(example):
             raise RecordingError(f"{pattern!r} is no pattern of a path: there can be no .. after a field")
         if any(len(os.fsencode(part)) > LONGEST_PART for part in example.parts):

@@ -4,9 +4,9 @@ import base64
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 
+from synopticon_rtc.basics.version import __version__
 from synopticon_rtc.errors import RecordingError
 from synopticon_rtc.peers.published import Kind
 from synopticon_rtc.recording.matroska import ATTACHMENTS, TAG, TAGS, TRACK, TRACKS, MatroskaFile, date, element
@@ -107,7 +107,7 @@ class Writer:
             number += 1
         if number > _MOST_TRACKS:
             raise RecordingError(f"{path} cannot hold {len(tracks)} streams")
-        program = f"synopticon-rtc {version('synopticon-rtc')}"
+        program = f"synopticon-rtc {__version__}"
         info = (
             element(0x2AD7B1, 1_000_000),  # times are in milliseconds
             element(0x7BA9, tags.get("TITLE", "")),
