@@ -93,6 +93,7 @@ class MatroskaFile:
         except OSError:
             with contextlib.suppress(OSError):  # the same once more
                 self._file.close()
+            path.unlink()  # nobody can read half a head
             raise
 
     def block(self, track: int, at: int, data: bytes, *, keyframe: bool, indexed: bool) -> None:

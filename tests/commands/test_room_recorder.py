@@ -124,7 +124,7 @@ async def test_a_disk_that_was_full_is_written_to_again(
     told: list[str] = []
     async with recorder(server, tmp_path) as recording, broadcast(server, "lab-1"):
         recording.events.subscribe(lambda event: told.append(event.file.state))
-        with largest_file(100_000):
+        with largest_file(300_000):
             await until(lambda: "failed" in told)
         before = recorded(recording)["lab-1"]
         assert told == ["begun", "failed"]

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reel import BEGUN, FPS, Named, Studio, encoded, ours, timestamp, when
+from test_recorder import largest_file
 
 from synopticon_rtc import AudioMoment, Moment, Recording, RecordingEvent, TestPattern
 from synopticon_rtc.errors import RecordingError
+from synopticon_rtc.recording.matroska import TAGS, MatroskaFile
 from synopticon_rtc.recording.tape import OVERTAKEN
 from synopticon_rtc.rtc import Codec, EncodedVideoFrame
 
@@ -404,3 +406,9 @@ def test_it_tells_of_each_file(studio: Studio) -> None:
         RecordingEvent("begun", path, "the recording begins"),
         RecordingEvent("complete", path, "the recording is ended"),
     ]
+
+
+def test_a_file_whose_head_finds_no_room_leaves_nothing(tmp_path: Path) -> None:
+    with largest_file(10_000), pytest.raises(OSError, match="File too large"):
+        MatroskaFile(tmp_path / "talk.mkv", "matroska", b"", [(TAGS, bytes(20_000))])
+    assert not list(tmp_path.iterdir())
