@@ -24,6 +24,7 @@ from benchmarks import (
     loss,
     memory,
     pairing,
+    participant,
     recording,
     recovery,
     room,
@@ -68,6 +69,7 @@ MODULES: dict[str, Benchmark] = {
     "sound": sound,
     "recording": recording,
     "room": room,
+    "participant": participant,
     "tables": tables,
     "analyse": analyse,
 }

@@ -148,15 +148,15 @@ async def ahead_of_ours(page: Any) -> float:  # noqa: ANN401 - playwright's
     return float(min(asked)[1])
 
 
-def write(film: Path) -> None:
+def write(film: Path, size: tuple[int, int] = SIZE, fps: int = FPS) -> None:
     """Write a face as Chromium plays it in the place of a camera."""
-    reel = Reel(Portrait(SIZE, FPS), FPS)
+    reel = Reel(Portrait(size, fps), fps)
     with av.open(str(film), "w", format="yuv4mpegpipe") as file:
-        stream = file.add_stream("rawvideo", rate=FPS)
-        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        stream = file.add_stream("rawvideo", rate=fps)
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         for number in range(2 * reel.LENGTH - 2):
             frame = reel.draw(number)
-            frame.pts, frame.time_base = number, Fraction(1, FPS)
+            frame.pts, frame.time_base = number, Fraction(1, fps)
             file.mux(stream.encode(frame))
 
 

@@ -40,7 +40,7 @@ def show(moment: Moment[EncodedVideoFrame], seconds: float, width: int, height: 
 
 async def main(count: float) -> None:
     print(f"waiting for a broadcaster at {URL}", flush=True)
-    async with Receiver(URL, decode=False, timeout=15) as receiver:
+    async with Receiver(URL, decode=False, timeout=15, faces_wait=0.5) as receiver:
         first, width, height = None, 0, 0
         async for moment in receiver:
             frame = moment.frame

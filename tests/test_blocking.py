@@ -23,10 +23,10 @@ from synopticon_rtc.events import Events, PeerEvent
 CARD = TestPattern((320, 180), 30)
 NOWHERE = "ws://127.0.0.1:9/ws"
 OTHERWISE = {
-    "Receiver": {"aclose", "origin", "tap", "tapped"},
+    "Receiver": {"network", "aclose", "origin", "tap", "tapped"},
     "Broadcaster": {"aclose", "origin", "tap", "tapped"},
     "PublishedStream": {"tap"},
-    "ReceivedStream": {"totals", "describe", "end", "given"},
+    "ReceivedStream": {"found_by", "totals", "describe", "end", "given"},
     "Events": {"heard", "emit", "close"},
 }
 """What the blocking form has under another name, or is for other parts of the package."""
