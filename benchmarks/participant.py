@@ -85,7 +85,7 @@ async def drawn_back(browser: Browser, server: SignalingServer, seconds: float) 
         Receiver(server.url, detector=FaceLandmarker(), return_faces=True) as receiver,
     ):
         await page.click("#start")
-        frames = faces = 0
+        frames = faces = paired = width = height = 0
         begun = time.monotonic() + SETTLE
         reading: asyncio.Task[None] | None = None
         async for moment in receiver:
@@ -97,15 +97,14 @@ async def drawn_back(browser: Browser, server: SignalingServer, seconds: float) 
                 reading = asyncio.create_task(read(page))
             frames += 1
             faces += bool(moment.faces)
+            width, height = moment.frame.width, moment.frame.height
             if now > begun + seconds:
                 break
         took = time.monotonic() - begun
         paired = (await page.evaluate(DRAWN))[0] - paired
         if reading is not None:
             reading.cancel()
-    return Seen(
-        frames / took, moment.frame.width, moment.frame.height, faces / frames, paired / took, statistics.median(ages)
-    )
+    return Seen(frames / took, width, height, faces / frames, paired / took, statistics.median(ages))
 
 
 async def run(*, quick: bool) -> Result:
