@@ -240,7 +240,7 @@ async def test_an_application_asks_on_a_page_of_its_own_who_may_watch(monkeypatc
 
 def test_rerun_gets_video_landmarks_and_curves(card: str, tmp_path: Path) -> None:
     pytest.importorskip("rerun", reason="rerun-sdk is not installed")
-    process = start("rerun_viewer.py", str(tmp_path / "talk.rrd"), "20", url=card)
+    process = start("rerun_viewer.py", str(tmp_path / "talk.rrd"), "60", url=card)
     _, err = finish(process)
     assert process.returncode == 0, err
     rerun = [str(Path(sys.executable).with_name("rerun")), "rrd"]

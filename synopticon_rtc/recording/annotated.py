@@ -118,6 +118,7 @@ def join_video(parts: Sequence[Path], path: Path) -> None:
                 stream = source.streams.video[0]
                 film = film or target.add_stream_from_template(stream)
                 for packet in source.demux(stream):
-                    if packet.dts is not None:
+                    if packet.size:
+                        packet.dts = packet.pts  # which a part of few frames does not tell
                         packet.stream = film
                         target.mux(packet)

@@ -1,6 +1,7 @@
 """Films that are looked at frame by frame, in one go or in several."""
 
 import asyncio
+import itertools
 import os
 import signal
 import sys
@@ -19,6 +20,7 @@ from synopticon_rtc.faces import Detector, Tracker
 from synopticon_rtc.media import VideoFile
 from synopticon_rtc.recording import analysis
 from synopticon_rtc.recording.analysis import WARM_UP, Analysis
+from synopticon_rtc.recording.annotated import AnnotatedVideo, join_video
 from synopticon_rtc.recording.parts import Progress
 
 COUNT, FPS = 90, 25
@@ -173,6 +175,22 @@ async def test_parts_of_something_else_are_not_gone_on_with(
     await analysed(film, table, begun, job={"film": "this one"})
     assert begun.seen == list(range(COUNT))
     assert len(table.read_text().splitlines()) == COUNT
+
+
+@pytest.mark.parametrize("frames", [1, 2, 7, 12])  # of seven, FFmpeg knows no decoding times
+async def test_a_film_that_is_joined_has_every_frame_of_its_parts(frames: int, tmp_path: Path) -> None:
+    pytest.importorskip("cv2")
+    parts = [tmp_path / f"{number}.nut" for number in range(3)]
+    pattern, numbers = TestPattern((160, 90), FPS), iter(range(3 * frames))
+    for part in parts:
+        async with AnnotatedVideo(part, (160, 90)) as video:
+            for number in itertools.islice(numbers, frames):
+                frame = pattern.draw(number)
+                frame.pts, frame.time_base = number, Fraction(1, FPS)
+                await video.write(frame, ())
+    join_video(parts, tmp_path / "film.mp4")
+    pictures = VideoFile(tmp_path / "film.mp4").pictures()
+    assert [round((frame.time or 0) * FPS) for frame in pictures] == list(range(3 * frames))
 
 
 async def test_the_faces_are_drawn_on_a_film_of_the_same_times(
