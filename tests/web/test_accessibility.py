@@ -8,7 +8,7 @@ import pytest_asyncio
 from browsers import CHROMIUM, CHROMIUM_ARGUMENTS
 from playwright.async_api import Page, async_playwright
 
-from synopticon_rtc import SignalingServer
+from synopticon_rtc import Broadcaster, SignalingServer, TestPattern
 
 AXE = Path(__file__).parents[1] / "conformance/stacks/node_modules/axe-core/axe.min.js"
 FINDINGS = """async () => {
@@ -60,4 +60,24 @@ async def test_the_page_that_publishes_has_no_serious_finding_in_any_state(page:
         await page.keyboard.press("Escape")
         assert await page.evaluate("document.activeElement.closest('details').id") == "settings"
         await page.click("#stop")
+        assert await findings(page) == []
+
+
+async def test_the_grid_has_no_serious_finding(page: Page) -> None:
+    async with SignalingServer(port=0) as server, Broadcaster(server.url, TestPattern((320, 180), 10), name="Ada"):
+        await page.goto(f"{server.viewer}?grid")
+        await page.wait_for_function("() => window.synopticon?.people[0]?.frames > 3")
+        assert await findings(page) == []
+
+
+async def test_the_room_has_no_serious_finding_in_any_state(page: Page) -> None:
+    async with SignalingServer(port=0) as server, Broadcaster(server.url, TestPattern((320, 180), 10), name="Ada"):
+        await page.goto(f"{server.viewer}room?lab=The+Baby+Lab")
+        assert await findings(page) == []
+        await page.click("#start")
+        await page.wait_for_function("() => synopticon.people[1]?.frames > 3")
+        for panel in "#people", "#settings":
+            await page.click(f"{panel} > summary")
+            assert await findings(page) == []
+        await page.click("#leave")
         assert await findings(page) == []
