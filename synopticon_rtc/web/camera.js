@@ -2,6 +2,7 @@
 
 import { keepAwake } from "./awake.js";
 import { Broadcaster } from "./broadcaster.js";
+import { fillDevices, goTogether, write as writeTo } from "./controls.js";
 import { choices, problemOf } from "./devices.js";
 import { clock, note } from "./journal.js";
 import { measureLevel } from "./level.js";
@@ -241,9 +242,8 @@ function watcherItem(watcher) {
   return item;
 }
 
-/** Change a text only where it differs, so that it is not read aloud again. */
 function write(id, text) {
-  if ($(id).textContent !== text) $(id).textContent = text;
+  writeTo($(id), text);
 }
 
 /** Say something that counts only for a while. */
@@ -319,31 +319,14 @@ function setMesh(on) {
   if (!on) preview.plain();
 }
 
-const panels = [...document.querySelectorAll(".tool-panel")];
-const closePanels = (but) => panels.filter((panel) => panel !== but).forEach((panel) => (panel.open = false));
-addEventListener("pointerdown", ({ target }) => closePanels(target.closest?.(".tool-panel")));
-addEventListener("keydown", ({ key }) => {
-  const open = panels.find((panel) => panel.open);
-  if (key !== "Escape" || open === undefined) return;
-  closePanels();
-  open.querySelector("summary").focus();
-});
+goTogether([...document.querySelectorAll(".tool-panel")]);
 
 /** Offer the devices that there are now. */
 async function list() {
   const devices = await navigator.mediaDevices.enumerateDevices();
-  fill($("cameras"), choices(devices, "videoinput"), sources.camera);
-  fill($("microphones"), choices(devices, "audioinput"), sources.microphone);
+  fillDevices($("cameras"), choices(devices, "videoinput"), sources.camera);
+  fillDevices($("microphones"), choices(devices, "audioinput"), sources.microphone);
   await sources.look(devices);
-}
-
-function fill(select, options, track) {
-  const current = track?.getSettings().deviceId;
-  const known = options.some(({ id }) => id === current);
-  const none = new Option(options.length === 0 ? "None found" : "None", "");
-  select.replaceChildren(...(known ? [] : [none]), ...options.map(({ id, label }) => new Option(label, id)));
-  select.value = known ? current : "";
-  select.disabled = options.length === 0;
 }
 
 // What happens to the page

@@ -313,7 +313,10 @@ export class People {
     this.#on.log(`Disconnected from ${person.name}: ${reason}`);
     const { up } = person.connection;
     if (left) person.since = null;
-    else if (up) person.since = new Date();
+    else if (up) {
+      person.since = new Date();
+      this.#signaling.doubt(); // the network may be another
+    }
     this.#letGo(person, left ? undefined : reason);
     if (up) this.#seekAnew();
     else this.#seekLater(); // its next offer may fail like this one

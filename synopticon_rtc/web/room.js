@@ -1,5 +1,6 @@
 // The page of a call: sends what people let it, and shows everybody else who does so.
 
+import { keepAwake } from "./awake.js";
 import { Broadcaster } from "./broadcaster.js";
 import { fillDevices, goTogether, takeKeys, write as writeTo } from "./controls.js";
 import { choices, problemOf } from "./devices.js";
@@ -31,7 +32,6 @@ let words = null; // [title, hint] in the last two
 let retry = null; // what to do about a problem; null where nothing helps
 let broadcaster = null; // while there is anything to send, or there was
 let people = null;
-let lock = null; // keeps the screen of a phone on
 
 const tiles = new Tiles($("tiles"), { large() {}, silenced: () => setSound(false), log });
 const sources = new Sources({ changed: taken, log });
@@ -142,7 +142,7 @@ function enter(next) {
   show();
   const hidden = document.activeElement === body || document.activeElement?.checkVisibility?.() === false;
   if (hidden) $(phase === "live" ? "camera" : "title").focus({ preventScroll: true });
-  keepAwake();
+  keepAwake(phase === "live" && !document.hidden);
 }
 
 function show() {
@@ -271,7 +271,7 @@ $("mesh").onchange = ({ target }) => {
   remember("camera.mesh", target.checked);
   setMesh(target.checked);
 };
-takeKeys({ Escape: () => tiles.large !== null && tiles.enlarge(null) });
+takeKeys({ Escape: () => document.querySelector(".tool-panel[open]") ?? tiles.enlarge(null) });
 goTogether([...document.querySelectorAll(".tool-panel")]);
 
 function setSound(on) {
@@ -293,18 +293,7 @@ async function list() {
 
 // What happens to the page
 
-async function keepAwake() {
-  if (phase === "live" && !document.hidden) lock ??= await navigator.wakeLock?.request("screen").catch(() => null);
-  if (phase !== "live" || lock?.released) {
-    lock?.release();
-    lock = null;
-  }
-}
-
-document.onvisibilitychange = () => {
-  if (!document.hidden) lock = null; // it is gone with the page's going
-  keepAwake();
-};
+document.onvisibilitychange = () => keepAwake(phase === "live" && !document.hidden);
 addEventListener("pagehide", () => people?.close("they left the room"));
 addEventListener("pageshow", ({ persisted }) => persisted && reload());
 
