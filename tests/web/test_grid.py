@@ -43,7 +43,6 @@ async def server() -> AsyncIterator[SignalingServer]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def tab(server: SignalingServer) -> AsyncIterator[Tab]:
     async with chromium() as browser, browser(f"{server.viewer}?grid&from=Ben") as tab:
-        await until_told(lambda: tab("'synopticon' in window"))
         yield tab
 
 
