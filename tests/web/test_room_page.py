@@ -1,18 +1,28 @@
 """The page of a call in a real browser: two people, and a program that sees both."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
+import av
+import numpy as np
 import pytest
 from browsers import CHROMIUM, Tab, chromium, until_told
 
-from synopticon_rtc import Receiver, SignalingServer
+from synopticon_rtc import Face, Receiver, SignalingServer
 
 pytestmark = [
     pytest.mark.asyncio,
     pytest.mark.browser,
     pytest.mark.skipif(not CHROMIUM.exists(), reason=f"needs Chromium at {CHROMIUM}"),
 ]
+
+
+class AnyFace:
+    """Finds one face in every frame."""
+
+    async def detect(self, frame: av.VideoFrame) -> Sequence[Face]:  # noqa: ARG002 - whichever it is
+        return [Face(np.full((478, 3), 0.5, np.float32), {})]
 
 
 async def join(tab: Tab, name: str) -> None:
@@ -46,9 +56,15 @@ async def test_two_people_see_each_other_not_themselves_and_a_program_sees_eithe
                 await join(ben, "Ben")
                 await asyncio.gather(seeing(ada, "Ben"), seeing(ben, "Ada"))
                 assert [each["name"] for each in await ada("synopticon.watchers")] == ["Ben"]
-                async with asyncio.timeout(30), Receiver(server.url, broadcaster="Ben") as receiver:
+                async with (
+                    asyncio.timeout(30),
+                    Receiver(server.url, broadcaster="Ben", detector=AnyFace(), return_faces=True) as receiver,
+                ):
                     moment = await anext(receiver)
                     assert moment.frame.width > 0
+                    await until_told(
+                        lambda: ben("synopticon.people[0].faces === 1")
+                    )  # it comes back to one's own picture
                     await until_told(lambda: ben("synopticon.watchers.length === 2"))
                 for name in "camera", "microphone":
                     await ben(f"document.getElementById('{name}').click()")
