@@ -4,7 +4,7 @@ import os
 import ssl
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import click
@@ -12,11 +12,13 @@ import click
 from synopticon_rtc.commands.cli import Quantity
 from synopticon_rtc.commands.kinds import Authorities, PortRange
 from synopticon_rtc.errors import InvalidIceServer
-from synopticon_rtc.rtc import IceServer
 from synopticon_rtc.signaling import SignalingClient
 
+if TYPE_CHECKING:
+    from synopticon_rtc.rtc import IceServer
 
-class IceServerURL(click.ParamType[IceServer]):
+
+class IceServerURL(click.ParamType["IceServer"]):
     """``stun:HOST[:PORT]`` or ``turn:USER:PASSWORD@HOST[:PORT][?transport=tcp]`` (RFC 7064, RFC 7065).
 
     User and password are percent-encoded as in any URL (RFC 3986, section 3.2.1). Users of servers that make their
@@ -25,8 +27,10 @@ class IceServerURL(click.ParamType[IceServer]):
 
     name = "URL"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> IceServer:  # noqa: ANN401 - click's signature
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "IceServer":  # noqa: ANN401 - click's signature
         """Read it."""
+        from synopticon_rtc.rtc import IceServer  # noqa: PLC0415 - which a signaling server needs not
+
         scheme, colon, rest = str(value).partition(":")
         login, at, host = rest.rpartition("@")
         user, _, password = map(unquote, login.rpartition(":"))
