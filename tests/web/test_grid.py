@@ -86,6 +86,7 @@ async def test_a_tile_becomes_large_and_small_again(server: SignalingServer, tab
         await until_told(lambda: tab("synopticon.people.filter(({ frames }) => frames > 3).length === 2"))
         await tab("document.querySelectorAll('.enlarge')[1].click()")
         await until_told(lambda: tab(f"{width} > innerWidth / 2"))
-        assert await tab("document.querySelectorAll('.enlarge')[1].getAttribute('aria-pressed')") == "true"
+        pressed = "document.querySelectorAll('.enlarge')[1].getAttribute('aria-pressed') === 'true'"
+        await until_told(lambda: tab(pressed))
         await tab("document.body.dispatchEvent(new KeyboardEvent('keydown', { key: 'Escape', bubbles: true }))")
         await until_told(lambda: tab(f"{width} <= innerWidth / 2"))
