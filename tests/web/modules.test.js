@@ -795,6 +795,20 @@ test("who is not admitted is told so each time that they ask, and asked about on
   assert.equal(broadcaster.admit.mock.callCount(), 2);
 });
 
+test("who is admitted only once the broadcaster is closed gets no connection, nor who waited for a picture", async (t) => {
+  const { broadcaster, peers, welcome, seek } = publishing(t);
+  let decide;
+  await welcome("ws_b");
+  await seek();
+  broadcaster.admit = () => new Promise((resolve) => (decide = resolve));
+  await seek({ sourceSession: "ws_asked" });
+  broadcaster.publish("camera", { kind: "video" });
+  broadcaster.close();
+  decide(true);
+  await new Promise(setImmediate);
+  assert.deepEqual([peers.length, broadcaster.watchers], [0, []]);
+});
+
 test("who is sent away is told why, and gets nothing any more", async (t) => {
   const { broadcaster, peers, welcome, seek, sent } = publishing(t);
   broadcaster.publish("camera", { kind: "video" });
