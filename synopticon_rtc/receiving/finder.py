@@ -211,7 +211,13 @@ class Finder:
     def search(self, handle: ReceivedStream) -> FaceSearch[Sought]:
         """Return what looks for the faces of a stream."""
         if handle not in self._searches:
-            detector = self._detector if handle is self._first else another(self._detector)
+            detector, failure = self._detector, None
+            try:
+                if handle is not self._first:
+                    detector = another(self._detector)
+            except Exception as error:  # noqa: BLE001 - it is noted: the detector is the application's own
+                self._faults.note("the detector of a further stream cannot be had", error=error)
+                failure = error
             is_shared = detector is self._detector
             search = FaceSearch[Sought](
                 detector,
@@ -222,6 +228,8 @@ class Finder:
                 turn=self._turn if is_shared else None,
             )
             search.events.subscribe(self.events.emit)
+            if failure is not None:
+                search.end(failure)
             running = self._run(search, None if is_shared else detector)
             self._searches[handle] = search, asyncio.create_task(running, name="detector")
         return self._searches[handle][0]

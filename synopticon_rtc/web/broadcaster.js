@@ -112,6 +112,7 @@ export class Broadcaster {
   /** Say goodbye to all, and end; tracks are their owner's. */
   close(reason = "the broadcaster has ended") {
     this.#over.abort();
+    this.#askers.clear(); // who is admitted only now comes too late
     for (const session of [...this.#watchers.keys()]) this.#drop(session, reason);
     this.#signaling.close();
   }

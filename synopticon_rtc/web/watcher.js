@@ -16,6 +16,8 @@ const WATCH_INTERVAL = 250;
 const LONGEST_DESCRIPTION = 60_000; // characters
 const RETURNED = "returned"; // the label of the channel for faces that a receiver finds; of other streams than the first
 const RETURNED_OF = "returned:"; // one, what it begins with
+const RETURNED_MOST = 8; // of those channels, more than there are streams
+const READING = 400; // ms of a second that are spent on faces of one receiver: one that floods us freezes no page
 const CODECS = ["video/VP8", "video/H264", "video/rtx"]; // that receivers in Python take
 const BITRATE = 2_500_000; // bit/s of a video at most
 const CAPTURE_TIME = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time";
@@ -50,6 +52,9 @@ export class Watcher {
   #number = 0; // of our newest offer over the control channel
   #reply = null; // takes the answer to it
   #undecodable = false;
+  #returned = 0; // channels for faces that are open
+  #second = 0; // when that began in which so many ms were spent on faces
+  #spent = 0;
 
   /** Whether it came to connect, and since when that is so, or has been tried. */
   up = false;
@@ -345,12 +350,23 @@ export class Watcher {
   #channel(channel) {
     const { label, protocol } = channel;
     const name = label.startsWith(RETURNED_OF) ? label.slice(RETURNED_OF.length) : null;
-    if (protocol !== "faces/1" || (name === null && label !== RETURNED)) {
+    if (protocol !== "faces/1" || (name === null && label !== RETURNED) || this.#returned >= RETURNED_MOST) {
       channel.close();
       return;
     }
+    this.#returned += 1;
+    channel.onclose = () => (this.#returned -= 1);
     channel.binaryType = "arraybuffer";
-    channel.onmessage = ({ data }) => this.#faces(data, name ?? this.#first);
+    channel.onmessage = ({ data }) => this.#spend(() => this.#faces(data, name ?? this.#first));
+  }
+
+  /** Do something with faces, unless too much of this second went there. */
+  #spend(work) {
+    const begun = now();
+    if (begun - this.#second >= 1_000) [this.#second, this.#spent] = [begun, 0];
+    if (this.#spent >= READING) return;
+    work();
+    this.#spent += now() - begun;
   }
 
   #faces(data, stream) {

@@ -28,6 +28,7 @@ from synopticon_rtc import (
 )
 from synopticon_rtc.detecting import detection
 from synopticon_rtc.errors import ModelError
+from synopticon_rtc.faces import Detector
 from synopticon_rtc.faces.wire import PROTOCOL, FacesMessage, decode
 from synopticon_rtc.media import Hint
 from synopticon_rtc.rtc import Channel
@@ -259,6 +260,26 @@ async def test_a_further_stream_whose_detector_cannot_be_had_goes_without_faces(
         await take(receiver, 5, detected=3)
     assert not any(moment.detected for moment in moments)
     assert [event.reason for event in events] == [str(error)]
+
+
+async def test_a_detector_of_which_no_other_can_be_made_is_asked_for_one_once(server: SignalingServer) -> None:
+    asked: list[None] = []
+
+    class Only(NumberFace):
+        def another(self) -> Detector:
+            asked.append(None)
+            raise ValueError("there is only this one")
+
+    async with (
+        Broadcaster(server.url, TestPattern(CARD)) as broadcaster,
+        Receiver(server.url, detector=Only(), faces_wait=PATIENT) as receiver,
+    ):
+        await broadcaster.publish("other", TestPattern(CARD))
+        moments = await take(receiver.moments("other"), 10)
+        await take(receiver, 5, detected=3)
+        assert receiver.stats.faults == 1
+    assert len(asked) == 1
+    assert not any(moment.detected for moment in moments)
 
 
 async def test_a_recording_beside_it_keeps_what_was_found_but_nobody_looks_at_a_screen_for_it(

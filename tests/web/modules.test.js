@@ -716,7 +716,7 @@ function publishing(t) {
     await new Promise(setImmediate);
   };
   return {
-    broadcaster, peers, receive, senders,
+    broadcaster, on, peers, receive, senders,
     told: (kind) => said.filter(({ type }) => type === kind),
     open: () => (Object.assign(channel, { readyState: "open" }), channel.onopen(), new Promise(setImmediate)),
     tell: (content) => (channel.onmessage({ data: JSON.stringify(content) }), new Promise(setImmediate)),
@@ -793,6 +793,44 @@ test("who is not admitted is told so each time that they ask, and asked about on
   await seek({ sourceSession: "ws_g", name: "Grace" });
   assert.deepEqual(sent("webrtc_offer").map(({ targetSession }) => targetSession), ["ws_g"]);
   assert.equal(broadcaster.admit.mock.callCount(), 2);
+});
+
+test("who is admitted only once the broadcaster is closed gets no connection, nor who waited for a picture", async (t) => {
+  const { broadcaster, peers, welcome, seek } = publishing(t);
+  let decide;
+  await welcome("ws_b");
+  await seek();
+  broadcaster.admit = () => new Promise((resolve) => (decide = resolve));
+  await seek({ sourceSession: "ws_asked" });
+  broadcaster.publish("camera", { kind: "video" });
+  broadcaster.close();
+  decide(true);
+  await new Promise(setImmediate);
+  assert.deepEqual([peers.length, broadcaster.watchers], [0, []]);
+});
+
+test("a receiver that floods a page with faces takes a part of its time, and has so many channels", async (t) => {
+  const { broadcaster, on, peers, welcome, seek } = publishing(t);
+  let [time, taken] = [5_000, 0];
+  t.mock.method(performance, "now", () => time);
+  on.faces = () => {
+    taken += 1;
+    time += 50; // it takes so long to draw them
+  };
+  broadcaster.publish("camera", { kind: "video" });
+  await welcome("ws_b");
+  await seek();
+  const channels = Array.from({ length: 9 }, (_, i) => ({
+    label: `returned:${i}`, protocol: "faces/1", close() { this.isClosed = true; },
+  }));
+  for (const channel of channels) peers[0].ondatachannel({ channel });
+  assert.deepEqual(channels.map(({ isClosed }) => isClosed === true), [...Array(8).fill(false), true]);
+  const nobody = Uint8Array.of(0xfa, 1, 0, 0, 0, 0, 0, 0).buffer;
+  for (let count = 0; count < 100; count += 1) channels[count % 8].onmessage({ data: nobody });
+  assert.equal(taken, 8);
+  time += 1_000;
+  channels[0].onmessage({ data: nobody });
+  assert.equal(taken, 9);
 });
 
 test("who is sent away is told why, and gets nothing any more", async (t) => {
