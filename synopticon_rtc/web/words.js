@@ -86,7 +86,7 @@ export function curtainWords({ off, lack, paused }) {
 
 /** Where the server does not let the page in, with its own words. */
 export function refused(refusal) {
-  return ["The server does not let you in", refusal];
+  return ["The server does not let you in", /[.!?]$/.test(refusal) ? refusal : `${refusal}.`];
 }
 
 export const STOPPED = ["You have stopped", "Nothing is sent any more, and camera and microphone are off. You can close this page, or start again."];

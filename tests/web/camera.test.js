@@ -80,7 +80,7 @@ test("how it goes is said in words, and who watches counts more than the server"
   assert.equal(said("ready", [], { interrupted: { name: "lab" } }), "The connection was interrupted, trying again…");
   assert.deepEqual(describe({ state: "refused", refusal: "It has expired", watchers: [], interrupted: null }), [
     "The server does not let you in",
-    "It has expired",
+    "It has expired.",
   ]);
 });
 
