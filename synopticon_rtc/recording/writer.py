@@ -177,8 +177,10 @@ class Writer:
         """Time has passed: what waits for more of its kind waits no longer. ``now`` is in seconds, of any clock.
 
         Raises:
-            RecordingError: It cannot be written.
+            RecordingError: It cannot be written, or was removed meanwhile, which Linux lets one write to.
         """
+        if not self.path.exists():
+            raise RecordingError(f"the recording {self.path} was removed, and nothing more is written to it")
         for written in self._tracks:
             if written.waiting and written.since is None:
                 written.since = now

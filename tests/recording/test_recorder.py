@@ -2,6 +2,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import resource
+import shutil
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
@@ -283,3 +284,19 @@ async def test_it_is_entered_once_and_closed_as_often_as_one_likes(broadcaster: 
 def test_no_file_can_be_shorter_than_nothing(option: dict[str, int], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must be more than 0"):
         Recorder(tmp_path / "talk.mkv", Receiver("ws://localhost:1/ws"), **option)
+
+
+async def test_a_file_that_is_removed_meanwhile_ends_the_recording_in_words(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    path = tmp_path / "folder" / "talk.mkv"
+    async with (
+        SignalingServer(port=0) as server,
+        Broadcaster(server.url, TestPattern((160, 90), 30)) as broadcaster,
+        Recorder(path, broadcaster) as recorder,
+    ):
+        async for event in recorder.events:
+            if event.state == "begun":
+                shutil.rmtree(tmp_path / "folder")
+            if event.state == "failed":
+                assert "was removed" in event.reason
+                break
