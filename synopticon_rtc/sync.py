@@ -128,11 +128,15 @@ def _takes(
     return lambda method: method
 
 
-class ReceivedStream(_Blocking[received.ReceivedStream]):
-    """See :class:`synopticon_rtc.ReceivedStream`."""
+class _Handle(_Blocking[A]):
+    """A stream, which lives in the thread of the one that it belongs to."""
 
-    def __init__(self, thread: LoopThread, it: received.ReceivedStream) -> None:
+    def __init__(self, thread: LoopThread, it: A) -> None:
         self._thread, self._it = thread, it
+
+
+class ReceivedStream(_Handle[received.ReceivedStream]):
+    """See :class:`synopticon_rtc.ReceivedStream`."""
 
     name = _Read[str]()
     kind = _Read[Kind]()
@@ -145,11 +149,8 @@ class ReceivedStream(_Blocking[received.ReceivedStream]):
     snapshot = _calls(received.ReceivedStream.snapshot)
 
 
-class PublishedStream(_Blocking[published.PublishedStream]):
+class PublishedStream(_Handle[published.PublishedStream]):
     """See :class:`synopticon_rtc.PublishedStream`."""
-
-    def __init__(self, thread: LoopThread, it: published.PublishedStream) -> None:
-        self._thread, self._it = thread, it
 
     name = _Read[str]()
     kind = _Read[Kind]()

@@ -1,6 +1,7 @@
 // Publishes tracks to every receiver that asks: in a page what broadcaster.py is in Python.
 
 import { Signaling } from "./signaling.js";
+import { usableIceServers } from "./support.js";
 import { accepts, Watcher } from "./watcher.js";
 
 const ACCEPT = { control: ["control/1"], ice: ["more"], return: ["faces/1"] };
@@ -43,7 +44,7 @@ export class Broadcaster {
     this.#on = on;
     const told = {
       opened: (welcome) => this.#opened(welcome),
-      iceServers: (list) => (this.#iceServers = this.#usable(list)),
+      iceServers: (list) => (this.#iceServers = usableIceServers(list, on.log)),
       received: (message) => this.#received(message),
       lost: (reason) => this.#lost(reason),
       refused: (reason) => this.#refused(reason),
@@ -127,16 +128,6 @@ export class Broadcaster {
       if (!answered) this.#drop(session, "signaling reconnected"); // it knows us by the session that is gone
     }
     this.#on.changed();
-  }
-
-  #usable(iceServers) {
-    try {
-      new RTCPeerConnection({ iceServers }).close();
-      return iceServers;
-    } catch (error) {
-      this.#on.log(`The server's list of ICE servers is not used: ${error.message}`);
-      return [];
-    }
   }
 
   #lost(reason) {

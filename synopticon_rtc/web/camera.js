@@ -2,15 +2,15 @@
 
 import { keepAwake } from "./awake.js";
 import { Broadcaster } from "./broadcaster.js";
-import { fillDevices, goTogether, write as writeTo } from "./controls.js";
-import { choices, problemOf } from "./devices.js";
+import { goTogether, offerDevices, showShared, showSwitch, write as writeTo } from "./controls.js";
+import { problemOf } from "./devices.js";
 import { clock, note } from "./journal.js";
 import { measureLevel } from "./level.js";
 import { Overlay } from "./overlay.js";
-import { readAddress, readToken } from "./places.js";
+import { hostOf, readAddress, readToken } from "./places.js";
 import { Preview } from "./preview.js";
 import { refusalOf } from "./signaling.js";
-import { Sources } from "./sources.js";
+import { publish, Sources } from "./sources.js";
 import { recall, remember } from "./storage.js";
 import { missing } from "./support.js";
 import { called, cameraWords, curtainWords, describe, INSECURE, microphoneWords, recordedBy, refused, STOPPED, unsupported } from "./words.js";
@@ -97,17 +97,7 @@ function taken(name) {
   show();
 }
 
-function send(name) {
-  const track = sources[name];
-  if (track !== null) {
-    broadcaster.publish(name, track, name);
-    broadcaster.mute(name, sources.off[name] === true);
-  } else if (sources.lack[name]) {
-    broadcaster.mute(name, true); // until there is another
-  } else {
-    broadcaster.unpublish(name);
-  }
-}
+const send = (name) => publish(broadcaster, sources, name);
 
 /** Send nothing any more, and close everything. */
 function end(next, said, instead = null) {
@@ -192,11 +182,10 @@ function showCard() {
 
 function showSources() {
   const { camera, microphone, screen, off, lack } = sources;
-  showSwitch("camera", camera !== null && !off.camera, "the camera");
-  showSwitch("microphone", microphone !== null && !off.microphone, "your voice");
+  showSwitch($("camera"), camera !== null && !off.camera, "the camera");
+  showSwitch($("microphone"), microphone !== null && !off.microphone, "your voice");
   $("screen").hidden = !canShare || phase !== "live";
-  $("screen").toggleAttribute("data-on", screen !== null);
-  $("screen").setAttribute("aria-label", screen === null ? "Share the screen" : "Share the screen no longer");
+  showShared($("screen"), screen !== null);
   $("shared").hidden = screen === null || large() === "screen";
   const words = large() === "screen" ? "" : curtainWords({ off: off.camera, lack: lack.camera, paused: camera?.muted === true });
   $("curtain").hidden = words === "";
@@ -206,13 +195,6 @@ function showSources() {
   $("send").hidden = phase !== "preview";
   write("stop", phase === "preview" ? "Close" : "Stop");
   $("stop").className = phase === "preview" ? "action plain" : "action danger";
-}
-
-function showSwitch(name, on, what) {
-  $(name).toggleAttribute("data-off", !on);
-  const words = `Switch ${what} ${on ? "off" : "on"}`;
-  $(name).setAttribute("aria-label", words);
-  $(name).title = words;
 }
 
 function showLevel(level) {
@@ -259,14 +241,6 @@ function say(text) {
 
 function log(text) {
   note($("lines"), text);
-}
-
-function hostOf(address) {
-  try {
-    return new URL(address).host;
-  } catch {
-    return address; // it is none, and will be said to be
-  }
 }
 
 // What people do
@@ -321,13 +295,7 @@ function setMesh(on) {
 
 goTogether([...document.querySelectorAll(".tool-panel")]);
 
-/** Offer the devices that there are now. */
-async function list() {
-  const devices = await navigator.mediaDevices.enumerateDevices();
-  fillDevices($("cameras"), choices(devices, "videoinput"), sources.camera);
-  fillDevices($("microphones"), choices(devices, "audioinput"), sources.microphone);
-  await sources.look(devices);
-}
+const list = () => offerDevices($("cameras"), $("microphones"), sources);
 
 // What happens to the page
 

@@ -1,5 +1,6 @@
 // Controls that several pages have.
 
+import { choices } from "./devices.js";
 import { MODES } from "./overlay.js";
 import { recall, remember } from "./storage.js";
 
@@ -56,8 +57,30 @@ export function goWith(parameters) {
   location.reload();
 }
 
+/** Have a button say what it switches, and whether that is on. */
+export function showSwitch(button, on, what) {
+  button.toggleAttribute("data-off", !on);
+  const words = `Switch ${what} ${on ? "off" : "on"}`;
+  button.setAttribute("aria-label", words);
+  button.title = words;
+}
+
+/** Have a button say whether the screen is shared. */
+export function showShared(button, shared) {
+  button.toggleAttribute("data-on", shared);
+  button.setAttribute("aria-label", shared ? "Share the screen no longer" : "Share the screen");
+}
+
+/** Offer the cameras and microphones that there are now. */
+export async function offerDevices(cameras, microphones, sources) {
+  const devices = await navigator.mediaDevices.enumerateDevices();
+  fillDevices(cameras, choices(devices, "videoinput"), sources.camera);
+  fillDevices(microphones, choices(devices, "audioinput"), sources.microphone);
+  await sources.look(devices);
+}
+
 /** Fill a list with devices (devices.js), of which a track comes from one. */
-export function fillDevices(select, options, track) {
+function fillDevices(select, options, track) {
   const current = track?.getSettings().deviceId;
   const known = options.some(({ id }) => id === current);
   const none = new Option(options.length === 0 ? "None found" : "None", "");

@@ -2,6 +2,7 @@
 
 import { acceptsBye, Connection, displayName, origin } from "./connection.js";
 import { Signaling } from "./signaling.js";
+import { usableIceServers } from "./support.js";
 
 const SEEK_INTERVALS = [500, 1_000, 2_000]; // ms; the last goes on
 const SLOW_SEEK = 5_000; // ms; goes on where the server tells of broadcasters, but for those that do not tell it
@@ -81,7 +82,7 @@ export class People {
     this.#on = on;
     const told = {
       opened: (welcome) => this.#opened(welcome),
-      iceServers: (list) => (this.#iceServers = this.#usable(list)),
+      iceServers: (list) => (this.#iceServers = usableIceServers(list, on.log)),
       received: (message) => this.#received(message),
       lost: (reason) => this.#lost(reason),
       refused: (reason) => this.#refused(reason),
@@ -142,16 +143,6 @@ export class People {
     }
     this.#seekAnew();
     this.#on.changed();
-  }
-
-  #usable(iceServers) {
-    try {
-      new RTCPeerConnection({ iceServers }).close();
-      return iceServers;
-    } catch (error) {
-      this.#on.log(`The server's list of ICE servers is not used: ${error.message}`);
-      return [];
-    }
   }
 
   #lost(reason) {

@@ -34,6 +34,15 @@ function holder() {
   return known;
 }
 
+/** The host of an address, as people read it. */
+export function hostOf(address) {
+  try {
+    return new URL(address).host;
+  } catch {
+    return address; // it is none, and will be said to be
+  }
+}
+
 function withQuery(address, parameters) {
   try {
     const url = new URL(address);

@@ -2,13 +2,13 @@
 
 import { keepAwake } from "./awake.js";
 import { Broadcaster } from "./broadcaster.js";
-import { fillDevices, goTogether, takeKeys, write as writeTo } from "./controls.js";
-import { choices, problemOf } from "./devices.js";
+import { goTogether, offerDevices, showShared, showSwitch, takeKeys, write as writeTo } from "./controls.js";
+import { problemOf } from "./devices.js";
 import { note } from "./journal.js";
 import { People } from "./people.js";
-import { readAddress, readToken } from "./places.js";
+import { hostOf, readAddress, readToken } from "./places.js";
 import { refusalOf } from "./signaling.js";
-import { Sources } from "./sources.js";
+import { publish, Sources } from "./sources.js";
 import { recall, remember } from "./storage.js";
 import { missing } from "./support.js";
 import { Tiles } from "./tiles.js";
@@ -97,16 +97,8 @@ function connect() {
 }
 
 function send(name) {
-  const track = sources[name];
-  if (track !== null) {
-    connect();
-    broadcaster.publish(name, track, name);
-    broadcaster.mute(name, sources.off[name] === true);
-  } else if (sources.lack[name]) {
-    broadcaster?.mute(name, true); // until there is another
-  } else {
-    broadcaster?.unpublish(name);
-  }
+  if (sources[name] !== null) connect();
+  if (broadcaster !== null) publish(broadcaster, sources, name);
 }
 
 /** What people see of themselves (views.js has what they see of others). */
@@ -203,19 +195,11 @@ function showCard() {
 
 function showControls() {
   const { camera, microphone, screen, off } = sources;
-  showSwitch("camera", camera !== null && !off.camera, "the camera");
-  showSwitch("microphone", microphone !== null && !off.microphone, "your voice");
-  showSwitch("sound", tiles.heard, "the sound of the others");
+  showSwitch($("camera"), camera !== null && !off.camera, "the camera");
+  showSwitch($("microphone"), microphone !== null && !off.microphone, "your voice");
+  showSwitch($("sound"), tiles.heard, "the sound of the others");
   $("screen").hidden = !canShare;
-  $("screen").toggleAttribute("data-on", screen !== null);
-  $("screen").setAttribute("aria-label", screen === null ? "Share the screen" : "Share the screen no longer");
-}
-
-function showSwitch(name, on, what) {
-  $(name).toggleAttribute("data-off", !on);
-  const said = `Switch ${what} ${on ? "off" : "on"}`;
-  $(name).setAttribute("aria-label", said);
-  $(name).title = said;
+  showShared($("screen"), screen !== null);
 }
 
 function showWatchers() {
@@ -235,14 +219,6 @@ function write(id, text) {
 
 function log(text) {
   note($("lines"), text);
-}
-
-function hostOf(address) {
-  try {
-    return new URL(address).host;
-  } catch {
-    return address; // it is none, and will be said to be
-  }
 }
 
 // What people do
@@ -283,13 +259,7 @@ function setMesh(on) {
   tiles.mode = on ? "mesh" : "off";
 }
 
-/** Offer the devices that there are now. */
-async function list() {
-  const devices = await navigator.mediaDevices.enumerateDevices();
-  fillDevices($("cameras"), choices(devices, "videoinput"), sources.camera);
-  fillDevices($("microphones"), choices(devices, "audioinput"), sources.microphone);
-  await sources.look(devices);
-}
+const list = () => offerDevices($("cameras"), $("microphones"), sources);
 
 // What happens to the page
 

@@ -123,3 +123,15 @@ export class Sources {
     this.#on.changed(name);
   }
 }
+
+/** Publish what there is of a source, mute what is away for now, and end what is gone. */
+export function publish(broadcaster, sources, name) {
+  if (sources[name] !== null) {
+    broadcaster.publish(name, sources[name], name);
+    broadcaster.mute(name, sources.off[name] === true);
+  } else if (sources.lack[name]) {
+    broadcaster.mute(name, true); // until there is another
+  } else {
+    broadcaster.unpublish(name);
+  }
+}

@@ -1,4 +1,4 @@
-// Whether a browser can receive at all.
+// What a browser can do, and what it can use.
 
 /** What it lacks or has switched off, in words that begin a sentence; null where it can. */
 export function missing() {
@@ -12,5 +12,16 @@ export function missing() {
     return null;
   } catch {
     return "WebRTC"; // there, but forbidden
+  }
+}
+
+/** A list of ICE servers as a server tells it; none of it where the browser cannot use it. */
+export function usableIceServers(iceServers, log) {
+  try {
+    new RTCPeerConnection({ iceServers }).close();
+    return iceServers;
+  } catch (error) {
+    log(`The server's list of ICE servers is not used: ${error.message}`);
+    return [];
   }
 }
