@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import zip_longest
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +28,10 @@ from synopticon_rtc.errors import DetectorError, ModelError
 from synopticon_rtc.faces.face import Face
 
 logger = logging.getLogger(__name__)
+
+if sys.stderr is None:  # closed: what is opened next, an event loop's own among it, would be stderr to native code
+    with suppress(OSError):
+        os.open(os.devnull, os.O_WRONLY)
 
 LAST_SILENT = 0, 10, 31  # the last release of MediaPipe that reports nothing, and the last whose insides are known here
 
