@@ -28,7 +28,7 @@ async def export(
         tell: Called with each frame that was written.
 
     Raises:
-        RecordingError: It is no recording, has no such video, or is damaged: what came before is in the tables.
+        RecordingError: It is no recording, has no such video, or is damaged: all the rest is in the tables.
         TableError: A table cannot be written.
     """
     async with contextlib.aclosing(ahead(_read(path, stream))) as pieces:
@@ -65,6 +65,6 @@ def _read(path: Path, name: str | None) -> Generator[list[Played], None, None]:
                     yield piece
                     piece = []
         except RecordingError:
-            yield piece  # what came before
+            yield piece  # what is right
             raise
         yield piece

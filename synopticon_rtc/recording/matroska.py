@@ -20,8 +20,9 @@ EBML, INFO, TRACKS, TRACK, TAGS, TAG, ATTACHMENTS = (
     0x1941A469,
 )
 CLUSTER, CUES = 0x1F43B675, 0x1C53BB6B
-_SEGMENT, _SEEK_HEAD, _VOID, _CRC = b"\x18\x53\x80\x67", 0x114D9B74, 0xEC, 0xBF
+SEGMENT, SEEK_HEAD, VOID, CRC = 0x18538067, 0x114D9B74, 0xEC, 0xBF
 _UNKNOWN = b"\x01" + b"\xff" * 7  # size of a segment that grows
+_BEGIN = SEGMENT.to_bytes(4) + _UNKNOWN
 _SEEK_HEAD_SIZE = 128  # octets that are left for it
 _DURATION_SIZE = 11
 LENGTH = 200
@@ -40,7 +41,7 @@ def element(name: int, *content: bytes | str | float) -> bytes:
 def checked(name: int, *content: bytes) -> bytes:
     """Return an element that tells whether it is damaged."""
     data = b"".join(content)
-    return element(name, element(_CRC, zlib.crc32(data).to_bytes(4, "little")), data)
+    return element(name, element(CRC, zlib.crc32(data).to_bytes(4, "little")), data)
 
 
 def _encoded(value: bytes | str | float) -> bytes:
@@ -78,7 +79,7 @@ class MatroskaFile:
             element(0x4287, 4),
             element(0x4285, 2),
         )
-        self._begin = len(begin) + len(_SEGMENT) + len(_UNKNOWN)
+        self._begin = len(begin) + len(_BEGIN)
         elements = [(INFO, element(INFO, info, _void(_DURATION_SIZE)))]
         elements += [(name, checked(name, content)) for name, content in head]
         self._places: dict[int, int] = {}  # of what is in the file, from the beginning of the segment
@@ -89,7 +90,7 @@ class MatroskaFile:
         self._duration_at = self._begin + _SEEK_HEAD_SIZE + len(elements[0][1]) - _DURATION_SIZE
         self._file = path.open("xb")
         try:
-            self._put(begin, _SEGMENT, _UNKNOWN, self._seek_head(), *(data for _, data in elements))
+            self._put(begin, _BEGIN, self._seek_head(), *(data for _, data in elements))
         except OSError:
             with contextlib.suppress(OSError):  # the same once more
                 self._file.close()
@@ -163,7 +164,7 @@ class MatroskaFile:
             element(0x4DBB, element(0x53AB, name), element(0x53AC, place.to_bytes(8)))
             for name, place in self._places.items()
         )
-        head = element(_SEEK_HEAD, *seeks)
+        head = element(SEEK_HEAD, *seeks)
         return head + _void(_SEEK_HEAD_SIZE - len(head))
 
     def _put(self, *pieces: bytes) -> None:
@@ -173,7 +174,7 @@ class MatroskaFile:
 
 def _void(octets: int) -> bytes:
     """Return an element that says nothing, as long as that."""
-    return element(_VOID, bytes(octets - 2))
+    return element(VOID, bytes(octets - 2))
 
 
 def date(seconds: float) -> bytes:

@@ -26,6 +26,7 @@ from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.faces.wire import FacesMessage, decode
 from synopticon_rtc.peers.published import Kind
 from synopticon_rtc.receiving.sound import AudioMoment
+from synopticon_rtc.recording.damage import Damage
 from synopticon_rtc.recording.tape import FORMAT
 from synopticon_rtc.recording.writer import FACES
 from synopticon_rtc.rtc import Codec, EncodedVideoFrame
@@ -126,6 +127,7 @@ class Reader:
         self._path = Path(path)
         self._decode = decode
         self._file = _open(self._path)
+        self._damage = Damage(self._path)
         self.tags: dict[str, str] = dict(self._file.metadata)
         tracks = [stream for stream in self._file.streams if isinstance(stream, VideoStream | AudioStream)]
         tracks = [track for track in tracks if _codec(track) in PLAYED]
@@ -146,7 +148,7 @@ class Reader:
             self.clock_offset = _seconds(offset) if (offset := self.tags.get("CLOCK_OFFSET")) is not None else None
             self._begin()
         except (FFmpegError, ValueError) as error:
-            self._file.close()
+            self.close()
             raise RecordingError(f"{self._path} is damaged in its head, behind byte 4: {error}") from error
 
     def _begin(self) -> None:
@@ -160,10 +162,12 @@ class Reader:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+        self._damage.close()
 
     def seek(self, time: float, names: Container[str]) -> None:
         """Go on from a time, in seconds from the beginning of the file, with all of some streams from there on."""
         self._begin()
+        self._damage.seek()
         self._from = time
         try:
             at = round(time * 1000)
@@ -189,26 +193,42 @@ class Reader:
     def read(self, names: Container[str]) -> Iterator[Played]:
         """Give out all of some streams from here on, as it stands in the file: that of each stream in order.
 
+        What is damaged is left out. Pictures that build on it are decoded as well as it goes, until the next keyframe.
+
         Args:
             names: Of the streams.
 
         Raises:
-            RecordingError: The file is damaged here.
+            RecordingError: The file is damaged; this is told when all the rest was given out.
         """
-        position = 0
         wanted = [stream for stream in self._opened if self._name(stream) in names]
+        position = 0
+        failed: FFmpegError | None = None
         try:
             for packet in self._file.demux(wanted) if wanted else ():  # of none, it would be all
                 if packet.pts is None or not packet.size:
                     continue
                 position = packet.pos or position
-                yield from self._take(packet, packet.pts)
+                if self._damage.intact(position):
+                    yield from self._take(packet, packet.pts)
         except EndOfFileError:
             pass  # it was cut off here
         except FFmpegError as error:
-            raise RecordingError(f"{self._path} is damaged behind byte {position}: {error.strerror}") from error
+            failed = error
         for video in self._videos.values():
             yield from self._paired(video, None)
+        if wanted:
+            self._damage.rest()
+        self._tell(position, failed)
+
+    def _tell(self, position: int, failed: FFmpegError | None) -> None:
+        """Raise an error where something was damaged, or could not be read behind a position."""
+        places = self._damage.places
+        if places:
+            others = f", and in {len(places) - 1} places after it" if places[1:] else ""
+            raise RecordingError(f"{self._path} is damaged behind byte {places[0]}{others}: that was left out")
+        if failed is not None:
+            raise RecordingError(f"{self._path} is damaged behind byte {position}: {failed.strerror}") from failed
 
     def _name(self, stream: Stream) -> str:
         return self._faces_of.get(stream.index) or self._names[stream.index]

@@ -206,20 +206,51 @@ def test_a_file_that_was_cut_anywhere_plays_up_to_there(film: Path, where: float
 
 
 @settings(max_examples=25)
+@given(data=st.data())
+def test_a_damaged_cluster_is_left_out_and_told_with_its_place(film: Path, data: st.DataObject) -> None:
+    bent = bytearray(film.read_bytes())
+    clusters = [match.start() for match in re.finditer(rb"\x1f\x43\xb6\x75", bent)]
+    begin, end = data.draw(st.sampled_from(list(itertools.pairwise(clusters))))
+    bent[data.draw(st.integers(begin, end - 1))] ^= data.draw(st.integers(1, 255))
+    damaged = film.with_name("damaged.mkv")
+    damaged.write_bytes(bent)
+    found, error = asyncio.run(_with_error(damaged))
+    assert f"damaged behind byte {begin}: that was left out" in str(error)
+    assert 120 - FPS // 2 < len(found) < 120
+    assert sum(not moment.detected for moment in found) <= FPS // 2  # whose faces stood there
+
+
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32))
-def test_a_damaged_file_gives_moments_or_an_error_that_says_where(film: Path, seed: int) -> None:
+def test_a_file_with_much_damage_gives_what_is_right_and_says_where_it_is_not(film: Path, seed: int) -> None:
     chance = random.Random(seed)  # noqa: S311 - so that it comes again
     data = bytearray(film.read_bytes())
-    for _ in range(chance.randrange(1, 30)):
-        data[chance.randrange(len(data))] = chance.randrange(256)
+    head = data.index(b"\x1f\x43\xb6\x75")
+    for _ in range(chance.randrange(2, 30)):
+        data[chance.randrange(head, len(data))] ^= 0xFF
     damaged = film.with_name("damaged.mkv")
     damaged.write_bytes(data)
+    _, error = asyncio.run(_with_error(damaged))
+    assert error is None or re.search(r"behind byte \d+(, and in \d+ places after it)?: that", str(error))
+
+
+def test_what_is_damaged_before_the_time_that_is_sought_is_not_told(film: Path) -> None:
+    data = bytearray(film.read_bytes())
+    data[data.index(b"\x1f\x43\xb6\x75") + 50] ^= 1
+    damaged = film.with_name("damaged.mkv")
+    damaged.write_bytes(data)
+    assert len(asyncio.run(moments(damaged, 2.0))) == 60
+
+
+async def _with_error(path: Path) -> tuple[list[Moment[Any]], RecordingError | None]:
+    found: list[Moment[Any]] = []
     try:
-        found = asyncio.run(moments(damaged))
+        async with Recording(path, decode=False) as recording:
+            async for moment in recording:
+                found.append(moment)  # noqa: PERF401 - what came before the error counts
     except RecordingError as error:
-        assert re.search(r"byte \d|no recording", str(error))  # noqa: PT017 - it need not be raised
-    else:
-        assert len(found) > 0
+        return found, error
+    return found, None
 
 
 @pytest.mark.parametrize(
