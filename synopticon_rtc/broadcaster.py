@@ -3,9 +3,10 @@
 import contextlib
 import dataclasses
 import functools
+import itertools
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Self
 
@@ -13,6 +14,7 @@ import msgspec
 
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.basics.life import Life, entered_before, not_open
+from synopticon_rtc.engines import Engine, as_engine, as_signaling
 from synopticon_rtc.errors import SignalingError, SynopticonError
 from synopticon_rtc.events import DetectorEvent, Events, PeerEvent, SourceEvent, StreamEvent
 from synopticon_rtc.faces import Detector
@@ -33,9 +35,9 @@ from synopticon_rtc.sending.publisher import Publisher
 from synopticon_rtc.sending.sound import SoundStream
 from synopticon_rtc.sending.stats import BroadcasterStats, PeerStats
 from synopticon_rtc.sending.stream import Stream
-from synopticon_rtc.signaling.client import SignalingClient, as_client
 from synopticon_rtc.signaling.handshake import Ask, BroadcasterHandshake, CreateAnswer, CreateOffer, Notify
 from synopticon_rtc.signaling.messages import Candidate
+from synopticon_rtc.signaling.session import Signaling
 from synopticon_rtc.tracing import Trace
 
 ACCEPT = {"control": [control.PROTOCOL], "ice": ["more"], "messages": [messages.PROTOCOL, messages.LATEST]}
@@ -59,6 +61,8 @@ class Broadcaster:
         audio: Where sound comes from, such as ``Microphone()``, the same ``VideoFile`` as the source for its own sound,
             or an async iterator of ``av.AudioFrame``; it is sent to those who know of several streams, as the
             stream ``microphone``. Without it nothing is recorded.
+        publish_to: The addresses of engines that carry all to more receivers than this machine's uplink does. One that
+            is not there, or lets nobody in, is tried again, and disturbs nobody else.
         name: A name for people, by which receivers can ask for this broadcaster.
         admit: An async function that tells of each receiver that asks, a :class:`Visitor`, whether it may watch; None
             for all that the signaling server lets in. Each session is asked about once. Until the function has
@@ -103,11 +107,12 @@ class Broadcaster:
 
     def __init__(
         self,
-        signaling: str | SignalingClient,
+        signaling: str | Signaling,
         source: Source,
         *,
         faces: Detector | None = None,
         audio: AnySound | None = None,
+        publish_to: Sequence[str | Engine] = (),
         name: str = "",
         admit: Admit | None = None,
         codecs: Sequence[Codec] = ("vp8", "h264"),
@@ -131,7 +136,7 @@ class Broadcaster:
             source, faces, codecs=codecs, bitrate=bitrate, fps=fps, faces_fps=faces_fps, faults=self._faults
         )
         self._sound = None if audio is None else SoundStream(audio, faults=self._faults)
-        self.signaling = as_client(signaling)
+        self.signaling = as_signaling(signaling)
         self.name = name
         self.events: Events[PeerEvent] = Events(faults=self._faults)
         self.source_events: Events[SourceEvent] = self._stream.source_events
@@ -142,21 +147,14 @@ class Broadcaster:
         self._network = LocalNetwork(udp_ports, announce, interfaces)
         self._trace = Trace(trace, "broadcaster")
         self._admit = admit
-        self._handshake = BroadcasterHandshake(
-            name=name, accept=ACCEPT, timestamp=lambda: time.time_ns() // 1_000_000, asks=admit is not None
-        )
-        self._negotiator = Negotiator(
-            self.signaling,
-            self._handshake,
-            open_peer=self._open_peer,
-            close_peer=self._close_peer,
-            notify=self._notify,
-            failed=self._lose_signaling,
-            admit=self._may_watch,
-            trace=self._trace,
-            faults=self._faults,
-        )
-        self._publisher = Publisher(self._negotiator.do, self._faults)
+        links = itertools.count(1)
+        self._handshake = self._make_handshake(links, asks=admit is not None and not isinstance(self.signaling, Engine))
+        self._negotiator = self._negotiate(self.signaling, self._handshake, self._lose_signaling)
+        self._negotiators: dict[Signaling, Negotiator] = {self.signaling: self._negotiator}
+        for engine in map(as_engine, publish_to):
+            failed = functools.partial(self._lose_engine, engine)
+            self._negotiators[engine] = self._negotiate(engine, self._make_handshake(links), failed)
+        self._publisher = Publisher(self._do, self._renew, self._faults)
         self.streams: Mapping[str, PublishedStream] = MappingProxyType(self._publisher.streams)
         self.stream_events: Events[StreamEvent] = self._publisher.events
         self._hub = MessageHub()
@@ -184,7 +182,8 @@ class Broadcaster:
             await self._publisher.publish(self._stream.hint, self._stream, self._life.end)
             if self._sound is not None:
                 await self._publisher.publish(self._sound.hint, self._sound)
-            await stack.enter_async_context(self._negotiator)
+            for negotiator in self._negotiators.values():
+                await stack.enter_async_context(negotiator)
             stack.push_async_callback(self._hub.flush, FLUSH)
             self._exit = stack.pop_all()
         return self
@@ -364,35 +363,67 @@ class Broadcaster:
         self.events.close()
         self._publisher.end()
 
-    # What the negotiator asks
+    # What the negotiators ask
+
+    def _make_handshake(self, links: Iterator[int], *, asks: bool = False) -> BroadcasterHandshake:
+        timestamp = lambda: time.time_ns() // 1_000_000  # noqa: E731 - it is one
+        return BroadcasterHandshake(name=self.name, accept=ACCEPT, timestamp=timestamp, asks=asks, ids=links)
+
+    def _negotiate(
+        self, way: Signaling, handshake: BroadcasterHandshake, failed: Callable[[SignalingError], None]
+    ) -> Negotiator:
+        """Answer those who come one way: by signaling, or an engine."""
+        return Negotiator(
+            way,
+            handshake,
+            open_peer=functools.partial(self._open_peer, way),
+            close_peer=self._close_peer,
+            notify=self._notify,
+            failed=failed,
+            admit=self._may_watch,
+            trace=self._trace,
+            faults=self._faults,
+        )
+
+    def _do(self, link: int, step: Callable[[], Awaitable[None]]) -> None:
+        for negotiator in self._negotiators.values():
+            negotiator.do(link, step)
+
+    def _renew(self, link: int) -> None:
+        for negotiator in self._negotiators.values():
+            negotiator.lost(link, "what is published has changed")
+
+    def _lose_engine(self, engine: Engine, error: SignalingError) -> None:
+        """An engine is not tried again: all else goes on without it."""
+        self.events.emit(PeerEvent(engine.url, "refused", str(error)))
 
     async def _may_watch(self, ask: Ask) -> bool:
         return self._admit is None or await self._admit(Visitor(ask.session, ask.name))
 
-    def _open_peer(self, action: CreateOffer | CreateAnswer) -> PeerConnection:
-        """Make a peer connection with all that goes over it."""
-        link, asked = action.link, action.asked
+    def _open_peer(self, way: Signaling, action: CreateOffer | CreateAnswer) -> PeerConnection:
+        """Make a peer connection with all that goes over it, for one that came this way."""
+        link, asked, negotiator = action.link, action.asked, self._negotiators[way]
         if asked.refuses("video") and not self._publisher.has_faces and not asked.accepts("control", control.PROTOCOL):
             raise SynopticonError("a receiver wants faces alone, and none are looked for here")
         connection = PeerConnection(
-            ice_servers=self._ice_servers or self._negotiator.ice_servers(),
+            ice_servers=self._ice_servers or negotiator.ice_servers(),
             relay_only=self._relay_only,
             network=self._network,
             note=self._trace.of(action.session),
-            on_candidate=lambda candidate: self._negotiator.gathered(link, msgspec.convert(candidate, Candidate)),
-            on_state=functools.partial(self._changed, link),
+            on_candidate=lambda candidate: negotiator.gathered(link, msgspec.convert(candidate, Candidate)),
+            on_state=functools.partial(self._changed, link, negotiator),
             on_channel=functools.partial(self._add_channel, link),
             offer_capture_time=asked.accepts("streams", published.PROTOCOL),
             faults=self._faults,
         )
-        peer = Peer(link, action.session, asked, connection)
-        self._publisher.join(peer)
+        peer = Peer(link, action.session, asked, connection, engine=way if isinstance(way, Engine) else None)
         with contextlib.ExitStack() as undo:
             undo.callback(self._publisher.leave, peer)
+            self._publisher.join(peer)
             if asked.accepts("control", control.PROTOCOL):
                 peer.control = Control(
                     connection.add_channel(control.LABEL, protocol=control.PROTOCOL),
-                    gone=functools.partial(self._negotiator.lost, link),
+                    gone=functools.partial(negotiator.lost, link),
                     opened=functools.partial(self._publisher.opened, peer),
                     reports=functools.partial(self._publisher.reports, peer),
                     told=functools.partial(self._publisher.told, peer),
@@ -405,14 +436,14 @@ class Broadcaster:
         self._peers[link] = peer
         return connection
 
-    def _changed(self, link: int, state: str) -> None:
+    def _changed(self, link: int, negotiator: Negotiator, state: str) -> None:
         """Take the news of a peer connection."""
         peer = self._peers.get(link)
         if peer is not None and state == "connected" and not peer.connected:
             peer.connected = True
             self._publisher.connected(peer)
             self._peers[link] = self._peers.pop(link)  # those who are connected stand in the order in which they came
-        self._negotiator.changed(link, state)
+        negotiator.changed(link, state)
 
     def _add_channel(self, link: int, channel: Channel) -> None:
         peer = self._peers.get(link)

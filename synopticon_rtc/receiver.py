@@ -22,6 +22,7 @@ from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.basics.latest import Latest, Unbroken
 from synopticon_rtc.basics.life import entered_before, not_open
 from synopticon_rtc.basics.text import NAME, visible
+from synopticon_rtc.engines import as_signaling
 from synopticon_rtc.errors import ConnectionLost, NobodyAnswered, SignalingError, SynopticonError
 from synopticon_rtc.events import DetectorEvent, Events, StateEvent, StreamEvent
 from synopticon_rtc.faces import Detector
@@ -56,9 +57,9 @@ from synopticon_rtc.rtc import (
 )
 from synopticon_rtc.rtc.network import LocalNetwork
 from synopticon_rtc.rtc.servers import check_servers
-from synopticon_rtc.signaling.client import SignalingClient, as_client
 from synopticon_rtc.signaling.handshake import CreateAnswer, CreateOffer, Notify, ReceiverHandshake
 from synopticon_rtc.signaling.messages import Candidate
+from synopticon_rtc.signaling.session import Signaling
 from synopticon_rtc.tracing import Trace
 
 logger = logging.getLogger(__name__)
@@ -184,7 +185,7 @@ class Receiver(Generic[F]):
     @overload
     def __init__(
         self: "Receiver[av.VideoFrame]",
-        signaling: str | SignalingClient,
+        signaling: str | Signaling,
         *,
         video: Literal[True] = True,
         decode: Literal[True] = True,
@@ -193,7 +194,7 @@ class Receiver(Generic[F]):
     @overload
     def __init__(
         self: "Receiver[EncodedVideoFrame]",
-        signaling: str | SignalingClient,
+        signaling: str | Signaling,
         *,
         video: Literal[True] = True,
         decode: Literal[False],
@@ -202,7 +203,7 @@ class Receiver(Generic[F]):
     @overload
     def __init__(
         self: "Receiver[None]",
-        signaling: str | SignalingClient,
+        signaling: str | Signaling,
         *,
         video: Literal[False],
         decode: bool = True,
@@ -211,7 +212,7 @@ class Receiver(Generic[F]):
     @overload
     def __init__(
         self: "Receiver[av.VideoFrame | EncodedVideoFrame | None]",
-        signaling: str | SignalingClient,
+        signaling: str | Signaling,
         *,
         video: bool = True,
         decode: bool = True,
@@ -219,7 +220,7 @@ class Receiver(Generic[F]):
     ) -> None: ...
     def __init__(
         self,
-        signaling: str | SignalingClient,
+        signaling: str | Signaling,
         *,
         broadcaster: str | None = None,
         streams: Sequence[str] | None = None,
@@ -243,7 +244,7 @@ class Receiver(Generic[F]):
         _check_streams(streams)
         _check(broadcaster, sync, jitter_ms, faces_wait, timeout, max_size, ice_servers)
         finder.check(detector, faces_fps=faces_fps, return_faces=return_faces, video=video, decode=decode)
-        self.signaling = as_client(signaling)
+        self.signaling = as_signaling(signaling)
         self._faults = Faults()
         self.events: Events[StateEvent] = Events(faults=self._faults)
         self._broadcaster = broadcaster

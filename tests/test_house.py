@@ -22,6 +22,7 @@ FLOORS = (
     {"tracing"},
     {"signaling", "rtc", "media", "faces"},
     {"events", "peers"},
+    {"engines"},
     {"detecting"},
     {"sending", "receiving"},
     {"recording"},

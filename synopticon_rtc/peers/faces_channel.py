@@ -71,6 +71,10 @@ class FacesChannel:
             self._due = max(self._due, now - JSON_INTERVAL) + JSON_INTERVAL  # on average, at any frame rate
             self.channel.send(faces.text)
 
+    def close(self) -> None:
+        """Send nothing more."""
+        self.channel.close()
+
     def _loses(self, now: float) -> bool:
         """Whether packets were lost on the way of late, by what the peer reports of its video."""
         if any(sender.loss for sender in self._connection.senders):

@@ -17,7 +17,6 @@ from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.basics.text import NAME, WORDS, visible
 from synopticon_rtc.errors import InvalidIceServer, SignalingError, SynopticonError
 from synopticon_rtc.rtc import IceServer, PeerConnection
-from synopticon_rtc.signaling.client import SignalingClient
 from synopticon_rtc.signaling.handshake import (
     Action,
     AddCandidate,
@@ -34,6 +33,7 @@ from synopticon_rtc.signaling.handshake import (
     Withdraw,
 )
 from synopticon_rtc.signaling.messages import AnyMessage, Candidate, Discovery, Offer, Relayed, Requirements
+from synopticon_rtc.signaling.session import Signaling
 from synopticon_rtc.tracing import Signal, State, Trace
 
 logger = logging.getLogger(__name__)
@@ -117,7 +117,7 @@ class Negotiator:
 
     def __init__(
         self,
-        client: SignalingClient,
+        client: Signaling,
         handshake: Handshake,
         *,
         open_peer: Callable[[CreateOffer | CreateAnswer], PeerConnection],

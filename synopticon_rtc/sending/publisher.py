@@ -12,6 +12,7 @@ from synopticon_rtc.events import Events, StreamEvent, StreamState
 from synopticon_rtc.faces.wire import PROTOCOL as FACES
 from synopticon_rtc.peers import published
 from synopticon_rtc.peers.control import Report
+from synopticon_rtc.peers.faces_channel import FacesChannel
 from synopticon_rtc.peers.published import (
     MAX_STREAMS,
     NewAnswer,
@@ -49,6 +50,7 @@ class Publisher:
 
     Args:
         do: Takes a step on the connection of a link after those that wait: :meth:`.Negotiator.do`.
+        renew: Ends the connection of a link, in whose place another one comes.
         faults: What counts errors that nobody foresaw.
 
     Attributes:
@@ -56,10 +58,13 @@ class Publisher:
         events: When streams come, go and change.
     """
 
-    def __init__(self, do: Callable[[int, Callable[[], Awaitable[None]]], None], faults: Faults) -> None:
+    def __init__(
+        self, do: Callable[[int, Callable[[], Awaitable[None]]], None], renew: Callable[[int], None], faults: Faults
+    ) -> None:
         self.streams: dict[str, PublishedStream] = {}
         self.events: Events[StreamEvent] = Events(faults=faults)
         self._do = do
+        self._renew = renew
         self._streams: dict[str, Stream | SoundStream] = {}  # also those that are about to be published
         self._peers: list[Peer] = []
         self._taps: dict[Tap, dict[str, Callable[[], None]]] = {}  # what ends each, by the name of its stream
@@ -189,12 +194,16 @@ class Publisher:
     # Peers
 
     def join(self, peer: Peer) -> None:
-        """Give a new peer's first offer the first video that it takes; to be called before it is described."""
-        name = next((name for name in self._wanted(peer) if self._streams[name].kind == "video"), None)
-        if name is not None:
-            self._add(peer, name, "faces")
-            peer.first = name
+        """Give a new peer's first offer the first video that it takes; to be called before it is described.
+
+        That of an engine is given all.
+        """
         self._peers.append(peer)
+        wanted = list(self._wanted(peer))
+        peer.first = next((name for name in wanted if self._streams[name].kind == "video"), None)
+        for name in wanted:
+            if name == peer.first or peer.engine is not None:
+                self._add(peer, name, "faces")
 
     def connected(self, peer: Peer) -> None:
         """Take note that a peer has agreed to its first offer."""
@@ -246,17 +255,16 @@ class Publisher:
         spare = next((sender for sender in peer.spare if sender.kind == stream.kind), None)
         if spare is not None:
             peer.spare.remove(spare)
-        peer.watchers[name] = stream.add(
-            peer.connection,
-            video=not peer.asked.refuses("video"),
-            binary=peer.asked.accepts("faces", FACES),
-            sender=spare,
-            faces=faces,
-        )
+        watcher = peer.watchers[name] = stream.add(peer.connection, video=not peer.asked.refuses("video"), sender=spare)
+        if stream.has_faces and peer.engine is None:
+            watcher.faces = FacesChannel(peer.connection, binary=peer.asked.accepts("faces", FACES), label=faces)
 
     def _tell(self, peer: Peer) -> None:
-        """Bring a peer up to date, once its control channel is open."""
-        if peer.control is not None and peer.control.is_open and peer.asked.accepts("streams", published.PROTOCOL):
+        """Bring a peer up to date, once its control channel is open; an engine by another connection."""
+        if peer.engine is not None:
+            if any(self._wanted(peer)):
+                self._renew(peer.link)
+        elif peer.control is not None and peer.control.is_open and peer.asked.accepts("streams", published.PROTOCOL):
             self._do(peer.link, functools.partial(self._bring, peer))
 
     async def _bring(self, peer: Peer) -> None:
@@ -318,4 +326,4 @@ def _release(peer: Peer, watcher: Watcher) -> None:
         watcher.sender.leave()
         peer.spare.append(watcher.sender)
     if watcher.faces is not None:
-        watcher.faces.channel.close()
+        watcher.faces.close()

@@ -120,18 +120,14 @@ class SoundStream:
         connection: PeerConnection,
         *,
         video: bool,  # noqa: ARG002 - sound is no matter of it
-        binary: bool,  # noqa: ARG002 - as above
         sender: Sender | None = None,
-        faces: str = "",  # noqa: ARG002 - as above
     ) -> Watcher:
         """Send it to one more peer; to be called before the connection is described.
 
         Args:
             connection: Over which it goes.
             video: Whether the peer takes video.
-            binary: Whether it reads faces in the format of this package.
             sender: One of the connection that sent another sound; None for a media section of its own.
-            faces: The label of a channel for faces.
         """
         watcher = Watcher(connection, sender or connection.add_audio(self._stream), inherited=sender is not None)
         self._watchers.append(watcher)

@@ -22,7 +22,7 @@ from synopticon_rtc.faces.wire import FacesMessage
 from synopticon_rtc.media import AnySound, Codec, Converter, Picture, Source, as_source
 from synopticon_rtc.media.encoder import FRAME_RATES, check_codec, check_range
 from synopticon_rtc.peers.control import Report
-from synopticon_rtc.peers.faces_channel import FacesChannel, WrittenFaces
+from synopticon_rtc.peers.faces_channel import WrittenFaces
 from synopticon_rtc.peers.published import MAX_DETECTOR, Kind
 from synopticon_rtc.peers.tap import Tap, Tapped
 from synopticon_rtc.rtc import EncodedVideoFrame, FanoutSender, PeerConnection, Sender, VideoStream
@@ -195,24 +195,16 @@ class Stream:
             return ""
         return name_of(self._detector)[:MAX_DETECTOR]
 
-    def add(
-        self,
-        connection: PeerConnection,
-        *,
-        video: bool,
-        binary: bool,
-        sender: Sender | None = None,
-        faces: str = "faces",
-    ) -> Watcher:
+    def add(self, connection: PeerConnection, *, video: bool, sender: Sender | None = None) -> Watcher:
         """Send the stream to one more peer; to be called before the connection is described.
+
+        Its faces are sent once the watcher is given a way for them.
 
         Args:
             connection: Over which it goes.
             video: Whether the peer takes the video.
-            binary: Whether it reads faces in the format of this package, else in JSON.
             sender: One of the connection that sent another stream, and is to send this one once the peer has agreed;
                 None for a media section of its own.
-            faces: The label of the channel for the faces.
         """
         watcher = Watcher(connection, sender, inherited=sender is not None)
         if video:
@@ -222,8 +214,6 @@ class Stream:
                 watcher.sender = connection.add_video(self._top, self._codecs, level=level)
             watcher.joining = self._codecs[0]
             self.prepare(watcher.joining)
-        if self.has_faces:
-            watcher.faces = FacesChannel(connection, binary=binary, label=faces)
         self.watchers.append(watcher)
         return watcher
 

@@ -9,7 +9,7 @@ none reads a clock: ``now`` is any clock in seconds that does not go back.
 import itertools
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -274,20 +274,28 @@ class Handshake(ABC):
         name: A name for people, sent along with descriptions.
         accept: The formats that this peer can read, by kind (see :class:`~synopticon_rtc.signaling.messages.Relayed`).
         timestamp: Gives the ``timestamp`` that messages carry, ms since the epoch.
+        ids: Gives links their ids, where those of several handshakes shall differ.
     """
 
     role: ClassVar[Role]
     other: ClassVar[str]
     tell: ClassVar[tuple[str, ...]] = ("peers", "errors", "ice")
 
-    def __init__(self, *, name: str, accept: dict[str, list[str]], timestamp: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        accept: dict[str, list[str]],
+        timestamp: Callable[[], int],
+        ids: Iterator[int] | None = None,
+    ) -> None:
         self.requirements = Requirements(role=(self.role,), tell=self.tell, name=name)
         self.name = name
         self.accept = accept
         self.session: str | None = None
         self.links: dict[int, Link] = {}
         self._timestamp = timestamp
-        self._ids = itertools.count(1)
+        self._ids = itertools.count(1) if ids is None else ids
 
     # What the driver asks
 
@@ -421,7 +429,7 @@ class Handshake(ABC):
             session=message.source_session,
             ours=self.session,
             name=one_line(message.name),
-            takes_bye=message.accepts("control", "control/1"),
+            takes_bye=message.accepts("control", "control/1") or message.accepts("bye", "words"),
             takes_more=message.accepts("ice", "more"),
         )
         self.links[link.id] = link
@@ -489,15 +497,22 @@ class BroadcasterHandshake(Handshake):
         accept: As for :class:`Handshake`.
         timestamp: As for :class:`Handshake`.
         asks: Whether the application is asked whether a session may watch, once for each, before it is sent anything.
+        ids: As for :class:`Handshake`.
     """
 
     role = "broadcast"
     other = "receiver"
 
     def __init__(
-        self, *, name: str, accept: dict[str, list[str]], timestamp: Callable[[], int], asks: bool = False
+        self,
+        *,
+        name: str,
+        accept: dict[str, list[str]],
+        timestamp: Callable[[], int],
+        asks: bool = False,
+        ids: Iterator[int] | None = None,
     ) -> None:
-        super().__init__(name=name, accept=accept, timestamp=timestamp)
+        super().__init__(name=name, accept=accept, timestamp=timestamp, ids=ids)
         self._asks = asks
         self._asking: dict[str, tuple[float, Discovery]] = {}  # who waits for the answer, and when it was heard last
         self._verdicts: dict[str, str] = {}  # by session, why it is refused; empty where it is admitted

@@ -58,7 +58,7 @@ class Flow:
 async def watched(stream: Stream) -> AsyncIterator[Peer]:
     """Have a stream watched by a peer."""
     async with Peer() as sender, Peer() as receiver:
-        watcher = stream.add(sender.connection, video=True, binary=True)
+        watcher = stream.add(sender.connection, video=True)
         await join(sender, receiver)
         watcher.joining = None
         yield receiver
