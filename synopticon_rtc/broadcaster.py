@@ -434,6 +434,8 @@ class Broadcaster:
         if asked.accepts("messages", messages.PROTOCOL):
             peer.messages = self._hub.join(connection, action.session)
         self._peers[link] = peer
+        if peer.engine is not None:
+            peer.engine.published = functools.partial(self._publisher.listed, peer)
         return connection
 
     def _changed(self, link: int, negotiator: Negotiator, state: str) -> None:

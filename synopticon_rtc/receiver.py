@@ -32,9 +32,10 @@ from synopticon_rtc.peers import control, messages, published
 from synopticon_rtc.peers.control import Control, Report
 from synopticon_rtc.peers.messages import Message, MessageHub
 from synopticon_rtc.peers.negotiator import Negotiator
-from synopticon_rtc.peers.published import NewAnswer, NewOffer, Refusal, Streams, Told, check_name
+from synopticon_rtc.peers.published import FullOffer, NewAnswer, NewOffer, Refusal, Streams, Told, check_name
 from synopticon_rtc.peers.tap import Origin, Tap
 from synopticon_rtc.receiving import finder
+from synopticon_rtc.receiving.behind import Behind
 from synopticon_rtc.receiving.catalogue import Catalogue
 from synopticon_rtc.receiving.finder import Finder, Look
 from synopticon_rtc.receiving.latency import Latency
@@ -58,7 +59,7 @@ from synopticon_rtc.rtc import (
 from synopticon_rtc.rtc.network import LocalNetwork
 from synopticon_rtc.rtc.servers import check_servers
 from synopticon_rtc.signaling.handshake import CreateAnswer, CreateOffer, Notify, ReceiverHandshake
-from synopticon_rtc.signaling.messages import Candidate
+from synopticon_rtc.signaling.messages import Candidate, Offer
 from synopticon_rtc.signaling.session import Signaling
 from synopticon_rtc.tracing import Trace
 
@@ -274,6 +275,7 @@ class Receiver(Generic[F]):
             close_peer=self._close_peer,
             notify=self._notify,
             failed=self._fail,
+            choose=self._choose,
             trace=self._trace,
             faults=self._faults,
         )
@@ -607,7 +609,7 @@ class Receiver(Generic[F]):
             network=self.network,
             note=self._trace.of(action.session),
             on_candidate=lambda candidate: self._negotiator.gathered(link, msgspec.convert(candidate, Candidate)),
-            on_state=functools.partial(self._negotiator.changed, link),
+            on_state=functools.partial(self._changed, link),
             on_reached=functools.partial(self._negotiator.reached, link),
             on_channel=functools.partial(self._add_channel, link),
             on_video=functools.partial(self._play, link) if self._video and self._decode else None,
@@ -624,7 +626,32 @@ class Receiver(Generic[F]):
             peer.messages = self._hub.join(connection, action.session)
         self._peers[link] = peer  # now that nothing can go wrong any more
         self.signaling.claimed.add(action.session)
+        if isinstance(action.asked, FullOffer):
+            self._take_from_engine(peer, action.asked)
         return connection
+
+    def _take_from_engine(self, peer: Peer, offer: FullOffer) -> None:
+        """Take all that a broadcaster publishes from an engine, which carries it."""
+
+        def find(name: str) -> Stream | None:
+            stream = peer.streams.get(name)
+            return stream if isinstance(stream, Stream) else None
+
+        peer.behind = Behind(find, functools.partial(self._catalogue.update, peer), offer)
+        self._catalogue.update(peer, offer.streams)
+
+    def _choose(self, offer: Offer) -> list[str] | None:
+        """Say what to receive of an offer: of an engine's all that is wanted, as there will be no other."""
+        if not isinstance(offer, FullOffer):
+            return None
+        return [stream.mid for stream in offer.streams if stream.mid is not None and self._catalogue.takes(stream)]
+
+    def _changed(self, link: int, state: str) -> None:
+        """Take the news of a peer connection."""
+        peer = self._peers.get(link)
+        if state == "connected" and peer is not None and peer.behind is not None:
+            peer.behind.open(peer.connection)
+        self._negotiator.changed(link, state)
 
     def _make_stream(self, peer: Peer, handle: ReceivedStream) -> Stream | SoundStream:
         """Make what receives a stream over one connection."""
@@ -701,6 +728,8 @@ class Receiver(Generic[F]):
 
     def _tap_video(self, link: int, mid: str, frame: EncodedVideoFrame) -> None:
         peer = self._peers.get(link)
+        if peer is not None and peer.behind is not None:
+            peer.behind.frame(mid, frame)
         if self._taps and peer is not None and isinstance(stream := peer.at(mid), Stream):
             for tap in self._taps.copy():
                 tap.video(self._handle(peer, stream), frame, stream.captured(frame.rtp_timestamp))

@@ -56,12 +56,16 @@ def as_engine(engine: object, *, token: Token | None = None, ssl: ssl_module.SSL
         raise TypeError(f"an engine is named by its address, not by {engine!r:.100}")
     if (found := _engine(engine, token, ssl)) is None:
         shown = without_login(engine.partition("?")[0])
-        raise InvalidURL(f"{shown!r} is no address of an engine: none begins like this")
+        raise InvalidURL(f"{shown!r} is no address of an engine: give one like janus+ws://HOST:8188/ROOM")
     return found
 
 
-def _engine(url: str, token: Token | None, ssl: ssl_module.SSLContext | None) -> Engine | None:  # noqa: ARG001 - there is no kind yet
+def _engine(url: str, token: Token | None, ssl: ssl_module.SSLContext | None) -> Engine | None:
     """Return the way to the engine at an address, None where no kind of engine has such addresses."""
     match url.partition("://")[0].lower():
+        case "janus+ws" | "janus+wss":
+            from synopticon_rtc.engines.janus import Janus  # noqa: PLC0415 - few need it
+
+            return Janus(url, token=token, ssl=ssl)
         case _:
             return None

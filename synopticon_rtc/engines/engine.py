@@ -1,9 +1,10 @@
 """What all engines have in common: each takes the place of a signaling server."""
 
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal
 
 from synopticon_rtc.faces.wire import PROTOCOL as FACES
-from synopticon_rtc.peers import published
+from synopticon_rtc.peers.published import PROTOCOL, Published
 from synopticon_rtc.signaling.messages import Seek
 from synopticon_rtc.signaling.session import Signaling
 
@@ -24,11 +25,13 @@ class Engine(Signaling):
 
     Attributes:
         faces: How the faces of what is published get through it: over a data channel beside all else, or not at all.
+        published: Gives what is published, with the media sections that it is offered on; set by who publishes.
     """
 
     faces: ClassVar[Literal["channel", "none"]] = "none"
+    published: Callable[[], Sequence[Published]] = tuple
 
     def _ask(self) -> None:
         """Have the broadcasters that listen here make an offer of all that they publish."""
-        accept = {"faces": [FACES], "streams": [published.PROTOCOL], "bye": ["words"], "ice": ["more"]}
+        accept = {"faces": [FACES], "streams": [PROTOCOL], "bye": ["words"], "ice": ["more"]}
         self._hand_round(Seek(source_session=self.url, name=self.url, accept=accept))

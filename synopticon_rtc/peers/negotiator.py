@@ -7,7 +7,7 @@ import functools
 import itertools
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -108,6 +108,7 @@ class Negotiator:
         notify: Told of every change of state.
         failed: Told that signaling is gone for good.
         admit: Asked whether a receiver may watch, where the handshake wants to know.
+        choose: Gives the media sections of an offer to receive, None for the first video alone.
         trace: Where all of it is written down.
         faults: What counts errors that nobody foresaw.
 
@@ -125,6 +126,7 @@ class Negotiator:
         notify: Callable[[Notify], None],
         failed: Callable[[SignalingError], None],
         admit: Callable[[Ask], Awaitable[bool]] | None = None,
+        choose: Callable[[Offer], Collection[str] | None] = lambda _: None,
         trace: Trace | None = None,
         faults: Faults | None = None,
     ) -> None:
@@ -135,6 +137,7 @@ class Negotiator:
         self._close_peer = close_peer
         self._notify = notify
         self._admit = admit
+        self._choose = choose
         self._trace = trace or Trace(None, "")
         self._faults = faults or Faults()
         self._named: object = None  # what the signaling server said of ICE servers, and what of it can be used
@@ -341,7 +344,7 @@ class Negotiator:
             case CreateOffer():
                 sdp = await connection.offer()
             case CreateAnswer(asked=offer):
-                sdp = await connection.answer(offer.sdp.sdp)
+                sdp = await connection.answer(offer.sdp.sdp, self._choose(offer))
         self.perform(self.handshake.described(action.link, sdp, self._loop.time()))
 
     async def _step(self, peer: _Peer, action: ApplyAnswer | AddCandidate | Check) -> None:

@@ -9,6 +9,8 @@ from typing import Annotated, Literal, get_args
 
 import msgspec
 
+from synopticon_rtc.signaling.messages import Offer
+
 PROTOCOL = "streams/1"
 MAX_STREAMS = 7
 """Streams of one broadcaster: as many as a peer takes media sections, beside that of the data channels."""
@@ -85,6 +87,18 @@ class NewOffer(msgspec.Struct, tag="offer", frozen=True):
     number: _Number
     sdp: _Description
     streams: _Listed
+
+
+class FullOffer(Offer, frozen=True, kw_only=True, tag="webrtc_offer"):
+    """The first offer of a connection, where it carries all that there is: as engines make it.
+
+    Attributes:
+        streams: What is published, with the sections that it has in the offer.
+        channel: The label of the data channel over which its faces come, opened by the receiver; None where none do.
+    """
+
+    streams: list[Published]
+    channel: str | None = None
 
 
 class NewAnswer(msgspec.Struct, tag="answer", frozen=True):

@@ -7,6 +7,7 @@ from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.peers.control import Control
 from synopticon_rtc.peers.messages import Messages
 from synopticon_rtc.peers.published import NewOffer, Published
+from synopticon_rtc.receiving.behind import Behind
 from synopticon_rtc.receiving.lips import Lips
 from synopticon_rtc.receiving.sound import SoundStream
 from synopticon_rtc.receiving.stream import Stream
@@ -31,6 +32,7 @@ class Peer:
         streams: What it sends, by name; the first one too, once its name is known.
         sections: What comes on each media section now.
         listed: Whether it has told what it publishes.
+        behind: What comes beside the media where an engine carries them; else None.
         control: Our side of the control channel; None before it is there, and where the broadcaster is a page.
         messages: What the application and it say to each other, None where it takes no messages.
         number: That of its newest offer that came over the control channel.
@@ -49,6 +51,7 @@ class Peer:
     streams: dict[str, Stream | SoundStream] = field(default_factory=dict)
     sections: dict[str, Stream | SoundStream] = field(default_factory=dict)
     listed: bool = False
+    behind: Behind | None = None
     control: Control | None = None
     messages: Messages | None = None
     number: int = 0

@@ -45,10 +45,11 @@ class Stream:
         heard: Called at each frame, or without video at each faces message, with the time.
         give: Called with each moment when it is due.
         lips: What keeps it in step with the sound; None where it is not.
-        told: Called with each faces message, as it came; as None if it did not come, but was found here.
+        told: Called with each faces message, as it came; as None if it did not come like this, or was found here.
 
     Attributes:
         offset: Gives the sender's clock minus ours, seconds, None while it is not known.
+        shift: What a server on the way has added to the RTP timestamps of frames, which faces come without.
         has_faces: Whether the sender sends faces, as far as is known.
         look: What looks for faces as long as it does not; None where nobody does.
         closed: Whether it was closed; what comes in later is left out.
@@ -69,6 +70,7 @@ class Stream:
         told: Callable[[FacesMessage, str | bytes | None], None] = lambda _message, _data: None,
     ) -> None:
         self.offset: Callable[[], float | None] = lambda: None
+        self.shift = 0
         self.has_faces = False
         self.look: Looking | None = None
         self.closed = False
@@ -155,8 +157,10 @@ class Stream:
             totals.invalid_faces += 1
             logger.debug("%s", error)
             return
+        if self.shift and message.rtp_timestamp is not None:
+            message = dataclasses.replace(message, rtp_timestamp=(message.rtp_timestamp + self.shift) % 2**32)
         self.has_faces, self._pairing.wait = True, self._faces_wait
-        self._told_faces(message, data)
+        self._told_faces(message, None if self.shift else data)
         totals.faces_messages += message.detected
         if not self._video:
             totals.width, totals.height = message.width, message.height

@@ -125,6 +125,16 @@ class FanoutSender(RTCRtpSender):
         return self._switch.next_stream
 
     @property
+    def codec(self) -> Codec:
+        """The codec that was negotiated, once it was."""
+        return self._codec
+
+    @property
+    def latest(self) -> EncodedFrame | None:
+        """The frame that was sent last, perhaps not all of it yet."""
+        return self._reports.latest
+
+    @property
     def packets(self) -> int:
         """Packets that were sent, those that were sent again not counted."""
         return self._writer.packets

@@ -24,6 +24,8 @@ from synopticon_rtc.peers.published import (
     check_name,
 )
 from synopticon_rtc.peers.tap import Tap
+from synopticon_rtc.rtc import FanoutSender
+from synopticon_rtc.sending.beside import Beside
 from synopticon_rtc.sending.peer import Peer
 from synopticon_rtc.sending.published import PublishedStream
 from synopticon_rtc.sending.sound import SoundStream
@@ -199,11 +201,15 @@ class Publisher:
         That of an engine is given all.
         """
         self._peers.append(peer)
+        if peer.engine is not None and peer.engine.faces == "channel":
+            peer.beside = Beside(peer.connection, functools.partial(self._told_beside, peer))
         wanted = list(self._wanted(peer))
         peer.first = next((name for name in wanted if self._streams[name].kind == "video"), None)
         for name in wanted:
             if name == peer.first or peer.engine is not None:
                 self._add(peer, name, "faces")
+        if peer.beside is not None:
+            peer.beside.open()  # after the videos, whose transport it takes
 
     def connected(self, peer: Peer) -> None:
         """Take note that a peer has agreed to its first offer."""
@@ -221,6 +227,8 @@ class Publisher:
             self._streams[name].remove(watcher)
         if peer.overdue is not None:
             peer.overdue.cancel()
+        if peer.beside is not None:
+            peer.beside.close()
 
     def told(self, peer: Peer, message: Told) -> None:
         """Take what a peer answers; what is no answer to the newest offer is none."""
@@ -237,6 +245,14 @@ class Publisher:
         for name, watcher in peer.watchers.items():
             report = self._streams[name].report(watcher, None if name == peer.first else name)
             if report is not None:
+                yield report
+
+    def _told_beside(self, peer: Peer) -> Iterator[Told | Report]:
+        """Say to all whom an engine carries our streams to what there is, and what is known of each video."""
+        yield Streams(self.listed(peer))
+        for name, watcher in peer.watchers.items():
+            stream = self._streams[name]
+            if stream.kind == "video" and (report := stream.report(watcher, name)) is not None:
                 yield report
 
     def _wanted(self, peer: Peer) -> Iterator[str]:
@@ -258,6 +274,8 @@ class Publisher:
         watcher = peer.watchers[name] = stream.add(peer.connection, video=not peer.asked.refuses("video"), sender=spare)
         if stream.has_faces and peer.engine is None:
             watcher.faces = FacesChannel(peer.connection, binary=peer.asked.accepts("faces", FACES), label=faces)
+        elif peer.beside is not None and isinstance(watcher.sender, FanoutSender):
+            watcher.faces = peer.beside.add(name, watcher.sender, faces=stream.has_faces)
 
     def _tell(self, peer: Peer) -> None:
         """Bring a peer up to date, once its control channel is open; an engine by another connection."""
@@ -274,7 +292,7 @@ class Publisher:
         for name in new:
             self._add(peer, name, f"faces:{name}")
         if not any(peer.watchers[name].sender for name in new):
-            peer.control.tell(Streams(self._listed(peer)))
+            peer.control.tell(Streams(self.listed(peer)))
             return
         peer.number += 1
         try:
@@ -282,13 +300,14 @@ class Publisher:
         except SynopticonError as error:
             self._refuse(peer, str(error))
             return
-        peer.control.tell(NewOffer(peer.number, sdp, self._listed(peer)))
+        peer.control.tell(NewOffer(peer.number, sdp, self.listed(peer)))
         if peer.overdue is not None:
             peer.overdue.cancel()
         late = f"no answer came within {ANSWER_WITHIN:g} s"
         peer.overdue = asyncio.get_running_loop().call_later(ANSWER_WITHIN, self._refuse, peer, late)
 
-    def _listed(self, peer: Peer) -> list[Published]:
+    def listed(self, peer: Peer) -> list[Published]:
+        """List what is published, with the sections that it is sent to a peer on."""
         found = []
         for name, handle in self.streams.items():
             stream, watcher = self._streams[name], peer.watchers.get(name)
