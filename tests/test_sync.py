@@ -14,7 +14,7 @@ from waiting import turns, until
 
 from synopticon_rtc import Broadcaster, FaceLandmarker, Moment, Portrait, Receiver, SignalingServer, TestPattern
 from synopticon_rtc.media.pacing import drawn
-from synopticon_rtc.peers.faces_channel import BUFFERED
+from synopticon_rtc.peers.faces_channel import BUFFERED, FacesChannel
 
 SIZE = (320, 180)
 FPS = 60
@@ -175,7 +175,8 @@ async def test_faces_that_cannot_go_out_are_dropped_and_the_video_goes_on(server
         waiting = []
         for _ in range(35):
             await take(receiver, 1)
-            channels = [watcher.faces for watcher in broadcaster._stream.watchers if watcher.faces]
+            ways = [watcher.faces for watcher in broadcaster._stream.watchers]
+            channels = [way for way in ways if isinstance(way, FacesChannel)]
             waiting += [faces.channel._channel.bufferedAmount for faces in channels]
         assert BUFFERED < max(waiting) < BUFFERED + 2000
         tap.drop = lambda _: False

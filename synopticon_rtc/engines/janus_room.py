@@ -381,8 +381,8 @@ class JanusRoom:
                 channel=session,
             )
         )
-        if session not in self._host.claimed and self._subscriptions.pop(session, None):
-            handle.detach()  # nobody wants it any more
+        if session not in self._host.claimed and session in self._subscriptions:
+            self._subscriptions.pop(session).handle.detach()  # nobody wants it any more
 
     async def _start(self, feed: str, subscription: _Subscription, answer: SessionDescription) -> None:
         try:

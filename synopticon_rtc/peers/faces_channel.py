@@ -43,16 +43,24 @@ class FacesChannel:
             second, and only of frames that were looked at.
         label: The label of the channel, for those who read the format of this package.
         head: Gives what each message in that format begins with.
+        twice: Whether each is sent twice in any case: further on, links may lose packets of which nobody tells us.
 
     Attributes:
         channel: What it sends over.
     """
 
     def __init__(
-        self, connection: PeerConnection, *, binary: bool, label: str = "faces", head: Callable[[], bytes] = bytes
+        self,
+        connection: PeerConnection,
+        *,
+        binary: bool,
+        label: str = "faces",
+        head: Callable[[], bytes] = bytes,
+        twice: bool = False,
     ) -> None:
         self._connection = connection
         self._head = head
+        self._twice = twice
         self._binary = binary
         self._due = 0.0  # when a page gets the next message
         self._lossy_until = 0.0
@@ -71,7 +79,7 @@ class FacesChannel:
         if self._binary:
             data = self._head() + faces.binary
             self.channel.send(data)
-            if self._loses(now):
+            if self._twice or self._loses(now):
                 asyncio.get_running_loop().call_later(COPY_AFTER, self.channel.send, data)
         elif faces.message.detected and now >= self._due:
             self._due = max(self._due, now - JSON_INTERVAL) + JSON_INTERVAL  # on average, at any frame rate

@@ -15,6 +15,8 @@ from synopticon_rtc.rtc.fingerprint import fingerprint
 
 WAITING = 64
 """Messages of a stream that wait until it is known how its timestamps were moved."""
+RECENT = 16
+"""Faces messages that are remembered, to know a copy."""
 _decoder = msgspec.json.Decoder(Report | Streams)
 
 
@@ -40,6 +42,7 @@ class Behind:
         self._sections = {stream.name: stream.mid for stream in offer.streams}
         self._names = {stream.mid: stream.name for stream in offer.streams}
         self._shifts: dict[str, Shift] = defaultdict(Shift)
+        self._recent: deque[bytes] = deque(maxlen=RECENT)
         self._waiting: dict[str, deque[bytes | Report]] = defaultdict(lambda: deque(maxlen=WAITING))
 
     def open(self, connection: PeerConnection) -> None:
@@ -61,7 +64,8 @@ class Behind:
         elif (message := marked.decode(data)) is not None and message.stream in self._sections:
             if message.fingerprint:
                 self._shifts[message.stream].mark(message.timestamp, message.fingerprint)
-            if message.faces:
+            if message.faces and message.faces not in self._recent:  # each comes twice
+                self._recent.append(message.faces)
                 self._waiting[message.stream].append(message.faces)
             self._give(message.stream)
 

@@ -132,7 +132,8 @@ class FanoutSender(RTCRtpSender):
     @property
     def latest(self) -> EncodedFrame | None:
         """The frame that was sent last, perhaps not all of it yet."""
-        return self._reports.latest
+        latest = self._reports.latest
+        return latest if isinstance(latest, EncodedFrame) else None
 
     @property
     def packets(self) -> int:

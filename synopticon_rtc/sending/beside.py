@@ -45,7 +45,9 @@ class Beside:
         """Mark frames of a video from now on, and return the way for its faces, if there are any."""
         self._senders[name] = sender
         head = functools.partial(self._mark, name)
-        return FacesChannel(self._connection, binary=True, label=f"faces:{name}", head=head) if faces else None
+        if not faces:
+            return None
+        return FacesChannel(self._connection, binary=True, label=f"faces:{name}", head=head, twice=True)
 
     def close(self) -> None:
         """Tell nothing more."""

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 import av
 import numpy as np
 import pytest
-from janus_server import JANUS, JanusServer
 from waiting import until
 
+from benchmarks.janus_server import JANUS, JanusServer
 from synopticon_rtc import Broadcaster, Face, PeerEvent, Receiver, Room, TestPattern, Tone
 from synopticon_rtc.engines.janus import read_address
 from synopticon_rtc.errors import InvalidURL, SignalingError

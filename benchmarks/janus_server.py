@@ -4,14 +4,15 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from typing import Self
-
-from waiting import blocked_until
 
 JANUS = shutil.which("janus")
 LIBRARIES = Path("/usr/lib/x86_64-linux-gnu/janus")
 ROOM = 1234
+UP_WITHIN = 20.0
+"""Seconds, on a machine that has much else to do."""
 
 _MAIN = """
 general: {{
@@ -102,10 +103,15 @@ class JanusServer:
 
     def start(self) -> None:
         """Start it; returns when it takes connections."""
-        assert JANUS is not None
+        if JANUS is None:
+            raise RuntimeError("there is no Janus: apt-get install janus")
         with (self._folder / "log").open("ab") as log:
             self.process = subprocess.Popen([JANUS, "-F", self._folder, "-o"], stdout=log, stderr=log)
-        blocked_until(self._listens)
+        due = time.monotonic() + UP_WITHIN
+        while not self._listens():
+            if self.process.poll() is not None or time.monotonic() > due:
+                raise RuntimeError(f"Janus does not start: {self.log()}")
+            time.sleep(0.02)
 
     def _listens(self) -> bool:
         with socket.socket() as one:
