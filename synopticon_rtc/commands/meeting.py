@@ -86,7 +86,7 @@ class Meeting:
 
     async def find_viewer(self) -> None:
         """Look whether the server has the viewer."""
-        if self.server is None:
+        if self.server is None and self.url.startswith("ws"):  # engines have none
             found = await asyncio.to_thread(_find_viewer, self.url, self._tls)
             self.viewer = found and found + _query(room=self._room, **{"from": self._name})
 

@@ -62,7 +62,7 @@ def read_address(address: str) -> Address:
     except ValueError:  # a bracket that is not closed, a port that is no number
         parts, port = urlsplit(""), None
     path, _, room = parts.path.rstrip("/").rpartition("/")
-    secrets = dict(parse_qsl(parts.query, keep_blank_values=True))
+    secrets = dict(parse_qsl(parts.query.replace("+", "%2B"), keep_blank_values=True))  # tokens of Janus have it
     shown = without_login(address.partition("?")[0])
     if not parts.hostname or port == 0 or "@" in parts.netloc or not _ROOM.fullmatch(unquote(room)):
         raise InvalidURL(

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 PLUGIN = "janus.plugin.videoroom"
 MOST = 1024  # publishers of a room that are kept count of
 ASK_AGAIN = 1.0  # seconds without an offer after which what is published is asked for once more
-FIRST_RETRY, SLOWEST_RETRY = 0.2, 2.0  # seconds until it is published again
+FIRST_RETRY, SLOWEST_RETRY = 0.2, 5.0  # seconds until it is published again
 UNAUTHORIZED, UNAUTHORIZED_PLUGIN = 403, 405  # of apierror.h
 NO_SUCH_ROOM, NO_PIN, INVALID_ELEMENT, FULL, UNAUTHORIZED_ROOM = 426, 429, 430, 432, 433  # of the VideoRoom
 NAMES: dict[str, str] = {"video": "camera", "audio": "microphone"}
@@ -76,25 +76,25 @@ class _News(msgspec.Struct):
     publishers: list[_Feed] = []
     unpublished: _Id = ""
     leaving: _Id = ""
+    kicked: _Id = ""
     reason: str = ""
 
 
-class _Section(msgspec.Struct):
+class Section(msgspec.Struct):
     """A media section of a subscription, and what comes on it."""
 
     type: str
     mid: str
-    feed_mid: str = ""
     feed_description: str = ""
 
 
 class _Attached(msgspec.Struct):
     """What a subscriber is told of its subscription."""
 
-    streams: list[_Section] = []
+    streams: list[Section] = []
 
 
-def sections(described: Sequence[_Section]) -> Iterator[Published]:
+def sections(described: Sequence[Section]) -> Iterator[Published]:
     """Give the streams that come on the media sections of a subscription: by what their publisher says of them.
 
     One of this package describes each by what it publishes; of another's the description is the name.
@@ -414,7 +414,7 @@ class JanusRoom:
             self._put_out("the room was destroyed")
         if news.leaving == "ok":
             self._put_out(f"we were put out of the room: {one_line(news.reason) or 'Janus does not say why'}")
-        for gone in {str(news.unpublished), str(news.leaving)} & self._feeds.keys():
+        for gone in {str(news.unpublished), str(news.leaving), str(news.kicked)} & self._feeds.keys():
             del self._feeds[gone]
             self._host.tell(BroadcasterGone(session=gone))
             self._lose(gone, "it publishes no more")

@@ -160,7 +160,7 @@ export class VideoRoom {
       else waiting.reject(new Error(words));
       return;
     }
-    const gone = [told.unpublished, told.leaving].find((id) => this.feeds.has(id));
+    const gone = [told.unpublished, told.leaving, told.kicked].find((id) => this.feeds.has(id));
     if (gone !== undefined) this.feeds.delete(gone);
     const hungUp = message.janus === "hangup" && message.sender === this.#subscriber;
     if (this.feed !== null && (gone === this.feed || hungUp)) this.#leave();

@@ -14,7 +14,10 @@ from waiting import until
 
 from benchmarks.janus_server import JANUS, JanusServer
 from synopticon_rtc import Broadcaster, Face, PeerEvent, Receiver, Room, TestPattern, Tone
+from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.engines.janus import read_address
+from synopticon_rtc.engines.janus_room import PLUGIN, Section, sections
+from synopticon_rtc.engines.janus_session import open_session
 from synopticon_rtc.errors import InvalidURL, SignalingError
 from synopticon_rtc.media import Codec
 
@@ -173,6 +176,60 @@ async def test_a_broadcaster_for_whom_there_is_no_room_reads_why_and_comes_in_la
         await late.aclose()
 
 
+@real
+async def test_who_is_put_out_comes_back_also_into_a_room_that_was_made_anew() -> None:
+    with JanusServer({1: ""}) as server:
+        url = server.url(1)
+        async with (
+            asyncio.timeout(60),
+            broadcaster(url) as sender,
+            Receiver(url) as receiver,
+            open_session(f"ws://127.0.0.1:{server.port}/", {}, None, Faults()) as operator,
+        ):
+            moments = aiter(receiver)
+            await anext(moments)
+            handle = await operator.attach(PLUGIN, lambda _: None)
+            for request in ({"request": "kick", "id": int(sender.signaling.session or "")}, {"request": "destroy"}):
+                before = receiver.origin.session
+                await handle.request(request | {"room": 1})
+                if request["request"] == "destroy":
+                    await until(
+                        lambda: "destroyed" in sender.signaling.reason or "No such room" in sender.signaling.reason
+                    )
+                    await handle.request({"request": "create", "room": 1})
+                await until(lambda: receiver.origin.session != before)  # noqa: B023 - it ends in this turn
+                await anext(moments)
+
+
+@real
+async def test_rooms_may_have_names_and_candidates_may_come_one_by_one() -> None:
+    with JanusServer({"lab": ""}, videoroom="string_ids = true", nat="full_trickle = true") as server:
+        url = server.url("lab")
+        async with asyncio.timeout(60), broadcaster(url), Receiver(url) as receiver:
+            await anext(aiter(receiver))
+
+
+def test_streams_of_others_have_the_names_that_they_are_given_each_its_own() -> None:
+    described = [
+        Section("video", "0", feed_description="Slides"),
+        Section("video", "1"),
+        Section("video", "2", feed_description="Slides"),
+        Section("audio", "3", feed_description='{"name": "voice", "kind": "video", "hint": "microphone"}'),
+        Section("data", "4"),
+    ]
+    assert [(one.name, one.kind, one.mid) for one in sections(described)] == [
+        ("Slides", "video", "0"),
+        ("camera", "video", "1"),
+        ("Slides-2", "video", "2"),
+        ("voice", "audio", "3"),
+    ]
+
+
+def test_the_address_of_a_room_leaves_no_room_to_be_named_beside_it() -> None:
+    with pytest.raises(InvalidURL, match="says all about rooms: leave the room 'lab' out"):
+        Room("janus+ws://host/1", room="lab")
+
+
 @pytest.mark.parametrize(
     ("address", "words"),
     [
@@ -189,6 +246,6 @@ def test_what_is_no_address_of_a_room_is_refused_in_words(address: str, words: s
 
 
 def test_an_address_names_the_room_and_keeps_secrets_for_itself() -> None:
-    address = read_address("janus+wss://host/janus/1234?pin=secret")
+    address = read_address("janus+wss://host/janus/1234?pin=se+cret")
     assert (address.shown, address.url, address.room) == ("janus+wss://host/janus/1234", "wss://host/janus", "1234")
-    assert address.secrets == {"pin": "secret"}
+    assert address.secrets == {"pin": "se+cret"}
