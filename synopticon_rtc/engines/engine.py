@@ -29,7 +29,10 @@ class Engine(Signaling):
     """
 
     faces: ClassVar[Literal["channel", "none"]] = "none"
-    published: Callable[[], Sequence[Published]] = tuple
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.published: Callable[[], Sequence[Published]] = tuple
 
     def _ask(self) -> None:
         """Have the broadcasters that listen here make an offer of all that they publish."""

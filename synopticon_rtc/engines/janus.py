@@ -126,6 +126,7 @@ class Janus(Engine):
     async def _stay_connected(self) -> None:
         pause = FIRST_RETRY
         while True:
+            reason = ""
             try:
                 await self._be_there()
             except JanusError as error:

@@ -124,11 +124,8 @@ class Host(Protocol):
     """The address of the room, as which it is known to broadcasters."""
     claimed: set[str]
     """The publishers that are received."""
-
-    @property
-    def published(self) -> Callable[[], Sequence[Published]]:
-        """Gives what is published, with its media sections."""
-        ...
+    published: Callable[[], Sequence[Published]]
+    """Gives what is published, with its media sections."""
 
     def tell(self, message: AnyMessage) -> None:
         """Tell those who listen something, as a signaling server would."""
