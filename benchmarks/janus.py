@@ -212,7 +212,7 @@ async def run(*, quick: bool) -> Result:
     seconds = 6.0 if quick else 60.0
     paired = [await python(loss, seconds) for loss in (0.0, LOSS)]
     paired.append(await chromium(0.0, seconds))
-    costs = [await cost(who, count, seconds / 2) for count in (1, MANY) for who in ("Janus", "ours")]
+    costs = [await cost(who, count, 3 if quick else 15) for count in (1, MANY) for who in ("Janus", "ours")]
     back = await recovery(2 if quick else 5)
     columns = ("", "frames", "fps", "paired", "wrong", "unread")
     rows = [

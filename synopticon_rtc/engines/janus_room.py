@@ -190,7 +190,8 @@ class Uplink:
             reason = advise(error)
             level, self._told = logging.DEBUG if reason == self._told else logging.WARNING, reason
             logger.log(level, "%s: nothing is published: %s", self._host.url, reason)
-            self.end(reason)
+            if self._origin == offer.origin:
+                self.end(reason)
             return
         if event.jsep is not None and self._origin == offer.origin:
             self._host.tell(Answer(source_session=self._host.url, sdp=event.jsep))
@@ -264,11 +265,13 @@ class JanusRoom:
         self._tasks = tasks
         self._room: _Id = int(room) if room.isdecimal() else room
         self._secrets = secrets
+        self._own = ""  # what we are called there
         self._private: dict[str, int] = {}
         self._feeds: dict[str, _Feed] = {}
         self._subscriptions: dict[str, _Subscription] = {}
         self._subscribing: set[str] = set()
-        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._out = asyncio.Event()
+        self._reason = ""  # why we were put out
 
     async def join(self, name: str) -> str:
         """Come into the room, and return what we are called there.
@@ -289,7 +292,7 @@ class JanusRoom:
                 raise
             self._room = str(self._room)  # of a server whose rooms have names, which may be digits
             event = await handle.request(body | {"room": self._room})
-        news = msgspec.convert(event.body, _News)
+        news = event.read(_News)
         self._private = {} if news.private_id is None else {"private_id": news.private_id}
         self._own = str(news.id)
         self._meet(news.publishers)
@@ -302,7 +305,8 @@ class JanusRoom:
             ConnectionError: We were put out.
         """
         try:
-            await self._over
+            await self._out.wait()
+            raise ConnectionError(self._reason)
         finally:
             self.uplink.close()
 
@@ -356,17 +360,17 @@ class JanusRoom:
         body = {"request": "join", "ptype": "subscriber", "room": self._room, "autoupdate": False}
         try:
             event = await handle.request(body | {"streams": [{"feed": feed.id}]} | self._secrets | self._private)
+            streams = [*sections(event.read(_Attached).streams)]
         except JanusError as error:
             handle.detach()
             logger.warning("%s: %s is not received: %s", self._host.url, visible(feed.display, NAME), advise(error))
             return
         finally:
             self._subscribing.discard(session)
-        if event.jsep is None or self._feeds.get(session) is not feed:
+        if event.jsep is None or session not in self._feeds:
             handle.detach()
             return
         self._subscriptions[session] = _Subscription(handle)
-        streams = [*sections(msgspec.convert(event.body, _Attached).streams)]
         accept = {"bye": ["words"], "ice": ["more"]}
         self._host.tell(
             FullOffer(
@@ -403,7 +407,7 @@ class JanusRoom:
             case "detached":
                 self._put_out("Janus has let go of us")
             case "event":
-                self._take_news(msgspec.convert(event.body, _News))
+                self._take_news(event.read(_News))
 
     def _take_news(self, news: _News) -> None:
         self._meet(news.publishers)
@@ -440,5 +444,5 @@ class JanusRoom:
             self._host.tell(Ice(source_session=feed, bye=reason))
 
     def _put_out(self, reason: str) -> None:
-        if not self._over.done():
-            self._over.set_exception(ConnectionError(reason))
+        self._reason = self._reason or reason
+        self._out.set()

@@ -6,7 +6,7 @@ import itertools
 import logging
 import ssl as ssl_module
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from websockets.asyncio.client import ClientConnection, connect
@@ -23,9 +23,12 @@ KEEPALIVE = 10.0  # seconds between signs of life; a session without any ends af
 OPEN_WITHIN = 3.0  # seconds for a WebSocket
 FLUSH_WITHIN = 0.5  # seconds
 
+logger = logging.getLogger(__name__)
 # websockets tells every message, the token too.
 _library_log = logging.getLogger(f"{__name__}.websockets")
 _library_log.setLevel(logging.WARNING)
+
+T = TypeVar("T")
 
 
 class JanusError(SynopticonError):
@@ -81,14 +84,33 @@ class Event(msgspec.Struct):
     lost: int = 0
 
     def ice(self, source: str) -> Ice:
-        """Return the candidate as a message from somebody."""
+        """Return the candidate as a message from somebody.
+
+        Raises:
+            JanusError: It is none.
+        """
         ended = "candidate" not in self.candidate
-        return Ice(source_session=source, candidate=None if ended else msgspec.convert(self.candidate, Candidate))
+        return Ice(source_session=source, candidate=None if ended else _read(self.candidate, Candidate))
+
+    def read(self, kind: type[T]) -> T:
+        """Read what the plugin says.
+
+        Raises:
+            JanusError: It is of another version.
+        """
+        return _read(self.body, kind)
 
     @property
     def body(self) -> dict[str, Any]:
         """What the plugin says."""
         return {} if self.plugindata is None else self.plugindata.data
+
+
+def _read(said: dict[str, Any], kind: type[T]) -> T:
+    try:
+        return msgspec.convert(said, kind)
+    except msgspec.ValidationError as error:
+        raise JanusError(0, f"it says what we do not understand: {error}") from error
 
 
 _decoder = msgspec.json.Decoder(Event)
@@ -232,7 +254,10 @@ class JanusSession:
         waiting = self._waiting.get(event.transaction)
         if waiting is None:
             if told := self._handles.get(event.sender):
-                told(event)
+                try:
+                    told(event)
+                except JanusError as error:
+                    logger.debug("%s", error)
         elif (event.janus != "ack" or event.transaction.startswith("keepalive")) and not waiting.done():
             waiting.set_result(event)
 

@@ -9,6 +9,8 @@ import { Player } from "./player.js";
 import { VideoRoom } from "./videoroom.js";
 
 const SHOW_INTERVAL = 500; // ms
+const HEAD = 12; // bytes of faces/1 up to its timestamp, and that
+const RECENT = 16;
 
 const $ = (id) => document.getElementById(id);
 const query = new URLSearchParams(location.search);
@@ -20,6 +22,7 @@ const player = new Player(video, overlay, { sender: () => ({ clockOffset: null, 
 let shown = null; // the video that is shown: { mid, name, track }
 let sound = null;
 let shift = new Shift();
+let recent = []; // how the last faces messages began
 let room = null;
 try {
   room = new VideoRoom(address ?? "", query.get("from"), { changed, track, message, frame });
@@ -53,7 +56,7 @@ function message(data) {
   const marked = typeof data === "string" ? null : readMarked(data);
   if (marked === null || marked.name !== shown?.name) return;
   if (marked.mark !== 0) shift.mark(marked.timestamp, marked.mark);
-  if (marked.faces === null) return;
+  if (marked.faces === null || isCopy(marked.faces)) return;
   try {
     const faces = decodeFaces(marked.faces);
     const known = shift.value !== null && faces.rtpTimestamp !== null;
@@ -61,6 +64,14 @@ function message(data) {
   } catch (error) {
     note($("lines"), error.message);
   }
+}
+
+/** Whether faces came before: each message comes twice, and begins with what tells it from others. */
+function isCopy(faces) {
+  const head = String(new Uint8Array(faces, 0, Math.min(HEAD, faces.byteLength)));
+  if (recent.includes(head)) return true;
+  recent = [...recent.slice(1 - RECENT), head];
+  return false;
 }
 
 /** Whether faces are on their own frames, in words. */
