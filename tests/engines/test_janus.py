@@ -15,6 +15,7 @@ from waiting import until
 from benchmarks.janus_server import JANUS, JanusServer
 from synopticon_rtc import Broadcaster, Face, PeerEvent, Receiver, Room, TestPattern, Tone
 from synopticon_rtc.basics.faults import Faults
+from synopticon_rtc.engines import janus_session
 from synopticon_rtc.engines.janus import read_address
 from synopticon_rtc.engines.janus_room import PLUGIN, Section, sections
 from synopticon_rtc.engines.janus_session import open_session
@@ -202,7 +203,8 @@ async def test_who_is_put_out_comes_back_also_into_a_room_that_was_made_anew() -
 
 
 @real
-async def test_rooms_may_have_names_and_candidates_may_come_one_by_one() -> None:
+async def test_rooms_may_have_names_and_candidates_may_come_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(janus_session, "KEEPALIVE", 0.01)
     with JanusServer({"lab": ""}, videoroom="string_ids = true", nat="full_trickle = true") as server:
         url = server.url("lab")
         async with asyncio.timeout(60), broadcaster(url), Receiver(url) as receiver:
