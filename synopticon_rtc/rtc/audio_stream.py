@@ -29,11 +29,13 @@ class AudioPacket:
     begins: bool
     """Whether there was nothing to be heard before it."""
     captured: int
-    """When its first sample was captured, seconds since 1900 in 32.32 bits."""
+    """When its first sample was captured, by the clock of who captured it, seconds since 1900 in 32.32 bits."""
     stamped: bool
     """Whether it says so to peers that read that; of those in between it follows from the timestamps."""
     sent: int
-    """When it is sent, as ``captured`` is told."""
+    """When it is sent, by our clock."""
+    ahead: int = 0
+    """What that clock is ahead of ours, s in 32.32 bits."""
 
 
 class Listener(Protocol):
@@ -57,6 +59,7 @@ class AudioStream:
 
     Attributes:
         sealer: Encrypts for one peer after another.
+        ahead: What the clock by which sound is captured is ahead of ours, s in 32.32 bits; 0 where it is ours.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class AudioStream:
     ) -> None:
         self.on_viewers = on_viewers
         self.sealer = Sealer()
+        self.ahead = 0
         self._origin = secrets.randbits(32) if timestamp_origin is None else timestamp_origin
         self._viewers: list[Listener] = []
         self._due: int | None = None  # ticks of the next packet, where nothing is missing before it
@@ -102,7 +106,7 @@ class AudioStream:
         timestamp = self.rtp_timestamp(ticks)
         time = int((captured + NTP_EPOCH) * 2**32)
         begins = ticks != self._due
-        packet = AudioPacket([data], timestamp, begins, time, self._stamp(time, ticks), ntp_time())
+        packet = AudioPacket([data], timestamp, begins, time, self._stamp(time, ticks), ntp_time(), self.ahead)
         self._due = ticks + PACKET_TICKS
         for viewer in self._viewers.copy():
             try:

@@ -61,6 +61,7 @@ class FanoutSender(RTCRtpSender):
     Attributes:
         note: Takes what is decided about the peer, for a trace.
         rate: What the peer's link is thought to bear.
+        wanted: What the peer asks for at most, in bit/s; infinite where it takes all.
         bitrate_limit: What the peer estimates that it can receive, in bit/s (REMB).
     """
 
@@ -99,6 +100,7 @@ class FanoutSender(RTCRtpSender):
         self._codec: Codec = "vp8"  # as negotiated, once it has started
         self.note = note
         self.rate = RateControl(note)
+        self.wanted = math.inf
         self.bitrate_limit: int | None = None
         self._outlet = Outlet(ice, self.rate.rerouted)
         self._writer = PacketWriter(self._outlet, self._ssrc, self._rtx_ssrc)
@@ -123,6 +125,16 @@ class FanoutSender(RTCRtpSender):
     def next_stream(self) -> VideoStream | None:
         """The stream that the peer is being moved to, else the one that it is sent."""
         return self._switch.next_stream
+
+    @property
+    def codec(self) -> Codec:
+        """What was negotiated, once the peer is connected."""
+        return self._codec
+
+    @property
+    def bearable(self) -> float:
+        """What the peer can be sent, bit/s: what its link bears, unless it wants less."""
+        return min(self.rate.estimate, self.wanted)
 
     @property
     def packets(self) -> int:
@@ -218,6 +230,7 @@ class FanoutSender(RTCRtpSender):
     def leave(self) -> None:
         """Send nothing more, until :meth:`begin`; the media section stays."""
         self._select = None
+        self.wanted = math.inf
         self._leave()
         self._reports.forget()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import copy
 import logging
 import random
 import secrets
@@ -132,12 +133,17 @@ class SignalingClient:
         self.url, inside, self._login = read_address(url, room)
         self.session: str | None
         self.ice_servers: Any  # what the server said of them last, unchecked
-        self.claimed: set[str] = set()  # the broadcasters that receivers on this client are linked with
+        self.claimed: set[str]  # the broadcasters that receivers on this client are linked with
         self.reason: str  # why there is no session, if there is none
         self.failure: SignalingError | None  # why it is not tried again, where the server refused for good
         self._token = token or inside
         self._holder = secrets.token_urlsafe(12)  # of an invitation, if the token is one
         self._ssl = ssl
+        self._begin()
+
+    def _begin(self) -> None:
+        """Become what a client is that nobody has."""
+        self.claimed = set()
         self._callbacks: list[Callable[[], object]] = []
         self._listeners: list[Listener] = []
         self._users = 0
@@ -147,6 +153,16 @@ class SignalingClient:
         self._faults = Faults()
         self._sessions: deque[str] = deque(maxlen=OWN_SESSIONS)
         self._forget()
+
+    def meets(self, other: "SignalingClient") -> bool:
+        """Whether both are for the same room, as far as that can be told without asking the server."""
+        return self.url == other.url and self._token == other._token  # noqa: SLF001 - of its own class
+
+    def another(self) -> Self:
+        """Return one more client, with a session of its own, of the same server, room and token."""
+        client = copy.copy(self)
+        client._begin()  # noqa: SLF001 - as above
+        return client
 
     def _forget(self) -> None:
         """Become what a client is that was never entered."""

@@ -100,7 +100,7 @@ class Lobby:
         down, up = self.network.way(host.address, self.here.address), self.network.way(self.here.address, host.address)
         down.delay = up.delay = delay
         broadcaster = Broadcaster(self.client(), Card(fps), name=name)
-        broadcaster._network = host
+        broadcaster.network = host
         context = contextvars.copy_context()
         context.run(ahead.set, clock_ahead)
         await asyncio.create_task(broadcaster.start(), context=context)
