@@ -26,7 +26,7 @@ FLOORS = (
     {"sending", "receiving"},
     {"recording"},
     {"broadcaster", "receiver"},
-    {"room"},
+    {"relaying", "room"},
     {"sync"},
     {"commands"},
     {
@@ -37,6 +37,7 @@ FLOORS = (
         "export",
         "receive",
         "record",
+        "relay",
         "trace",
         "signaling.__main__",
     },  # doors: what users import and run
@@ -81,6 +82,7 @@ PUBLIC = [
     "Recorder",
     "Recording",
     "RecordingEvent",
+    "Relay",
     "Room",
     "Screen",
     "SignalingClient",
