@@ -23,7 +23,7 @@ from synopticon_rtc.peers import control, messages, published
 from synopticon_rtc.peers.control import Control, Report
 from synopticon_rtc.peers.messages import Message, MessageHub
 from synopticon_rtc.peers.negotiator import Negotiator
-from synopticon_rtc.peers.published import MAX_RELAYS, Relays, Told
+from synopticon_rtc.peers.published import Relays, Told
 from synopticon_rtc.peers.tap import Origin, Tap
 from synopticon_rtc.rtc import Channel, IceServer, PeerConnection
 from synopticon_rtc.rtc.network import LocalNetwork
@@ -415,7 +415,7 @@ class Broadcaster:
                 peer.control = Control(
                     connection.add_channel(control.LABEL, protocol=control.PROTOCOL),
                     gone=functools.partial(self._negotiator.lost, link),
-                    opened=functools.partial(self._publisher.opened, peer),
+                    opened=functools.partial(self._opened, peer),
                     reports=functools.partial(self._reports, peer),
                     told=functools.partial(self._publisher.told, peer),
                     records=self._is_recorded,
@@ -450,9 +450,15 @@ class Broadcaster:
         if peer.control is not None:
             peer.control.close()
 
+    def _opened(self, peer: Peer) -> None:
+        """Tell a peer what there is, and whose it is."""
+        if self._upstream is not None and peer.control is not None:
+            peer.control.tell(Relays(list(self._upstream.relays)))
+        self._publisher.opened(peer)
+
     def _reports(self, peer: Peer) -> Iterator[Report | Told]:
         if self._upstream is not None:
-            yield Relays(list(self._upstream.relays[-MAX_RELAYS:]))
+            yield Relays(list(self._upstream.relays))
         yield from self._publisher.reports(peer)
 
     def _is_recorded(self) -> bool:

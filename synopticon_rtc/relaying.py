@@ -74,6 +74,7 @@ class Relay:
 
     Attributes:
         id: By which other relays know this one: its name, and a number by chance.
+        network: What of this machine's network it uses.
         receiver: What receives.
         broadcaster: What sends; None while there is no broadcaster to be received.
         ahead: The clock of the broadcaster at the source minus ours, seconds, as it was known last.
@@ -108,7 +109,7 @@ class Relay:
             raise ValueError("a relay leads from one room, or server, to another: these are the same")
         self.id = f"{name}#{secrets.token_hex(4)}"
         self._faults = Faults()
-        self._network = LocalNetwork(udp_ports, announce, interfaces)
+        self.network = LocalNetwork(udp_ports, announce, interfaces)
         self._ice: dict[str, Any] = {"ice_servers": ice_servers, "relay_only": relay_only}
         self._admit = admit
         self.receiver: Receiver[EncodedVideoFrame] = self._receive(self._source, broadcaster, streams)
@@ -129,7 +130,7 @@ class Relay:
         self, signaling: SignalingClient, broadcaster: str | None, streams: Sequence[str] | None
     ) -> Receiver[EncodedVideoFrame]:
         receiver = Receiver(signaling, broadcaster=broadcaster, streams=streams, decode=False, **self._ice)
-        receiver.network = self._network
+        receiver.network = self.network
         return receiver
 
     def receive_more(self, name: str) -> Receiver[EncodedVideoFrame]:
@@ -216,10 +217,8 @@ class Relay:
         """Send a frame on."""
         passed = self._passed.get(stream)
         if not isinstance(passed, _Video) or passed.stream.codec != frame.codec:
-            if not isinstance(stream, ReceivedStream):
+            if not isinstance(stream, ReceivedStream) or not self._is_told(stream):
                 return
-            if not stream.name and self._unnamed is None:
-                self._unnamed = clock.monotonic(), stream
             passed = self._passed[stream] = _Video(self, stream, frame.codec)
             passed.request_keyframe(0)
             self._changed.set()
@@ -251,12 +250,19 @@ class Relay:
             self.receiver.stay()
         self._changed.set()
 
+    def _is_told(self, stream: ReceivedStream) -> bool:
+        """Whether it is known what a video is, or that nobody will tell."""
+        if stream.name:
+            return True
+        self._unnamed = self._unnamed or (clock.monotonic(), stream)
+        return clock.monotonic() > self._unnamed[0] + PAGE_AFTER
+
     def _listed(self) -> dict[str, ReceivedStream]:
         """Return what is to be sent on, by name; nothing while the broadcaster is gone."""
         if not self._connected:
             return {}
         named = {stream.name: stream for stream in self.receiver.tapped}
-        if named or self._unnamed is None or clock.monotonic() < self._unnamed[0] + PAGE_AFTER:
+        if named or self._unnamed is None or not self._is_told(self._unnamed[1]):
             return named
         return {PAGE: self._unnamed[1]}
 
@@ -269,7 +275,7 @@ class Relay:
             broadcaster = Broadcaster(
                 self._signaling, name=self.receiver.origin.name, admit=self._admit, upstream=self, **self._ice
             )
-            broadcaster.network = self._network
+            broadcaster.network = self.network
             async with broadcaster:
                 await self._pass_on(broadcaster)
 
@@ -327,9 +333,12 @@ class Relay:
 
     async def _bring(self, broadcaster: Broadcaster, listed: dict[str, ReceivedStream]) -> None:
         """Have receivers sent what there is to be sent on now, as far as anything of it has come."""
-        for stream in [stream for stream in self._passed if stream not in listed.values()]:
-            await self._passed.pop(stream).aclose()
-        for name, stream in listed.items():
+        names = {stream: name for name, stream in listed.items()}
+        for stream, passed in list(self._passed.items()):
+            if passed.published is not None and passed.published.name != names.get(stream):
+                del self._passed[stream]
+                await passed.aclose()
+        for stream, name in names.items():
             passed = self._passed.get(stream)
             if passed is None:
                 continue

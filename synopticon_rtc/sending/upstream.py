@@ -8,7 +8,7 @@ class Upstream(Protocol):
 
     @property
     def relays(self) -> tuple[str, ...]:
-        """Who passes them on, from the first to us."""
+        """Who passes them on, from the first to us; no more than are told of."""
         ...  # pragma: no cover
 
     @property
