@@ -27,6 +27,7 @@ from synopticon_rtc.rtc import EncodedSound, EncodedVideoFrame, IceServer
 from synopticon_rtc.rtc.network import LocalNetwork
 from synopticon_rtc.sending.admission import Admit
 from synopticon_rtc.sending.encoded import LAYERS, EncodedSoundStream, EncodedStream
+from synopticon_rtc.sending.ladder import BITRATES
 from synopticon_rtc.sending.published import PublishedStream
 from synopticon_rtc.signaling.client import SignalingClient, as_client
 
@@ -318,7 +319,7 @@ class Relay:
                     await self._bring(broadcaster, listed)
                 elif clock.monotonic() > gone + AWAY:
                     return
-                else:
+                elif not self._connected:
                     for passed in self._passed.values():
                         passed.mute()
                 await self._wait()
@@ -451,7 +452,7 @@ class _Video(_Passed[EncodedStream]):
             self,
             hint=received.hint or PAGE,
             detector="the page" if is_page else received.detector or None,
-            bitrate=received.bitrate or BITRATE,
+            bitrate=_bitrate(received),
             layers=LAYERS if received.bitrate else 1,
             ahead=lambda: relay.ahead,
             reported=lambda: received.report,
@@ -466,6 +467,8 @@ class _Video(_Passed[EncodedStream]):
     async def follow(self) -> None:
         """Tell receivers what has become of it, and let layers go that nobody needs, or that another one sent."""
         await super().follow()
+        if (bitrate := _bitrate(self._received)) != self.stream.bitrate:
+            self.stream.bitrate = bitrate
         session = self._relay.receiver.origin.session
         for index, layer in list(self._layers.items()):
             if layer.session != session or not layer.is_used(self.stream.wanted(index)):
@@ -501,6 +504,12 @@ class _Video(_Passed[EncodedStream]):
 
     def _put(self, layer: int, frame: EncodedVideoFrame, captured: float | None) -> None:
         self.stream.put(frame, captured if frame.captured is None else frame.captured, layer)
+
+
+def _bitrate(received: ReceivedStream) -> int:
+    """Return the bit rate of a video, bit/s, as its broadcaster says it, within what can be."""
+    least, most = BITRATES
+    return min(max(received.bitrate or BITRATE, least), most)
 
 
 class _Layer:

@@ -36,6 +36,8 @@ class AudioPacket:
     """When it is sent, by our clock."""
     ahead: int = 0
     """What that clock is ahead of ours, s in 32.32 bits."""
+    lost: int = 0
+    """Packets that are missing right before it, so that peers make up for them."""
 
 
 class Listener(Protocol):
@@ -92,13 +94,14 @@ class AudioStream:
         """Return the RTP timestamp of a time in 1/48000 s."""
         return (self._origin + ticks) & 0xFFFFFFFF
 
-    def send(self, data: bytes, ticks: int, captured: float) -> int:
+    def send(self, data: bytes, ticks: int, captured: float, lost: int = 0) -> int:
         """Send 20 ms of Opus to every peer, now.
 
         Args:
             data: The packet.
             ticks: When its first sample is due, 1/48000 s; more than those of the packet before.
             captured: When that sample was captured, seconds since the epoch.
+            lost: How many packets before it are not to be had, and no silence.
 
         Returns:
             The packet's RTP timestamp.
@@ -106,7 +109,7 @@ class AudioStream:
         timestamp = self.rtp_timestamp(ticks)
         time = int((captured + NTP_EPOCH) * 2**32)
         begins = ticks != self._due
-        packet = AudioPacket([data], timestamp, begins, time, self._stamp(time, ticks), ntp_time(), self.ahead)
+        packet = AudioPacket([data], timestamp, begins, time, self._stamp(time, ticks), ntp_time(), self.ahead, lost)
         self._due = ticks + PACKET_TICKS
         for viewer in self._viewers.copy():
             try:

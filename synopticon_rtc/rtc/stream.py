@@ -181,6 +181,11 @@ class VideoStream:
         self._picture_id += 1
         return payloads
 
+    def forget(self) -> None:
+        """Send no peer that joins what was sent before: timestamps start anew."""
+        self._group.clear()
+        self._stamped = 0
+
     def _publish(self, frame: EncodedFrame) -> None:
         self._keep(frame)
         self._send([frame], self._viewers.copy())

@@ -32,6 +32,8 @@ from synopticon_rtc.sending.watcher import Watcher
 
 LAYERS = len(RUNGS)
 """The most layers of one video."""
+LEAP = 10.0
+"""Seconds beyond those that have passed by which timestamps may go on and still be those of the same source."""
 SILENCE = 1.0
 """Seconds without a frame after which it is no wonder that nobody is sent any."""
 
@@ -213,7 +215,7 @@ class EncodedStream(SentVideo):
         self._ahead = ahead
         self._reported = reported
         self._newest: tuple[int, float] | None = None  # RTP timestamp and time of capture of what came last
-        self._begun = 0.0
+        self._begun = self._heard = 0.0
         self._recent = Recent()
         self._ladder: EncodedLadder | None = None
 
@@ -252,6 +254,8 @@ class EncodedStream(SentVideo):
         ahead = self._ahead()
         captured = frame.captured if captured is None else captured
         if layer == 0:
+            if self._starts_anew(frame.rtp_timestamp):
+                self._start_anew()
             self._count(frame, clock.now() + ahead if captured is None else captured)
         self.ladder(self.codec).put(frame, captured, layer, ahead)
 
@@ -268,8 +272,23 @@ class EncodedStream(SentVideo):
             self._count_faces(len(message.faces))
         self._send_faces(WrittenFaces(message, written))
 
+    def _starts_anew(self, timestamp: int) -> bool:
+        """Whether the RTP timestamps have nothing to do with those before, as those of another source."""
+        if self._newest is None:
+            return False
+        step = (timestamp - self._newest[0] + 2**31) % 2**32 - 2**31
+        return not 0 <= step < (self._now() - self._heard + LEAP) * CLOCK_RATE
+
+    def _start_anew(self) -> None:
+        """Have peers begin with the next keyframe, whatever its timestamp."""
+        self.ladder(self.codec).top.forget()
+        for watcher in self.watchers:
+            if isinstance(watcher.sender, FanoutSender) and not watcher.inherited:
+                watcher.sender.begin(self._top)
+
     def _count(self, frame: EncodedVideoFrame, captured: float) -> None:
         now, totals = self._now(), self._totals
+        self._heard = now
         self._begun = self._begun or now
         self._newest = frame.rtp_timestamp, captured
         self._recent.add(now)
@@ -376,7 +395,7 @@ class EncodedSoundStream(SentSound):
         ahead = self._ahead()
         captured = clock.now() + ahead if packet.captured is None else packet.captured
         self._stream.ahead = int(ahead * 2**32)
-        self._stream.send(packet.data, packet.rtp_timestamp, captured)
+        self._stream.send(packet.data, packet.rtp_timestamp, captured, packet.lost)
         self._newest = packet.rtp_timestamp, captured
         self._totals.frames += 1
         self._totals.bytes += len(packet.data)

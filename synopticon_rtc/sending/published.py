@@ -33,6 +33,7 @@ class PublishedStream:
         stream: SentVideo | SentSound,
         *,
         changed: Callable[["PublishedStream", StreamState], None],
+        retell: Callable[[], None],
         unpublish: Callable[["PublishedStream"], Awaitable[None]],
     ) -> None:
         self.name = name
@@ -43,6 +44,7 @@ class PublishedStream:
         self.faces: Events[Moment] = stream.faces
         self._stream = stream
         self._changed = changed
+        self._retell = retell
         self._unpublish = unpublish
 
     @property
@@ -101,6 +103,7 @@ class PublishedStream:
     @bitrate.setter
     def bitrate(self, bitrate: int) -> None:
         self._stream.bitrate = bitrate
+        self._retell()
 
     @property
     def stats(self) -> BroadcasterStats:

@@ -104,7 +104,7 @@ class Publisher:
         if self._over:
             await stream.aclose()
             raise SynopticonError(f"stream {name!r} is not published: everything ends")
-        handle = PublishedStream(name, stream, changed=self._changed, unpublish=self._unpublish)
+        handle = PublishedStream(name, stream, changed=self._changed, retell=self._tell_all, unpublish=self._unpublish)
         self.streams[name] = handle
         for tap, ends in self._taps.items():
             ends[name] = handle.tap(tap)
@@ -157,9 +157,12 @@ class Publisher:
 
     def _changed(self, handle: PublishedStream, state: StreamState) -> None:
         """Tell everybody of a stream that came or changed."""
+        self._tell_all()
+        self.events.emit(StreamEvent(handle.name, handle.kind, state, _WORDS[state]))
+
+    def _tell_all(self) -> None:
         for peer in self._peers:
             self._tell(peer)
-        self.events.emit(StreamEvent(handle.name, handle.kind, state, _WORDS[state]))
 
     def end(self) -> None:
         """End iterations over events and faces."""
