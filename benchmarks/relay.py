@@ -202,7 +202,7 @@ async def killed() -> float:
 async def run(*, quick: bool) -> Result:
     """Measure."""
     pin(RECEIVERS)
-    seconds, rounds = (4.0, 1) if quick else (20.0, 3)
+    seconds, rounds = (4.0, 1) if quick else (12.0, 3)
     ways: dict[str, list[float]] = {"without a relay": [], "by a relay": []}
     for _ in range(rounds):
         for way in ways:

@@ -334,21 +334,20 @@ class Relay:
 
     async def _bring(self, broadcaster: Broadcaster, listed: dict[str, ReceivedStream]) -> None:
         """Have receivers sent what there is to be sent on now, as far as anything of it has come."""
-        names = {stream: name for name, stream in listed.items()}
+        names: dict[Tapped, str] = {stream: name for name, stream in listed.items()}
         for stream, passed in list(self._passed.items()):
             if passed.published is not None and passed.published.name != names.get(stream):
                 del self._passed[stream]
                 await passed.aclose()
-        for stream, name in names.items():
-            passed = self._passed.get(stream)
-            if passed is None:
+        for name, received in listed.items():
+            if (passing := self._passed.get(received)) is None:
                 continue
             there = broadcaster.streams.get(name)
-            if there is not None and there is not passed.published:  # it was in another codec
+            if there is not None and there is not passing.published:  # it was in another codec
                 await there.unpublish()
-            if passed.published is None:
-                await passed.publish(broadcaster, name)
-            await passed.follow()
+            if passing.published is None:
+                await passing.publish(broadcaster, name)
+            await passing.follow()
 
     # Messages
 

@@ -14,7 +14,7 @@ import pytest
 from lobby import Lobby, ahead, clocks
 from turned import elapse, turned
 from waiting import until
-from wires import Host, Losses
+from wires import Host, Losses, Way
 
 from synopticon_rtc import (
     Broadcaster,
@@ -118,14 +118,17 @@ class Lab:
         self.rooms = [first, *(Lobby(first.network) for _ in range(rooms - 1))]
         self.network = first.network
 
+    def way(self, source: Relay | Broadcaster, to: Relay | Receiver[Any]) -> Way:
+        assert isinstance(source.network, Host)
+        assert isinstance(to.network, Host)
+        return self.network.way(source.network.address, to.network.address)
+
     @contextlib.asynccontextmanager
-    async def at(
-        self, what: Broadcaster | Receiver[Any], clock_ahead: float = 0.0, host: Host | None = None
-    ) -> AsyncIterator[Any]:
+    async def at(self, what: Broadcaster | Receiver[Any], clock_ahead: float = 0.0) -> AsyncIterator[None]:
         """Have something run meanwhile, on a machine of its own, whose clock is ahead by so many seconds."""
-        what.network = host or self.network.host()
+        what.network = self.network.host()
         async with run(what, clock_ahead):
-            yield what
+            yield
 
     @contextlib.asynccontextmanager
     async def relay(self, source: int, to: int, clock_ahead: float = 0.0, **options: Any) -> AsyncIterator[Relay]:
@@ -134,6 +137,7 @@ class Lab:
         relay.network = relay.receiver.network = self.network.host()
         async with run(relay, clock_ahead):
             yield relay
+        await relay.wait_closed()  # where nothing went wrong
 
     def receiver(self, room: int, **options: Any) -> Receiver[Any]:
         return Receiver(self.rooms[room].client(), **options)
@@ -190,6 +194,7 @@ async def test_frames_have_their_faces_and_their_times_behind_a_relay_of_a_relay
         assert len(moments) > 4 * FPS
         assert all(map(is_right, moments))
         for moment in moments:
+            assert moment.rtp_timestamp is not None
             assert moment.captured == pytest.approx(sent.captured[moment.rtp_timestamp], abs=1e-4)
         shared = sent.written.keys() & came.written.keys()
         assert len(shared) > 4 * FPS
@@ -266,7 +271,7 @@ async def test_a_slow_link_gets_a_smaller_layer_and_costs_the_others_nothing() -
     async with lab.at(source), lab.relay(0, 1) as relay, lab.at(fast):
         async with lab.at(slow):
             await come_true(lambda: slow.stats.frames > FPS)
-            way = lab.network.way(relay.network.address, slow.network.address)
+            way = lab.way(relay, slow)
             way.rate, way.queue = 450_000.0, 20_000
             await come_true(lambda: slow.stats.width == 160, 60)
             await elapse(5)
@@ -327,12 +332,11 @@ async def test_sound_that_is_lost_before_a_relay_is_missing_behind_it_too_and_is
     lab = Lab(2)
     came = Tape()
     source, receiver = lab.broadcaster(0, audio=Beats()), lab.receiver(1)
-    home = lab.network.host()
-    async with lab.at(source, host=home), lab.relay(0, 1) as relay, lab.at(receiver):
+    async with lab.at(source), lab.relay(0, 1) as relay, lab.at(receiver):
         receiver.tap(came)
         await come_true(lambda: len(came.heard) > 50)
         assert not came.lost
-        lab.network.way(home.address, relay.network.address).losses = Losses(share=0.1)
+        lab.way(source, relay).losses = Losses(share=0.1)
         await come_true(lambda: came.lost > 5)
 
 

@@ -51,6 +51,7 @@ class Feed:
         codec: As it was given.
         bitrate: What was asked for last, bit/s.
         frames: Frames that came.
+        keyframes: Keyframes among them.
         heard: When the last of them did, by the loop's clock.
     """
 
@@ -62,7 +63,7 @@ class Feed:
     ) -> None:
         self.codec: Codec = codec
         self.bitrate = bitrate
-        self.frames = 0
+        self.frames = self.keyframes = 0
         self.heard = clock.monotonic()
         self._request_keyframe = request_keyframe
         self._limit = limit
@@ -140,6 +141,7 @@ class EncodedLadder(Ladder):
         """Send a frame of a layer to those who watch that."""
         layer, feed = self._layer(index), self._feeds[index]
         feed.frames += 1
+        feed.keyframes += frame.keyframe
         feed.heard = clock.monotonic()
         if index == 0:
             self._count += 1

@@ -69,6 +69,11 @@ class Encoder(Protocol):
         ...  # pragma: no cover
 
     @property
+    def keyframes(self) -> int:
+        """Keyframes among them."""
+        ...  # pragma: no cover
+
+    @property
     def encode_ms(self) -> float:
         """Milliseconds that one takes, a moving average."""
         ...  # pragma: no cover

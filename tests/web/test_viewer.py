@@ -253,6 +253,7 @@ async def test_frames_have_their_own_faces_through_changes_of_size_and_the_wrap_
     if not path.exists():
         pytest.skip(f"needs {browser} at {path}")
     broadcaster = Broadcaster(server.url, Changing(), faces=AnyFace())
+    assert broadcaster._stream is not None
     async with launched() as open_tab, open_tab(server.viewer) as tab:
         broadcaster._stream._capture.origin = 2**32 - 270_000  # three seconds before it
         async with broadcaster:
