@@ -126,20 +126,26 @@ async def cost(who: str, process: Child, crowd: Child | None, receivers: int, se
     )
 
 
-async def beside(receivers: int, seconds: float) -> tuple[Cost, Cost]:
-    """Measure a broadcaster with receivers, and then a relay with as many."""
+async def alone_with(receivers: int, seconds: float, *, by_relay: bool) -> Cost:
+    """Measure a broadcaster with receivers, or a relay with as many."""
     async with contextlib.AsyncExitStack() as stack:
         server = await stack.enter_async_context(SignalingServer(port=0))
-        sender = await stack.enter_async_context(source(server.url, "reel"))
-        async with child("benchmarks.counting", "ours", room(server.url, "source"), core=RECEIVERS) as crowd:
-            await crowd.ask("join", count=receivers)
-            await asyncio.sleep(SETTLE)
-            direct = await cost("the broadcaster", sender, crowd, receivers, seconds)
-        hall = await stack.enter_async_context(relayed(server.url, "hall"))
-        async with child("benchmarks.counting", "ours", room(server.url, "hall"), core=RECEIVERS) as crowd:
-            await crowd.ask("join", count=receivers)
-            await asyncio.sleep(SETTLE)
-            return direct, await cost("a relay", hall, crowd, receivers, seconds)
+        measured = await stack.enter_async_context(source(server.url, "reel"))
+        if by_relay:
+            measured = await stack.enter_async_context(relayed(server.url, "hall"))
+        watched = room(server.url, "hall" if by_relay else "source")
+        crowd = await stack.enter_async_context(child("benchmarks.counting", "ours", watched, core=RECEIVERS))
+        await crowd.ask("join", count=receivers)
+        await asyncio.sleep(SETTLE)
+        return await cost("a relay" if by_relay else "the broadcaster", measured, crowd, receivers, seconds)
+
+
+async def beside(receivers: int, seconds: float) -> tuple[Cost, Cost]:
+    """Measure both, one after the other."""
+    return (
+        await alone_with(receivers, seconds, by_relay=False),
+        await alone_with(receivers, seconds, by_relay=True),
+    )
 
 
 async def tree(behind: int, seconds: float) -> tuple[Cost, Cost, Cost]:
@@ -202,7 +208,7 @@ async def killed() -> float:
 async def run(*, quick: bool) -> Result:
     """Measure."""
     pin(RECEIVERS)
-    seconds, rounds = (4.0, 1) if quick else (12.0, 3)
+    seconds, rounds = (4.0, 1) if quick else (10.0, 3)
     ways: dict[str, list[float]] = {"without a relay": [], "by a relay": []}
     for _ in range(rounds):
         for way in ways:

@@ -32,6 +32,8 @@ from synopticon_rtc.sending.watcher import Watcher
 
 LAYERS = len(RUNGS)
 """The most layers of one video."""
+BACKWARD = CLOCK_RATE
+"""Ticks by which timestamps may go back, as they do with frames that refer to later ones."""
 LEAP = 10.0
 """Seconds beyond those that have passed by which timestamps may go on and still be those of the same source."""
 SILENCE = 1.0
@@ -90,7 +92,7 @@ class Feed:
         """Do nothing: whoever sends it has to end it."""
 
 
-class Origin(Protocol):
+class VideoOrigin(Protocol):
     """Where a video comes from."""
 
     def request_keyframe(self, layer: int) -> None:
@@ -127,7 +129,7 @@ class EncodedLadder(Ladder):
         fps: float,
         hint: str,
         layers: int,
-        origin: Origin,
+        origin: VideoOrigin,
         on_packet: Callable[[int], None],
         faults: Faults,
     ) -> None:
@@ -198,7 +200,7 @@ class EncodedStream(SentVideo):
     def __init__(
         self,
         codec: Codec,
-        origin: Origin,
+        origin: VideoOrigin,
         *,
         hint: str = "camera",
         detector: str | None = None,
@@ -279,7 +281,7 @@ class EncodedStream(SentVideo):
         if self._newest is None:
             return False
         step = (timestamp - self._newest[0] + 2**31) % 2**32 - 2**31
-        return not 0 <= step < (self._now() - self._heard + LEAP) * CLOCK_RATE
+        return not -BACKWARD <= step < (self._now() - self._heard + LEAP) * CLOCK_RATE
 
     def _start_anew(self) -> None:
         """Have peers begin with the next keyframe, whatever its timestamp."""
