@@ -30,9 +30,11 @@ from synopticon_rtc import (
     TestPattern,
     Tone,
 )
+from synopticon_rtc.errors import SignalingError
 from synopticon_rtc.faces.wire import FacesMessage
 from synopticon_rtc.peers.tap import Tapped
 from synopticon_rtc.rtc import EncodedSound
+from synopticon_rtc.signaling.server.tokens import TokenKeys
 
 __all__ = ["clocks"]
 pytestmark = pytest.mark.usefixtures("clocks")
@@ -142,8 +144,8 @@ class Lab:
     def receiver(self, room: int, **options: Any) -> Receiver[Any]:
         return Receiver(self.rooms[room].client(), **options)
 
-    def broadcaster(self, room: int, source: Shades | None = None, **options: Any) -> Broadcaster:
-        return Broadcaster(self.rooms[room].client(), source or Shades(), name="source", fps=FPS, **options)
+    def broadcaster(self, room: int, source: Shades | None = None, name: str = "source", **options: Any) -> Broadcaster:
+        return Broadcaster(self.rooms[room].client(), source or Shades(), name=name, fps=FPS, **options)
 
 
 @contextlib.asynccontextmanager
@@ -283,6 +285,59 @@ async def test_a_slow_link_gets_a_smaller_layer_and_costs_the_others_nothing() -
             assert len(source.peers) == 2  # the relay has both
             assert sorted(peer.scale or 0 for peer in source.peer_stats().values()) == [1, 2]
         await come_true(lambda: len(source.peers) == 1)  # and only what somebody needs
+
+
+@turned
+async def test_what_a_receiver_wants_less_of_comes_smaller_also_when_its_source_has_come_back() -> None:
+    lab = Lab(2)
+    receiver = lab.receiver(1)
+    async with lab.relay(0, 1), lab.at(receiver):
+        receiver.limit("camera", 200_000)
+        for _ in range(2):
+            source = lab.broadcaster(0, Shades((320, 240)), bitrate=800_000)
+            async with lab.at(source):
+                await come_true(lambda: receiver.stats.width == 160 and len(source.peers) == 2)  # noqa: B023 - at once
+                frames = receiver.stats.frames
+                await elapse(2)
+                assert receiver.stats.frames > frames + FPS
+                assert receiver.stats.width == 160
+        async with lab.at(lab.broadcaster(0, Shades((320, 240)), bitrate=800_000)):
+            receiver.limit("camera", None)
+            await come_true(lambda: receiver.stats.width == 320)
+    with pytest.raises(ValueError, match="bitrate must be above 0"):
+        receiver.limit("camera", 0)
+
+
+@turned
+async def test_a_source_with_another_codec_or_another_name_is_followed() -> None:
+    lab = Lab(2)
+    told: list[StreamEvent] = []
+    receiver = lab.receiver(1, decode=False)
+    receiver.stream_events.subscribe(told.append)
+    async with lab.relay(0, 1) as relay, lab.at(receiver):
+        async with lab.at(lab.broadcaster(0, name="")):
+            assert (await anext(receiver)).frame.codec == "vp8"
+        async with lab.at(lab.broadcaster(0, name="", codecs=["h264"])):
+            while (await anext(receiver)).frame.codec != "h264":
+                pass
+        assert [event.state for event in told][-2:] == ["unpublished", "published"]
+        async with lab.at(lab.broadcaster(0, name="another")):
+            await come_true(lambda: receiver.origin.name == "another")
+            while (await anext(receiver)).frame.codec != "vp8":
+                pass
+    with pytest.raises(RuntimeError, match="only once"):
+        await relay.start()
+
+
+async def test_a_server_that_refuses_ends_a_relay() -> None:
+    keys = TokenKeys(secret=b"a secret of thirty-two characters")
+    async with SignalingServer(port=0) as below, SignalingServer(port=0, tokens=keys) as server:
+        relay = Relay(server.url, below.url)
+        with pytest.raises(RuntimeError, match="not open"):
+            await relay.wait_closed()
+        async with relay, asyncio.timeout(20):
+            with pytest.raises(SignalingError, match="token"):
+                await relay.wait_closed()
 
 
 @turned
