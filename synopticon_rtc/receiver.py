@@ -32,7 +32,17 @@ from synopticon_rtc.peers import control, messages, published
 from synopticon_rtc.peers.control import Control, Report
 from synopticon_rtc.peers.messages import Message, MessageHub
 from synopticon_rtc.peers.negotiator import Negotiator
-from synopticon_rtc.peers.published import FullOffer, NewAnswer, NewOffer, Refusal, Streams, Told, check_name
+from synopticon_rtc.peers.published import (
+    FullOffer,
+    Limit,
+    NewAnswer,
+    NewOffer,
+    Refusal,
+    Relays,
+    Streams,
+    Told,
+    check_name,
+)
 from synopticon_rtc.peers.tap import Origin, Tap
 from synopticon_rtc.receiving import finder
 from synopticon_rtc.receiving.behind import Behind
@@ -298,6 +308,9 @@ class Receiver(Generic[F]):
         self._is_read = False  # whether anybody iterates over the receiver itself
         self._queues: dict[str | None, list[Queue[F]]] = {}  # of further iterations, by the name of their stream
         self._taps: list[Tap] = []
+        self._recordings = 0  # taps that record
+        self._behind: list[Callable[[], bool]] = []  # of the others, what tells whether what they pass on is recorded
+        self._limits: dict[str, int] = {}  # bit/s that are wanted at most, by the name of the video
         self._playing: set[asyncio.Task[None]] = set()  # one a stream whose frames are decoded
         self._known = "", ""  # session and name of the broadcaster that it had last
         self._entered = False
@@ -533,6 +546,10 @@ class Receiver(Generic[F]):
         """
         return self._hub.messages(name)
 
+    def hear_names(self, take: Callable[[str], None]) -> None:
+        """Have a function called with the name of each message that comes and that nobody iterates over yet."""
+        self._hub.unasked = take
+
     def age(self, moment: Moment[F]) -> float | None:
         """Return how long ago a moment was captured, in seconds, by clocks aligned over the control channel.
 
@@ -553,14 +570,63 @@ class Receiver(Generic[F]):
 
     @property
     def clock_error(self) -> float | None:
-        """By how many seconds :attr:`clock_offset` is wrong at most: half the shortest round trip of late, or None."""
-        peer = next(iter(self._peers.values()), None)
-        return None if peer is None or peer.round_trip is None else peer.round_trip / 2
+        """By how many seconds :attr:`clock_offset` is wrong at most: half the shortest round trip of late, or None.
 
-    def request_keyframe(self) -> None:
-        """Ask the broadcaster for a keyframe: for one who joins a recording or a relay with ``decode=False``."""
+        Behind a relay, this counts up to the broadcaster itself.
+        """
+        peer = next(iter(self._peers.values()), None)
+        return None if peer is None else peer.error
+
+    def request_keyframe(self, name: str | None = None) -> None:
+        """Ask the broadcaster for a keyframe: for one who joins a recording or a relay with ``decode=False``.
+
+        Args:
+            name: Of the video; None for one of each.
+        """
         for peer in self._peers.values():
-            peer.connection.request_keyframe()
+            section = None if name is None else peer.section(peer.streams.get(name))
+            if section is not None or name is None:
+                peer.connection.request_keyframe(section)
+
+    def limit(self, name: str, bitrate: int | None) -> None:
+        """Have a video come with fewer bits, and so smaller, than the link bears: where it is shown small, say.
+
+        Args:
+            name: Of the video, also before it is published.
+            bitrate: Of which it should come at most, bit/s; None for all that the link bears.
+
+        Raises:
+            ValueError: The bit rate is not above 0, or the name is none.
+        """
+        check_name(name)
+        if bitrate is None:
+            self._limits.pop(name, None)
+        elif 0 < bitrate < 2**31:
+            self._limits[name] = bitrate
+        else:
+            raise ValueError(f"bitrate must be above 0, and is told in 31 bits, not {bitrate}")
+        for peer in self._peers.values():
+            if peer.control is not None and peer.control.is_open:
+                peer.control.tell(Limit(name, bitrate))
+
+    @property
+    def relays(self) -> tuple[str, ...]:
+        """Who passes on what comes, from the broadcaster's end to ours; empty where it comes from itself."""
+        return next((peer.relays for peer in self._peers.values()), ())
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the broadcaster says that anybody records what it sends."""
+        return any(peer.control is not None and peer.control.is_recording for peer in self._peers.values())
+
+    def refuse(self, session: str, reason: str) -> None:
+        """Let a broadcaster go, and take it no more: another one is looked for.
+
+        Args:
+            session: Of the broadcaster.
+            reason: Why, in words for people.
+        """
+        self._negotiator.perform(self._handshake.refuse(session, reason, asyncio.get_running_loop().time()))
 
     def stay(self) -> None:
         """Look for no other broadcaster from now on than the one that is received: by its name, where it has one."""
@@ -578,24 +644,40 @@ class Receiver(Generic[F]):
         streams = list(self.streams.values())
         return [stream for stream in streams if not self._taken or stream.name in self._taken]
 
-    def tap(self, tap: Tap) -> Callable[[], None]:
+    def tap(self, tap: Tap, recorded: Callable[[], bool] | None = None) -> Callable[[], None]:
         """Tell somebody of all that comes, as it was encoded, until what is returned is called.
 
         Meanwhile the broadcaster is told that it is recorded. A signaling server with tokens wants one that lets its
         bearer record; where it does not, the receiver ends as it does when the server refuses it.
+
+        Args:
+            tap: Who is told.
+            recorded: Tells whether it is recorded further on, of somebody who passes it on and records nothing: then
+                the broadcaster is told what that says, and the server nothing.
         """
         self._taps.append(tap)
-        self._tell_of_taps()
+        if recorded is not None:
+            self._behind.append(recorded)
+            return functools.partial(self._untap, tap, recorded)
+        self._recordings += 1
+        self._tell_of_recordings()
         return functools.partial(self._untap, tap)
 
-    def _untap(self, tap: Tap) -> None:
+    def _untap(self, tap: Tap, recorded: Callable[[], bool] | None = None) -> None:
         self._taps.remove(tap)
-        self._tell_of_taps()
+        if recorded is not None:
+            self._behind.remove(recorded)
+            return
+        self._recordings -= 1
+        self._tell_of_recordings()
 
-    def _tell_of_taps(self) -> None:
+    def _is_recorded(self) -> bool:
+        return self._recordings > 0 or any(recorded() for recorded in self._behind)
+
+    def _tell_of_recordings(self) -> None:
         """Tell the signaling server whether what comes is recorded; the broadcaster is told with the next ping."""
         before = self._handshake.requirements
-        self._handshake.record(bool(self._taps))
+        self._handshake.record(self._recordings > 0)
         if self._handshake.requirements != before and self._entered and self._leaving is None:
             self.signaling.configure()
 
@@ -707,7 +789,7 @@ class Receiver(Generic[F]):
                     gone=functools.partial(self._negotiator.lost, link),
                     reported=functools.partial(self._reported, peer),
                     told=functools.partial(self._told, link, peer),
-                    records=lambda: bool(self._taps),
+                    records=self._is_recorded,
                 )
         elif peer.messages is not None and peer.messages.adopt(channel):
             pass
@@ -773,6 +855,9 @@ class Receiver(Generic[F]):
     def _told(self, link: int, peer: Peer, message: Told) -> None:
         if isinstance(message, NewOffer) and message.number > peer.number:
             peer.number, peer.offer = message.number, message
+        elif isinstance(message, Relays):
+            peer.relays = tuple(message.relays)
+            return
         elif not isinstance(message, Streams):
             return
         is_waiting, peer.news = peer.news is not None, message.streams
@@ -785,6 +870,9 @@ class Receiver(Generic[F]):
             await asyncio.sleep(1 / CHANGES[0])
         listed, peer.news = peer.news or [], None
         self._catalogue.update(peer, listed)
+        if peer.control is not None:
+            for name, bitrate in self._limits.items():
+                peer.control.tell(Limit(name, bitrate))
         offer, peer.offer = peer.offer, None
         if offer is None or peer.control is None:
             return

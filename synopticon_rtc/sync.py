@@ -257,8 +257,11 @@ class Receiver(_Session[receivers.Receiver[F]], Generic[F]):
     detector_events = _Told[DetectorEvent]()
     clock_offset = _Read[float | None]()
     clock_error = _Read[float | None]()
+    relays = _Read[tuple[str, ...]]()
+    recorded = _Read[bool]()
     send = _waits(receivers.Receiver.send)
     request_keyframe = _calls(receivers.Receiver.request_keyframe)
+    limit = _calls(receivers.Receiver.limit)
     stay = _calls(receivers.Receiver.stay)
 
     def __iter__(self) -> Iterator[Moment[F]]:

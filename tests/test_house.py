@@ -27,7 +27,7 @@ FLOORS = (
     {"sending", "receiving"},
     {"recording"},
     {"broadcaster", "receiver"},
-    {"room"},
+    {"relaying", "room"},
     {"sync"},
     {"commands"},
     {
@@ -38,6 +38,7 @@ FLOORS = (
         "export",
         "receive",
         "record",
+        "relay",
         "trace",
         "signaling.__main__",
     },  # doors: what users import and run
@@ -82,6 +83,7 @@ PUBLIC = [
     "Recorder",
     "Recording",
     "RecordingEvent",
+    "Relay",
     "Room",
     "Screen",
     "SignalingClient",

@@ -18,10 +18,13 @@ class WrittenFaces:
 
     Args:
         message: What is written.
+        binary: How peers of this package read it, where it came so.
     """
 
-    def __init__(self, message: FacesMessage) -> None:
+    def __init__(self, message: FacesMessage, binary: bytes | None = None) -> None:
         self.message = message
+        if binary is not None:
+            self.binary = binary
 
     @functools.cached_property
     def binary(self) -> bytes:

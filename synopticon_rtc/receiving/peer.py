@@ -35,6 +35,7 @@ class Peer:
         behind: What comes beside the media where an engine carries them; else None.
         control: Our side of the control channel; None before it is there, and where the broadcaster is a page.
         messages: What the application and it say to each other, None where it takes no messages.
+        relays: Who passes on what it sends, from the first one to it.
         number: That of its newest offer that came over the control channel.
         news: What it published last, until that was taken note of.
         offer: Its newest offer over the control channel, until it was answered.
@@ -54,6 +55,7 @@ class Peer:
     behind: Behind | None = None
     control: Control | None = None
     messages: Messages | None = None
+    relays: tuple[str, ...] = ()
     number: int = 0
     news: list[Published] | None = None
     offer: NewOffer | None = None
@@ -71,9 +73,9 @@ class Peer:
         return None if self.control is None else self.control.offset
 
     @property
-    def round_trip(self) -> float | None:
-        """To it and back, seconds, the shortest of late, None while it is not known."""
-        return None if self.control is None else self.control.round_trip
+    def error(self) -> float | None:
+        """By how much :attr:`offset` is wrong at most, seconds, None while it is not known."""
+        return None if self.control is None else self.control.error
 
     def play(self, track: VideoTrack) -> asyncio.Task[None]:
         """Take the decoded frames of a track, until the connection is closed."""
@@ -107,7 +109,7 @@ class Peer:
         if self.messages is not None:
             self.messages.close()
 
-    def section(self, stream: Stream | SoundStream) -> str | None:
+    def section(self, stream: Stream | SoundStream | None) -> str | None:
         """Return the media section that a stream comes on, None while nobody has told."""
         return next((mid for mid, other in self.sections.items() if other is stream), None)
 

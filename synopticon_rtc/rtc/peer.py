@@ -214,6 +214,7 @@ class PeerConnection:
         codecs: Sequence[Codec] = ("vp8", "h264"),
         *,
         level: int = LEAST,
+        exactly: bool = False,
     ) -> FanoutSender:
         """Offer one more video, with the next offer.
 
@@ -221,13 +222,14 @@ class PeerConnection:
             select: Gives the stream for the codec that the peer has chosen.
             codecs: ``"vp8"`` and ``"h264"`` in order of preference; VP8 is always offered, as any peer takes it.
             level: The level of H.264 that it is sent at, times ten.
+            exactly: Whether no other codec than these is offered, not even VP8.
 
         Returns:
             What sends it, from the answer on.
         """
         self._level = max(self._level, level)
         transceiver = self._connection.addTransceiver("video", direction="sendonly")
-        order = list(dict.fromkeys((*codecs, "vp8")))
+        order = list(dict.fromkeys(codecs if exactly else (*codecs, "vp8")))
         known = RTCRtpSender.getCapabilities("video").codecs
         preferred = [codec for name in order for codec in known if codec.name.lower() == name]
         transceiver.setCodecPreferences([*preferred, *(codec for codec in known if codec.name.lower() == "rtx")])

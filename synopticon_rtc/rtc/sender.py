@@ -61,6 +61,7 @@ class FanoutSender(RTCRtpSender):
     Attributes:
         note: Takes what is decided about the peer, for a trace.
         rate: What the peer's link is thought to bear.
+        wanted: What the peer asks for at most, in bit/s; infinite where it takes all.
         bitrate_limit: What the peer estimates that it can receive, in bit/s (REMB).
     """
 
@@ -99,6 +100,7 @@ class FanoutSender(RTCRtpSender):
         self._codec: Codec = "vp8"  # as negotiated, once it has started
         self.note = note
         self.rate = RateControl(note)
+        self.wanted = math.inf
         self.bitrate_limit: int | None = None
         self._outlet = Outlet(ice, self.rate.rerouted)
         self._writer = PacketWriter(self._outlet, self._ssrc, self._rtx_ssrc)
@@ -134,6 +136,11 @@ class FanoutSender(RTCRtpSender):
         """The frame that was sent last, perhaps not all of it yet."""
         latest = self._reports.latest
         return latest if isinstance(latest, EncodedFrame) else None
+
+    @property
+    def bearable(self) -> float:
+        """What the peer can be sent, bit/s: what its link bears, unless it wants less."""
+        return min(self.rate.estimate, self.wanted)
 
     @property
     def packets(self) -> int:
@@ -229,6 +236,7 @@ class FanoutSender(RTCRtpSender):
     def leave(self) -> None:
         """Send nothing more, until :meth:`begin`; the media section stays."""
         self._select = None
+        self.wanted = math.inf
         self._leave()
         self._reports.forget()
 

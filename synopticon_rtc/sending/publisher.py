@@ -1,8 +1,10 @@
 """What a broadcaster publishes, and how each of its receivers comes to it."""
 
 import asyncio
+import dataclasses
 import functools
 import logging
+import math
 from collections.abc import Awaitable, Callable, Iterator
 
 from synopticon_rtc.basics.faults import Faults
@@ -15,6 +17,7 @@ from synopticon_rtc.peers.control import Report
 from synopticon_rtc.peers.faces_channel import FacesChannel
 from synopticon_rtc.peers.published import (
     MAX_STREAMS,
+    Limit,
     NewAnswer,
     NewOffer,
     Published,
@@ -28,8 +31,9 @@ from synopticon_rtc.rtc import FanoutSender
 from synopticon_rtc.sending.beside import Beside
 from synopticon_rtc.sending.peer import Peer
 from synopticon_rtc.sending.published import PublishedStream
-from synopticon_rtc.sending.sound import SoundStream
-from synopticon_rtc.sending.stream import Stream
+from synopticon_rtc.sending.sound import SentSound
+from synopticon_rtc.sending.stats import PeerStats
+from synopticon_rtc.sending.video import SentVideo
 from synopticon_rtc.sending.watcher import Watcher
 
 logger = logging.getLogger(__name__)
@@ -67,7 +71,7 @@ class Publisher:
         self.events: Events[StreamEvent] = Events(faults=faults)
         self._do = do
         self._renew = renew
-        self._streams: dict[str, Stream | SoundStream] = {}  # also those that are about to be published
+        self._streams: dict[str, SentVideo | SentSound] = {}  # also those that are about to be published
         self._peers: list[Peer] = []
         self._taps: dict[Tap, dict[str, Callable[[], None]]] = {}  # what ends each, by the name of its stream
         self._ending: set[asyncio.Task[None]] = set()
@@ -81,7 +85,7 @@ class Publisher:
     # Streams
 
     async def publish(
-        self, name: str, stream: Stream | SoundStream, on_end: Callable[[BaseException | None], None] | None = None
+        self, name: str, stream: SentVideo | SentSound, on_end: Callable[[BaseException | None], None] | None = None
     ) -> PublishedStream:
         """Start a stream, and send it to all that take it.
 
@@ -106,7 +110,7 @@ class Publisher:
         if self._over:
             await stream.aclose()
             raise SynopticonError(f"stream {name!r} is not published: everything ends")
-        handle = PublishedStream(name, stream, changed=self._changed, unpublish=self._unpublish)
+        handle = PublishedStream(name, stream, changed=self._changed, retell=self._tell_all, unpublish=self._unpublish)
         self.streams[name] = handle
         for tap, ends in self._taps.items():
             ends[name] = handle.tap(tap)
@@ -140,7 +144,7 @@ class Publisher:
     def _ended(
         self,
         name: str,
-        stream: Stream | SoundStream,
+        stream: SentVideo | SentSound,
         on_end: Callable[[BaseException | None], None] | None,
         error: BaseException | None,
     ) -> None:
@@ -159,9 +163,12 @@ class Publisher:
 
     def _changed(self, handle: PublishedStream, state: StreamState) -> None:
         """Tell everybody of a stream that came or changed."""
+        self._tell_all()
+        self.events.emit(StreamEvent(handle.name, handle.kind, state, _WORDS[state]))
+
+    def _tell_all(self) -> None:
         for peer in self._peers:
             self._tell(peer)
-        self.events.emit(StreamEvent(handle.name, handle.kind, state, _WORDS[state]))
 
     def end(self) -> None:
         """End iterations over events and faces."""
@@ -237,8 +244,15 @@ class Publisher:
                 self._do(peer.link, functools.partial(self._agree, peer, message))
             case Refusal(number=number, reason=reason) if number == peer.number:
                 self._refuse(peer, reason)
+            case Limit(stream=name, bitrate=bitrate):
+                self._limit(peer, name, bitrate)
             case _:
                 pass
+
+    def _limit(self, peer: Peer, name: str, bitrate: int | None) -> None:
+        watcher = peer.watchers.get(name)
+        if watcher is not None and isinstance(watcher.sender, FanoutSender):
+            watcher.sender.wanted = math.inf if bitrate is None else bitrate
 
     def reports(self, peer: Peer) -> Iterator[Report]:
         """Say what part we have in the delay of each video that a peer is sent."""
@@ -255,6 +269,13 @@ class Publisher:
             if stream.kind == "video" and (report := stream.report(watcher, name)) is not None:
                 yield report
 
+    def peer_stats(self, peer: Peer) -> PeerStats:
+        """Return what was sent to a peer, in what size and codec the first video."""
+        for name, stream in self._streams.items():
+            if isinstance(stream, SentVideo):
+                return stream.peer_stats(peer.connection, peer.watchers.get(name))
+        return PeerStats(**dataclasses.asdict(peer.connection.stats()), codec=None, scale=None, encode_ms=0.0)
+
     def _wanted(self, peer: Peer) -> Iterator[str]:
         """Give the names of what a peer takes and is not sent."""
         several = peer.asked.accepts("streams", published.PROTOCOL)
@@ -268,7 +289,7 @@ class Publisher:
 
     def _add(self, peer: Peer, name: str, faces: str) -> None:
         stream = self._streams[name]
-        spare = next((sender for sender in peer.spare if sender.kind == stream.kind), None)
+        spare = next((sender for sender in peer.spare if sender.kind == stream.kind and stream.suits(sender)), None)
         if spare is not None:
             peer.spare.remove(spare)
         watcher = peer.watchers[name] = stream.add(peer.connection, video=not peer.asked.refuses("video"), sender=spare)
@@ -312,8 +333,19 @@ class Publisher:
         for name, handle in self.streams.items():
             stream, watcher = self._streams[name], peer.watchers.get(name)
             mid = peer.connection.section(watcher.sender) if watcher and watcher.sender else None
-            faces, replaced, detector = stream.has_faces, stream.replaced, handle.detector
-            found.append(Published(name, handle.kind, handle.hint, mid, stream.muted, faces, replaced, detector))
+            found.append(
+                Published(
+                    name,
+                    handle.kind,
+                    handle.hint,
+                    mid,
+                    muted=stream.muted,
+                    faces=stream.has_faces,
+                    replaced=stream.replaced,
+                    detector=handle.detector,
+                    bitrate=stream.bitrate,
+                )
+            )
         return found
 
     async def _agree(self, peer: Peer, answer: NewAnswer) -> None:

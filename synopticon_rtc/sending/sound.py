@@ -3,14 +3,16 @@
 import asyncio
 import contextlib
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import cast
 
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.basics.life import Life
 from synopticon_rtc.errors import SourceError
 from synopticon_rtc.events import DetectorEvent, Events, SourceEvent
 from synopticon_rtc.faces.moment import Moment
-from synopticon_rtc.media import AnySound, OpusEncoder, Sound, Source, as_sound, blocks_of
+from synopticon_rtc.media import AnySound, OpusEncoder, Sound, as_sound, blocks_of
 from synopticon_rtc.peers.control import Report
 from synopticon_rtc.peers.published import Kind
 from synopticon_rtc.peers.tap import Tap, Tapped
@@ -22,93 +24,62 @@ from synopticon_rtc.sending.stats import BroadcasterStats
 from synopticon_rtc.sending.watcher import Watcher
 
 
-class SoundStream:
-    """Sends one source of sound to those who hear it. It ends when its source does.
+class SentSound(ABC):
+    """Sends a sound to those who hear it: what is the same wherever it comes from.
 
     Args:
-        source: Where blocks come from.
-        bitrate: Of Opus, bit/s; None for what suits speech.
-        faults: What counts errors that nobody foresaw.
+        hint: What it sounds like: ``microphone``, or what else its source says of itself.
+        stream: What packs it, and sends it to all who hear it.
 
     Attributes:
-        hint: What it sounds like: ``microphone``, or what else its source says of itself.
+        hint: As it was given.
         source_events: None are told of a sound, as of ``detector_events`` and ``faces``: it has what a video has.
         muted: Whether nothing is sent of it for now; its source goes on.
         replaced: How often its source was replaced by another.
-
-    Raises:
-        SourceError: The source is none.
-        ValueError: Opus has no such bit rate.
     """
 
     kind: Kind = "audio"
     has_faces = False
     detector_name = ""
 
-    def __init__(self, source: AnySound, bitrate: int | None = None, faults: Faults | None = None) -> None:
+    def __init__(self, hint: str, stream: AudioStream) -> None:
         self.source_events: Events[SourceEvent] = Events()
         self.detector_events: Events[DetectorEvent] = Events()
         self.faces: Events[Moment] = Events()
+        self.hint = hint
         self.muted = False
         self.replaced = 0
-        self._source = as_sound(source)
-        self.hint: str = getattr(self._source, "hint", "microphone")
-        self._encoder = OpusEncoder(bitrate=bitrate)
-        self._stream = AudioStream(faults=faults)
-        self._feed: Feed[Sound] = Feed()
+        self._stream = stream
         self._newest: tuple[int, float] | None = None  # RTP timestamp and time of capture of what was sent last
         self._totals = BroadcasterStats()
-        self._begun: float | None = None
         self._watchers: list[Watcher] = []
         self._life = Life(self._end)
         self._on_end: Callable[[BaseException | None], None] = lambda _: None
-        self._started = asyncio.Event()
         self._exit = contextlib.AsyncExitStack()
 
     # Its life
 
+    @abstractmethod
     async def start(self, on_end: Callable[[BaseException | None], None]) -> None:
-        """Start capturing; returns when the first sound is there. It can be done only once.
+        """Start sending; returns when there is something to send. It can be done only once.
 
         Args:
             on_end: Called once, when the sound ends, with the error that was the reason, or None.
-
-        Raises:
-            SourceError: The source gives no sound.
         """
-        self._on_end = on_end
-        async with contextlib.AsyncExitStack() as stack:
-            stack.callback(self._life.end)
-            self._life.run(stack, self._play(), SourceError("the source of sound was cancelled from within"))
-            await self._started.wait()
-            if self._life.over:
-                await self._life.wait()
-            self._exit = stack.pop_all()
+
+    @abstractmethod
+    async def replace(self, source: object) -> None:
+        """Go on with another source, once it has given something; receivers stay."""
 
     def end(self) -> None:
         """End iterations over what it tells; what runs is stopped by :meth:`aclose`."""
         self._life.end()
 
     async def aclose(self) -> None:
-        """Stop capturing; a second call does nothing."""
+        """Stop all that runs; a second call does nothing."""
         await self._exit.aclose()
 
-    async def replace(self, source: Source | AnySound) -> None:
-        """Go on with another source, once it has given sound; receivers stay.
-
-        Raises:
-            SourceError: The source is none, or gives no sound; then that before it goes on.
-        """
-        await self._feed.replace(blocks_of(as_sound(source)))
-        self.replaced += 1
-
-    async def _play(self) -> None:
-        await self._feed.run(blocks_of(self._source), self._take)
-        if not self._started.is_set():
-            raise SourceError("the source ended before its first sound")
-
     def _end(self, error: BaseException | None) -> None:
-        self._started.set()
         for events in (self.source_events, self.detector_events, self.faces):
             events.close()
         self._on_end(error)
@@ -133,6 +104,10 @@ class SoundStream:
         self._watchers.append(watcher)
         return watcher
 
+    def suits(self, sender: Sender) -> bool:  # noqa: ARG002 - all are for Opus
+        """Whether it can be sent on a media section that is free."""
+        return True
+
     def agree(self, watcher: Watcher) -> None:
         """Send a peer what it has agreed to take."""
         watcher.settle()
@@ -140,7 +115,7 @@ class SoundStream:
             watcher.inherited = False
             watcher.sender.switch(self._stream)
 
-    def request_keyframe(self) -> None:
+    def request_keyframe(self) -> None:  # noqa: B027 - the same of all sounds
         """Do nothing: each packet stands alone."""
 
     def tap(self, tapped: Tapped, tap: Tap) -> Callable[[], None]:
@@ -152,6 +127,98 @@ class SoundStream:
     def remove(self, watcher: Watcher) -> None:
         """Look after a peer no more."""
         self._watchers.remove(watcher)
+
+    # What it is for now
+
+    def mute(self) -> None:
+        """Send nothing, until :meth:`unmute`."""
+        self.muted = True
+
+    def unmute(self) -> None:
+        """Send again."""
+        self.muted = False
+
+    @property
+    @abstractmethod
+    def bitrate(self) -> int:
+        """Of Opus, bit/s; 0 where it is what suits the channels."""
+
+    @bitrate.setter
+    @abstractmethod
+    def bitrate(self, bitrate: int) -> None: ...
+
+    # Figures
+
+    def snapshot(self) -> None:  # noqa: B027 - as above
+        """Return nothing: there is no picture of a sound."""
+
+    def stats(self) -> BroadcasterStats:
+        """Return totals since the start, of blocks in the place of frames."""
+        return self._totals
+
+    def report(self, watcher: Watcher, name: str | None = None) -> Report | None:  # noqa: ARG002 - the same for all
+        """Say when what was sent last was captured, None before the first."""
+        return Report(self._newest[0], self._newest[1] * 1000, stream=name) if self._newest else None
+
+
+class SoundStream(SentSound):
+    """Sends one source of sound to those who hear it. It ends when its source does.
+
+    Args:
+        source: Where blocks come from.
+        bitrate: Of Opus, bit/s; None for what suits speech.
+        faults: What counts errors that nobody foresaw.
+
+    Raises:
+        SourceError: The source is none.
+        ValueError: Opus has no such bit rate.
+    """
+
+    def __init__(self, source: AnySound, bitrate: int | None = None, faults: Faults | None = None) -> None:
+        self._source = as_sound(source)
+        super().__init__(getattr(self._source, "hint", "microphone"), AudioStream(faults=faults))
+        self._encoder = OpusEncoder(bitrate=bitrate)
+        self._feed: Feed[Sound] = Feed()
+        self._begun: float | None = None
+        self._started = asyncio.Event()
+
+    # Its life
+
+    async def start(self, on_end: Callable[[BaseException | None], None]) -> None:
+        """Start capturing; returns when the first sound is there. It can be done only once.
+
+        Args:
+            on_end: Called once, when the sound ends, with the error that was the reason, or None.
+
+        Raises:
+            SourceError: The source gives no sound.
+        """
+        self._on_end = on_end
+        async with contextlib.AsyncExitStack() as stack:
+            stack.callback(self._life.end)
+            self._life.run(stack, self._play(), SourceError("the source of sound was cancelled from within"))
+            await self._started.wait()
+            if self._life.over:
+                await self._life.wait()
+            self._exit = stack.pop_all()
+
+    async def replace(self, source: object) -> None:
+        """Go on with another source, once it has given sound; receivers stay.
+
+        Raises:
+            SourceError: The source is none, or gives no sound; then that before it goes on.
+        """
+        await self._feed.replace(blocks_of(as_sound(cast("AnySound", source))))
+        self.replaced += 1
+
+    async def _play(self) -> None:
+        await self._feed.run(blocks_of(self._source), self._take)
+        if not self._started.is_set():
+            raise SourceError("the source ended before its first sound")
+
+    def _end(self, error: BaseException | None) -> None:
+        self._started.set()
+        super()._end(error)
 
     # Sound
 
@@ -170,14 +237,6 @@ class SoundStream:
             self._totals.encoded += 1
             self._totals.bytes += len(packet.data)
 
-    def mute(self) -> None:
-        """Send nothing, until :meth:`unmute`."""
-        self.muted = True
-
-    def unmute(self) -> None:
-        """Send again."""
-        self.muted = False
-
     @property
     def bitrate(self) -> int:
         """Of Opus, bit/s; 0 where it is what suits the channels."""
@@ -186,17 +245,6 @@ class SoundStream:
     @bitrate.setter
     def bitrate(self, bitrate: int) -> None:
         self._encoder.set_bitrate(bitrate)
-
-    def snapshot(self) -> None:
-        """Return nothing: there is no picture of a sound."""
-
-    def stats(self) -> BroadcasterStats:
-        """Return totals since the start, of blocks in the place of frames."""
-        return self._totals
-
-    def report(self, watcher: Watcher, name: str | None = None) -> Report | None:  # noqa: ARG002 - the same for all
-        """Say when what was sent last was captured, None before the first."""
-        return Report(self._newest[0], self._newest[1] * 1000, stream=name) if self._newest else None
 
 
 class _Tapping:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import copy
 import logging
 import random
 import secrets
@@ -9,7 +10,7 @@ import ssl as ssl_module
 import time
 from collections import deque
 from collections.abc import Generator
-from typing import Any
+from typing import Any, Self
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -108,9 +109,23 @@ class SignalingClient(Signaling):
         self._token = token or inside
         self._holder = secrets.token_urlsafe(12)  # of an invitation, if the token is one
         self._ssl = ssl
+        self._set_up(address)
+
+    def _set_up(self, address: str) -> None:
+        """Become what a client is that nobody has."""
+        super().__init__(address)
         self._complained: set[str] = set()
         self._sessions: deque[str] = deque(maxlen=OWN_SESSIONS)
-        super().__init__(address)
+
+    def meets(self, other: "SignalingClient") -> bool:
+        """Whether both are for the same room, as far as that can be told without asking the server."""
+        return self.url == other.url and self._token == other._token  # noqa: SLF001 - of its own class
+
+    def another(self) -> Self:
+        """Return one more client, with a session of its own, of the same server, room and token."""
+        client = copy.copy(self)
+        client._set_up(self.url)  # noqa: SLF001 - as above
+        return client
 
     def _forget(self) -> None:
         super()._forget()

@@ -885,6 +885,12 @@ class ReceiverHandshake(Handshake):
             return self._drop(link, reason, now)
         return [Notify("refused", session, reason), Notify("seeking", "", reason)] if self.link is None else []
 
+    def refuse(self, session: str, reason: str, now: float) -> list[Action]:
+        """Take a broadcaster no more."""
+        self.refused_by[session] = reason
+        link = self.link_with(session)
+        return [] if link is None else self._drop(link, reason, now)
+
     def _leave(self, link: Link, reason: str, now: float) -> list[Action]:
         actions: list[Action] = [a for a in self._end(link, reason, bye=True) if not isinstance(a, Notify)]
         if link.session in self.refused_by:

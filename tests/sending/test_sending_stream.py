@@ -18,7 +18,8 @@ from synopticon_rtc.rtc import FanoutSender
 from synopticon_rtc.rtc.budget import Budget
 from synopticon_rtc.rtc.capture_time import NTP_EPOCH
 from synopticon_rtc.rtc.stream import CLOCK_RATE, ntp_time
-from synopticon_rtc.sending.stream import PREPARED, Stream
+from synopticon_rtc.sending.stream import Stream
+from synopticon_rtc.sending.video import PREPARED
 
 SIZE = (320, 240)
 
