@@ -168,10 +168,14 @@ class Remote:
         return line is None or not 0 <= line < len(self.sections) or not self.sections[line].apart
 
 
-def read_offer(text: str) -> Remote:
+def read_offer(text: str, level: int = 0) -> Remote:
     """Read an offer, and choose the sections to take: video, audio and one data channel section.
 
     One transport carries everything, so what the peer does not bundle with the first video is not taken.
+
+    Args:
+        text: The offer.
+        level: The level of H.264 that is sent to the peer, times ten; 0 where none is.
 
     Raises:
         InvalidSDP: It cannot be used, or has the video and the data channels on different transports.
@@ -182,6 +186,7 @@ def read_offer(text: str) -> Remote:
     data: Section | None = None
     taken: list[Section] = []
     for section in sections:
+        section.leave_levels_below(level)
         possible = len(taken) < MAX_TAKEN and not section.rejected and not (data and section.is_data)
         section.taken = possible and _can_take(session, section)
         if section.taken:
@@ -243,7 +248,7 @@ def read_answer(text: str, offer: str, level: int = LEAST) -> Remote:
         raise _not_bundled("answer", taken)
     primary = _primary(group, taken)
     lines = [
-        section.carried(primary.transport, _taking(session, section))
+        section.carried(primary.transport, _agreed(_direction(session, section), ours))
         if section.taken
         else ours.carried(primary.transport, "inactive")
         for section, ours in zip(sections, offered, strict=True)
@@ -498,10 +503,10 @@ def _direction(session: list[str], section: Section) -> str:
     return "" if section.is_data else given[2:]
 
 
-def _taking(session: list[str], section: Section) -> str:
-    """Return the direction of a section of an answer, from a peer that can only receive there, if anything."""
-    direction = _direction(session, section)
-    return {"sendrecv": "recvonly", "sendonly": "inactive"}.get(direction, direction)
+def _agreed(direction: str, offered: Section) -> str:
+    """Return the direction of a section of an answer, from a peer that can do no more there than it was offered."""
+    possible, impossible = ("sendonly", "recvonly") if "a=recvonly" in offered.lines else ("recvonly", "sendonly")
+    return {"sendrecv": possible, impossible: "inactive"}.get(direction, direction)
 
 
 def _listed(sections: list[Section]) -> str:
