@@ -344,7 +344,9 @@ class Negotiator:
             case CreateOffer():
                 sdp = await connection.offer()
             case CreateAnswer(asked=offer):
-                sdp = await connection.answer(offer.sdp.sdp, self._choose(offer))
+                sdp = await connection.answer(offer.sdp.sdp, self._choose(offer), whole=offer.is_whole)
+                if offer.refuses("ice"):
+                    sdp = await connection.complete(sdp)
         self.perform(self.handshake.described(action.link, sdp, self._loop.time()))
 
     async def _step(self, peer: _Peer, action: ApplyAnswer | AddCandidate | Check) -> None:

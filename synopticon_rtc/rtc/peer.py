@@ -207,6 +207,11 @@ class PeerConnection:
         """The media sections on which video is received, in the order in which they were offered."""
         return tuple(self._receivers)
 
+    @property
+    def heard(self) -> tuple[str, ...]:
+        """The media sections on which sound is received."""
+        return tuple(self._sounds)
+
     # The side that offers
 
     def add_video(
@@ -333,7 +338,7 @@ class PeerConnection:
 
     # The side that answers
 
-    async def answer(self, offer: str, taken: Collection[str] | None = None) -> str:
+    async def answer(self, offer: str, taken: Collection[str] | None = None, *, whole: bool = False) -> str:
         """Take the peer's offer, and make the answer to it.
 
         Data channels are open both ways. What was added is sent on the first sections of its kind. What is neither sent
@@ -343,6 +348,7 @@ class PeerConnection:
             offer: The peer's.
             taken: The media sections to receive, beside those that are received already; None for the first video
                 alone.
+            whole: Whether the peer offers nothing more later: then its first sound is received, too.
 
         Raises:
             NoCommonCodec: The peer offers none of our codecs.
@@ -351,7 +357,7 @@ class PeerConnection:
         """
         remote = sdp.read_offer(offer, self._level if self._senders else 0)
         await self._apply(remote, "offer")
-        wanted = (remote.video,) if taken is None else taken
+        wanted = (remote.video, remote.audio if whole else None) if taken is None else taken
         sent = set(self._senders.values())
         for transceiver in self._connection.getTransceivers():
             ice = self._adopt(transceiver.receiver.transport)
@@ -373,6 +379,10 @@ class PeerConnection:
         if is_first:
             self._trickle()
         return sdp.write_answer(text, remote)
+
+    async def complete(self, text: str) -> str:
+        """Put all candidates into a description that was just made: wait for what servers say, a moment at most."""
+        return text if self._ice is None else sdp.put_candidates(text, await self._ice.gathered())
 
     def _receive(self, transceiver: RTCRtpTransceiver, ice: IceConnection) -> None:
         """Receive what comes on a media section, if somebody is there for it."""

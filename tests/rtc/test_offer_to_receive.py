@@ -70,3 +70,14 @@ async def test_what_comes_of_an_offer_to_receive_may_be_refused() -> None:
         answer = await stranger.connection.answer(await receiver.connection.offer(), [])
         await receiver.connection.set_answer(answer)
         assert receiver.frames == []
+
+
+@turned
+async def test_a_description_can_wait_for_all_candidates() -> None:
+    clip = Clip()
+    async with Peer() as receiver, Peer() as sender:
+        receiver.connection.receive()
+        sender.connection.add_video(lambda _: clip.stream, ["vp8"])
+        answer = await sender.connection.complete(await sender.connection.answer(await receiver.connection.offer()))
+        assert answer.count("a=candidate:") >= 1
+        assert answer.count("a=end-of-candidates") == 1
