@@ -28,15 +28,17 @@ from synopticon_rtc.events import DetectorEvent, Events, StateEvent, StreamEvent
 from synopticon_rtc.faces import Detector
 from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.faces.wire import PROTOCOL, FacesMessage
-from synopticon_rtc.peers import control, messages, published
+from synopticon_rtc.peers import control, faces_beside, messages, published
 from synopticon_rtc.peers.control import Control, Report
 from synopticon_rtc.peers.messages import Message, MessageHub
 from synopticon_rtc.peers.negotiator import Negotiator
 from synopticon_rtc.peers.published import (
     FullOffer,
+    Kind,
     Limit,
     NewAnswer,
     NewOffer,
+    Published,
     Refusal,
     Relays,
     Streams,
@@ -706,6 +708,10 @@ class Receiver(Generic[F]):
         peer.first = self._make_video(peer, self._first)
         if action.asked.accepts("messages", messages.PROTOCOL):
             peer.messages = self._hub.join(connection, action.session)
+        if isinstance(action, CreateOffer):
+            connection.receive()
+            connection.add_channel("faces", protocol=PROTOCOL)  # which makes room for channels of the broadcaster
+        peer.is_whole = isinstance(action, CreateOffer) or action.asked.is_whole
         self._peers[link] = peer  # now that nothing can go wrong any more
         self.signaling.claimed.add(action.session)
         if isinstance(action.asked, FullOffer):
@@ -733,6 +739,12 @@ class Receiver(Generic[F]):
         peer = self._peers.get(link)
         if state == "connected" and peer is not None and peer.behind is not None:
             peer.behind.open(peer.connection)
+        elif state == "connected" and peer is not None and peer.is_whole:  # whoever sends can tell of no streams
+            sections = {"video": peer.connection.received, "audio": peer.connection.heard}
+            names: dict[Kind, str] = {"video": "camera", "audio": "microphone"}
+            self._catalogue.update(
+                peer, [Published(name, kind, name, mid) for kind, name in names.items() for mid in sections[kind][:1]]
+            )
         self._negotiator.changed(link, state)
 
     def _make_stream(self, peer: Peer, handle: ReceivedStream) -> Stream | SoundStream:
@@ -812,7 +824,10 @@ class Receiver(Generic[F]):
         peer = self._peers.get(link)
         if peer is not None and peer.behind is not None:
             peer.behind.frame(mid, frame)
-        if self._taps and peer is not None and isinstance(stream := peer.at(mid), Stream):
+        if peer is not None and isinstance(stream := peer.at(mid), Stream):
+            if frame.codec == "h264" and (stream.inside or not stream.has_faces):
+                for data in faces_beside.read(frame):
+                    stream.take_inside(data)
             for tap in self._taps.copy():
                 tap.video(self._handle(peer, stream), frame, stream.captured(frame.rtp_timestamp))
 

@@ -67,5 +67,13 @@ def _engine(url: str, token: Token | None, ssl: ssl_module.SSLContext | None) ->
             from synopticon_rtc.engines.janus import Janus  # noqa: PLC0415 - few need it
 
             return Janus(url, token=token, ssl=ssl)
+        case "whip+https" | "whip+http":
+            from synopticon_rtc.engines.whip import Whip  # noqa: PLC0415 - as above
+
+            return Whip(url, token=token, ssl=ssl)
+        case "whep+https" | "whep+http":
+            from synopticon_rtc.engines.whip import Whep  # noqa: PLC0415 - as above
+
+            return Whep(url, token=token, ssl=ssl)
         case _:
             return None

@@ -24,11 +24,12 @@ class Engine(Signaling):
     The offer is repeated while nobody has answered: what has the ``origin`` of one that is worked on is left out.
 
     Attributes:
-        faces: How the faces of what is published get through it: over a data channel beside all else, or not at all.
+        faces: How the faces of what is published get through it: over a data channel beside all else, inside the video,
+            or not at all.
         published: Gives what is published, with the media sections that it is offered on; set by who publishes.
     """
 
-    faces: ClassVar[Literal["channel", "none"]] = "none"
+    faces: ClassVar[Literal["channel", "video", "none"]] = "none"
 
     def __init__(self, url: str) -> None:
         super().__init__(url)

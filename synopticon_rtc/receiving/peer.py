@@ -33,6 +33,7 @@ class Peer:
         sections: What comes on each media section now.
         listed: Whether it has told what it publishes.
         behind: What comes beside the media where an engine carries them; else None.
+        is_whole: Whether all that it ever sends comes with the first offer, and it tells of no streams.
         control: Our side of the control channel; None before it is there, and where the broadcaster is a page.
         messages: What the application and it say to each other, None where it takes no messages.
         relays: Who passes on what it sends, from the first one to it.
@@ -53,6 +54,7 @@ class Peer:
     sections: dict[str, Stream | SoundStream] = field(default_factory=dict)
     listed: bool = False
     behind: Behind | None = None
+    is_whole: bool = False
     control: Control | None = None
     messages: Messages | None = None
     relays: tuple[str, ...] = ()

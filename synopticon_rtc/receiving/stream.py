@@ -21,6 +21,8 @@ from synopticon_rtc.rtc import EncodedVideoFrame, Received
 
 logger = logging.getLogger(__name__)
 
+INSIDE_WAIT = 0.25  # seconds that a frame waits for faces at least that come inside a later one
+
 
 class Looking(Protocol):
     """What looks for faces where the sender sends none."""
@@ -51,6 +53,7 @@ class Stream:
         offset: Gives the sender's clock minus ours, seconds, None while it is not known.
         shift: What a server on the way has added to the RTP timestamps of frames, which faces come without.
         has_faces: Whether the sender sends faces, as far as is known.
+        inside: Whether they come inside the video.
         look: What looks for faces as long as it does not; None where nobody does.
         closed: Whether it was closed; what comes in later is left out.
     """
@@ -72,6 +75,7 @@ class Stream:
         self.offset: Callable[[], float | None] = lambda: None
         self.shift = 0
         self.has_faces = False
+        self.inside = False
         self.look: Looking | None = None
         self.closed = False
         self._video = video
@@ -91,7 +95,8 @@ class Stream:
         self._told = False  # that faces come too late
 
     def expect_faces(self) -> None:
-        """Have frames wait for faces of the sender from the first on."""
+        """Have frames wait for faces of the sender from the first on, which come over a channel."""
+        self.inside = False
         self.has_faces = self._pairing.expected = True
         self._pairing.wait = self._faces_wait
 
@@ -105,6 +110,12 @@ class Stream:
         self._latency.reported(report)
 
     # What comes in
+
+    def take_inside(self, data: bytes) -> None:
+        """Take a faces message that came inside the video, with a frame after its own."""
+        if not self.inside:
+            self.inside, self._faces_wait = True, max(self._faces_wait, INSIDE_WAIT)
+        self.take_faces(data, self._loop.time())
 
     def decoded(self, received: Received) -> None:
         """Take a frame that was decoded."""

@@ -209,8 +209,9 @@ class PeerConnection:
 
     @property
     def heard(self) -> tuple[str, ...]:
-        """The media sections on which sound is received."""
-        return tuple(self._sounds)
+        """The media sections on which both ends have agreed that sound is received."""
+        agreed = {one.mid for one in self._connection.getTransceivers() if one.currentDirection == "recvonly"}
+        return tuple(mid for mid in self._sounds if mid in agreed)
 
     # The side that offers
 

@@ -63,6 +63,7 @@ class FanoutSender(RTCRtpSender):
         rate: What the peer's link is thought to bear.
         wanted: What the peer asks for at most, in bit/s; infinite where it takes all.
         bitrate_limit: What the peer estimates that it can receive, in bit/s (REMB).
+        beside: Gives the NAL units that go with the frame of an RTP timestamp, where the video is in H.264.
     """
 
     @classmethod
@@ -102,6 +103,7 @@ class FanoutSender(RTCRtpSender):
         self.rate = RateControl(note)
         self.wanted = math.inf
         self.bitrate_limit: int | None = None
+        self.beside: Callable[[int], list[bytes]] | None = None
         self._outlet = Outlet(ice, self.rate.rerouted)
         self._writer = PacketWriter(self._outlet, self._ssrc, self._rtx_ssrc)
         self._repair = Repair(self._writer, self.rate)
@@ -290,6 +292,8 @@ class FanoutSender(RTCRtpSender):
             if self._watchdog.due(now) and now > self._pause_until:
                 self._warn("a peer was not sent its last %d frames: %s", self._watchdog.missed, self._condition())
                 self._begin_anew()
+            if self.beside is not None and self._codec == "h264" and (units := self.beside(frame.timestamp)):
+                frame = frame.after(units)
             self._switch.take(frame)
         except Exception:  # noqa: BLE001 - it is noted
             self._faults.note("a frame is not sent to a peer")

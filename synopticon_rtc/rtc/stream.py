@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import av
@@ -11,6 +11,7 @@ from av.stream import Stream
 from synopticon_rtc.basics import clock
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.rtc.capture_time import NTP_EPOCH
+from synopticon_rtc.rtc.nal import START_CODE
 from synopticon_rtc.rtc.pacer import BURST, Pacer
 from synopticon_rtc.rtc.packets import cut_h264, cut_vp8
 from synopticon_rtc.rtc.sealer import Sealer
@@ -53,6 +54,13 @@ class EncodedFrame:
     """Whether its first packets say so to peers that read that; those in between follow from the timestamps."""
     ahead: int = 0
     """What that clock is ahead of ours, s in 32.32 bits."""
+
+    def after(self, units: list[bytes]) -> "EncodedFrame":
+        """Return the same frame of H.264 with NAL units before it, for one peer alone."""
+        more = cut_h264(b"".join(START_CODE + unit for unit in units))
+        bursts = [more[at : at + BURST] for at in range(0, len(more), BURST)]
+        octets = self.octets + sum(map(len, more))
+        return replace(self, payloads=more + self.payloads, bursts=bursts + self.bursts, octets=octets)
 
 
 def ntp_time() -> int:

@@ -14,6 +14,7 @@ from synopticon_rtc.events import Events, StreamEvent, StreamState
 from synopticon_rtc.faces.wire import PROTOCOL as FACES
 from synopticon_rtc.peers import published
 from synopticon_rtc.peers.control import Report
+from synopticon_rtc.peers.faces_beside import INSIDE, FacesBeside, FacesBoth
 from synopticon_rtc.peers.faces_channel import FacesChannel
 from synopticon_rtc.peers.published import (
     MAX_STREAMS,
@@ -35,6 +36,7 @@ from synopticon_rtc.sending.sound import SentSound
 from synopticon_rtc.sending.stats import PeerStats
 from synopticon_rtc.sending.video import SentVideo
 from synopticon_rtc.sending.watcher import Watcher
+from synopticon_rtc.signaling.messages import Offer
 
 logger = logging.getLogger(__name__)
 
@@ -203,17 +205,21 @@ class Publisher:
     # Peers
 
     def join(self, peer: Peer) -> None:
-        """Give a new peer's first offer the first video that it takes; to be called before it is described.
+        """Give a new peer what its first description carries; to be called before it is described.
 
-        That of an engine is given all.
+        That is the first video that it takes; for an engine all, and for one that has made an offer the first sound,
+        too, as nothing is added later.
         """
         self._peers.append(peer)
         if peer.engine is not None and peer.engine.faces == "channel":
             peer.beside = Beside(peer.connection, functools.partial(self._told_beside, peer))
         wanted = list(self._wanted(peer))
         peer.first = next((name for name in wanted if self._streams[name].kind == "video"), None)
+        first = {peer.first}
+        if isinstance(peer.asked, Offer):
+            first.add(next((name for name in wanted if self._streams[name].kind == "audio"), None))
         for name in wanted:
-            if name == peer.first or peer.engine is not None:
+            if name in first or peer.engine is not None:
                 self._add(peer, name, "faces")
         if peer.beside is not None:
             peer.beside.open()  # after the videos, whose transport it takes
@@ -292,11 +298,21 @@ class Publisher:
         spare = next((sender for sender in peer.spare if sender.kind == stream.kind and stream.suits(sender)), None)
         if spare is not None:
             peer.spare.remove(spare)
-        watcher = peer.watchers[name] = stream.add(peer.connection, video=not peer.asked.refuses("video"), sender=spare)
-        if stream.has_faces and peer.engine is None:
-            watcher.faces = FacesChannel(peer.connection, binary=peer.asked.accepts("faces", FACES), label=faces)
-        elif peer.beside is not None and isinstance(watcher.sender, FanoutSender):
-            watcher.faces = peer.beside.add(name, watcher.sender, faces=stream.has_faces)
+        asked = peer.asked
+        inside = asked.accepts("faces", INSIDE)
+        watcher = peer.watchers[name] = stream.add(
+            peer.connection, video=not asked.refuses("video"), sender=spare, codec="h264" if inside else None
+        )
+        if peer.beside is not None:
+            if isinstance(watcher.sender, FanoutSender):
+                watcher.faces = peer.beside.add(name, watcher.sender, faces=stream.has_faces)
+        elif stream.has_faces and (peer.engine is None or inside):
+            ways: list[FacesBeside | FacesChannel] = []
+            if inside and isinstance(watcher.sender, FanoutSender):
+                ways.append(FacesBeside(watcher.sender))
+            if asked.accepts("faces", FACES) or not inside:
+                ways.append(FacesChannel(peer.connection, binary=asked.accepts("faces", FACES), label=faces))
+            watcher.faces = FacesBoth(*ways)
 
     def _tell(self, peer: Peer) -> None:
         """Bring a peer up to date, once its control channel is open; an engine by another connection."""

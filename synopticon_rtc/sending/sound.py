@@ -12,7 +12,7 @@ from synopticon_rtc.basics.life import Life
 from synopticon_rtc.errors import SourceError
 from synopticon_rtc.events import DetectorEvent, Events, SourceEvent
 from synopticon_rtc.faces.moment import Moment
-from synopticon_rtc.media import AnySound, OpusEncoder, Sound, as_sound, blocks_of
+from synopticon_rtc.media import AnySound, Codec, OpusEncoder, Sound, as_sound, blocks_of
 from synopticon_rtc.peers.control import Report
 from synopticon_rtc.peers.published import Kind
 from synopticon_rtc.peers.tap import Tap, Tapped
@@ -92,6 +92,7 @@ class SentSound(ABC):
         *,
         video: bool,  # noqa: ARG002 - sound is no matter of it
         sender: Sender | None = None,
+        codec: Codec | None = None,  # noqa: ARG002 - as above
     ) -> Watcher:
         """Send it to one more peer; to be called before the connection is described.
 
@@ -99,6 +100,7 @@ class SentSound(ABC):
             connection: Over which it goes.
             video: Whether the peer takes video.
             sender: One of the connection that sent another sound; None for a media section of its own.
+            codec: The codec that is preferred for video.
         """
         watcher = Watcher(connection, sender or connection.add_audio(self._stream), inherited=sender is not None)
         self._watchers.append(watcher)

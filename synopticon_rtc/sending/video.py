@@ -138,7 +138,9 @@ class SentVideo(ABC):
     def detector_name(self) -> str:
         """What looks for faces, in words for people; empty where nobody does."""
 
-    def add(self, connection: PeerConnection, *, video: bool, sender: Sender | None = None) -> Watcher:
+    def add(
+        self, connection: PeerConnection, *, video: bool, sender: Sender | None = None, codec: Codec | None = None
+    ) -> Watcher:
         """Send the stream to one more peer; to be called before the connection is described.
 
         Its faces are sent once the watcher is given a way for them.
@@ -148,14 +150,16 @@ class SentVideo(ABC):
             video: Whether the peer takes the video.
             sender: One of the connection that sent another stream, and is to send this one once the peer has agreed;
                 None for a media section of its own.
+            codec: The codec that is preferred for this peer, where it is one of those that are offered.
         """
         watcher = Watcher(connection, sender, inherited=sender is not None)
+        codecs = sorted(self._codecs, key=lambda one: one != codec)
         if video:
             if sender is None:
                 totals = self._totals
                 level = level_for(totals.width, totals.height, self._fps, self._bitrate)
-                watcher.sender = connection.add_video(self._top, self._codecs, level=level, exactly=self.exactly)
-            watcher.joining = self._codecs[0]
+                watcher.sender = connection.add_video(self._top, codecs, level=level, exactly=self.exactly)
+            watcher.joining = codecs[0]
             self.prepare(watcher.joining)
         self.watchers.append(watcher)
         return watcher

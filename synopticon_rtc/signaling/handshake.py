@@ -795,16 +795,8 @@ class ReceiverHandshake(Handshake):
                 return self._requested(message, now)
             case Answer():
                 return self._answered(message, now)
-            case Ice(bye=bye, refused=True) if bye is not None:
-                return self._turned_away(message, now)
-            case Ice(source_session=session, bye=bye) if bye is not None:
-                link = self.link_with(session)
-                return [] if link is None else self._drop(link, f"the broadcaster left: {_reason(bye)}", now)
             case Ice():
-                actions = self._added(message)
-                if actions is None:
-                    self._keep_early(message)
-                return actions or []
+                return self._heard_of(message, now)
             case Error(error=text) if "webrtc_seek_broadcaster" in text:
                 self._seek_known = False
                 return []
@@ -871,6 +863,18 @@ class ReceiverHandshake(Handshake):
             CreateAnswer(link.id, session, message),
             *(AddCandidate(link.id, candidate) for candidate in self._early.pop(session, ())),
         ]
+
+    def _heard_of(self, message: Ice, now: float) -> list[Action]:
+        """Take candidates, or that a broadcaster lets us go."""
+        if message.bye is not None and message.refused is True:
+            return self._turned_away(message, now)
+        if message.bye is not None:
+            link = self.link_with(message.source_session)
+            return [] if link is None else self._drop(link, f"the broadcaster left: {_reason(message.bye)}", now)
+        actions = self._added(message)
+        if actions is None:
+            self._keep_early(message)
+        return actions or []
 
     def _requested(self, message: Discovery, now: float) -> list[Action]:
         """A broadcaster wants us to offer."""

@@ -74,7 +74,7 @@ class Mirror(Engine):
 def broadcaster(lobby: Lobby, engine: Engine) -> tuple[Broadcaster, list[PeerEvent]]:
     """Return one that publishes to an engine, and what it tells of receivers."""
     made = Broadcaster(lobby.client(), Card(), publish_to=[engine])
-    made._network = lobby.here
+    made.network = lobby.here
     events: list[PeerEvent] = []
     made.events.subscribe(events.append)
     return made, events
