@@ -579,6 +579,11 @@ class Receiver(Generic[F]):
         peer = next(iter(self._peers.values()), None)
         return None if peer is None else peer.error
 
+    @property
+    def tells_time(self) -> bool:
+        """Whether the broadcaster tells what its clock shows, now or in a moment: pages and engines do not."""
+        return any(peer.control is not None for peer in self._peers.values())
+
     def request_keyframe(self, name: str | None = None) -> None:
         """Ask the broadcaster for a keyframe: for one who joins a recording or a relay with ``decode=False``.
 

@@ -14,6 +14,7 @@ from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.basics.life import Life, entered_before, not_open
 from synopticon_rtc.basics.text import NAME, visible
 from synopticon_rtc.broadcaster import BITRATE, Broadcaster
+from synopticon_rtc.engines import as_signaling
 from synopticon_rtc.errors import ConnectionLost, SynopticonError
 from synopticon_rtc.events import Events, PeerEvent, StateEvent, StreamEvent
 from synopticon_rtc.faces.wire import FacesMessage
@@ -29,7 +30,7 @@ from synopticon_rtc.sending.admission import Admit
 from synopticon_rtc.sending.encoded import LAYERS, EncodedSoundStream, EncodedStream
 from synopticon_rtc.sending.ladder import BITRATES
 from synopticon_rtc.sending.published import PublishedStream
-from synopticon_rtc.signaling.client import SignalingClient, as_client
+from synopticon_rtc.signaling.session import Signaling
 
 logger = logging.getLogger(__name__)
 
@@ -90,8 +91,8 @@ class Relay:
 
     def __init__(
         self,
-        source: str | SignalingClient,
-        signaling: str | SignalingClient,
+        source: str | Signaling,
+        signaling: str | Signaling,
         *,
         broadcaster: str | None = None,
         streams: Sequence[str] | None = None,
@@ -105,7 +106,7 @@ class Relay:
     ) -> None:
         if not isinstance(name, str) or len(name) > MAX_RELAY // 2:
             raise ValueError(f"name must be a text of at most {MAX_RELAY // 2} characters, not {name!r:.100}")
-        self._source, self._signaling = as_client(source), as_client(signaling)
+        self._source, self._signaling = as_signaling(source), as_signaling(signaling)
         if self._source.meets(self._signaling):
             raise ValueError("a relay leads from one room, or server, to another: these are the same")
         self.id = f"{name}#{secrets.token_hex(4)}"
@@ -128,7 +129,7 @@ class Relay:
         self._exit = contextlib.AsyncExitStack()
 
     def _receive(
-        self, signaling: SignalingClient, broadcaster: str | None, streams: Sequence[str] | None
+        self, signaling: Signaling, broadcaster: str | None, streams: Sequence[str] | None
     ) -> Receiver[EncodedVideoFrame]:
         receiver = Receiver(signaling, broadcaster=broadcaster, streams=streams, decode=False, **self._ice)
         receiver.network = self.network
@@ -282,7 +283,7 @@ class Relay:
 
     def _is_ready(self) -> bool:
         """Whether there is something to be sent on, and it is known by which clock: pages tell nothing of theirs."""
-        return bool(self._listed()) and (self.receiver.clock_offset is not None or not self.receiver.tapped)
+        return bool(self._listed()) and (self.receiver.clock_offset is not None or not self.receiver.tells_time)
 
     async def _wait(self) -> None:
         """Wait until something may have changed, and take note of it."""

@@ -28,6 +28,7 @@ FLOORS = (
     {"recording"},
     {"broadcaster", "receiver"},
     {"relaying", "room"},
+    {"ingest"},
     {"sync"},
     {"commands"},
     {

@@ -117,9 +117,10 @@ class SignalingClient(Signaling):
         self._complained: set[str] = set()
         self._sessions: deque[str] = deque(maxlen=OWN_SESSIONS)
 
-    def meets(self, other: "SignalingClient") -> bool:
+    def meets(self, other: Signaling) -> bool:
         """Whether both are for the same room, as far as that can be told without asking the server."""
-        return self.url == other.url and self._token == other._token  # noqa: SLF001 - of its own class
+        same = isinstance(other, SignalingClient) and self._token == other._token
+        return same and self.url == other.url
 
     def another(self) -> Self:
         """Return one more client, with a session of its own, of the same server, room and token."""

@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.basics.life import not_open
 from synopticon_rtc.basics.text import NAME, visible
-from synopticon_rtc.errors import SignalingError
+from synopticon_rtc.errors import SignalingError, SynopticonError
 from synopticon_rtc.signaling.messages import AnyMessage, Message, Relayed, Requirements, one_line
 
 logger = logging.getLogger(__name__)
@@ -90,6 +90,18 @@ class Signaling(ABC):
     @abstractmethod
     def send(self, message: Message) -> None:
         """Send a message, or drop it while there is no session."""
+
+    def meets(self, other: "Signaling") -> bool:
+        """Whether both are for the same room, as far as that can be told without asking anybody."""
+        return self is other
+
+    def another(self) -> "Signaling":
+        """Return one more like it, with a session of its own.
+
+        Raises:
+            SynopticonError: There can be one alone.
+        """
+        raise SynopticonError(f"there is one session with {self.url} alone")
 
     @abstractmethod
     async def flush(self) -> None:

@@ -418,7 +418,8 @@ def _read_body(request: Request, kind: str) -> str:
 
 def _read_fragment(text: str) -> list[Candidate]:
     """Read the candidates of a fragment of a description (RFC 8840, 9)."""
-    mid, found = None, []
+    mid: str | None = None
+    found: list[Candidate] = []
     for line in text.splitlines():
         if line.startswith("a=mid:"):
             mid = line[6:].strip()

@@ -1,6 +1,7 @@
 """A session whose client speaks another protocol than ours, and is spoken for by this server."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -8,8 +9,10 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosedError
 from websockets.frames import Close, CloseCode
 
+from synopticon_rtc.errors import SignalingError
 from synopticon_rtc.signaling.client import SignalingClient
 from synopticon_rtc.signaling.messages import Message, encode
+from synopticon_rtc.signaling.server.http import Refused
 from synopticon_rtc.signaling.server.session import Session
 
 WAITING = 256  # messages that wait for whoever speaks for it
@@ -107,5 +110,11 @@ class InsideClient(SignalingClient):
         self._enter = enter
 
     async def _connect(self, proxy: str | None) -> ClientConnection:  # noqa: ARG002  # as for SignalingClient
-        guest, self._first = self._first or self._enter(), None
+        try:
+            guest, self._first = self._first or self._enter(), None
+        except Refused as refused:
+            raise ConnectionError(refused.message) from refused
+        if guest.expires is not None and guest.expires < time.time():
+            await guest.close()
+            raise SignalingError("the token has expired")
         return cast("ClientConnection", guest)
