@@ -264,9 +264,9 @@ def _ice_servers(stun: tuple[str, ...], turn: tuple[str, ...], secret: bytes, tt
 
 
 def _ingest(udp_ports: tuple[int, int] | None, announce: tuple[str, ...]) -> Ingest:
-    from synopticon_rtc.ingest import Ingest  # noqa: PLC0415  # with all of video
+    from synopticon_rtc import ingest  # noqa: PLC0415  # with all of video
 
-    return Ingest(udp_ports, announce)
+    return ingest.Ingest(udp_ports, announce)
 
 
 def _backplane(servers: tuple[str, ...]) -> Backplane | None:

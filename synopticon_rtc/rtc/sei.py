@@ -37,13 +37,13 @@ def read(frame: bytes) -> Iterator[bytes]:
 
 
 def _data(unit: bytes) -> bytes | None:
-    content = unit[1:].replace(b"\0\0\3", b"\0\0")
+    content = unit[1:].rstrip(b"\0").replace(b"\0\0\3", b"\0\0")  # those belong to the start code that follows
     size, at = 0, 1
     while content[at : at + 1] == b"\xff":
         size, at = size + 255, at + 1
     size, begin = size + content[at], at + 1
     data = content[begin : begin + size]
-    if content[0] != _USER_DATA or len(data) < size or not data.startswith(NAME):
+    if content[0] != _USER_DATA or len(content) <= begin + size or not data.startswith(NAME):
         return None
     return data[len(NAME) :]
 

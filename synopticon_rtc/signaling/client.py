@@ -119,7 +119,7 @@ class SignalingClient(Signaling):
 
     def meets(self, other: Signaling) -> bool:
         """Whether both are for the same room, as far as that can be told without asking the server."""
-        same = isinstance(other, SignalingClient) and self._token == other._token
+        same = isinstance(other, SignalingClient) and self._token == other._token  # noqa: SLF001 - as below
         return same and self.url == other.url
 
     def another(self) -> Self:
