@@ -7,6 +7,7 @@ import re
 import ssl as ssl_module
 from collections.abc import Iterator
 from http import HTTPStatus
+from typing import ClassVar
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 
 import msgspec
@@ -32,6 +33,7 @@ from synopticon_rtc.signaling.messages import (
     one_line,
 )
 from synopticon_rtc.signaling.route import explain, find_proxy
+from synopticon_rtc.signaling.session import Listener
 
 logger = logging.getLogger(__name__)
 
@@ -58,9 +60,16 @@ class Http(Engine):
         token: What the endpoint wants to see of us.
         ssl: Which certificates to trust.
 
+    Attributes:
+        role: What one does by the endpoint.
+        hint: What to do else, in words.
+
     Raises:
         InvalidURL: It is no such address.
     """
+
+    role: ClassVar[str]
+    hint: ClassVar[str]
 
     def __init__(self, url: str, *, token: Token | None = None, ssl: ssl_module.SSLContext | None = None) -> None:
         self._endpoint, shown, inside = _read(url)
@@ -75,6 +84,12 @@ class Http(Engine):
 
     def configure(self) -> None:
         """Do nothing: an endpoint wants to know nothing."""
+
+    def listen(self, listener: Listener) -> None:
+        """Add a listener; one that wants to do what the endpoint is not for is told so."""
+        super().listen(listener)
+        if self.role not in listener.requirements.role:
+            listener.failed(SignalingError(f"{self.url} is an endpoint to {self.role} by: {self.hint}"))
 
     def send(self, message: Message) -> None:
         """Have a message worked off, after those that wait."""
@@ -191,6 +206,8 @@ class Whip(Http):
     """Publishes to an endpoint of WHIP (RFC 9725)."""
 
     faces = "video"
+    role = "broadcast"
+    hint = "receive from the WHEP endpoint of the same server, whep+https://..."
 
     def __init__(self, url: str, *, token: Token | None = None, ssl: ssl_module.SSLContext | None = None) -> None:
         super().__init__(url, token=token, ssl=ssl)
@@ -233,6 +250,9 @@ class Whip(Http):
 
 class Whep(Http):
     """Receives from an endpoint of WHEP (draft-ietf-wish-whep), which is sent an offer to receive."""
+
+    role = "receive"
+    hint = "publish to the WHIP endpoint of the same server, whip+https://..."
 
     def _want(self) -> None:
         if self._offer is None:

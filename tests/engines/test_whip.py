@@ -185,6 +185,15 @@ async def test_a_name_that_is_taken_is_waited_for(server: SignalingServer) -> No
 
 @pytest.mark.parametrize("url", ["whip+https:///lab", "whep+http://user:secret@host/lab", "whip+http://host:0/lab"])
 def test_what_is_no_endpoint_is_refused_in_words(url: str) -> None:
-    with pytest.raises(InvalidURL, match="give one like wh[ie]p\\+https") as caught:
+    with pytest.raises(InvalidURL, match=r"give one like wh[ie]p\+https") as caught:
         as_engine(url)
     assert "secret" not in str(caught.value)
+
+
+async def test_an_endpoint_to_publish_by_is_none_to_watch_by_and_the_other_way_round(server: SignalingServer) -> None:
+    async with Receiver(whip(server), timeout=5) as receiver:
+        with pytest.raises(SignalingError, match="endpoint to broadcast by: receive from the WHEP endpoint"):
+            await first(receiver)
+    async with Broadcaster(whep(server), Numbers()) as sender:
+        with pytest.raises(SignalingError, match="endpoint to receive by: publish to the WHIP endpoint"):
+            await sender.wait_closed()

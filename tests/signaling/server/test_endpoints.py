@@ -185,9 +185,8 @@ async def test_a_full_room_takes_nobody_more(server: SignalingServer) -> None:
 
 
 async def test_sessions_end_with_the_server() -> None:
-    async with SignalingServer(port=0) as server:
-        async with camera(server) as client:
-            await watch(server, client)
+    async with SignalingServer(port=0) as server, camera(server) as client:
+        await watch(server, client)
     assert not server.sessions
 
 
@@ -300,6 +299,7 @@ class Takes:
     async def take(
         self, offer: str, client: SignalingClient, name: str, ended: Callable[[str], None]
     ) -> tuple[str, "Takes"]:
+        assert offer == OFFER
         if self.refusal:
             raise SynopticonError(self.refusal)
         async with client:
