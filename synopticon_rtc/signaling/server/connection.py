@@ -135,6 +135,7 @@ class Connection(asyncio.Protocol):
         except Refused as refused:
             self._turn_down(refused, head.method)
         except Exception:  # noqa: BLE001 - it is noted, and the client told
+            self._faults.note("request of %s failed", self._call.host)
             self._fail(head.method)
         else:
             if isinstance(answer, Response):
@@ -151,13 +152,13 @@ class Connection(asyncio.Protocol):
         except Refused as refused:
             self._turn_down(refused, method)
         except Exception:  # noqa: BLE001 - it is noted, and the client told
+            self._faults.note("request of %s failed", self._call.host)
             self._fail(method)
 
     def _turn_down(self, refused: Refused, method: str) -> None:
         self._write(refuse(refused.status, refused.code, refused.message, refused.headers), method)
 
     def _fail(self, method: str) -> None:
-        self._faults.note("request of %s failed", self._call.host)
         self._write(refuse(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "The server failed"), method)
 
     def _write(self, response: Response, method: str) -> None:
