@@ -5,9 +5,9 @@ import contextlib
 import logging
 from collections.abc import Callable
 
-from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.errors import SynopticonError
 from synopticon_rtc.relaying import Relay
+from synopticon_rtc.rtc.network import LocalNetwork
 from synopticon_rtc.signaling.client import SignalingClient
 from synopticon_rtc.signaling.messages import (
     Answer,
@@ -33,16 +33,13 @@ class Ingest:
     Args:
         udp_ports: The lowest and the highest UDP port on which publishers, and receivers, reach it; None for any.
         announce: Addresses at which this machine is reached from outside on the same ports.
-        interfaces: Names of network interfaces, and addresses, to use alone; none for all.
+
+    Raises:
+        ValueError: ``udp_ports`` is no range, or one of ``announce`` no address.
     """
 
-    def __init__(
-        self,
-        udp_ports: tuple[int, int] | None = None,
-        announce: tuple[str, ...] = (),
-        interfaces: tuple[str, ...] = (),
-    ) -> None:
-        self._network = {"udp_ports": udp_ports, "announce": announce, "interfaces": interfaces}
+    def __init__(self, udp_ports: tuple[int, int] | None = None, announce: tuple[str, ...] = ()) -> None:
+        self._network = LocalNetwork(udp_ports, announce)
 
     async def take(
         self, offer: str, client: SignalingClient, name: str, ended: Callable[[str], None]
@@ -59,7 +56,8 @@ class Ingest:
             SynopticonError: The offer cannot be used.
         """
         posted = _Posted(offer, name)
-        relay = Relay(posted, client, **self._network)  # type: ignore[arg-type]  # as they are checked there
+        relay = Relay(posted, client)
+        relay.share(self._network)
         await relay.start()
         try:
             async with asyncio.timeout(ANSWER_WITHIN):
@@ -124,7 +122,6 @@ class _Posted(Signaling):
         accept = {"offers": ["whole"], "bye": ["words"], "ice": []}
         description = SessionDescription("offer", offer)
         self._offer: Offer | None = Offer(source_session=PUBLISHER, name=name, accept=accept, sdp=description)
-        self._faults = Faults()
 
     async def _stay_connected(self) -> None:
         self._begin("ingest")

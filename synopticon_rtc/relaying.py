@@ -139,6 +139,10 @@ class Relay:
         """Make what receives one video once more, over a connection of its own."""
         return self._receive(self._source.another(), self.receiver.origin.session, [name])
 
+    def share(self, network: LocalNetwork) -> None:
+        """Use the network as another one does, so that both share one port; to be called before it is started."""
+        self._network = self.receiver.network = network
+
     async def start(self) -> Self:
         """Start looking for the broadcaster; does not wait for it. :meth:`aclose` ends that.
 

@@ -266,7 +266,10 @@ def _ice_servers(stun: tuple[str, ...], turn: tuple[str, ...], secret: bytes, tt
 def _ingest(udp_ports: tuple[int, int] | None, announce: tuple[str, ...]) -> Ingest:
     from synopticon_rtc import ingest  # noqa: PLC0415  # with all of video
 
-    return ingest.Ingest(udp_ports, announce)
+    try:
+        return ingest.Ingest(udp_ports, announce)
+    except ValueError as error:
+        raise click.UsageError(f"{error}.") from error
 
 
 def _backplane(servers: tuple[str, ...]) -> Backplane | None:

@@ -16,6 +16,7 @@ from synopticon_rtc.signaling.route import find_proxy
 ANSWER_WITHIN = 10.0  # seconds
 MOST = 2**17  # bytes of an answer that are read
 REDIRECTS = 5
+SCHEMES = frozenset({"http", "https"})
 MOVED = frozenset({HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT})
 """Answers after which the same is asked elsewhere (RFC 9110, 15.4)."""
 
@@ -35,6 +36,11 @@ class Reply:
     status: int
     headers: Message
     text: str
+
+
+def is_as_secure(target: str, url: str) -> bool:
+    """Whether what is for a server at one address may go to another one, where the first has sent us."""
+    return urlsplit(target).scheme in {"https", urlsplit(url).scheme}
 
 
 class Web:
@@ -59,13 +65,15 @@ class Web:
             if reply.status not in MOVED or where is None:
                 return reply
             target = urljoin(url, where)
-            if urlsplit(target).scheme not in {"https", urlsplit(url).scheme}:
+            if not is_as_secure(target, url):
                 raise ConnectionError(f"it sends us to {urlsplit(target).scheme}://, which is not secured")
             url = target
         raise ConnectionError(f"it sends us elsewhere more than {REDIRECTS} times")
 
     def _ask(self, method: str, url: str, headers: dict[str, str], body: bytes) -> Reply:
         scheme = urlsplit(url).scheme
+        if scheme not in SCHEMES:  # urllib reads files, too
+            raise ConnectionError(f"{scheme!r:.20} is no way to ask a server")
         if scheme == "https" and self._ssl is None:
             self._ssl = ssl_module.create_default_context()
         proxy = find_proxy(f"ws{url[4:]}")
@@ -83,8 +91,8 @@ class Web:
                 return Reply(url, answer.status, answer.headers, data.decode(errors="replace"))
         except urllib.error.URLError as error:
             raise error.reason if isinstance(error.reason, OSError) else ConnectionError(str(error.reason)) from None
-        except http.client.HTTPException as error:
-            raise ConnectionError(f"it answers otherwise than with HTTP ({error!r:.200})") from error
+        except (http.client.HTTPException, ValueError) as error:
+            raise ConnectionError(f"that is no HTTP, or no address of it ({error!r:.200})") from error
 
 
 class _AsItComes(urllib.request.HTTPErrorProcessor):

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 import msgspec
 
 from synopticon_rtc.engines.engine import Engine
-from synopticon_rtc.engines.http import Reply, Web
+from synopticon_rtc.engines.http import Reply, Web, is_as_secure
 from synopticon_rtc.errors import InvalidURL, SignalingError, without_login
 from synopticon_rtc.faces.wire import PROTOCOL as FACES
 from synopticon_rtc.peers import published
@@ -45,7 +45,7 @@ RETRY_AFTER = (0.5, 1.0, 2.0, 4.0)  # seconds between attempts; the last goes on
 GOODBYE_WITHIN = 2.0  # seconds for the last request
 LINK = re.compile(r'<([^>]*)>((?:\s*;\s*[\w-]+\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^\s;,]*))*)')
 PARAMETER = re.compile(r';\s*([\w-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;,]*))')
-MOST_SERVERS = 16
+ESCAPED = re.compile(r"\\(.)")
 
 
 class Http(Engine):
@@ -80,6 +80,7 @@ class Http(Engine):
         self._resource: str | None = None
         self._tag: str | None = None
         self._trickles = True
+        self._met = False  # whether it has ever taken an offer
         self._offer: Offer | None = None
 
     def configure(self) -> None:
@@ -161,7 +162,10 @@ class Http(Engine):
             reply = await self._request("POST", self._endpoint, headers, offer.sdp.sdp)
         except OSError as error:
             trouble = explain(error, self._endpoint, find_proxy(f"ws{self._endpoint[4:]}"))
-            self._failed(f"{self.url} {trouble.verdict}: {trouble.reason}")
+            reason = f"{self.url} {trouble.verdict}: {trouble.reason}"
+            if trouble.final and not self._met:  # what worked once will work again
+                raise SignalingError(reason) from error
+            self._failed(reason)
             return
         if reply.status != HTTPStatus.CREATED:
             reason = f"{self.url} refuses: {_explain(reply)}"
@@ -169,10 +173,11 @@ class Http(Engine):
                 raise SignalingError(reason)
             self._failed(reason)
             return
-        where = reply.headers.get("Location")
-        self._resource = None if where is None else urljoin(reply.url, where)
+        self._met = True
+        where = urljoin(reply.url, reply.headers.get("Location", ""))
+        self._resource = where if where != reply.url and is_as_secure(where, reply.url) else None
         if self._resource is None:
-            logger.warning("%s names no Location: the connection cannot be taken back when it ends", self.url)
+            logger.warning("%s names no Location that is as secure: nothing can be taken back at the end", self.url)
         self._tag, self._trickles = reply.headers.get("ETag"), True
         self._take_servers(reply)
         self._hand_round(Answer(source_session=self.url, sdp=SessionDescription("answer", reply.text)))
@@ -288,7 +293,9 @@ def _servers(links: list[str]) -> Iterator[dict[str, str]]:
     """Give the ICE servers of ``Link`` headers (RFC 9725, 4.6), like W3C's RTCIceServer."""
     for link in links:
         for match in LINK.finditer(link):
-            found = {name.lower(): quoted or plain for name, quoted, plain in PARAMETER.findall(match[2])}
+            found = {
+                name.lower(): ESCAPED.sub(r"\1", quoted) or plain for name, quoted, plain in PARAMETER.findall(match[2])
+            }
             if found.get("rel", "").lower() == "ice-server":
                 login = {key: found[key] for key in ("username", "credential") if key in found}
                 yield {"urls": match[1], **login}

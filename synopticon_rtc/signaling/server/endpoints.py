@@ -188,8 +188,7 @@ class Endpoints:
 
     async def close(self) -> None:
         """End all."""
-        for resource in list(self._resources.values()):
-            await self._end(resource)
+        await asyncio.gather(*(self._end(resource) for resource in list(self._resources.values())))
         if self._tasks:
             await asyncio.wait(self._tasks)
 

@@ -117,7 +117,7 @@ class Hub:
         Raises:
             Refused: There are too many already.
         """
-        if reason := self._turn_down(claims.room or "", host):
+        if reason := "Service restart" if self.draining else self._turn_down(claims.room or "", host):
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded", reason, {"Retry-After": "5"})
         guest = self._make(Guest, claims, host, None, holder)
         guest.enter()
