@@ -56,7 +56,9 @@ def as_engine(engine: object, *, token: Token | None = None, ssl: ssl_module.SSL
         raise TypeError(f"an engine is named by its address, not by {engine!r:.100}")
     if (found := _engine(engine, token, ssl)) is None:
         shown = without_login(engine.partition("?")[0])
-        raise InvalidURL(f"{shown!r} is no address of an engine: give one like janus+ws://HOST:8188/ROOM")
+        raise InvalidURL(
+            f"{shown!r} is no address of an engine: give one like whip+https://HOST/PATH or janus+ws://HOST:8188/ROOM"
+        )
     return found
 
 
