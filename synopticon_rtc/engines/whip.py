@@ -82,6 +82,7 @@ class Http(Engine):
         self._trickles = True
         self._met = False  # whether it has ever taken an offer
         self._offer: Offer | None = None
+        self._origin: tuple[str, ...] = ()  # of the last offer
 
     def configure(self) -> None:
         """Do nothing: an endpoint wants to know nothing."""
@@ -123,10 +124,11 @@ class Http(Engine):
         match message:
             case Discovery():
                 self._want()
-            case Offer() if self._offer is None or message.sdp.origin != self._offer.sdp.origin:
-                self._offer = message
+            case Offer() if message.sdp.origin != self._origin:  # else it is repeated, perhaps in vain
+                self._offer, self._origin = message, message.sdp.origin
                 await self._post(message)
             case Ice(bye=bye) if bye is not None:
+                self._offer = None
                 await self._delete()
             case Ice() if self._resource is not None and self._trickles:
                 await self._patch([candidate for candidate in (message.candidate, *message.more) if candidate])
@@ -199,7 +201,6 @@ class Http(Engine):
     async def _delete(self) -> None:
         """Take the resource back."""
         resource, self._resource = self._resource, None
-        self._offer = None
         if resource is not None:
             try:
                 await self._request("DELETE", resource)

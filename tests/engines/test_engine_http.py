@@ -5,10 +5,22 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from waiting import until
 
+from synopticon_rtc.engines import as_engine
 from synopticon_rtc.engines.http import MOST, REDIRECTS, Web, is_as_secure
 from synopticon_rtc.engines.whip import _fragment, _servers
-from synopticon_rtc.signaling.messages import Candidate
+from synopticon_rtc.errors import SignalingError
+from synopticon_rtc.signaling.messages import (
+    Answer,
+    AnyMessage,
+    Candidate,
+    Ice,
+    Offer,
+    Requirements,
+    Seek,
+    SessionDescription,
+)
 
 
 @asynccontextmanager
@@ -62,6 +74,53 @@ def test_a_token_does_not_go_where_all_can_read_it() -> None:
     assert is_as_secure("https://other/", "http://host/")
     assert is_as_secure("http://other/", "http://host/")
     assert not is_as_secure("http://host/", "https://host/")
+
+
+class Sends:
+    """Listens to an engine as a broadcaster does, and sends what it is told to."""
+
+    requirements = Requirements(role=("broadcast",), tell=())
+
+    def __init__(self) -> None:
+        self.heard: list[AnyMessage] = []
+        self.failure = ""
+
+    def opened(self, session: str) -> None: ...
+
+    def received(self, message: AnyMessage) -> bool:
+        self.heard.append(message)
+        return True
+
+    def unclaimed(self, message: AnyMessage) -> bool:
+        return message not in self.heard
+
+    def failed(self, error: SignalingError) -> None:
+        self.failure = str(error)
+
+
+async def test_an_offer_is_posted_once_and_candidates_and_the_end_follow_it() -> None:
+    created = b'HTTP/1.1 201 Created\r\nLocation: /r/1\r\nETag: "t"\r\nContent-Length: 10\r\n\r\nv=0 answer'
+    done = b"HTTP/1.1 204 No Content\r\n\r\n"
+    offer = Offer(sdp=SessionDescription("offer", "o=- 1 1\r\na=ice-ufrag:u\r\nm=video 9 X 1\r\n"))
+    async with answering(done, created, done) as (url, asked):
+        engine, listener = as_engine(f"whip+{url}", token="t"), Sends()  # noqa: S106 - none of anybody's
+        async with engine:
+            engine.listen(listener)
+            await until(lambda: listener.heard)
+            for message in (offer, offer, Ice(candidate=Candidate("candidate:1", "0")), Ice(bye="closed")):
+                engine.send(message)
+            await engine.flush()
+            engine.leave(listener)
+    assert [type(message) for message in listener.heard[:2]] == [Seek, Answer]
+    assert [request.split(b" ", 2)[:2] for request in asked] == [
+        [b"OPTIONS", b"/whip"],
+        [b"POST", b"/whip"],
+        [b"PATCH", b"/r/1"],
+        [b"DELETE", b"/r/1"],
+    ]
+    assert b'\r\nIf-Match: "t"\r\n' in asked[2].replace(b"If-match", b"If-Match")
+    assert all(b"\r\nAuthorization: Bearer t\r\n" in request for request in asked)
+    assert listener.failure == ""
 
 
 def test_ice_servers_are_read_from_links() -> None:
