@@ -25,7 +25,7 @@ from synopticon_rtc.commands.status import Rates, Status, milliseconds
 from synopticon_rtc.events import PeerEvent, StateEvent, StreamEvent
 from synopticon_rtc.relaying import Relay
 from synopticon_rtc.rtc import IceServer
-from synopticon_rtc.signaling import SignalingClient
+from synopticon_rtc.signaling.session import Signaling
 
 STATUS_INTERVAL = 1.0  # seconds
 SHOWN = 8  # receivers listed in the status
@@ -98,7 +98,7 @@ async def main(
 class _Report:
     """Tells people or programs what a relay does."""
 
-    def __init__(self, relay: Relay, below: SignalingClient, output: Output) -> None:
+    def __init__(self, relay: Relay, below: Signaling, output: Output) -> None:
         self._relay = relay
         self._below = below
         self._output = output

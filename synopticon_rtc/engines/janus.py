@@ -91,7 +91,7 @@ class Janus(Engine):
         InvalidURL: It is no such address.
     """
 
-    faces: ClassVar[Literal["channel", "none"]] = "channel"
+    faces: ClassVar[Literal["channel", "video", "none"]] = "channel"
 
     def __init__(self, address: str, *, token: Token | None = None, ssl: ssl_module.SSLContext | None = None) -> None:
         self._address = read_address(address)

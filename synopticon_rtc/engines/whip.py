@@ -273,6 +273,7 @@ def _read(url: str) -> tuple[str, str, str | None]:
         InvalidURL: It is none.
     """
     kind, _, endpoint = url.partition("+")
+    parts = urlsplit("")
     try:
         parts = urlsplit(endpoint)
         good = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0 and "@" not in parts.netloc

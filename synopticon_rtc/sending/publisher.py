@@ -312,7 +312,7 @@ class Publisher:
                 ways.append(FacesBeside(watcher.sender))
             if asked.accepts("faces", FACES) or not inside:
                 ways.append(FacesChannel(peer.connection, binary=asked.accepts("faces", FACES), label=faces))
-            watcher.faces = FacesBoth(*ways)
+            watcher.faces = ways[0] if len(ways) == 1 else FacesBoth(*ways)
 
     def _tell(self, peer: Peer) -> None:
         """Bring a peer up to date, once its control channel is open; an engine by another connection."""
