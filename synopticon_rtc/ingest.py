@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from synopticon_rtc.errors import SynopticonError
 from synopticon_rtc.relaying import Relay
@@ -93,7 +94,8 @@ class Published:
         closed = asyncio.create_task(self._relay.wait_closed())
         reason = "the server ends"
         try:
-            await asyncio.wait([closed, self._posted.gone], return_when=asyncio.FIRST_COMPLETED)
+            ends: list[asyncio.Future[Any]] = [closed, self._posted.gone]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if self._posted.gone.done():
                 reason = self._posted.gone.result()
             elif (error := closed.exception()) is not None:

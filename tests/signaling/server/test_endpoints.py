@@ -52,9 +52,8 @@ async def ask(
 
 def token(*roles: str, **claims: Any) -> dict[str, str]:
     """Return the header with a token for these roles."""
-    made = make_token(
-        SECRET, Claims(**{"room": "lab", "roles": frozenset(roles), "expires": time.time() + 60} | claims)
-    )
+    known: dict[str, Any] = {"room": "lab", "roles": frozenset(roles), "expires": time.time() + 60}
+    made = make_token(SECRET, Claims(**known | claims))
     return {"Authorization": f"Bearer {made}"}
 
 
@@ -204,12 +203,12 @@ async def test_tokens_and_roles_are_those_of_all_sessions() -> None:
                 (receives, "/whip/lab/cam", 403),
             ):
                 assert (await ask(server, "POST", path, SDP | headers, OFFER))[0] == status
-            status, headers, _ = await watch(server, client, receives)
+            status, opened, _ = await watch(server, client, receives)
             assert status == 201
             other = token("receive", subject="somebody else")
             for mine in ({}, other):
-                assert (await ask(server, "DELETE", headers["Location"], mine))[0] == 403
-            assert (await ask(server, "DELETE", headers["Location"], receives))[0] == 200
+                assert (await ask(server, "DELETE", opened["Location"], mine))[0] == 403
+            assert (await ask(server, "DELETE", opened["Location"], receives))[0] == 200
 
 
 async def test_pages_of_allowed_origins_read_the_answers_and_no_others() -> None:
