@@ -108,6 +108,7 @@ class Broadcaster:
 
     Raises:
         SourceError: The source is none, or names a file that is not there.
+        InvalidURL: What ``publish_to`` names is no address of an engine, or ``signaling`` none at all.
         ValueError: There is no codec, or an unknown one, or ``bitrate``, ``fps`` or ``faces_fps`` is out of range;
             ``udp_ports`` is no range, or an address or interface is not there.
         TypeError: ``signaling`` is neither an address nor a client, ``faces`` no detector, ``name`` no text, ``admit``
@@ -140,6 +141,8 @@ class Broadcaster:
             raise TypeError(f"name must be a text, not {name!r:.100}")
         if admit is not None and not callable(admit):
             raise TypeError(f"admit must be an async function, not {admit!r:.100}")
+        if isinstance(publish_to, str):
+            raise TypeError("publish_to takes addresses in a list, like ['janus+ws://localhost:8188/1234']")
         check_servers(ice_servers)
         self._faults = Faults()
         self._stream: Stream | None = None

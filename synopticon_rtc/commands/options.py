@@ -114,7 +114,8 @@ publish_option = click.option(
     "--publish",
     metavar="URL",
     multiple=True,
-    help="Engine that carries all to more receivers than this uplink does; may be repeated.",
+    help="Engine that carries all to more receivers than this uplink does, like janus+ws://HOST:8188/ROOM; may be "
+    "repeated.",
 )
 publish_token_file_option = click.option(
     "--publish-token-file",

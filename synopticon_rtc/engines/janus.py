@@ -135,7 +135,7 @@ class Janus(Engine):
                 reason = advise(error)
             except (OSError, EOFError, WebSocketException, ImportError) as error:
                 trouble = explain(error, self._address.url)
-                if trouble.final and not self._met:
+                if trouble.final and not self._met and not self._publishes:
                     raise SignalingError(f"{self.url} {trouble.verdict}: {trouble.reason}") from error
                 reason = trouble.reason
             if self.session is not None:

@@ -116,5 +116,7 @@ def test_what_is_no_address_of_an_engine_is_refused_in_words() -> None:
         as_engine("ws://user:pass@host/room?token=secret")
     with pytest.raises(TypeError, match="an engine is named by its address, not by 7"):
         as_engine(7)
+    with pytest.raises(TypeError, match="publish_to takes addresses in a list"):
+        Broadcaster(Lobby().client(), Card(), publish_to="janus+ws://host/1")
     with pytest.raises(TypeError, match="room and token belong"):
         as_signaling(Lobby().client(), room="lab")
