@@ -38,7 +38,7 @@ TICK = 0.25
 """Seconds from one look at what has changed to the next, where nobody says that something has."""
 AWAY = 10.0
 """Seconds for which a broadcaster may be gone before receivers are told that it is."""
-PAGE_AFTER = 1.0
+PAGE_AFTER = 2.0
 """Seconds of video of which nobody has told what it is, after which it is taken to come from a page."""
 UNUSED = 5.0
 """Seconds for which a smaller layer still comes that nobody watches any more."""
