@@ -114,8 +114,8 @@ publish_option = click.option(
     "--publish",
     metavar="URL",
     multiple=True,
-    help="Engine that carries all to more receivers than this uplink does, like janus+ws://HOST:8188/ROOM; may be "
-    "repeated.",
+    help="Engine that carries all to more receivers than this uplink does, like janus+ws://HOST:8188/ROOM or "
+    "whip+https://HOST/PATH; may be repeated.",
 )
 publish_token_file_option = click.option(
     "--publish-token-file",
