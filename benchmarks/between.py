@@ -6,16 +6,18 @@ replaced by a socket of a :class:`Link`, so both find each other there, and ther
 
 import asyncio
 import contextlib
+import functools
 import json
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, cast
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
 
 Address = tuple[str, int]
 CANDIDATE = re.compile(r"a=candidate:\S+ 1 udp \d+ (\d+\.\d+\.\d+\.\d+) (\d+) typ host.*\r?\n", re.IGNORECASE)
@@ -102,6 +104,9 @@ class Between:
         up: The other way.
     """
 
+    subprotocols: Sequence[Subprotocol] | None = None
+    """Of the WebSockets."""
+
     def __init__(self, seed: int = 1) -> None:
         self.url = ""
         self.down = Link(seed)
@@ -113,28 +118,32 @@ class Between:
     def rewrite(self, text: str, *, from_receiver: bool) -> str:
         """Put the link in the place of the peer that speaks: of its first candidate; others are dropped."""
         message: dict[str, Any] = json.loads(text)
-        sockets = self._facing_receiver, self._facing_sender
-        behind, shown = sockets if from_receiver else sockets[::-1]
-
-        def through(line: str) -> str:
-            found = CANDIDATE.fullmatch(line)
-            if found is None or behind.peer is not None:
-                return ""
-            behind.peer = found[1], int(found[2])
-            host, port = shown.address
-            return line.replace(f"{found[1]} {found[2]}", f"{host} {port}")
-
         if message["type"] in ("webrtc_offer", "webrtc_answer"):
-            behind.peer = None
-            message["sdp"]["sdp"] = ANY_CANDIDATE.sub(lambda line: through(line[0]), message["sdp"]["sdp"])
+            message["sdp"]["sdp"] = self.describe(message["sdp"]["sdp"], from_receiver=from_receiver)
         elif message["type"] == "webrtc_ice" and message.get("candidate"):
             message.pop("more", None)
-            line = through(f"a={message['candidate']['candidate']}\r\n")
+            line = self._through(f"a={message['candidate']['candidate']}\r\n", from_receiver=from_receiver)
             message["candidate"] = message["candidate"] | {"candidate": line[2:].strip()} if line else None
         return json.dumps(message)
 
+    def describe(self, text: str, *, from_receiver: bool) -> str:
+        """Do so in a session description."""
+        behind = self._facing_receiver if from_receiver else self._facing_sender
+        behind.peer = None
+        return ANY_CANDIDATE.sub(lambda line: self._through(line[0], from_receiver=from_receiver), text)
+
+    def _through(self, line: str, *, from_receiver: bool) -> str:
+        sockets = self._facing_receiver, self._facing_sender
+        behind, shown = sockets if from_receiver else sockets[::-1]
+        found = CANDIDATE.fullmatch(line)
+        if found is None or behind.peer is not None:
+            return ""
+        behind.peer = found[1], int(found[2])
+        host, port = shown.address
+        return line.replace(f"{found[1]} {found[2]}", f"{host} {port}")
+
     async def _bridge(self, receiver: ServerConnection, server: str) -> None:
-        async with connect(server) as onward, asyncio.TaskGroup() as group:
+        async with connect(server, subprotocols=self.subprotocols) as onward, asyncio.TaskGroup() as group:
             group.create_task(self._pass(receiver, onward, from_receiver=True))
             group.create_task(self._pass(onward, receiver, from_receiver=False))
 
@@ -162,7 +171,8 @@ class Between:
         sockets = self._facing_receiver, self._facing_sender
         for one in sockets:
             await loop.create_datagram_endpoint(lambda one=one: one, local_addr=(host, 0))  # type: ignore[misc]  # bound
-        async with serve(lambda receiver: self._bridge(receiver, server), "127.0.0.1", 0) as bridge:
+        pass_on = functools.partial(self._bridge, server=server)
+        async with serve(pass_on, "127.0.0.1", 0, subprotocols=self.subprotocols) as bridge:
             port = next(iter(bridge.sockets)).getsockname()[1]
             self.url = f"ws://127.0.0.1:{port}/ws"
             yield self

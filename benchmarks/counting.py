@@ -1,20 +1,22 @@
 """Receivers that only count, many of them in one process, so that a sender can be watched by hundreds.
 
-Each finds its broadcaster by signaling and does the whole handshake of ICE and DTLS with aiortc. After that nothing is
-decrypted: the header of an RTP packet is readable, and its marker bit tells that a frame is complete. STUN is answered
-as ever, and once a second each sends a receiver report, with an estimate of plenty of bandwidth.
+Each finds its broadcaster by signaling, or in a room of Janus, and does the whole handshake of ICE and DTLS with
+aiortc. After that nothing is decrypted: the header of an RTP packet is readable, and its marker bit tells that a frame
+is complete. STUN is answered as ever, and once a second each sends a receiver report, with an estimate of plenty of
+bandwidth.
 
-``python -m benchmarks.counting CORE (ours|plain) URL``, driven over its standard input.
+``python -m benchmarks.counting CORE (ours|plain|janus) URL``, driven over its standard input.
 """
 
 import asyncio
+import contextlib
 import socket
 import sys
 import time
 from typing import Any
 
 from aioice.ice import StunProtocol
-from aiortc import RTCPeerConnection
+from aiortc import RTCPeerConnection, RTCSessionDescription
 from aiortc.rtp import (
     RTCP_PSFB_APP,
     RtcpPsfbPacket,
@@ -26,6 +28,11 @@ from websockets.asyncio.client import connect
 
 from benchmarks import plain
 from benchmarks.children import pin, serve
+from synopticon_rtc.basics.faults import Faults
+from synopticon_rtc.engines.janus import read_address
+from synopticon_rtc.engines.janus_room import PLUGIN
+from synopticon_rtc.engines.janus_session import open_session
+from synopticon_rtc.signaling.messages import SessionDescription
 
 REPORT_INTERVAL = 1.0
 PLENTY = 5_000_000
@@ -34,6 +41,8 @@ RECEIVE_BUFFER = 2_000_000
 """Bytes that the system may hold for a receiver: what is lost must not be lost here."""
 AT_ONCE = 8
 """Receivers that join at the same time."""
+_kept = contextlib.AsyncExitStack()
+"""Sessions with Janus, which end with the process."""
 
 
 class Counter:
@@ -67,15 +76,37 @@ class Counter:
         def on_track(_: object) -> None:  # it has its sockets as soon as it describes itself
             asyncio.get_running_loop().call_soon(self._listen)
 
-        async with connect(url) as signaling:
-            await signaling.recv()
+        if url.startswith("janus+"):
             self._begun = time.monotonic()
-            await plain.answer(connection, signaling)
+            await self._subscribe(url)
             self._listen()
             await connected.wait()
+        else:
+            async with connect(url) as signaling:
+                await signaling.recv()
+                self._begun = time.monotonic()
+                await plain.answer(connection, signaling)
+                self._listen()
+                await connected.wait()
         (transceiver,) = connection.getTransceivers()
         await transceiver.receiver.stop()  # no decoder, no reports of its own
         await self._seen.wait()
+
+    async def _subscribe(self, url: str) -> None:
+        """Subscribe to whoever publishes in a room of Janus; the session lasts as long as this process."""
+        address = read_address(url)
+        session = await _kept.enter_async_context(open_session(address.url, {}, None, Faults()))
+        handle = await session.attach(PLUGIN, lambda _: None)
+        room = {"room": int(address.room)}
+        present = await handle.request({"request": "listparticipants"} | room)
+        (feed,) = (one["id"] for one in present.body["participants"] if one["publisher"])
+        wanted = {"request": "join", "ptype": "subscriber", "streams": [{"feed": feed}]}
+        offer = await handle.request(wanted | room)
+        assert offer.jsep is not None  # noqa: S101 - else there would be an error
+        await self._connection.setRemoteDescription(RTCSessionDescription(offer.jsep.sdp, "offer"))
+        await self._connection.setLocalDescription(await self._connection.createAnswer())
+        answer = SessionDescription("answer", self._connection.localDescription.sdp)
+        await handle.request({"request": "start"} | room, answer)
 
     async def report(self) -> None:
         """Send a receiver report and an estimate of the bandwidth."""

@@ -22,6 +22,7 @@ from .receiving.stats import ReceiverStats
 from .recording.lsl import LSLOutlet
 from .recording.recorder import Recorder
 from .recording.recording import Recording
+from .relaying import Relay
 from .room import Participant, ParticipantMoment, Room
 from .rtc import EncodedVideoFrame, IceServer
 from .sending.admission import Visitor
@@ -58,6 +59,7 @@ __all__ = [
     "Recorder",
     "Recording",
     "RecordingEvent",
+    "Relay",
     "Room",
     "Screen",
     "SignalingClient",

@@ -3,39 +3,46 @@
 import contextlib
 import dataclasses
 import functools
+import itertools
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Self
 
 import msgspec
 
+from synopticon_rtc.basics import clock
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.basics.life import Life, entered_before, not_open
+from synopticon_rtc.engines import Engine, as_engine, as_signaling
 from synopticon_rtc.errors import SignalingError, SynopticonError
 from synopticon_rtc.events import DetectorEvent, Events, PeerEvent, SourceEvent, StreamEvent
 from synopticon_rtc.faces import Detector
 from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.media import AnySound, Codec, Source
 from synopticon_rtc.peers import control, messages, published
-from synopticon_rtc.peers.control import Control
+from synopticon_rtc.peers.control import Control, Report
 from synopticon_rtc.peers.messages import Message, MessageHub
 from synopticon_rtc.peers.negotiator import Negotiator
+from synopticon_rtc.peers.published import Relays, Told
 from synopticon_rtc.peers.tap import Origin, Tap
 from synopticon_rtc.rtc import Channel, IceServer, PeerConnection
 from synopticon_rtc.rtc.network import LocalNetwork
 from synopticon_rtc.rtc.servers import check_servers
 from synopticon_rtc.sending.admission import Admit, Visitor
+from synopticon_rtc.sending.encoded import EncodedSoundStream, EncodedStream
 from synopticon_rtc.sending.peer import Peer
 from synopticon_rtc.sending.published import PublishedStream
 from synopticon_rtc.sending.publisher import Publisher
-from synopticon_rtc.sending.sound import SoundStream
+from synopticon_rtc.sending.sound import SentSound, SoundStream
 from synopticon_rtc.sending.stats import BroadcasterStats, PeerStats
 from synopticon_rtc.sending.stream import Stream
-from synopticon_rtc.signaling.client import SignalingClient, as_client
+from synopticon_rtc.sending.upstream import Upstream
+from synopticon_rtc.sending.video import SentVideo
 from synopticon_rtc.signaling.handshake import Ask, BroadcasterHandshake, CreateAnswer, CreateOffer, Notify
 from synopticon_rtc.signaling.messages import Candidate
+from synopticon_rtc.signaling.session import Signaling
 from synopticon_rtc.tracing import Trace
 
 ACCEPT = {"control": [control.PROTOCOL], "ice": ["more"], "messages": [messages.PROTOCOL, messages.LATEST]}
@@ -54,11 +61,14 @@ class Broadcaster:
     Args:
         signaling: The address of a Synopticon signaling server, or a client that is shared with others.
         source: Where frames come from: a :class:`FrameSource` such as ``Camera(0)``; a path or address, as the command
-            line takes it; the number of a camera; or an iterator of frames or images, asked in a thread.
+            line takes it; the number of a camera; or an iterator of frames or images, asked in a thread. None where
+            all that there is will be published.
         faces: What finds faces in them, None to send video alone.
         audio: Where sound comes from, such as ``Microphone()``, the same ``VideoFile`` as the source for its own sound,
             or an async iterator of ``av.AudioFrame``; it is sent to those who know of several streams, as the
             stream ``microphone``. Without it nothing is recorded.
+        publish_to: The addresses of engines that carry all to more receivers than this machine's uplink does. One that
+            is not there, or lets nobody in, is tried again, and disturbs nobody else.
         name: A name for people, by which receivers can ask for this broadcaster.
         admit: An async function that tells of each receiver that asks, a :class:`Visitor`, whether it may watch; None
             for all that the signaling server lets in. Each session is asked about once. Until the function has
@@ -78,6 +88,7 @@ class Broadcaster:
             cloud machine; peers are told them in the place of its own.
         interfaces: Names of network interfaces, and addresses, to use alone; none for all.
         trace: A file in which what happens to each receiver is written down, for a report of a bad call.
+        upstream: Whose streams are passed on, where they are another broadcaster's: as a :class:`Relay` does.
 
     Attributes:
         signaling: The client by which receivers find it.
@@ -85,6 +96,8 @@ class Broadcaster:
         streams: What is published, by name, in the order in which it was. The source of the constructor is ``camera``,
             or what else its ``hint`` says.
         stream_events: When streams are published and end, are muted or replaced, and when a receiver refuses one.
+        network: What of this machine's network it uses. Before it is started, that of a receiver may take its place:
+            both then share one port where they have but one.
         events: What happens to receivers. Iterations over them end when the broadcaster does; :meth:`wait_closed` then
             tells why.
         source_events: When the source falls silent, and when it is heard again.
@@ -95,6 +108,7 @@ class Broadcaster:
 
     Raises:
         SourceError: The source is none, or names a file that is not there.
+        InvalidURL: What ``publish_to`` names is no address of an engine, or ``signaling`` none at all.
         ValueError: There is no codec, or an unknown one, or ``bitrate``, ``fps`` or ``faces_fps`` is out of range;
             ``udp_ports`` is no range, or an address or interface is not there.
         TypeError: ``signaling`` is neither an address nor a client, ``faces`` no detector, ``name`` no text, ``admit``
@@ -103,11 +117,12 @@ class Broadcaster:
 
     def __init__(
         self,
-        signaling: str | SignalingClient,
-        source: Source,
+        signaling: str | Signaling,
+        source: Source | None = None,
         *,
         faces: Detector | None = None,
         audio: AnySound | None = None,
+        publish_to: Sequence[str | Engine] = (),
         name: str = "",
         admit: Admit | None = None,
         codecs: Sequence[Codec] = ("vp8", "h264"),
@@ -120,43 +135,42 @@ class Broadcaster:
         announce: Sequence[str] = (),
         interfaces: Sequence[str] = (),
         trace: str | os.PathLike[str] | None = None,
+        upstream: Upstream | None = None,
     ) -> None:
         if not isinstance(name, str):
             raise TypeError(f"name must be a text, not {name!r:.100}")
         if admit is not None and not callable(admit):
             raise TypeError(f"admit must be an async function, not {admit!r:.100}")
+        if isinstance(publish_to, str):
+            raise TypeError("publish_to takes addresses in a list, like ['janus+ws://localhost:8188/1234']")
         check_servers(ice_servers)
         self._faults = Faults()
-        self._stream = Stream(
-            source, faces, codecs=codecs, bitrate=bitrate, fps=fps, faces_fps=faces_fps, faults=self._faults
-        )
+        self._stream: Stream | None = None
+        if source is not None:
+            self._stream = Stream(
+                source, faces, codecs=codecs, bitrate=bitrate, fps=fps, faces_fps=faces_fps, faults=self._faults
+            )
         self._sound = None if audio is None else SoundStream(audio, faults=self._faults)
-        self.signaling = as_client(signaling)
+        self.signaling = as_signaling(signaling)
         self.name = name
         self.events: Events[PeerEvent] = Events(faults=self._faults)
-        self.source_events: Events[SourceEvent] = self._stream.source_events
-        self.detector_events: Events[DetectorEvent] = self._stream.detector_events
-        self.faces: Events[Moment] = self._stream.faces
+        self.source_events: Events[SourceEvent] = Events() if self._stream is None else self._stream.source_events
+        self.detector_events: Events[DetectorEvent] = Events() if self._stream is None else self._stream.detector_events
+        self.faces: Events[Moment] = Events() if self._stream is None else self._stream.faces
         self._ice_servers = ice_servers
         self._relay_only = relay_only
-        self._network = LocalNetwork(udp_ports, announce, interfaces)
+        self.network = LocalNetwork(udp_ports, announce, interfaces)
         self._trace = Trace(trace, "broadcaster")
         self._admit = admit
-        self._handshake = BroadcasterHandshake(
-            name=name, accept=ACCEPT, timestamp=lambda: time.time_ns() // 1_000_000, asks=admit is not None
-        )
-        self._negotiator = Negotiator(
-            self.signaling,
-            self._handshake,
-            open_peer=self._open_peer,
-            close_peer=self._close_peer,
-            notify=self._notify,
-            failed=self._lose_signaling,
-            admit=self._may_watch,
-            trace=self._trace,
-            faults=self._faults,
-        )
-        self._publisher = Publisher(self._negotiator.do, self._faults)
+        self._upstream = upstream
+        links = itertools.count(1)
+        self._handshake = self._make_handshake(links, asks=admit is not None and not isinstance(self.signaling, Engine))
+        self._negotiator = self._negotiate(self.signaling, self._handshake, self._lose_signaling)
+        self._negotiators: dict[Signaling, Negotiator] = {self.signaling: self._negotiator}
+        for engine in map(as_engine, publish_to):
+            failed = functools.partial(self._lose_engine, engine)
+            self._negotiators[engine] = self._negotiate(engine, self._make_handshake(links), failed)
+        self._publisher = Publisher(self._do, self._renew, self._faults)
         self.streams: Mapping[str, PublishedStream] = MappingProxyType(self._publisher.streams)
         self.stream_events: Events[StreamEvent] = self._publisher.events
         self._hub = MessageHub()
@@ -181,10 +195,12 @@ class Broadcaster:
             stack.callback(self._hub.close)
             await stack.enter_async_context(self._trace)
             stack.push_async_callback(self._publisher.aclose)
-            await self._publisher.publish(self._stream.hint, self._stream, self._life.end)
+            if self._stream is not None:
+                await self._publisher.publish(self._stream.hint, self._stream, self._life.end)
             if self._sound is not None:
                 await self._publisher.publish(self._sound.hint, self._sound)
-            await stack.enter_async_context(self._negotiator)
+            for negotiator in self._negotiators.values():
+                await stack.enter_async_context(negotiator)
             stack.push_async_callback(self._hub.flush, FLUSH)
             self._exit = stack.pop_all()
         return self
@@ -204,9 +220,9 @@ class Broadcaster:
     async def publish(
         self,
         name: str,
-        source: Source | None = None,
+        source: Source | EncodedStream | None = None,
         *,
-        audio: AnySound | None = None,
+        audio: AnySound | EncodedSoundStream | None = None,
         faces: Detector | None = None,
         codecs: Sequence[Codec] = ("vp8", "h264"),
         bitrate: int | None = None,
@@ -219,8 +235,8 @@ class Broadcaster:
 
         Args:
             name: A name for it of at most 64 characters, by which receivers know it.
-            source: Where the frames of a video come from, as for the constructor.
-            audio: Where sound comes from instead.
+            source: Where the frames of a video come from, as for the constructor; or a video that comes encoded.
+            audio: Where sound comes from instead; or one that comes encoded.
             faces: What finds faces in the video, None for none. It is one of its own, given to no other stream.
             codecs: The codecs to offer for the video, the preferred one first.
             bitrate: Bit/s; None for 1,500,000 for video, and what suits speech for sound.
@@ -238,8 +254,12 @@ class Broadcaster:
             raise not_open(self)
         if (source is None) == (audio is None):
             raise TypeError("publish takes one source: of a video, or with audio= of sound")
-        stream: Stream | SoundStream
-        if audio is not None:
+        stream: SentVideo | SentSound
+        if isinstance(source, EncodedStream):
+            stream = source
+        elif isinstance(audio, EncodedSoundStream):
+            stream = audio
+        elif audio is not None:
             stream = SoundStream(audio, bitrate, self._faults)
         else:
             assert source is not None  # noqa: S101 - one of both is there
@@ -280,6 +300,10 @@ class Broadcaster:
         Who is slower than a receiver holds up what that receiver sends on this name, and nothing else.
         """
         return self._hub.messages(name)
+
+    def hear_names(self, take: Callable[[str], None]) -> None:
+        """Have a function called with the name of each message that comes and that nobody iterates over yet."""
+        self._hub.unasked = take
 
     def send_away(self, session: str, reason: str = "") -> None:
         """Let a receiver go, tell it so, and serve its signaling session no more.
@@ -336,14 +360,12 @@ class Broadcaster:
     def stats(self) -> BroadcasterStats:
         """Totals of its first source since the start; those of every stream are at :attr:`streams`."""
         faults = self._faults.count + self.signaling.faults
-        return dataclasses.replace(self._stream.stats(), peers=len(self._connected), faults=faults)
+        totals = BroadcasterStats() if self._stream is None else self._stream.stats()
+        return dataclasses.replace(totals, peers=len(self._connected), faults=faults)
 
     def peer_stats(self) -> dict[str, PeerStats]:
-        """Return what was sent to each receiver that is connected, by session."""
-        name = self._stream.hint
-        return {
-            peer.session: self._stream.peer_stats(peer.connection, peer.watchers.get(name)) for peer in self._connected
-        }
+        """Return what was sent to each receiver that is connected, by session: size and codec of the first video."""
+        return {peer.session: self._publisher.peer_stats(peer) for peer in self._connected}
 
     @property
     def peers(self) -> tuple[str, ...]:
@@ -364,55 +386,92 @@ class Broadcaster:
         self.events.close()
         self._publisher.end()
 
-    # What the negotiator asks
+    # What the negotiators ask
+
+    def _make_handshake(self, links: Iterator[int], *, asks: bool = False) -> BroadcasterHandshake:
+        timestamp = lambda: time.time_ns() // 1_000_000  # noqa: E731 - it is one
+        return BroadcasterHandshake(name=self.name, accept=ACCEPT, timestamp=timestamp, asks=asks, ids=links)
+
+    def _negotiate(
+        self, way: Signaling, handshake: BroadcasterHandshake, failed: Callable[[SignalingError], None]
+    ) -> Negotiator:
+        """Answer those who come one way: by signaling, or an engine."""
+        return Negotiator(
+            way,
+            handshake,
+            open_peer=functools.partial(self._open_peer, way),
+            close_peer=self._close_peer,
+            notify=self._notify,
+            failed=failed,
+            admit=self._may_watch,
+            trace=self._trace,
+            faults=self._faults,
+        )
+
+    def _do(self, link: int, step: Callable[[], Awaitable[None]]) -> None:
+        for negotiator in self._negotiators.values():
+            negotiator.do(link, step)
+
+    def _renew(self, link: int) -> None:
+        for negotiator in self._negotiators.values():
+            negotiator.lost(link, "what is published has changed")
+
+    def _lose_engine(self, engine: Engine, error: SignalingError) -> None:
+        """An engine is not tried again: all else goes on without it."""
+        self.events.emit(PeerEvent(engine.url, "refused", str(error)))
 
     async def _may_watch(self, ask: Ask) -> bool:
         return self._admit is None or await self._admit(Visitor(ask.session, ask.name))
 
-    def _open_peer(self, action: CreateOffer | CreateAnswer) -> PeerConnection:
-        """Make a peer connection with all that goes over it."""
-        link, asked = action.link, action.asked
+    def _open_peer(self, way: Signaling, action: CreateOffer | CreateAnswer) -> PeerConnection:
+        """Make a peer connection with all that goes over it, for one that came this way."""
+        link, asked, negotiator = action.link, action.asked, self._negotiators[way]
         if asked.refuses("video") and not self._publisher.has_faces and not asked.accepts("control", control.PROTOCOL):
             raise SynopticonError("a receiver wants faces alone, and none are looked for here")
+        if not self.streams and not asked.accepts("control", control.PROTOCOL):
+            raise SynopticonError("nothing is published yet")
         connection = PeerConnection(
-            ice_servers=self._ice_servers or self._negotiator.ice_servers(),
+            ice_servers=self._ice_servers or negotiator.ice_servers(),
             relay_only=self._relay_only,
-            network=self._network,
+            network=self.network,
             note=self._trace.of(action.session),
-            on_candidate=lambda candidate: self._negotiator.gathered(link, msgspec.convert(candidate, Candidate)),
-            on_state=functools.partial(self._changed, link),
+            on_candidate=lambda candidate: negotiator.gathered(link, msgspec.convert(candidate, Candidate)),
+            on_state=functools.partial(self._changed, link, negotiator),
             on_channel=functools.partial(self._add_channel, link),
             offer_capture_time=asked.accepts("streams", published.PROTOCOL),
             faults=self._faults,
         )
-        peer = Peer(link, action.session, asked, connection)
-        self._publisher.join(peer)
+        peer = Peer(link, action.session, asked, connection, engine=way if isinstance(way, Engine) else None)
         with contextlib.ExitStack() as undo:
             undo.callback(self._publisher.leave, peer)
+            self._publisher.join(peer)
             if asked.accepts("control", control.PROTOCOL):
                 peer.control = Control(
                     connection.add_channel(control.LABEL, protocol=control.PROTOCOL),
-                    gone=functools.partial(self._negotiator.lost, link),
-                    opened=functools.partial(self._publisher.opened, peer),
-                    reports=functools.partial(self._publisher.reports, peer),
+                    gone=functools.partial(negotiator.lost, link),
+                    opened=functools.partial(self._opened, peer),
+                    reports=functools.partial(self._reports, peer),
                     told=functools.partial(self._publisher.told, peer),
-                    records=lambda: self._publisher.is_tapped or bool(self.recorders),
+                    records=self._is_recorded,
                     recording=functools.partial(self._recorded, peer),
+                    time=(lambda: (clock.now(), 0.0)) if self._upstream is None else self._upstream.time,
                 )
             undo.pop_all()
         if asked.accepts("messages", messages.PROTOCOL):
             peer.messages = self._hub.join(connection, action.session)
         self._peers[link] = peer
+        if peer.engine is not None:
+            peer.engine.published = functools.partial(self._publisher.listed, peer)
         return connection
 
-    def _changed(self, link: int, state: str) -> None:
+    def _changed(self, link: int, negotiator: Negotiator, state: str) -> None:
         """Take the news of a peer connection."""
         peer = self._peers.get(link)
         if peer is not None and state == "connected" and not peer.connected:
             peer.connected = True
             self._publisher.connected(peer)
             self._peers[link] = self._peers.pop(link)  # those who are connected stand in the order in which they came
-        self._negotiator.changed(link, state)
+        negotiator.changed(link, state)
 
     def _add_channel(self, link: int, channel: Channel) -> None:
         peer = self._peers.get(link)
@@ -426,6 +485,21 @@ class Broadcaster:
         self._publisher.leave(peer)
         if peer.control is not None:
             peer.control.close()
+
+    def _opened(self, peer: Peer) -> None:
+        """Tell a peer what there is, and whose it is."""
+        if self._upstream is not None and peer.control is not None:
+            peer.control.tell(Relays(list(self._upstream.relays)))
+        self._publisher.opened(peer)
+
+    def _reports(self, peer: Peer) -> Iterator[Report | Told]:
+        if self._upstream is not None:
+            yield Relays(list(self._upstream.relays))
+        yield from self._publisher.reports(peer)
+
+    def _is_recorded(self) -> bool:
+        upstream = self._upstream is not None and self._upstream.recorded
+        return self._publisher.is_tapped or bool(self.recorders) or upstream
 
     def _recorded(self, peer: Peer, recording: bool) -> None:  # noqa: FBT001 - what a callback is given
         peer.recording = recording

@@ -22,18 +22,32 @@ from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.basics.latest import Latest, Unbroken
 from synopticon_rtc.basics.life import entered_before, not_open
 from synopticon_rtc.basics.text import NAME, visible
+from synopticon_rtc.engines import as_signaling
 from synopticon_rtc.errors import ConnectionLost, NobodyAnswered, SignalingError, SynopticonError
 from synopticon_rtc.events import DetectorEvent, Events, StateEvent, StreamEvent
 from synopticon_rtc.faces import Detector
 from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.faces.wire import PROTOCOL, FacesMessage
-from synopticon_rtc.peers import control, messages, published
+from synopticon_rtc.peers import control, faces_beside, messages, published
 from synopticon_rtc.peers.control import Control, Report
 from synopticon_rtc.peers.messages import Message, MessageHub
 from synopticon_rtc.peers.negotiator import Negotiator
-from synopticon_rtc.peers.published import NewAnswer, NewOffer, Refusal, Streams, Told, check_name
+from synopticon_rtc.peers.published import (
+    FullOffer,
+    Kind,
+    Limit,
+    NewAnswer,
+    NewOffer,
+    Published,
+    Refusal,
+    Relays,
+    Streams,
+    Told,
+    check_name,
+)
 from synopticon_rtc.peers.tap import Origin, Tap
 from synopticon_rtc.receiving import finder
+from synopticon_rtc.receiving.behind import Behind
 from synopticon_rtc.receiving.catalogue import Catalogue
 from synopticon_rtc.receiving.finder import Finder, Look
 from synopticon_rtc.receiving.latency import Latency
@@ -56,9 +70,9 @@ from synopticon_rtc.rtc import (
 )
 from synopticon_rtc.rtc.network import LocalNetwork
 from synopticon_rtc.rtc.servers import check_servers
-from synopticon_rtc.signaling.client import SignalingClient, as_client
 from synopticon_rtc.signaling.handshake import CreateAnswer, CreateOffer, Notify, ReceiverHandshake
-from synopticon_rtc.signaling.messages import Candidate
+from synopticon_rtc.signaling.messages import Candidate, Offer
+from synopticon_rtc.signaling.session import Signaling
 from synopticon_rtc.tracing import Trace
 
 logger = logging.getLogger(__name__)
@@ -184,7 +198,7 @@ class Receiver(Generic[F]):
     @overload
     def __init__(
         self: "Receiver[av.VideoFrame]",
-        signaling: str | SignalingClient,
+        signaling: str | Signaling,
         *,
         video: Literal[True] = True,
         decode: Literal[True] = True,
@@ -193,7 +207,7 @@ class Receiver(Generic[F]):
     @overload
     def __init__(
         self: "Receiver[EncodedVideoFrame]",
-        signaling: str | SignalingClient,
+        signaling: str | Signaling,
         *,
         video: Literal[True] = True,
         decode: Literal[False],
@@ -202,7 +216,7 @@ class Receiver(Generic[F]):
     @overload
     def __init__(
         self: "Receiver[None]",
-        signaling: str | SignalingClient,
+        signaling: str | Signaling,
         *,
         video: Literal[False],
         decode: bool = True,
@@ -211,7 +225,7 @@ class Receiver(Generic[F]):
     @overload
     def __init__(
         self: "Receiver[av.VideoFrame | EncodedVideoFrame | None]",
-        signaling: str | SignalingClient,
+        signaling: str | Signaling,
         *,
         video: bool = True,
         decode: bool = True,
@@ -219,7 +233,7 @@ class Receiver(Generic[F]):
     ) -> None: ...
     def __init__(
         self,
-        signaling: str | SignalingClient,
+        signaling: str | Signaling,
         *,
         broadcaster: str | None = None,
         streams: Sequence[str] | None = None,
@@ -243,7 +257,7 @@ class Receiver(Generic[F]):
         _check_streams(streams)
         _check(broadcaster, sync, jitter_ms, faces_wait, timeout, max_size, ice_servers)
         finder.check(detector, faces_fps=faces_fps, return_faces=return_faces, video=video, decode=decode)
-        self.signaling = as_client(signaling)
+        self.signaling = as_signaling(signaling)
         self._faults = Faults()
         self.events: Events[StateEvent] = Events(faults=self._faults)
         self._broadcaster = broadcaster
@@ -273,6 +287,7 @@ class Receiver(Generic[F]):
             close_peer=self._close_peer,
             notify=self._notify,
             failed=self._fail,
+            choose=self._choose,
             trace=self._trace,
             faults=self._faults,
         )
@@ -295,6 +310,9 @@ class Receiver(Generic[F]):
         self._is_read = False  # whether anybody iterates over the receiver itself
         self._queues: dict[str | None, list[Queue[F]]] = {}  # of further iterations, by the name of their stream
         self._taps: list[Tap] = []
+        self._recordings = 0  # taps that record
+        self._behind: list[Callable[[], bool]] = []  # of the others, what tells whether what they pass on is recorded
+        self._limits: dict[str, int] = {}  # bit/s that are wanted at most, by the name of the video
         self._playing: set[asyncio.Task[None]] = set()  # one a stream whose frames are decoded
         self._known = "", ""  # session and name of the broadcaster that it had last
         self._entered = False
@@ -530,6 +548,10 @@ class Receiver(Generic[F]):
         """
         return self._hub.messages(name)
 
+    def hear_names(self, take: Callable[[str], None]) -> None:
+        """Have a function called with the name of each message that comes and that nobody iterates over yet."""
+        self._hub.unasked = take
+
     def age(self, moment: Moment[F]) -> float | None:
         """Return how long ago a moment was captured, in seconds, by clocks aligned over the control channel.
 
@@ -550,14 +572,68 @@ class Receiver(Generic[F]):
 
     @property
     def clock_error(self) -> float | None:
-        """By how many seconds :attr:`clock_offset` is wrong at most: half the shortest round trip of late, or None."""
-        peer = next(iter(self._peers.values()), None)
-        return None if peer is None or peer.round_trip is None else peer.round_trip / 2
+        """By how many seconds :attr:`clock_offset` is wrong at most: half the shortest round trip of late, or None.
 
-    def request_keyframe(self) -> None:
-        """Ask the broadcaster for a keyframe: for one who joins a recording or a relay with ``decode=False``."""
+        Behind a relay, this counts up to the broadcaster itself.
+        """
+        peer = next(iter(self._peers.values()), None)
+        return None if peer is None else peer.error
+
+    @property
+    def tells_time(self) -> bool:
+        """Whether the broadcaster tells what its clock shows, now or in a moment: pages and engines do not."""
+        return any(peer.control is not None for peer in self._peers.values())
+
+    def request_keyframe(self, name: str | None = None) -> None:
+        """Ask the broadcaster for a keyframe: for one who joins a recording or a relay with ``decode=False``.
+
+        Args:
+            name: Of the video; None for one of each.
+        """
         for peer in self._peers.values():
-            peer.connection.request_keyframe()
+            section = None if name is None else peer.section(peer.streams.get(name))
+            if section is not None or name is None:
+                peer.connection.request_keyframe(section)
+
+    def limit(self, name: str, bitrate: int | None) -> None:
+        """Have a video come with fewer bits, and so smaller, than the link bears: where it is shown small, say.
+
+        Args:
+            name: Of the video, also before it is published.
+            bitrate: Of which it should come at most, bit/s; None for all that the link bears.
+
+        Raises:
+            ValueError: The bit rate is not above 0, or the name is none.
+        """
+        check_name(name)
+        if bitrate is None:
+            self._limits.pop(name, None)
+        elif 0 < bitrate < 2**31:
+            self._limits[name] = bitrate
+        else:
+            raise ValueError(f"bitrate must be above 0, and is told in 31 bits, not {bitrate}")
+        for peer in self._peers.values():
+            if peer.control is not None and peer.control.is_open:
+                peer.control.tell(Limit(name, bitrate))
+
+    @property
+    def relays(self) -> tuple[str, ...]:
+        """Who passes on what comes, from the broadcaster's end to ours; empty where it comes from itself."""
+        return next((peer.relays for peer in self._peers.values()), ())
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the broadcaster says that anybody records what it sends."""
+        return any(peer.control is not None and peer.control.is_recording for peer in self._peers.values())
+
+    def refuse(self, session: str, reason: str) -> None:
+        """Let a broadcaster go, and take it no more: another one is looked for.
+
+        Args:
+            session: Of the broadcaster.
+            reason: Why, in words for people.
+        """
+        self._negotiator.perform(self._handshake.refuse(session, reason, asyncio.get_running_loop().time()))
 
     def stay(self) -> None:
         """Look for no other broadcaster from now on than the one that is received: by its name, where it has one."""
@@ -575,24 +651,40 @@ class Receiver(Generic[F]):
         streams = list(self.streams.values())
         return [stream for stream in streams if not self._taken or stream.name in self._taken]
 
-    def tap(self, tap: Tap) -> Callable[[], None]:
+    def tap(self, tap: Tap, recorded: Callable[[], bool] | None = None) -> Callable[[], None]:
         """Tell somebody of all that comes, as it was encoded, until what is returned is called.
 
         Meanwhile the broadcaster is told that it is recorded. A signaling server with tokens wants one that lets its
         bearer record; where it does not, the receiver ends as it does when the server refuses it.
+
+        Args:
+            tap: Who is told.
+            recorded: Tells whether it is recorded further on, of somebody who passes it on and records nothing: then
+                the broadcaster is told what that says, and the server nothing.
         """
         self._taps.append(tap)
-        self._tell_of_taps()
+        if recorded is not None:
+            self._behind.append(recorded)
+            return functools.partial(self._untap, tap, recorded)
+        self._recordings += 1
+        self._tell_of_recordings()
         return functools.partial(self._untap, tap)
 
-    def _untap(self, tap: Tap) -> None:
+    def _untap(self, tap: Tap, recorded: Callable[[], bool] | None = None) -> None:
         self._taps.remove(tap)
-        self._tell_of_taps()
+        if recorded is not None:
+            self._behind.remove(recorded)
+            return
+        self._recordings -= 1
+        self._tell_of_recordings()
 
-    def _tell_of_taps(self) -> None:
+    def _is_recorded(self) -> bool:
+        return self._recordings > 0 or any(recorded() for recorded in self._behind)
+
+    def _tell_of_recordings(self) -> None:
         """Tell the signaling server whether what comes is recorded; the broadcaster is told with the next ping."""
         before = self._handshake.requirements
-        self._handshake.record(bool(self._taps))
+        self._handshake.record(self._recordings > 0)
         if self._handshake.requirements != before and self._entered and self._leaving is None:
             self.signaling.configure()
 
@@ -606,7 +698,7 @@ class Receiver(Generic[F]):
             network=self.network,
             note=self._trace.of(action.session),
             on_candidate=lambda candidate: self._negotiator.gathered(link, msgspec.convert(candidate, Candidate)),
-            on_state=functools.partial(self._negotiator.changed, link),
+            on_state=functools.partial(self._changed, link),
             on_reached=functools.partial(self._negotiator.reached, link),
             on_channel=functools.partial(self._add_channel, link),
             on_video=functools.partial(self._play, link) if self._video and self._decode else None,
@@ -621,9 +713,44 @@ class Receiver(Generic[F]):
         peer.first = self._make_video(peer, self._first)
         if action.asked.accepts("messages", messages.PROTOCOL):
             peer.messages = self._hub.join(connection, action.session)
+        if isinstance(action, CreateOffer):
+            connection.receive()
+            connection.add_channel("faces", protocol=PROTOCOL)  # which makes room for channels of the broadcaster
+        peer.is_whole = isinstance(action, CreateOffer) or action.asked.is_whole
         self._peers[link] = peer  # now that nothing can go wrong any more
         self.signaling.claimed.add(action.session)
+        if isinstance(action.asked, FullOffer):
+            self._take_from_engine(peer, action.asked)
         return connection
+
+    def _take_from_engine(self, peer: Peer, offer: FullOffer) -> None:
+        """Take all that a broadcaster publishes from an engine, which carries it."""
+
+        def find(name: str) -> Stream | None:
+            stream = peer.streams.get(name)
+            return stream if isinstance(stream, Stream) else None
+
+        peer.behind = Behind(find, functools.partial(self._catalogue.update, peer), offer)
+        self._catalogue.update(peer, offer.streams)
+
+    def _choose(self, offer: Offer) -> list[str] | None:
+        """Say what to receive of an offer: of an engine's all that is wanted, as there will be no other."""
+        if not isinstance(offer, FullOffer):
+            return None
+        return [stream.mid for stream in offer.streams if stream.mid is not None and self._catalogue.takes(stream)]
+
+    def _changed(self, link: int, state: str) -> None:
+        """Take the news of a peer connection."""
+        peer = self._peers.get(link)
+        if state == "connected" and peer is not None and peer.behind is not None:
+            peer.behind.open(peer.connection)
+        elif state == "connected" and peer is not None and peer.is_whole:  # whoever sends can tell of no streams
+            sections = {"video": peer.connection.received, "audio": peer.connection.heard}
+            names: dict[Kind, str] = {"video": "camera", "audio": "microphone"}
+            self._catalogue.update(
+                peer, [Published(name, kind, name, mid) for kind, name in names.items() for mid in sections[kind][:1]]
+            )
+        self._negotiator.changed(link, state)
 
     def _make_stream(self, peer: Peer, handle: ReceivedStream) -> Stream | SoundStream:
         """Make what receives a stream over one connection."""
@@ -679,7 +806,7 @@ class Receiver(Generic[F]):
                     gone=functools.partial(self._negotiator.lost, link),
                     reported=functools.partial(self._reported, peer),
                     told=functools.partial(self._told, link, peer),
-                    records=lambda: bool(self._taps),
+                    records=self._is_recorded,
                 )
         elif peer.messages is not None and peer.messages.adopt(channel):
             pass
@@ -700,7 +827,12 @@ class Receiver(Generic[F]):
 
     def _tap_video(self, link: int, mid: str, frame: EncodedVideoFrame) -> None:
         peer = self._peers.get(link)
-        if self._taps and peer is not None and isinstance(stream := peer.at(mid), Stream):
+        if peer is not None and peer.behind is not None:
+            peer.behind.frame(mid, frame)
+        if peer is not None and isinstance(stream := peer.at(mid), Stream):
+            if frame.codec == "h264" and (stream.inside or not stream.has_faces):
+                for data in faces_beside.read(frame):
+                    stream.take_inside(data)
             for tap in self._taps.copy():
                 tap.video(self._handle(peer, stream), frame, stream.captured(frame.rtp_timestamp))
 
@@ -743,6 +875,9 @@ class Receiver(Generic[F]):
     def _told(self, link: int, peer: Peer, message: Told) -> None:
         if isinstance(message, NewOffer) and message.number > peer.number:
             peer.number, peer.offer = message.number, message
+        elif isinstance(message, Relays):
+            peer.relays = tuple(message.relays)
+            return
         elif not isinstance(message, Streams):
             return
         is_waiting, peer.news = peer.news is not None, message.streams
@@ -755,6 +890,9 @@ class Receiver(Generic[F]):
             await asyncio.sleep(1 / CHANGES[0])
         listed, peer.news = peer.news or [], None
         self._catalogue.update(peer, listed)
+        if peer.control is not None:
+            for name, bitrate in self._limits.items():
+                peer.control.tell(Limit(name, bitrate))
         offer, peer.offer = peer.offer, None
         if offer is None or peer.control is None:
             return

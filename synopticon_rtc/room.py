@@ -13,6 +13,7 @@ import av
 
 from synopticon_rtc.basics import clock
 from synopticon_rtc.basics.life import Life, entered_before, not_open
+from synopticon_rtc.engines import as_signaling
 from synopticon_rtc.errors import SignalingError
 from synopticon_rtc.events import Events, ParticipantEvent, StateEvent
 from synopticon_rtc.faces import Detector
@@ -21,8 +22,8 @@ from synopticon_rtc.receiver import ENCODED_WAIT, Options, Receiver
 from synopticon_rtc.receiving.merge import Merge
 from synopticon_rtc.receiving.pairing import F
 from synopticon_rtc.rtc import EncodedVideoFrame
-from synopticon_rtc.signaling.client import SignalingClient, as_client
 from synopticon_rtc.signaling.entry import Token
+from synopticon_rtc.signaling.session import Signaling
 
 logger = logging.getLogger(__name__)
 
@@ -154,7 +155,7 @@ class Room(Generic[F]):
     @overload
     def __init__(
         self: "Room[av.VideoFrame]",
-        signaling: str | SignalingClient,
+        signaling: str | Signaling,
         *,
         room: str = "",
         token: Token | None = None,
@@ -167,7 +168,7 @@ class Room(Generic[F]):
     @overload
     def __init__(
         self: "Room[EncodedVideoFrame]",
-        signaling: str | SignalingClient,
+        signaling: str | Signaling,
         *,
         room: str = "",
         token: Token | None = None,
@@ -179,7 +180,7 @@ class Room(Generic[F]):
     @overload
     def __init__(
         self: "Room[None]",
-        signaling: str | SignalingClient,
+        signaling: str | Signaling,
         *,
         room: str = "",
         token: Token | None = None,
@@ -191,7 +192,7 @@ class Room(Generic[F]):
     @overload
     def __init__(
         self: "Room[av.VideoFrame | EncodedVideoFrame | None]",
-        signaling: str | SignalingClient,
+        signaling: str | Signaling,
         *,
         room: str = "",
         token: Token | None = None,
@@ -203,7 +204,7 @@ class Room(Generic[F]):
     ) -> None: ...
     def __init__(
         self,
-        signaling: str | SignalingClient,
+        signaling: str | Signaling,
         *,
         room: str = "",
         token: Token | None = None,
@@ -218,7 +219,7 @@ class Room(Generic[F]):
                 "detector must be what makes one for each participant, such as FaceLandmarker "
                 f"or lambda: FaceLandmarker(max_faces=2), not {detector!r:.100}"
             )
-        self.signaling = _client(signaling, room, token)
+        self.signaling = as_signaling(signaling, room=room, token=token)
         self.events: Events[ParticipantEvent] = Events()
         self._make: Callable[[], Receiver[Any]] = lambda: Receiver(
             self.signaling, video=video, decode=decode, detector=None if detector is None else detector(), **options
@@ -526,12 +527,3 @@ class _Merged(Generic[F]):
 
 def _is_keyframe(moment: Moment[Any]) -> bool:
     return isinstance(moment.frame, EncodedVideoFrame) and moment.frame.keyframe
-
-
-def _client(signaling: str | SignalingClient, room: str, token: Token | None) -> SignalingClient:
-    """Return a client in a room."""
-    if not isinstance(signaling, str):
-        if room or token is not None:
-            raise TypeError("room and token belong to the SignalingClient, where there is one")
-        return as_client(signaling)
-    return SignalingClient(signaling, room=room, token=token)

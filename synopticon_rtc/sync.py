@@ -31,7 +31,7 @@ from synopticon_rtc.receiving.stats import ReceiverStats
 from synopticon_rtc.rtc import EncodedVideoFrame
 from synopticon_rtc.sending import published
 from synopticon_rtc.sending.stats import BroadcasterStats
-from synopticon_rtc.signaling.client import SignalingClient
+from synopticon_rtc.signaling.session import Signaling
 
 __all__ = ["Broadcaster", "Events", "PublishedStream", "ReceivedStream", "Receiver"]
 
@@ -214,7 +214,7 @@ class Receiver(_Session[receivers.Receiver[F]], Generic[F]):
     @overload
     def __init__(
         self: "Receiver[av.VideoFrame]",
-        signaling: str | SignalingClient,
+        signaling: str | Signaling,
         *,
         video: Literal[True] = True,
         decode: Literal[True] = True,
@@ -223,7 +223,7 @@ class Receiver(_Session[receivers.Receiver[F]], Generic[F]):
     @overload
     def __init__(
         self: "Receiver[EncodedVideoFrame]",
-        signaling: str | SignalingClient,
+        signaling: str | Signaling,
         *,
         video: Literal[True] = True,
         decode: Literal[False],
@@ -232,7 +232,7 @@ class Receiver(_Session[receivers.Receiver[F]], Generic[F]):
     @overload
     def __init__(
         self: "Receiver[None]",
-        signaling: str | SignalingClient,
+        signaling: str | Signaling,
         *,
         video: Literal[False],
         decode: bool = True,
@@ -241,24 +241,27 @@ class Receiver(_Session[receivers.Receiver[F]], Generic[F]):
     @overload
     def __init__(
         self: "Receiver[av.VideoFrame | EncodedVideoFrame | None]",
-        signaling: str | SignalingClient,
+        signaling: str | Signaling,
         *,
         video: bool = True,
         decode: bool = True,
         **options: Unpack[ReceiverOptions],
     ) -> None: ...
-    def __init__(self, signaling: str | SignalingClient, **options: Any) -> None:
+    def __init__(self, signaling: str | Signaling, **options: Any) -> None:
         super().__init__(cast("receivers.Receiver[F]", receivers.Receiver(signaling, **options)))
 
-    signaling = _Read[SignalingClient]()
+    signaling = _Read[Signaling]()
     stats = _Read[ReceiverStats]()
     events = _Told[StateEvent]()
     stream_events = _Told[StreamEvent]()
     detector_events = _Told[DetectorEvent]()
     clock_offset = _Read[float | None]()
     clock_error = _Read[float | None]()
+    relays = _Read[tuple[str, ...]]()
+    recorded = _Read[bool]()
     send = _waits(receivers.Receiver.send)
     request_keyframe = _calls(receivers.Receiver.request_keyframe)
+    limit = _calls(receivers.Receiver.limit)
     stay = _calls(receivers.Receiver.stay)
 
     def __iter__(self) -> Iterator[Moment[F]]:
@@ -317,7 +320,7 @@ class Broadcaster(_Session[broadcasters.Broadcaster]):
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - the line above tells
         super().__init__(broadcasters.Broadcaster(*arguments, **options))
 
-    signaling = _Read[SignalingClient]()
+    signaling = _Read[Signaling]()
     name = _Read[str]()
     stats = _Read[BroadcasterStats]()
     peers = _Read[tuple[str, ...]]()

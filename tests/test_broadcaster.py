@@ -291,6 +291,7 @@ async def test_an_error_at_one_receiver_ends_its_link_alone(
             patch.setattr(PeerConnection, method, broken)
             second = asyncio.create_task(watch_once(server.url))
             assert "an error of ours" in await ended
+            assert broadcaster._stream is not None
             assert len(broadcaster._peers) == len(broadcaster._stream.watchers) == 1
         await anext(moments)
         await second  # it asks again, and there is nothing wrong any more

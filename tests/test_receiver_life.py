@@ -46,8 +46,8 @@ class Talkative(Broadcaster):
         super().__init__(*arguments, **options)
         self.channels: list[Channel] = []
 
-    def _open_peer(self, action: Any) -> PeerConnection:
-        connection = super()._open_peer(action)
+    def _open_peer(self, way: Any, action: Any) -> PeerConnection:
+        connection = super()._open_peer(way, action)
         self.channels.append(connection.add_channel(self.label, protocol=self.protocol))
         return connection
 

@@ -14,7 +14,7 @@ from waiting import turns, until
 
 from synopticon_rtc import Broadcaster, FaceLandmarker, Moment, Portrait, Receiver, SignalingServer, TestPattern
 from synopticon_rtc.media.pacing import drawn
-from synopticon_rtc.peers.faces_channel import BUFFERED
+from synopticon_rtc.peers.faces_channel import BUFFERED, FacesChannel
 
 SIZE = (320, 180)
 FPS = 60
@@ -72,6 +72,7 @@ def paired(moments: Sequence[Moment]) -> float:
 
 async def test_through_the_wrap_of_rtp_timestamps(server: SignalingServer) -> None:
     broadcaster = Broadcaster(server.url, TestPattern(SIZE, FPS), faces=NumberFace())
+    assert broadcaster._stream is not None
     broadcaster._stream._capture.origin = 2**32 - 360_000  # four seconds before it
     async with broadcaster, Receiver(server.url, faces_wait=PATIENT) as receiver:
 
@@ -172,10 +173,12 @@ async def test_faces_that_cannot_go_out_are_dropped_and_the_video_goes_on(server
     ):
         await take(receiver, 10)
         tap = lose(broadcaster, 1.0, is_dtls)
+        assert broadcaster._stream is not None
         waiting = []
         for _ in range(35):
             await take(receiver, 1)
-            channels = [watcher.faces for watcher in broadcaster._stream.watchers if watcher.faces]
+            ways = [watcher.faces for watcher in broadcaster._stream.watchers]
+            channels = [way for way in ways if isinstance(way, FacesChannel)]
             waiting += [faces.channel._channel.bufferedAmount for faces in channels]
         assert BUFFERED < max(waiting) < BUFFERED + 2000
         tap.drop = lambda _: False

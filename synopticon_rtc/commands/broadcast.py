@@ -26,8 +26,11 @@ from synopticon_rtc.commands.options import (
     ca_option,
     detection_options,
     duration_option,
+    engines,
     ice_server_option,
     interfaces_option,
+    publish_option,
+    publish_token_file_option,
     room_option,
     screen_option,
     token_file_option,
@@ -96,6 +99,8 @@ SCREEN_SIZE = (1920, 1080)  # of most
 )
 @click.option("--bitrate", type=Bitrate(), default="1.5M", show_default=True, help="Of the video, like 1.5M or 800k.")
 @click.option("--name", default="", help="Name by which receivers see and choose this broadcaster.")
+@publish_option
+@publish_token_file_option
 @record_option
 @click.option(
     "--detect", is_flag=True, help="Look for faces in a recording anew, instead of sending those that are in it."
@@ -128,6 +133,8 @@ async def main(
     codec: str,
     bitrate: int,
     name: str,
+    publish: tuple[str, ...],
+    publish_token_file: Path | None,
     record: Path | None,
     detect: bool,  # noqa: FBT001 - click passes flags so
     ice_servers: tuple[IceServer, ...],
@@ -171,6 +178,7 @@ async def main(
                 videos[0].source,
                 faces=videos[0].detector(landmarker),
                 audio=None if audio is None else parse_sound(audio),
+                publish_to=engines(publish, publish_token_file, ca),
                 name=name,
                 codecs=codecs,
                 bitrate=bitrate,

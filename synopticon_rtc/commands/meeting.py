@@ -12,9 +12,10 @@ from urllib.parse import urlencode, urlsplit
 
 from synopticon_rtc.commands.cli import Output
 from synopticon_rtc.errors import PortInUse, SignalingError
-from synopticon_rtc.signaling import SignalingClient, SignalingServer
+from synopticon_rtc.signaling import SignalingServer
 from synopticon_rtc.signaling.addresses import PATH
 from synopticon_rtc.signaling.route import find_proxy
+from synopticon_rtc.signaling.session import Signaling
 
 DEFAULT_URL = "ws://localhost:8081/ws"
 DEFAULT_ADDRESS = ("127.0.0.1", 8081)
@@ -85,11 +86,11 @@ class Meeting:
 
     async def find_viewer(self) -> None:
         """Look whether the server has the viewer."""
-        if self.server is None:
+        if self.server is None and self.url.startswith("ws"):  # engines have none
             found = await asyncio.to_thread(_find_viewer, self.url, self._tls)
             self.viewer = found and found + _query(room=self._room, **{"from": self._name})
 
-    async def take_over(self, signaling: SignalingClient) -> bool:
+    async def take_over(self, signaling: Signaling) -> bool:
         """Serve in the place of another broadcaster once that has ended; False at once where there is none."""
         while self.others:
             await asyncio.sleep(LOOK_EVERY)
@@ -157,7 +158,7 @@ class News:
         missing: Why there is no session, once one was missed; empty while there is one.
     """
 
-    def __init__(self, signaling: SignalingClient, output: Output, *, aloud: bool) -> None:
+    def __init__(self, signaling: Signaling, output: Output, *, aloud: bool) -> None:
         self._signaling = signaling
         self._output = output
         self._aloud = aloud

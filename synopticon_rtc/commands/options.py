@@ -2,7 +2,7 @@
 
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -12,10 +12,12 @@ import click
 from synopticon_rtc.commands.cli import Quantity
 from synopticon_rtc.commands.kinds import Authorities, PortRange
 from synopticon_rtc.errors import InvalidIceServer
-from synopticon_rtc.signaling import SignalingClient
 
 if TYPE_CHECKING:
+    from synopticon_rtc.engines import Engine
     from synopticon_rtc.rtc import IceServer
+    from synopticon_rtc.signaling.entry import Token
+    from synopticon_rtc.signaling.session import Signaling
 
 
 class IceServerURL(click.ParamType["IceServer"]):
@@ -108,6 +110,18 @@ ca_option = click.option(
     type=Authorities(),
     help="Certificates (PEM) of authorities to trust for wss:// addresses, beside the system's.",
 )
+publish_option = click.option(
+    "--publish",
+    metavar="URL",
+    multiple=True,
+    help="Engine that carries all to more receivers than this uplink does, like janus+ws://HOST:8188/ROOM or "
+    "whip+https://HOST/PATH; may be repeated.",
+)
+publish_token_file_option = click.option(
+    "--publish-token-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File with the token that these engines want; SYNOPTICON_PUBLISH_TOKEN can hold the token itself.",
+)
 landmarks_option = click.option(
     "--landmarks/--no-landmarks",
     default=None,
@@ -145,7 +159,20 @@ def detection_options(least: int, default: str) -> Callable[[Callable[..., Any]]
     return add
 
 
-def signaling_client(url: str, room: str, token_file: Path | None, ca: ssl.SSLContext | None) -> SignalingClient:
-    """Make the client that these options ask for; the file is read before each connection, should it be renewed."""
-    token = (lambda: token_file.read_text().strip()) if token_file else os.environ.get("SYNOPTICON_TOKEN", "").strip()
-    return SignalingClient(url, room=room, token=token, ssl=ca)
+def signaling_client(url: str, room: str, token_file: Path | None, ca: ssl.SSLContext | None) -> "Signaling":
+    """Make the client that these options ask for."""
+    from synopticon_rtc.engines import as_signaling  # noqa: PLC0415 - as above
+
+    return as_signaling(url, room=room, token=_token(token_file, "SYNOPTICON_TOKEN"), ssl=ca)
+
+
+def engines(urls: Sequence[str], token_file: Path | None, ca: ssl.SSLContext | None) -> "list[Engine]":
+    """Make the ways to the engines that these options name."""
+    from synopticon_rtc.engines import as_engine  # noqa: PLC0415 - as above
+
+    return [as_engine(url, token=_token(token_file, "SYNOPTICON_PUBLISH_TOKEN"), ssl=ca) for url in urls]
+
+
+def _token(file: Path | None, variable: str) -> "Token | None":
+    """Return the token of a variable, or that of a file, which is read before each connection, should it be renewed."""
+    return (lambda: file.read_text().strip()) if file else os.environ.get(variable, "").strip() or None

@@ -501,10 +501,12 @@ class _Report:
                 looked_at=stats.looked_at,
                 delay_ms=delay,
                 delays_ms=delays,
+                relays=list(self._receiver.relays),
             )
             looked = f"looked for {rates['looked_at']:.1f} times a second"
             came = f"{rates['faces_messages']:.1f} messages a second"
             lost = {"signaling": f"not connected: {self._news.missing}"} if self._news.missing else {}
+            relays = ", ".join(visible(relay, NAME) for relay in self._receiver.relays)
             self._status.update(
                 {
                     "state": _words(self._state),
@@ -513,6 +515,7 @@ class _Report:
                     "faces": f"{stats.faces}   {looked if stats.looked_at else came}",
                     "delay": f"{delay:.0f} ms{_split(delays)}" if delay is not None else "-",
                 }
+                | ({"by way of": relays} if relays else {})
                 | lost
             )
             await asyncio.sleep(STATUS_INTERVAL)

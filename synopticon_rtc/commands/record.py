@@ -32,7 +32,7 @@ from synopticon_rtc.errors import without_password
 from synopticon_rtc.events import StateEvent
 from synopticon_rtc.recording.names import START, Names
 from synopticon_rtc.rtc import IceServer
-from synopticon_rtc.signaling import SignalingClient
+from synopticon_rtc.signaling.session import Signaling
 
 STATUS_INTERVAL = 1.0  # seconds
 REFUSED_WITHIN = 0.3  # seconds in which a server says that nobody may be recorded, before we say that we do
@@ -143,9 +143,7 @@ async def main(
 class _Report:
     """Tells people or programs what is recorded."""
 
-    def __init__(
-        self, recorder: RoomRecorder, signaling: SignalingClient, output: Output, *, whom: str, where: str
-    ) -> None:
+    def __init__(self, recorder: RoomRecorder, signaling: Signaling, output: Output, *, whom: str, where: str) -> None:
         self._whom, self._where = whom, where
         self._is_ready = False
         self._recorder = recorder

@@ -14,7 +14,7 @@ from synopticon_rtc.recording.names import Names
 from synopticon_rtc.recording.recorder import Recorder
 from synopticon_rtc.room import Participant, Room
 from synopticon_rtc.rtc import EncodedVideoFrame
-from synopticon_rtc.signaling import SignalingClient
+from synopticon_rtc.signaling.session import Signaling
 
 FREE = 100_000_000
 """Octets that must be free on a disk that was full before something is written again."""
@@ -139,7 +139,7 @@ class RoomRecorder:
 
     def __init__(
         self,
-        signaling: SignalingClient,
+        signaling: Signaling,
         names: Names,
         *,
         segment: float | None = None,

@@ -30,6 +30,7 @@ from synopticon_rtc.signaling.server.certificate import (
 from synopticon_rtc.signaling.server.secret import read_secret
 from synopticon_rtc.signaling.server.server import WILDCARDS
 from synopticon_rtc.signaling.server.tokens import SECRET_BYTES, Claims, TokenKeys, make_token
+from synopticon_rtc.signaling.session import Signaling
 
 TOKEN_SECRET = "SYNOPTICON_TOKEN_SECRET"  # noqa: S105  # the name of an environment variable
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -258,7 +259,7 @@ class Serving:
 
     def client(
         self, url: str, room: str, token_file: Path | None, ca: ssl.SSLContext | None, *, own: bool
-    ) -> SignalingClient:
+    ) -> Signaling:
         """Make the client of the command itself, which needs no token of others for a server of its own."""
         if not own or not (self._secret or self._tls):
             return signaling_client(url, room, token_file, ca)
@@ -274,7 +275,7 @@ class Serving:
         ca: ssl.SSLContext | None,
         announce: Sequence[str],
         output: Output,
-    ) -> SignalingClient:
+    ) -> Signaling:
         """Open the server until this is left, tell of it, and return its client; else one of the server elsewhere."""
         self.exclude(url)
         if self.where is None:

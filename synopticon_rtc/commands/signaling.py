@@ -15,6 +15,7 @@ from synopticon_rtc.commands.cli import Command, Output, Quantity, terminating
 from synopticon_rtc.commands.invitation import PAGES, Invitation, check_base
 from synopticon_rtc.commands.kinds import Duration
 from synopticon_rtc.commands.memory import map_pieces
+from synopticon_rtc.commands.options import announce_option, udp_ports_option
 from synopticon_rtc.commands.serving import (
     EXPIRES_OPTION,
     FILE,
@@ -28,6 +29,7 @@ from synopticon_rtc.errors import SignalingError
 from synopticon_rtc.signaling.addresses import write_address
 from synopticon_rtc.signaling.server.access import Role
 from synopticon_rtc.signaling.server.backplane import Backplane
+from synopticon_rtc.signaling.server.endpoints import Ingest
 from synopticon_rtc.signaling.server.ice import TurnServers
 from synopticon_rtc.signaling.server.limits import Limits
 from synopticon_rtc.signaling.server.secret import read_secret
@@ -88,6 +90,9 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     envvar=BACKPLANE,
     help=f"NATS server that joins several of these, like nats://HOST:PORT; or {BACKPLANE}.",
 )
+@click.option("--whip", is_flag=True, help="Take streams that OBS and the like publish by WHIP, and send them on.")
+@udp_ports_option
+@announce_option
 @click.option("--metrics-public", is_flag=True, help="Let everybody read /metrics, and not this machine alone.")
 @click.option("--drain", type=Duration(), default="5s", show_default=True, help="What SIGTERM leaves to open sessions.")
 @limit_options
@@ -107,6 +112,9 @@ async def main(
     turn_secret_file: Path | None,
     turn_ttl: float,
     backplane: tuple[str, ...],
+    whip: bool,  # noqa: FBT001  # as above
+    udp_ports: tuple[int, int] | None,
+    announce: tuple[str, ...],
     metrics_public: bool,  # noqa: FBT001  # as above
     drain: float,
     output: Output,
@@ -139,6 +147,7 @@ async def main(
         backplane=_backplane(backplane),
         metrics_public=metrics_public,
         insecure=insecure,
+        ingest=_ingest(udp_ports, announce) if whip else None,
     )
     async with server:
         output.event("ready", url=server.url, viewer=server.viewer)
@@ -252,6 +261,15 @@ def _secret_to_sign_with(file: Path | None) -> bytes:
 
 def _ice_servers(stun: tuple[str, ...], turn: tuple[str, ...], secret: bytes, ttl: float) -> TurnServers | None:
     return TurnServers(stun=stun, turn=turn, secret=secret, ttl=ttl) if stun or turn else None
+
+
+def _ingest(udp_ports: tuple[int, int] | None, announce: tuple[str, ...]) -> Ingest:
+    from synopticon_rtc import ingest  # noqa: PLC0415  # with all of video
+
+    try:
+        return ingest.Ingest(udp_ports, announce)
+    except ValueError as error:
+        raise click.UsageError(f"{error}.") from error
 
 
 def _backplane(servers: tuple[str, ...]) -> Backplane | None:

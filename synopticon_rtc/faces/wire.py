@@ -228,6 +228,13 @@ def decode(data: bytes) -> FacesMessage:
     return FacesMessage(faces, width, height, timestamp, captured, detected)
 
 
+def restamp(data: bytes, rtp_timestamp: int) -> bytes:
+    """Return a message of ``faces/1`` that names another RTP timestamp; what names none, or is none, as it is."""
+    if len(data) < _HEADER.size + _TIMESTAMP.size or not data[2] & _HAS_TIMESTAMP:
+        return data
+    return data[: _HEADER.size] + _TIMESTAMP.pack(rtp_timestamp) + data[_HEADER.size + _TIMESTAMP.size :]
+
+
 def _frame(width: int, height: int) -> tuple[int, int]:
     return (width, height) if width and height else (1280, 720)
 

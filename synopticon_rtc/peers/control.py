@@ -1,11 +1,12 @@
 """The control channel between peers of this package: signs of life, two clocks' offset, the sender's delays, streams.
 
 Both sides send ``{"type": "ping", "t": T}`` about once a second and answer the other's with
-``{"type": "pong", "t": T, "time": NOW}``, times in ms. The offset is NTP's (RFC 5905, section 8): half the round trip
-is taken off, and the sample with the shortest round trip of the last few is believed. A receiver's ping also says
-``"recording": true`` while it records what it is sent, and a broadcaster's while anybody records what that sends. With
-its ping a broadcaster sends a :class:`Report` of each video. What both tell of streams stands in
-:mod:`~synopticon_rtc.peers.published`.
+``{"type": "pong", "t": T, "time": NOW, "error": E}``, times in ms. NOW is by the clock that captures what is sent: for
+a relay that is another machine's, of which it may be wrong by E at most, 0 where that is left out. The offset is NTP's
+(RFC 5905, section 8): half the round trip is taken off, and the sample with the shortest round trip of the last few is
+believed. A receiver's ping also says ``"recording": true`` while it records what it is sent, and a broadcaster's while
+anybody records what that sends. With its ping a broadcaster sends a :class:`Report` of each video. What both tell of
+streams stands in :mod:`~synopticon_rtc.peers.published`.
 """
 
 import asyncio
@@ -32,9 +33,10 @@ class _Ping(msgspec.Struct, tag="ping", omit_defaults=True):
     recording: bool = False
 
 
-class _Pong(msgspec.Struct, tag="pong"):
+class _Pong(msgspec.Struct, tag="pong", omit_defaults=True):
     t: float
     time: Annotated[float, msgspec.Meta(ge=-LATEST, le=LATEST)]
+    error: Annotated[float, msgspec.Meta(ge=0, le=60_000)] = 0.0
 
 
 _Milliseconds = Annotated[float, msgspec.Meta(ge=0, le=60_000)]
@@ -70,11 +72,13 @@ class Control:
         channel: The open or opening channel.
         gone: Called once when the other side has been silent for too long, with the reason.
         opened: Called when messages can be sent.
-        reports: Gives what to report with each ping.
+        reports: Gives what to report, or to tell, with each ping.
         reported: Called with what the other side reports.
         told: Called with what the other side tells of streams.
         records: Tells whether our side records, or is recorded.
         recording: Called when the other side begins to record, or to be recorded, and when that ends.
+        time: Gives what time it is by the clock that captures what is sent, seconds since the epoch, and by how much
+            that may be wrong, seconds.
     """
 
     def __init__(
@@ -83,11 +87,12 @@ class Control:
         *,
         gone: Callable[[str], None],
         opened: Callable[[], None] | None = None,
-        reports: Callable[[], Iterable[Report]] = tuple,
+        reports: Callable[[], Iterable[Report | Told]] = tuple,
         reported: Callable[[Report], None] = lambda _: None,
         told: Callable[[Told], None] = lambda _: None,
         records: Callable[[], bool] = lambda: False,
         recording: Callable[[bool], None] = lambda _: None,
+        time: Callable[[], tuple[float, float]] = lambda: (clock.now(), 0.0),
     ) -> None:
         self._channel = channel
         self._gone = gone
@@ -96,10 +101,11 @@ class Control:
         self._told = told
         self._records = records
         self._recording = recording
+        self._time = time
         self._is_recording = False  # the other side, as far as it was told
         self._news_from = float("-inf")  # when the next change of that is told
         self._heard = float("inf")
-        self._samples: deque[tuple[float, float]] = deque(maxlen=SAMPLES)
+        self._samples: deque[tuple[float, float, float]] = deque(maxlen=SAMPLES)  # round trip, offset, error of that
         self._loop = asyncio.get_running_loop()
         self._due = self._loop.time()
         self._timer = self._loop.call_at(self._due, self._tick)
@@ -113,9 +119,17 @@ class Control:
         return min(self._samples)[1] if self._samples else None
 
     @property
-    def round_trip(self) -> float | None:
-        """The shortest round trip of the last few, seconds, None while it is not known."""
-        return min(self._samples)[0] if self._samples else None
+    def error(self) -> float | None:
+        """By how much :attr:`offset` is wrong at most, seconds, None while it is not known."""
+        if not self._samples:
+            return None
+        round_trip, _, error = min(self._samples)
+        return round_trip / 2 + error
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether the other side records, or is recorded."""
+        return self._is_recording
 
     @property
     def is_open(self) -> bool:
@@ -154,14 +168,16 @@ class Control:
             return
         match message:
             case _Ping(t=sent, recording=recording):
-                self._send(_Pong(sent, clock.now() * 1000))
+                now, error = self._time()
+                self._send(_Pong(sent, now * 1000, error * 1000))
                 if recording != self._is_recording and self._heard >= self._news_from:  # the next ping says it too
                     self._is_recording, self._news_from = recording, self._heard + PING_INTERVAL / 2
                     self._recording(recording)
-            case _Pong(t=sent, time=theirs):
+            case _Pong(t=sent, time=theirs, error=error):
                 now = clock.now() * 1000
                 if 0 <= now - sent < 60_000:  # noqa: PLR2004 - a minute: no answer to a ping of ours
-                    self._samples.append(((now - sent) / 1000, (theirs - (sent + now) / 2) / 1000))
+                    offset = theirs - (sent + now) / 2
+                    self._samples.append(((now - sent) / 1000, offset / 1000, error / 1000))
             case Report():
                 self._reported(message)
             case _:

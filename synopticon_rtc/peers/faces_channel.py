@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+from collections.abc import Callable
 
 from synopticon_rtc.faces.wire import PROTOCOL, FacesMessage, encode, encode_json
 from synopticon_rtc.rtc import PeerConnection
@@ -17,10 +18,13 @@ class WrittenFaces:
 
     Args:
         message: What is written.
+        binary: How peers of this package read it, where it came so.
     """
 
-    def __init__(self, message: FacesMessage) -> None:
+    def __init__(self, message: FacesMessage, binary: bytes | None = None) -> None:
         self.message = message
+        if binary is not None:
+            self.binary = binary
 
     @functools.cached_property
     def binary(self) -> bytes:
@@ -41,13 +45,25 @@ class FacesChannel:
         binary: Whether the peer reads the format of this package. Else it is a page: it gets JSON, a dozen messages a
             second, and only of frames that were looked at.
         label: The label of the channel, for those who read the format of this package.
+        head: Gives what each message in that format begins with.
+        twice: Whether each is sent twice in any case: further on, links may lose packets of which nobody tells us.
 
     Attributes:
         channel: What it sends over.
     """
 
-    def __init__(self, connection: PeerConnection, *, binary: bool, label: str = "faces") -> None:
+    def __init__(
+        self,
+        connection: PeerConnection,
+        *,
+        binary: bool,
+        label: str = "faces",
+        head: Callable[[], bytes] = bytes,
+        twice: bool = False,
+    ) -> None:
         self._connection = connection
+        self._head = head
+        self._twice = twice
         self._binary = binary
         self._due = 0.0  # when a page gets the next message
         self._lossy_until = 0.0
@@ -64,12 +80,17 @@ class FacesChannel:
         if not self.channel.is_open:
             return
         if self._binary:
-            self.channel.send(faces.binary)
-            if self._loses(now):
-                asyncio.get_running_loop().call_later(COPY_AFTER, self.channel.send, faces.binary)
+            data = self._head() + faces.binary
+            self.channel.send(data)
+            if self._twice or self._loses(now):
+                asyncio.get_running_loop().call_later(COPY_AFTER, self.channel.send, data)
         elif faces.message.detected and now >= self._due:
             self._due = max(self._due, now - JSON_INTERVAL) + JSON_INTERVAL  # on average, at any frame rate
             self.channel.send(faces.text)
+
+    def close(self) -> None:
+        """Send nothing more."""
+        self.channel.close()
 
     def _loses(self, now: float) -> bool:
         """Whether packets were lost on the way of late, by what the peer reports of its video."""

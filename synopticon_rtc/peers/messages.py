@@ -8,7 +8,7 @@ import asyncio
 import functools
 import logging
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -48,12 +48,14 @@ class Message:
         session: The signaling session of who sent it.
         channel: The name of the channel.
         received: When it was there as a whole, seconds since the epoch.
+        latest: Whether it was sent as one of which only the newest counts.
     """
 
     data: Data
     session: str
     channel: str
     received: float
+    latest: bool = False
 
 
 class _Limit(msgspec.Struct, tag="limit"):
@@ -327,7 +329,7 @@ class Messages:
             return
         if message is None:
             return
-        stamped = self._stamped(name, message)
+        stamped = self._stamped(name, message, latest=True)
         if (entry := self._newest.get(name)) is not None:
             entry.message, entry.octets = stamped, _cost(message)
         else:
@@ -341,8 +343,8 @@ class Messages:
         else:
             entry.source.read(entry.octets)
 
-    def _stamped(self, name: str, data: Data) -> Message:
-        return Message(data, self.session, name, clock.now())
+    def _stamped(self, name: str, data: Data, *, latest: bool = False) -> Message:
+        return Message(data, self.session, name, clock.now(), latest)
 
     def _refuse(self, channel: Channel, reason: object) -> None:
         """Hear no more of a channel on which the peer breaks the rules."""
@@ -381,10 +383,12 @@ class MessageHub:
 
     Attributes:
         dropped: Messages that came, and were let go of unread: their peer left, and nobody asked for them.
+        unasked: Called with the name of each message that comes and that nobody has asked for yet.
     """
 
     def __init__(self) -> None:
         self.dropped = 0
+        self.unasked: Callable[[str], None] = lambda _: None
         self._peers: list[Messages] = []
         self._inboxes: dict[str, _Inbox] = {}
         self._room = asyncio.Event()
@@ -492,6 +496,8 @@ class MessageHub:
         inbox = self._inbox(entry.message.channel)
         inbox.entries.append(entry)
         inbox.changed.set()
+        if not inbox.asked:
+            self.unasked(entry.message.channel)
 
     def moved(self) -> None:
         """Look again for room."""

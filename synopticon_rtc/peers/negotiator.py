@@ -7,7 +7,7 @@ import functools
 import itertools
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -17,7 +17,6 @@ from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.basics.text import NAME, WORDS, visible
 from synopticon_rtc.errors import InvalidIceServer, SignalingError, SynopticonError
 from synopticon_rtc.rtc import IceServer, PeerConnection
-from synopticon_rtc.signaling.client import SignalingClient
 from synopticon_rtc.signaling.handshake import (
     Action,
     AddCandidate,
@@ -34,6 +33,7 @@ from synopticon_rtc.signaling.handshake import (
     Withdraw,
 )
 from synopticon_rtc.signaling.messages import AnyMessage, Candidate, Discovery, Offer, Relayed, Requirements
+from synopticon_rtc.signaling.session import Signaling
 from synopticon_rtc.tracing import Signal, State, Trace
 
 logger = logging.getLogger(__name__)
@@ -108,6 +108,7 @@ class Negotiator:
         notify: Told of every change of state.
         failed: Told that signaling is gone for good.
         admit: Asked whether a receiver may watch, where the handshake wants to know.
+        choose: Gives the media sections of an offer to receive, None for the first video alone.
         trace: Where all of it is written down.
         faults: What counts errors that nobody foresaw.
 
@@ -117,7 +118,7 @@ class Negotiator:
 
     def __init__(
         self,
-        client: SignalingClient,
+        client: Signaling,
         handshake: Handshake,
         *,
         open_peer: Callable[[CreateOffer | CreateAnswer], PeerConnection],
@@ -125,6 +126,7 @@ class Negotiator:
         notify: Callable[[Notify], None],
         failed: Callable[[SignalingError], None],
         admit: Callable[[Ask], Awaitable[bool]] | None = None,
+        choose: Callable[[Offer], Collection[str] | None] = lambda _: None,
         trace: Trace | None = None,
         faults: Faults | None = None,
     ) -> None:
@@ -135,6 +137,7 @@ class Negotiator:
         self._close_peer = close_peer
         self._notify = notify
         self._admit = admit
+        self._choose = choose
         self._trace = trace or Trace(None, "")
         self._faults = faults or Faults()
         self._named: object = None  # what the signaling server said of ICE servers, and what of it can be used
@@ -341,7 +344,9 @@ class Negotiator:
             case CreateOffer():
                 sdp = await connection.offer()
             case CreateAnswer(asked=offer):
-                sdp = await connection.answer(offer.sdp.sdp)
+                sdp = await connection.answer(offer.sdp.sdp, self._choose(offer), whole=offer.is_whole)
+                if offer.refuses("ice"):
+                    sdp = await connection.complete(sdp)
         self.perform(self.handshake.described(action.link, sdp, self._loop.time()))
 
     async def _step(self, peer: _Peer, action: ApplyAnswer | AddCandidate | Check) -> None:

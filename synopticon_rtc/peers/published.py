@@ -9,6 +9,8 @@ from typing import Annotated, Literal, get_args
 
 import msgspec
 
+from synopticon_rtc.signaling.messages import Offer
+
 PROTOCOL = "streams/1"
 MAX_STREAMS = 7
 """Streams of one broadcaster: as many as a peer takes media sections, beside that of the data channels."""
@@ -16,6 +18,10 @@ MAX_NAME = 64
 """Characters of the name of a stream."""
 MAX_DETECTOR = 128
 """Characters of what is said of a detector."""
+MAX_RELAYS = 16
+"""Relays one behind the other, of which is told."""
+MAX_RELAY = 128
+"""Characters of what one of them is called."""
 MAX_DESCRIPTION = 60_000
 """Characters of a session description: it is one message."""
 
@@ -48,6 +54,7 @@ class Published(msgspec.Struct, frozen=True):
         faces: Whether faces are looked for in it, and sent on a data channel.
         replaced: How often its source was replaced by another.
         detector: What looks for the faces, in words for people; empty where nobody does.
+        bitrate: Of a video in full size, bit/s; 0 where nobody says.
     """
 
     name: Name
@@ -58,6 +65,7 @@ class Published(msgspec.Struct, frozen=True):
     faces: bool = False
     replaced: _Number = 0
     detector: Annotated[str, msgspec.Meta(max_length=MAX_DETECTOR)] = ""
+    bitrate: _Number = 0
 
 
 _Listed = Annotated[list[Published], msgspec.Meta(max_length=MAX_STREAMS)]
@@ -87,6 +95,18 @@ class NewOffer(msgspec.Struct, tag="offer", frozen=True):
     streams: _Listed
 
 
+class FullOffer(Offer, frozen=True, kw_only=True, tag="webrtc_offer"):
+    """The first offer of a connection, where it carries all that there is: as engines make it.
+
+    Attributes:
+        streams: What is published, with the sections that it has in the offer.
+        channel: The label of the data channel over which its faces come, opened by the receiver; None where none do.
+    """
+
+    streams: list[Published]
+    channel: str | None = None
+
+
 class NewAnswer(msgspec.Struct, tag="answer", frozen=True):
     """The answer to an offer.
 
@@ -111,5 +131,27 @@ class Refusal(msgspec.Struct, tag="refusal", frozen=True):
     reason: Annotated[str, msgspec.Meta(max_length=512)]
 
 
-Told = Streams | NewOffer | NewAnswer | Refusal
+class Limit(msgspec.Struct, tag="limit", frozen=True):
+    """Told by a receiver that wants less of a video than its link bears.
+
+    Attributes:
+        stream: The name of the video.
+        bitrate: What it wants at most, bit/s; None for all that the link bears.
+    """
+
+    stream: Name
+    bitrate: Annotated[int, msgspec.Meta(ge=1, lt=2**31)] | None = None
+
+
+class Relays(msgspec.Struct, tag="relays", frozen=True):
+    """Told by a broadcaster whose streams are another one's, and again and again, as its own way to them may change.
+
+    Attributes:
+        relays: Who passes them on, from the first one to this one.
+    """
+
+    relays: Annotated[list[Annotated[str, msgspec.Meta(max_length=MAX_RELAY)]], msgspec.Meta(max_length=MAX_RELAYS)]
+
+
+Told = Streams | NewOffer | NewAnswer | Refusal | Limit | Relays
 """What goes over the control channel about streams."""

@@ -52,25 +52,28 @@ class Latency:
 
     Args:
         video: Whether it has frames. Else it has faces alone, which are given out when they arrive.
+
+    Attributes:
+        report: The last report of the broadcaster, None before the first.
     """
 
     def __init__(self, *, video: bool = True) -> None:
         self._video = video
-        self._report: Report | None = None
+        self.report: Report | None = None
         self._delay, self._decoding, self._waiting = Recent(), Recent(), Recent()
         self._detection = Recent()  # at this end
         self._now = 0.0
 
     def reported(self, report: Report) -> None:
         """Take a report of the broadcaster."""
-        self._report = report
+        self.report = report
 
     def captured(self, rtp_timestamp: int) -> float | None:
         """Return when a frame was captured, in seconds since the epoch on the broadcaster's clock."""
-        if self._report is None:
+        if self.report is None:
             return None
-        ticks = (rtp_timestamp - self._report.rtp_timestamp + 2**31) % 2**32 - 2**31  # they wrap at 2^32
-        return self._report.captured / 1000 + ticks / CLOCK_RATE
+        ticks = (rtp_timestamp - self.report.rtp_timestamp + 2**31) % 2**32 - 2**31  # they wrap at 2^32
+        return self.report.captured / 1000 + ticks / CLOCK_RATE
 
     def add(self, now: float, *, delay: float | None, decoding: float, waiting: float) -> None:
         """Take what was measured of one moment.
@@ -99,7 +102,7 @@ class Latency:
     @property
     def delays(self) -> Delays:
         """The parts of it."""
-        report = self._report or Report(0, 0)
+        report = self.report or Report(0, 0)
         capture, encoding, detection = (
             None if part is None else part / 1000 for part in (report.capture, report.encoding, report.detection)
         )

@@ -5,8 +5,8 @@ from typing import Literal
 
 from synopticon_rtc.basics.text import NAME, WORDS, visible
 from synopticon_rtc.errors import ConnectionLost, NobodyAnswered
-from synopticon_rtc.signaling.client import SignalingClient
 from synopticon_rtc.signaling.handshake import ReceiverHandshake
+from synopticon_rtc.signaling.session import Signaling
 
 What = Literal["video", "faces", "sound"]
 _STANDS: dict[What, tuple[str, str]] = {
@@ -17,7 +17,7 @@ _STANDS: dict[What, tuple[str, str]] = {
 
 
 def overdue(
-    client: SignalingClient,
+    client: Signaling,
     handshake: ReceiverHandshake,
     *,
     broadcaster: str | None,

@@ -7,6 +7,7 @@ from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.peers.control import Control
 from synopticon_rtc.peers.messages import Messages
 from synopticon_rtc.peers.published import NewOffer, Published
+from synopticon_rtc.receiving.behind import Behind
 from synopticon_rtc.receiving.lips import Lips
 from synopticon_rtc.receiving.sound import SoundStream
 from synopticon_rtc.receiving.stream import Stream
@@ -31,8 +32,11 @@ class Peer:
         streams: What it sends, by name; the first one too, once its name is known.
         sections: What comes on each media section now.
         listed: Whether it has told what it publishes.
+        behind: What comes beside the media where an engine carries them; else None.
+        is_whole: Whether all that it ever sends comes with the first offer, and it tells of no streams.
         control: Our side of the control channel; None before it is there, and where the broadcaster is a page.
         messages: What the application and it say to each other, None where it takes no messages.
+        relays: Who passes on what it sends, from the first one to it.
         number: That of its newest offer that came over the control channel.
         news: What it published last, until that was taken note of.
         offer: Its newest offer over the control channel, until it was answered.
@@ -49,8 +53,11 @@ class Peer:
     streams: dict[str, Stream | SoundStream] = field(default_factory=dict)
     sections: dict[str, Stream | SoundStream] = field(default_factory=dict)
     listed: bool = False
+    behind: Behind | None = None
+    is_whole: bool = False
     control: Control | None = None
     messages: Messages | None = None
+    relays: tuple[str, ...] = ()
     number: int = 0
     news: list[Published] | None = None
     offer: NewOffer | None = None
@@ -68,9 +75,9 @@ class Peer:
         return None if self.control is None else self.control.offset
 
     @property
-    def round_trip(self) -> float | None:
-        """To it and back, seconds, the shortest of late, None while it is not known."""
-        return None if self.control is None else self.control.round_trip
+    def error(self) -> float | None:
+        """By how much :attr:`offset` is wrong at most, seconds, None while it is not known."""
+        return None if self.control is None else self.control.error
 
     def play(self, track: VideoTrack) -> asyncio.Task[None]:
         """Take the decoded frames of a track, until the connection is closed."""
@@ -104,7 +111,7 @@ class Peer:
         if self.messages is not None:
             self.messages.close()
 
-    def section(self, stream: Stream | SoundStream) -> str | None:
+    def section(self, stream: Stream | SoundStream | None) -> str | None:
         """Return the media section that a stream comes on, None while nobody has told."""
         return next((mid for mid, other in self.sections.items() if other is stream), None)
 

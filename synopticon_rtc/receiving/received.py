@@ -7,6 +7,7 @@ from typing import Any
 import av
 
 from synopticon_rtc.faces.moment import Moment
+from synopticon_rtc.peers.control import Report
 from synopticon_rtc.peers.published import Kind, Published
 from synopticon_rtc.receiving.latency import Latency
 from synopticon_rtc.receiving.stats import ReceiverStats
@@ -41,6 +42,7 @@ class ReceivedStream:
         self._theirs: str | None = None  # what looks for its faces at the other end, None where nobody does
         self._latency = Latency(video=video)  # of the connection that gave the newest moment
         self._newest: av.VideoFrame | None = None
+        self._bitrate = 0
 
     @property
     def detector(self) -> str:
@@ -51,6 +53,16 @@ class ReceivedStream:
     def stats(self) -> ReceiverStats:
         """Totals since the start, over all connections."""
         return dataclasses.replace(self.totals, delay=self._latency.delay, delays=self._latency.delays)
+
+    @property
+    def bitrate(self) -> int:
+        """Of a video in full size, bit/s, as its broadcaster says; 0 where that does not."""
+        return self._bitrate
+
+    @property
+    def report(self) -> Report | None:
+        """What its broadcaster reported last of its part in the delay; None where it did not."""
+        return self._latency.report
 
     def snapshot(self) -> av.VideoFrame | None:
         """Return the newest frame that was given out; None where there is none, and where frames are not decoded."""
@@ -65,6 +77,7 @@ class ReceivedStream:
         )
         self.muted, self.replaced, self.session = published.muted, published.replaced, session
         self._theirs = published.detector if published.faces else None
+        self._bitrate = published.bitrate
 
     def end(self) -> None:
         """It is published no more."""

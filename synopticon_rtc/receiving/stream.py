@@ -21,6 +21,8 @@ from synopticon_rtc.rtc import EncodedVideoFrame, Received
 
 logger = logging.getLogger(__name__)
 
+INSIDE_WAIT = 0.25  # seconds that a frame waits for faces at least that come inside a later one
+
 
 class Looking(Protocol):
     """What looks for faces where the sender sends none."""
@@ -45,11 +47,13 @@ class Stream:
         heard: Called at each frame, or without video at each faces message, with the time.
         give: Called with each moment when it is due.
         lips: What keeps it in step with the sound; None where it is not.
-        told: Called with each faces message, as it came; as None if it did not come, but was found here.
+        told: Called with each faces message, as it came; as None if it did not come like this, or was found here.
 
     Attributes:
         offset: Gives the sender's clock minus ours, seconds, None while it is not known.
+        shift: What a server on the way has added to the RTP timestamps of frames, which faces come without.
         has_faces: Whether the sender sends faces, as far as is known.
+        inside: Whether they come inside the video.
         look: What looks for faces as long as it does not; None where nobody does.
         closed: Whether it was closed; what comes in later is left out.
     """
@@ -69,7 +73,9 @@ class Stream:
         told: Callable[[FacesMessage, str | bytes | None], None] = lambda _message, _data: None,
     ) -> None:
         self.offset: Callable[[], float | None] = lambda: None
+        self.shift = 0
         self.has_faces = False
+        self.inside = False
         self.look: Looking | None = None
         self.closed = False
         self._video = video
@@ -89,7 +95,8 @@ class Stream:
         self._told = False  # that faces come too late
 
     def expect_faces(self) -> None:
-        """Have frames wait for faces of the sender from the first on."""
+        """Have frames wait for faces of the sender from the first on, which come over a channel."""
+        self.inside = False
         self.has_faces = self._pairing.expected = True
         self._pairing.wait = self._faces_wait
 
@@ -103,6 +110,12 @@ class Stream:
         self._latency.reported(report)
 
     # What comes in
+
+    def take_inside(self, data: bytes) -> None:
+        """Take a faces message that came inside the video, with a frame after its own."""
+        if not self.inside:
+            self.inside, self._faces_wait = True, max(self._faces_wait, INSIDE_WAIT)
+        self.take_faces(data, self._loop.time())
 
     def decoded(self, received: Received) -> None:
         """Take a frame that was decoded."""
@@ -155,8 +168,10 @@ class Stream:
             totals.invalid_faces += 1
             logger.debug("%s", error)
             return
+        if self.shift and message.rtp_timestamp is not None:
+            message = dataclasses.replace(message, rtp_timestamp=(message.rtp_timestamp + self.shift) % 2**32)
         self.has_faces, self._pairing.wait = True, self._faces_wait
-        self._told_faces(message, data)
+        self._told_faces(message, None if self.shift else data)
         totals.faces_messages += message.detected
         if not self._video:
             totals.width, totals.height = message.width, message.height

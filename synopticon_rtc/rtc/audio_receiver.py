@@ -27,6 +27,8 @@ HELD_UP = 0.005
 """Seconds by which the event loop is late when packets may have come meanwhile, which are read first."""
 GRAIN = 0.001
 """Seconds from one look at what is due to the next, at the least."""
+MOST_LOST = 256
+"""Packets in a row that may be lost: what is further away has begun anew."""
 INAUDIBLE = 1e-3
 """The loudest sample of what is silence, -60 dB of full scale: what is made up after it is nothing that was lost."""
 
@@ -90,6 +92,7 @@ class AudioReceiver(RTCRtpReceiver):
         self._late = 0  # of the sources before
         self._decoder: OpusDecoder | None = None
         self._silent = True  # what was heard last
+        self._number: int | None = None  # of the packet that was given out last
         self._captures = CaptureTimes(RATE)
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -181,7 +184,7 @@ class AudioReceiver(RTCRtpReceiver):
         self._late += self._buffer.late
         self._buffer = JitterBuffer()
         self._decoder, self._captures = None, CaptureTimes(RATE)
-        self._silent = True
+        self._silent, self._number = True, None
         return True
 
     # What is due
@@ -212,7 +215,10 @@ class AudioReceiver(RTCRtpReceiver):
         timestamp = piece.timestamp & 0xFFFFFFFF
         captured = self._captures.of(timestamp)
         if self._tap is not None and piece.payload is not None and piece.kind == "packet":
-            self._faults.call(self._tap, EncodedSound(piece.payload, timestamp, captured))
+            lost = 0 if self._number is None else (piece.number - self._number - 1) & 0xFFFF
+            self._number = piece.number
+            packet = EncodedSound(piece.payload, timestamp, captured, lost if lost < MOST_LOST else 0)
+            self._faults.call(self._tap, packet)
         if not self._sink.wanted():
             self._decoder, self._silent = None, True  # what is heard next does not follow what was heard last
             return

@@ -155,7 +155,7 @@ class AudioSender(RTCRtpSender):
         if stream is None or not self._outlet.open():
             self.dropped += 1
             return
-        header, number = self._header, self._next_number
+        header, number = self._header, self._next_number + packet.lost & 0xFFFF
         self._next_number = (number + 1) & 0xFFFF
         word = header.first_octet << 24 | header.payload_type << 16 | number
         first, sent = self._reports.latest is None, packet.sent

@@ -29,11 +29,15 @@ class AudioPacket:
     begins: bool
     """Whether there was nothing to be heard before it."""
     captured: int
-    """When its first sample was captured, seconds since 1900 in 32.32 bits."""
+    """When its first sample was captured, by the clock of who captured it, seconds since 1900 in 32.32 bits."""
     stamped: bool
     """Whether it says so to peers that read that; of those in between it follows from the timestamps."""
     sent: int
-    """When it is sent, as ``captured`` is told."""
+    """When it is sent, by our clock."""
+    ahead: int = 0
+    """What that clock is ahead of ours, s in 32.32 bits."""
+    lost: int = 0
+    """Packets that are missing right before it, so that peers make up for them."""
 
 
 class Listener(Protocol):
@@ -57,6 +61,7 @@ class AudioStream:
 
     Attributes:
         sealer: Encrypts for one peer after another.
+        ahead: What the clock by which sound is captured is ahead of ours, s in 32.32 bits; 0 where it is ours.
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class AudioStream:
     ) -> None:
         self.on_viewers = on_viewers
         self.sealer = Sealer()
+        self.ahead = 0
         self._origin = secrets.randbits(32) if timestamp_origin is None else timestamp_origin
         self._viewers: list[Listener] = []
         self._due: int | None = None  # ticks of the next packet, where nothing is missing before it
@@ -88,13 +94,14 @@ class AudioStream:
         """Return the RTP timestamp of a time in 1/48000 s."""
         return (self._origin + ticks) & 0xFFFFFFFF
 
-    def send(self, data: bytes, ticks: int, captured: float) -> int:
+    def send(self, data: bytes, ticks: int, captured: float, lost: int = 0) -> int:
         """Send 20 ms of Opus to every peer, now.
 
         Args:
             data: The packet.
             ticks: When its first sample is due, 1/48000 s; more than those of the packet before.
             captured: When that sample was captured, seconds since the epoch.
+            lost: How many packets before it are not to be had, and no silence.
 
         Returns:
             The packet's RTP timestamp.
@@ -102,7 +109,7 @@ class AudioStream:
         timestamp = self.rtp_timestamp(ticks)
         time = int((captured + NTP_EPOCH) * 2**32)
         begins = ticks != self._due
-        packet = AudioPacket([data], timestamp, begins, time, self._stamp(time, ticks), ntp_time())
+        packet = AudioPacket([data], timestamp, begins, time, self._stamp(time, ticks), ntp_time(), self.ahead, lost)
         self._due = ticks + PACKET_TICKS
         for viewer in self._viewers.copy():
             try:

@@ -39,6 +39,8 @@ class EncodedSound:
     """Of its first sample, as it was on the wire, 0 to 2**32 - 1, in 1/48000 s."""
     captured: float | None
     """When that was captured, seconds since the epoch on the sender's clock, as it reports; None while it has not."""
+    lost: int = 0
+    """Packets that are missing right before it: lost, or late. What a sender leaves out is not."""
 
 
 class AudioTrack:

@@ -43,6 +43,8 @@ ANSWER_INTERVAL = 0.15
 MAX_REMOTE_CANDIDATES = 64
 SERVER_TIMEOUT = 5.0
 STUN_TIMEOUT = 4.0
+GATHER_WITHIN = 2.0
+"""For what goes into a description after which nothing more can be told; who asks for it by HTTP waits meanwhile."""
 NO_ANSWER = TimeoutError, OSError, stun.TransactionError, ValueError, KeyError
 """What comes of asking a server that is not there, or is none."""
 MAX_PROVEN = 128
@@ -189,6 +191,12 @@ class IceConnection(Connection):
             self._start_gathering(asyncio.Event())
         elif self._gathering.done():  # with relay_only, all may have answered before there was anybody to tell
             self._spawn(self._tell_end())
+
+    async def gathered(self) -> list[Candidate]:
+        """Wait until servers have answered, a moment at most, and return the candidates that there are."""
+        if self._gathering is not None:
+            await asyncio.wait([self._gathering], timeout=GATHER_WITHIN)
+        return self.local_candidates
 
     async def _tell_end(self) -> None:
         self._publish(None)

@@ -48,12 +48,14 @@ class Piece:
         kind: ``packet`` is to be decoded. ``recovered`` is lost, but the packet after it holds it once more; ``lost``
             has to be made up. ``quiet`` has to be made up too, and is what the sender left out as there was silence.
         payload: The packet, or the one after it; None for the others.
+        number: The sequence number of a packet that is to be decoded.
     """
 
     timestamp: int
     count: int
     kind: Kind
     payload: bytes | None = None
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +171,7 @@ class JitterBuffer:
         packet = self._held.pop(position, None)
         if packet is not None:
             self._last = packet
-            return Piece(position, packet.count, "packet", packet.payload)
+            return Piece(position, packet.count, "packet", packet.payload, packet.number)
         usual = self._last.count if self._last is not None else MADE_UP
         silent = self._last is not None and len(self._last.payload) <= SIGN_OF_LIFE
         if not self._held:

@@ -2,6 +2,8 @@
 
 LEAST = 31
 """The level that every WebRTC decoder takes (RFC 7742 section 6.2), as ``profile-level-id`` has it: ten times 3.1."""
+RECEIVED = 52
+"""The level up to which we say that we take it, of whoever asks: 5.2, which is 4K at 60 frames a second."""
 _MACROBLOCK = 16
 _LEVELS = (
     # macroblocks of a second, macroblocks of a picture, bit/s

@@ -34,7 +34,7 @@ from synopticon_rtc.rtc.audio_track import AudioTrack, EncodedSound
 from synopticon_rtc.rtc.bitstream import MAX_SIZE
 from synopticon_rtc.rtc.channel import MAX_BUFFERED, Channel
 from synopticon_rtc.rtc.ice import MAX_REMOTE_CANDIDATES, IceConnection
-from synopticon_rtc.rtc.level import LEAST
+from synopticon_rtc.rtc.level import LEAST, RECEIVED
 from synopticon_rtc.rtc.network import LocalNetwork
 from synopticon_rtc.rtc.receiver import Sink, VideoReceiver
 from synopticon_rtc.rtc.sender import FanoutSender
@@ -92,10 +92,11 @@ class Stats:
 class PeerConnection:
     """A connection to one peer, which sends or receives videos and data channels.
 
-    One side calls :meth:`add_video`, :meth:`add_channel` and :meth:`offer`, and gives the reply to :meth:`set_answer`;
-    the other calls :meth:`answer`. Candidates go both ways meanwhile. The same once more adds video to a connection
-    that is up (RFC 8829 section 5.2.2); an offer that was not answered is replaced by the next. Callbacks are called on
-    the event loop.
+    One side calls :meth:`offer`, and gives the reply to :meth:`set_answer`; the other calls :meth:`answer`. Before that
+    whoever sends calls :meth:`add_video`, :meth:`add_audio` and :meth:`add_channel`, and a receiver that is to offer
+    calls :meth:`receive`. Candidates go both ways meanwhile. The same once more adds video to a connection that is up
+    (RFC 8829 section 5.2.2); an offer that was not answered is replaced by the next. Callbacks are called on the event
+    loop.
 
     Args:
         ice_servers: STUN and TURN servers. No other is ever asked.
@@ -206,6 +207,12 @@ class PeerConnection:
         """The media sections on which video is received, in the order in which they were offered."""
         return tuple(self._receivers)
 
+    @property
+    def heard(self) -> tuple[str, ...]:
+        """The media sections on which both ends have agreed that sound is received."""
+        agreed = {one.mid for one in self._connection.getTransceivers() if one.currentDirection == "recvonly"}
+        return tuple(mid for mid in self._sounds if mid in agreed)
+
     # The side that offers
 
     def add_video(
@@ -214,6 +221,7 @@ class PeerConnection:
         codecs: Sequence[Codec] = ("vp8", "h264"),
         *,
         level: int = LEAST,
+        exactly: bool = False,
     ) -> FanoutSender:
         """Offer one more video, with the next offer.
 
@@ -221,13 +229,14 @@ class PeerConnection:
             select: Gives the stream for the codec that the peer has chosen.
             codecs: ``"vp8"`` and ``"h264"`` in order of preference; VP8 is always offered, as any peer takes it.
             level: The level of H.264 that it is sent at, times ten.
+            exactly: Whether no other codec than these is offered, not even VP8.
 
         Returns:
             What sends it, from the answer on.
         """
         self._level = max(self._level, level)
         transceiver = self._connection.addTransceiver("video", direction="sendonly")
-        order = list(dict.fromkeys((*codecs, "vp8")))
+        order = list(dict.fromkeys(codecs if exactly else (*codecs, "vp8")))
         known = RTCRtpSender.getCapabilities("video").codecs
         preferred = [codec for name in order for codec in known if codec.name.lower() == name]
         transceiver.setCodecPreferences([*preferred, *(codec for codec in known if codec.name.lower() == "rtx")])
@@ -275,6 +284,19 @@ class PeerConnection:
         self._adopt_channels()
         return Channel(channel, max_buffered=max_buffered, faults=self._faults)
 
+    def receive(self) -> None:
+        """Offer to receive one video and one sound, as far as somebody is there for them, with the first offer."""
+        for kind, codecs, callback in (
+            ("video", {"vp8", "h264", "rtx"}, self._on_encoded or self._on_video),
+            ("audio", {"opus"}, self._on_audio),
+        ):
+            if callback is not None:
+                transceiver = self._connection.addTransceiver(kind, direction="recvonly")
+                known = RTCRtpSender.getCapabilities(kind).codecs
+                transceiver.setCodecPreferences([codec for codec in known if codec.name.lower() in codecs])
+                self._adopt(transceiver.receiver.transport)
+        self._level = RECEIVED
+
     async def offer(self) -> str:
         """Make the offer, with the candidates that need no server in it.
 
@@ -284,6 +306,9 @@ class PeerConnection:
         if self._ice is None:
             raise RuntimeError("there is nothing to offer: add video or a channel first")
         text = sdp.name_level(await self._describe(), self._level)
+        for transceiver in self._connection.getTransceivers():
+            if transceiver.direction == "recvonly" and not _is_ours(transceiver):
+                self._receive(transceiver, self._ice)
         if self._offer_capture_time:
             text = sdp.offer_capture_time(text)
         if self._connection.remoteDescription is not None:
@@ -314,30 +339,36 @@ class PeerConnection:
 
     # The side that answers
 
-    async def answer(self, offer: str, taken: Collection[str] | None = None) -> str:
+    async def answer(self, offer: str, taken: Collection[str] | None = None, *, whole: bool = False) -> str:
         """Take the peer's offer, and make the answer to it.
 
-        Data channels are open both ways. What is not received is agreed to all the same, but nothing is sent on it.
+        Data channels are open both ways. What was added is sent on the first sections of its kind. What is neither sent
+        nor received is agreed to all the same, but nothing goes over it.
 
         Args:
             offer: The peer's.
             taken: The media sections to receive, beside those that are received already; None for the first video
                 alone.
+            whole: Whether the peer offers nothing more later: then its first sound is received, too.
 
         Raises:
             NoCommonCodec: The peer offers none of our codecs.
             InvalidSDP: The offer cannot be used.
             NoCandidates: There is nothing to connect from.
         """
-        remote = sdp.read_offer(offer)
+        remote = sdp.read_offer(offer, self._level if self._senders else 0)
         await self._apply(remote, "offer")
-        wanted = (remote.video,) if taken is None else taken
+        wanted = (remote.video, remote.audio if whole else None) if taken is None else taken
+        sent = set(self._senders.values())
         for transceiver in self._connection.getTransceivers():
             ice = self._adopt(transceiver.receiver.transport)
-            if not isinstance(transceiver.receiver, VideoReceiver | AudioReceiver) and transceiver.mid in wanted:
+            if transceiver in sent:
+                if transceiver.mid is None:
+                    seams.leave_out(transceiver)
+                continue
+            if not _is_ours(transceiver) and transceiver.mid in wanted:
                 self._receive(transceiver, ice)
-            is_received = isinstance(transceiver.receiver, VideoReceiver | AudioReceiver)
-            transceiver.direction = "recvonly" if is_received else "inactive"
+            transceiver.direction = "recvonly" if _is_ours(transceiver) else "inactive"
         self._adopt_channels()
         is_first = self._remote is None
         if is_first:
@@ -349,6 +380,10 @@ class PeerConnection:
         if is_first:
             self._trickle()
         return sdp.write_answer(text, remote)
+
+    async def complete(self, text: str) -> str:
+        """Put all candidates into a description that was just made: wait for what servers say, a moment at most."""
+        return text if self._ice is None else sdp.put_candidates(text, await self._ice.gathered())
 
     def _receive(self, transceiver: RTCRtpTransceiver, ice: IceConnection) -> None:
         """Receive what comes on a media section, if somebody is there for it."""
@@ -592,3 +627,8 @@ class PeerConnection:
 
     def _on_datachannel(self, channel: RTCDataChannel) -> None:
         self._faults.call(self._on_channel, Channel(channel, faults=self._faults))
+
+
+def _is_ours(transceiver: RTCRtpTransceiver) -> bool:
+    """Whether what comes on it is received by us, and not by aiortc."""
+    return isinstance(transceiver.receiver, VideoReceiver | AudioReceiver)

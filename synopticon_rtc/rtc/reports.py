@@ -64,6 +64,7 @@ class Reports:
         self._ssrc = ssrc
         self._kind = kind
         self._clock_rate = clock_rate
+        self._ahead = 0  # what the clock of the last report was ahead of ours
         self._cname = ""
         self._transport_id = ""
 
@@ -79,17 +80,19 @@ class Reports:
     def write(self, now: int, packets: int, *, goodbye: bool = False) -> bytes:
         """Say how much was sent, and which RTP timestamp what is captured now will have (RFC 3550 section 6.4.1).
 
-        So whoever has several streams of ours can play them in step, however long each takes to be encoded. Of a stream
-        that has not begun nothing is said.
+        So whoever has several streams of ours can play them in step, however long each takes to be encoded. It is told
+        by the clock of who captures, also where that is not ours. Of a stream that has not begun nothing is said.
 
         Args:
-            now: The time.
+            now: The time, by our clock.
             packets: How many were sent.
             goodbye: Say that there will be no more.
         """
         report: RtcpSrPacket | RtcpRrPacket = RtcpRrPacket(ssrc=self._ssrc)
         if (frame := self.latest) is not None:
             self.told = True
+            self._ahead = frame.ahead
+            now += frame.ahead
             report = RtcpSrPacket(
                 ssrc=self._ssrc,
                 sender_info=RtcpSenderInfo(
@@ -107,14 +110,14 @@ class Reports:
 
         Args:
             packet: Its report.
-            now: The time.
+            now: The time, by our clock.
             packets: How many were sent.
         """
         report = next((report for report in packet.reports if report.ssrc == self._ssrc), None)
         if report is None:
             return None
         self.loss = report.fraction_lost / 256
-        rtt = _round_trip(report, now)
+        rtt = _round_trip(report, now + self._ahead)
         self.rtt = self.rtt if rtt is None else rtt
         self.stats.add(
             RTCRemoteInboundRtpStreamStats(

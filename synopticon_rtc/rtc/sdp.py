@@ -141,6 +141,8 @@ class Remote:
     """Whether there is a BUNDLE group."""
     video: str | None
     """Of an offer: the section of the first video that the peer would send."""
+    audio: str | None
+    """Of an offer: the section of the first sound that the peer would send."""
 
     @property
     def mid(self) -> str:
@@ -168,10 +170,14 @@ class Remote:
         return line is None or not 0 <= line < len(self.sections) or not self.sections[line].apart
 
 
-def read_offer(text: str) -> Remote:
+def read_offer(text: str, level: int = 0) -> Remote:
     """Read an offer, and choose the sections to take: video, audio and one data channel section.
 
     One transport carries everything, so what the peer does not bundle with the first video is not taken.
+
+    Args:
+        text: The offer.
+        level: The level of H.264 that is sent to the peer, times ten; 0 where none is.
 
     Raises:
         InvalidSDP: It cannot be used, or has the video and the data channels on different transports.
@@ -182,6 +188,7 @@ def read_offer(text: str) -> Remote:
     data: Section | None = None
     taken: list[Section] = []
     for section in sections:
+        section.leave_levels_below(level)
         possible = len(taken) < MAX_TAKEN and not section.rejected and not (data and section.is_data)
         section.taken = possible and _can_take(session, section)
         if section.taken:
@@ -191,8 +198,9 @@ def read_offer(text: str) -> Remote:
         if any(section.kind == "video" and not section.rejected for section in sections):
             raise NoCommonCodec("this peer offers none of our codecs: it must offer VP8 or H.264")
         raise InvalidSDP("the offer has neither video nor a data channel")
-    sent = (s for s in taken if s.kind == "video" and _direction(session, s) in {"sendonly", "sendrecv"})
-    video = next(sent, None)
+    sent = [section for section in taken if _direction(session, section) in {"sendonly", "sendrecv"}]
+    video = next((section for section in sent if section.kind == "video"), None)
+    audio = next((section for section in sent if section.kind == "audio"), None)
     main = video or data or taken[0]
     group = _group(session, main)
     if data is not None and data is not main and data.mid not in group:
@@ -202,7 +210,7 @@ def read_offer(text: str) -> Remote:
     taken = [section for section in sections if section.taken]
     primary = _primary(group, taken)
     lines = [section.carried(primary.transport, _direction(session, section)) for section in taken]
-    return _remote(session, sections, primary, taken, lines, video.mid if video else None)
+    return _remote(session, sections, primary, taken, lines, video, audio)
 
 
 def read_answer(text: str, offer: str, level: int = LEAST) -> Remote:
@@ -243,12 +251,12 @@ def read_answer(text: str, offer: str, level: int = LEAST) -> Remote:
         raise _not_bundled("answer", taken)
     primary = _primary(group, taken)
     lines = [
-        section.carried(primary.transport, _taking(session, section))
+        section.carried(primary.transport, _agreed(_direction(session, section), ours))
         if section.taken
         else ours.carried(primary.transport, "inactive")
         for section, ours in zip(sections, offered, strict=True)
     ]
-    return _remote(session, sections, primary, offered, lines, None)
+    return _remote(session, sections, primary, offered, lines)
 
 
 def write_answer(text: str, offer: Remote) -> str:
@@ -297,6 +305,16 @@ def leave_candidates_out(text: str) -> str:
     """Tell no candidate again: the peer would try them anew, though it may have learned of better ways since."""
     session, sections = _split(text)
     return _join(session, [[line for line in section.lines if not line.startswith(_CANDIDATE)] for section in sections])
+
+
+def put_candidates(text: str, candidates: Iterable[Candidate]) -> str:
+    """Put these candidates, and that there are no more, in the place of those of a description."""
+    session, sections = _split(text)
+    primary = _primary(_group(session, sections[0]), sections)
+    for section in sections:
+        section.lines = [line for line in section.lines if not line.startswith(_CANDIDATE)]
+    primary.lines += [f"a=candidate:{candidate.to_sdp()}" for candidate in candidates] + ["a=end-of-candidates"]
+    return _join(session, [section.lines for section in sections])
 
 
 def announce_trickle(text: str) -> str:
@@ -498,10 +516,10 @@ def _direction(session: list[str], section: Section) -> str:
     return "" if section.is_data else given[2:]
 
 
-def _taking(session: list[str], section: Section) -> str:
-    """Return the direction of a section of an answer, from a peer that can only receive there, if anything."""
-    direction = _direction(session, section)
-    return {"sendrecv": "recvonly", "sendonly": "inactive"}.get(direction, direction)
+def _agreed(direction: str, offered: Section) -> str:
+    """Return the direction of a section of an answer, from a peer that can do no more there than it was offered."""
+    possible, impossible = ("sendonly", "recvonly") if "a=recvonly" in offered.lines else ("recvonly", "sendonly")
+    return {"sendrecv": possible, impossible: "inactive"}.get(direction, direction)
 
 
 def _listed(sections: list[Section]) -> str:
@@ -521,7 +539,8 @@ def _remote(
     primary: Section,
     described: list[Section],
     lines: list[list[str]],
-    video: str | None,
+    video: Section | None = None,
+    audio: Section | None = None,
 ) -> Remote:
     """Make a description for aiortc of the lines for the sections that it will know of."""
     mids = list(dict.fromkeys(section.mid for section in described))
@@ -537,4 +556,5 @@ def _remote(
     session = [line for line in session if not line.startswith((_BUNDLE, *_CANDIDATE))]
     # aiortc stops the transport that is shared where the first section does not come first in the group.
     session.append(" ".join([_BUNDLE, *mids]))
-    return Remote(_join(session, lines), sections, primary, candidates, bundled, video)
+    named = (section.mid if section else None for section in (video, audio))
+    return Remote(_join(session, lines), sections, primary, candidates, bundled, *named)

@@ -269,3 +269,8 @@ def unburden(receiver: RTCRtpReceiver) -> None:
 def sender_ssrc(sender: RTCRtpSender) -> int:
     """Return the synchronisation source of a sender."""
     return sender._ssrc
+
+
+def leave_out(transceiver: RTCRtpTransceiver) -> None:
+    """Agree to nothing on a transceiver for which the peer's offer has no section: aiortc fails at such a one."""
+    transceiver._offerDirection = "inactive"

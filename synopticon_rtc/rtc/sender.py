@@ -61,7 +61,9 @@ class FanoutSender(RTCRtpSender):
     Attributes:
         note: Takes what is decided about the peer, for a trace.
         rate: What the peer's link is thought to bear.
+        wanted: What the peer asks for at most, in bit/s; infinite where it takes all.
         bitrate_limit: What the peer estimates that it can receive, in bit/s (REMB).
+        beside: Gives the NAL units that go with the frame of an RTP timestamp, where the video is in H.264.
     """
 
     @classmethod
@@ -99,7 +101,9 @@ class FanoutSender(RTCRtpSender):
         self._codec: Codec = "vp8"  # as negotiated, once it has started
         self.note = note
         self.rate = RateControl(note)
+        self.wanted = math.inf
         self.bitrate_limit: int | None = None
+        self.beside: Callable[[int], list[bytes]] | None = None
         self._outlet = Outlet(ice, self.rate.rerouted)
         self._writer = PacketWriter(self._outlet, self._ssrc, self._rtx_ssrc)
         self._repair = Repair(self._writer, self.rate)
@@ -123,6 +127,22 @@ class FanoutSender(RTCRtpSender):
     def next_stream(self) -> VideoStream | None:
         """The stream that the peer is being moved to, else the one that it is sent."""
         return self._switch.next_stream
+
+    @property
+    def codec(self) -> Codec:
+        """The codec that was negotiated, once it was."""
+        return self._codec
+
+    @property
+    def latest(self) -> EncodedFrame | None:
+        """The frame that was sent last, perhaps not all of it yet."""
+        latest = self._reports.latest
+        return latest if isinstance(latest, EncodedFrame) else None
+
+    @property
+    def bearable(self) -> float:
+        """What the peer can be sent, bit/s: what its link bears, unless it wants less."""
+        return min(self.rate.estimate, self.wanted)
 
     @property
     def packets(self) -> int:
@@ -218,6 +238,7 @@ class FanoutSender(RTCRtpSender):
     def leave(self) -> None:
         """Send nothing more, until :meth:`begin`; the media section stays."""
         self._select = None
+        self.wanted = math.inf
         self._leave()
         self._reports.forget()
 
@@ -271,6 +292,8 @@ class FanoutSender(RTCRtpSender):
             if self._watchdog.due(now) and now > self._pause_until:
                 self._warn("a peer was not sent its last %d frames: %s", self._watchdog.missed, self._condition())
                 self._begin_anew()
+            if self.beside is not None and self._codec == "h264" and (units := self.beside(frame.timestamp)):
+                frame = frame.after(units)
             self._switch.take(frame)
         except Exception:  # noqa: BLE001 - it is noted
             self._faults.note("a frame is not sent to a peer")

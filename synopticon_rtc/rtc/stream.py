@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import av
@@ -11,6 +11,7 @@ from av.stream import Stream
 from synopticon_rtc.basics import clock
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.rtc.capture_time import NTP_EPOCH
+from synopticon_rtc.rtc.nal import START_CODE
 from synopticon_rtc.rtc.pacer import BURST, Pacer
 from synopticon_rtc.rtc.packets import cut_h264, cut_vp8
 from synopticon_rtc.rtc.sealer import Sealer
@@ -48,9 +49,18 @@ class EncodedFrame:
     ntp_time: int
     """When it was sent, as :func:`ntp_time` tells."""
     captured: int
-    """When it was captured, likewise."""
+    """When it was captured, likewise, but by the clock of who captured it."""
     stamped: bool
     """Whether its first packets say so to peers that read that; those in between follow from the timestamps."""
+    ahead: int = 0
+    """What that clock is ahead of ours, s in 32.32 bits."""
+
+    def after(self, units: list[bytes]) -> "EncodedFrame":
+        """Return the same frame of H.264 with NAL units before it, for one peer alone."""
+        more = cut_h264(b"".join(START_CODE + unit for unit in units))
+        bursts = [more[at : at + BURST] for at in range(0, len(more), BURST)]
+        octets = self.octets + sum(map(len, more))
+        return replace(self, payloads=more + self.payloads, bursts=bursts + self.bursts, octets=octets)
 
 
 def ntp_time() -> int:
@@ -88,6 +98,9 @@ class VideoStream:
         turn: Packets that it is sent in a turn, in one burst or several, where nothing is known against it.
         pacer: Gives the peers their turns; streams between which peers are moved share one.
         faults: What counts errors that nobody foresaw.
+
+    Attributes:
+        ahead: What the clock by which its frames are captured is ahead of ours, s in 32.32 bits; 0 where it is ours.
     """
 
     def __init__(
@@ -110,6 +123,7 @@ class VideoStream:
         self._began = None if began is None else int((began + NTP_EPOCH) * 2**32)
         self._burst = burst
         self.turn = turn
+        self.ahead = 0
         self._picture_id = secrets.randbits(15)
         self.pacer = pacer or Pacer()
         self.sealer = Sealer()
@@ -139,26 +153,46 @@ class VideoStream:
         """
         if packet.pts is None:
             raise ValueError("a packet to be sent needs a presentation time")
-        payloads = self._cut(packet)
+        captured = None if self._began is None else self._began + (packet.pts << 32) // CLOCK_RATE
+        return self.send_encoded(bytes(packet), packet.pts, keyframe=packet.is_keyframe, captured=captured)
+
+    def send_encoded(self, data: bytes, pts: int, *, keyframe: bool, captured: int | None) -> int:
+        """Send one encoded frame to every peer, now.
+
+        Args:
+            data: The frame.
+            pts: Its presentation time, in 1/90000 s.
+            keyframe: Whether it can be decoded without those before it.
+            captured: When it was captured, as :func:`ntp_time` tells; None for now.
+
+        Returns:
+            The frame's RTP timestamp.
+        """
+        payloads = self._cut(data, pts, keyframe=keyframe)
         octets = sum(map(len, payloads))
-        timestamp = self.rtp_timestamp(packet.pts)
+        timestamp = self.rtp_timestamp(pts)
         bursts = [payloads[at : at + self._burst] for at in range(0, len(payloads), self._burst)]
         now = ntp_time()
-        captured = now if self._began is None else self._began + (packet.pts << 32) // CLOCK_RATE
-        keyframe, stamped = packet.is_keyframe, packet.is_keyframe or captured - self._stamped >= STAMP_INTERVAL
+        captured = now + self.ahead if captured is None else captured
+        stamped = keyframe or captured - self._stamped >= STAMP_INTERVAL
         self._stamped = captured if stamped else self._stamped
-        self._publish(EncodedFrame(payloads, bursts, octets, timestamp, keyframe, now, captured, stamped))
+        self._publish(EncodedFrame(payloads, bursts, octets, timestamp, keyframe, now, captured, stamped, self.ahead))
         return timestamp
 
-    def _cut(self, packet: "av.Packet[Stream]") -> list[bytes]:
+    def _cut(self, data: bytes, pts: int, *, keyframe: bool) -> list[bytes]:
         if self.codec == "h264":
-            return cut_h264(bytes(packet))
-        if packet.is_keyframe and packet.pts is not None:
+            return cut_h264(data)
+        if keyframe:
             # A peer that is moved here at this keyframe has seen the ids of another stream.
-            self._picture_id = packet.pts // PICTURE_TICKS
-        payloads = cut_vp8(bytes(packet), self._picture_id % 2**15)
+            self._picture_id = pts // PICTURE_TICKS
+        payloads = cut_vp8(data, self._picture_id % 2**15)
         self._picture_id += 1
         return payloads
+
+    def forget(self) -> None:
+        """Send no peer that joins what was sent before: timestamps start anew."""
+        self._group.clear()
+        self._stamped = 0
 
     def _publish(self, frame: EncodedFrame) -> None:
         self._keep(frame)

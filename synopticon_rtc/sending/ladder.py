@@ -5,6 +5,7 @@ import functools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import av
 from av.stream import Stream
@@ -54,9 +55,65 @@ HALVED = 0.6
 """The share of its bit rate below which the smallest layer is encoded at half the frame rate."""
 
 
+class Encoder(Protocol):
+    """What makes a layer: an encoder here, or the other end of a connection by which it comes encoded."""
+
+    @property
+    def codec(self) -> Codec:
+        """``"vp8"`` or ``"h264"``."""
+        ...  # pragma: no cover
+
+    @property
+    def frames(self) -> int:
+        """Frames that it gave."""
+        ...  # pragma: no cover
+
+    @property
+    def keyframes(self) -> int:
+        """Keyframes among them."""
+        ...  # pragma: no cover
+
+    @property
+    def encode_ms(self) -> float:
+        """Milliseconds that one takes, a moving average."""
+        ...  # pragma: no cover
+
+    @property
+    def wait_ms(self) -> float:
+        """Milliseconds that one waits before, a moving average."""
+        ...  # pragma: no cover
+
+    @property
+    def bitrate(self) -> int:
+        """What is aimed at, bit/s."""
+        ...  # pragma: no cover
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether frames wait until the last has been sent at the bit rate."""
+        ...  # pragma: no cover
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to send, and no wonder."""
+        ...  # pragma: no cover
+
+    def encode(self, frame: Picture) -> None:
+        """Encode a frame next."""
+
+    def request_keyframe(self) -> None:
+        """Have a keyframe come soon."""
+
+    def set_bitrate(self, bitrate: int) -> None:
+        """Aim at another bit rate, bit/s."""
+
+    async def aclose(self) -> None:
+        """Give no more."""
+
+
 @dataclass(slots=True, eq=False)
 class Layer:
-    """One size of one codec: an encoder, and the stream that it feeds.
+    """One size of one codec: what makes it, and the stream that it feeds.
 
     Attributes:
         encoder: What makes it.
@@ -66,7 +123,7 @@ class Layer:
         changed: When its bit rate was last set, s.
     """
 
-    encoder: SharedEncoder
+    encoder: Encoder
     stream: VideoStream
     scale: int
     halved: bool = False
@@ -81,7 +138,7 @@ class _Demand:
         self._sender: FanoutSender | None = None
 
     def add(self, sender: FanoutSender) -> None:
-        rate = sender.rate.estimate
+        rate = sender.bearable
         if rate > self.fastest:
             self.fastest, self._second, self._sender = rate, self.fastest, sender
         else:
@@ -172,8 +229,7 @@ class Ladder:
         Returns:
             Whether any encoder took it.
         """
-        shorter = min(picture.frame.width, picture.frame.height)
-        self._rungs = 1 + sum(shorter // rung.scale >= SMALLEST for rung in self._planned[1:])
+        self._rungs = self._count_rungs(picture.frame.width, picture.frame.height)
         self._newest = picture if self._hint == "screen" else None
         self._count += 1
         watched = [
@@ -232,6 +288,11 @@ class Ladder:
         self._newest = None
         await asyncio.gather(*(layer.encoder.aclose() for layer in self._layers.values()))
 
+    def _count_rungs(self, width: int, height: int) -> int:
+        """Return how many layers there are of pictures of a size in pixels."""
+        shorter = min(width, height)
+        return 1 + sum(shorter // rung.scale >= SMALLEST for rung in self._planned[1:])
+
     def _demands(self, places: dict[FanoutSender, int]) -> list[_Demand]:
         demands = [_Demand() for _ in self._planned]
         if self._taps:
@@ -244,7 +305,7 @@ class Ladder:
         """Return the index of the largest layer that a peer's link bears as the others there need it."""
         for index in range(self._rungs - 1):
             needed = self._bearable(index, demands[index].of_others(sender))
-            if sender.rate.estimate >= needed * (UPWARD if index < place else DOWNWARD):
+            if sender.bearable >= needed * (UPWARD if index < place else DOWNWARD):
                 return index
         return self._rungs - 1
 
@@ -271,14 +332,7 @@ class Ladder:
     def _layer(self, index: int) -> Layer:
         if index not in self._layers:
             rung = self._planned[index]
-            encoder = SharedEncoder(
-                self._codec,
-                bitrate=self._nominal(index),
-                fps=self._fps,
-                scale=rung.scale,
-                hint=self._hint,
-                on_packet=lambda packet: self._encoded(index, stream, packet),
-            )
+            encoder = self._make(index)
             packets = packets_a_turn(SPEED * self._nominal(index))
             stream = VideoStream(
                 self._codec,
@@ -293,23 +347,31 @@ class Ladder:
             self._layers[index] = Layer(encoder, stream, rung.scale)
         return self._layers[index]
 
-    def _request_keyframe(self, encoder: SharedEncoder) -> None:
+    def _make(self, index: int) -> Encoder:
+        """Make what encodes a layer."""
+        return SharedEncoder(
+            self._codec,
+            bitrate=self._nominal(index),
+            fps=self._fps,
+            scale=self._planned[index].scale,
+            hint=self._hint,
+            on_packet=lambda packet: self._encoded(index, packet),
+        )
+
+    def _request_keyframe(self, encoder: Encoder) -> None:
         """Have a keyframe come with the next frame, or of a screen at once: nobody knows when it changes."""
         encoder.request_keyframe()
         if self._newest is not None:
             encoder.encode(self._newest)
 
-    def _encoded(self, index: int, stream: VideoStream, packet: "av.Packet[Stream]") -> None:
+    def _encoded(self, index: int, packet: "av.Packet[Stream]") -> None:
         self._on_packet(packet.size)
-        timestamp = stream.send(packet)
+        timestamp = self._layers[index].stream.send(packet)
         if index == 0 and self._taps:
-            frame = EncodedVideoFrame(
-                self._codec,
-                bytes(packet),
-                timestamp,
-                packet.is_keyframe,
-                clock.monotonic(),
-                (packet.pts or 0) - timestamp,
-            )
-            for tap in self._taps.copy():
-                self._faults.call(tap, frame)
+            epoch = (packet.pts or 0) - timestamp
+            now = clock.monotonic()
+            self._tell(EncodedVideoFrame(self._codec, bytes(packet), timestamp, packet.is_keyframe, now, epoch))
+
+    def _tell(self, frame: EncodedVideoFrame) -> None:
+        for tap in self._taps.copy():
+            self._faults.call(tap, frame)

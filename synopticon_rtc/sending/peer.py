@@ -3,9 +3,11 @@
 import asyncio
 from dataclasses import dataclass, field
 
+from synopticon_rtc.engines import Engine
 from synopticon_rtc.peers.control import Control
 from synopticon_rtc.peers.messages import Messages
 from synopticon_rtc.rtc import PeerConnection, Sender
+from synopticon_rtc.sending.beside import Beside
 from synopticon_rtc.sending.watcher import Watcher
 from synopticon_rtc.signaling.messages import Relayed
 
@@ -22,6 +24,8 @@ class Peer:
         watchers: What it is sent of each stream, by the stream's name.
         first: The name of the stream that its first offer carries; None where that has none.
         spare: Senders whose streams are published no more; others can be sent on their media sections.
+        engine: What carries all further, where it is no receiver itself.
+        beside: What is sent there beside the media; None where nothing can be.
         control: Our side of the control channel, None where it is a page and has none.
         messages: What the application and it say to each other, None where it takes no messages.
         connected: Whether it is.
@@ -37,6 +41,8 @@ class Peer:
     watchers: dict[str, Watcher] = field(default_factory=dict)
     first: str | None = None
     spare: list[Sender] = field(default_factory=list)
+    engine: Engine | None = None
+    beside: Beside | None = None
     control: Control | None = None
     messages: Messages | None = None
     connected: bool = False

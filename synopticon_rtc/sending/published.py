@@ -9,9 +9,10 @@ from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.media import AnySound, Source
 from synopticon_rtc.peers.published import Kind
 from synopticon_rtc.peers.tap import Tap
-from synopticon_rtc.sending.sound import SoundStream
+from synopticon_rtc.sending.encoded import EncodedSoundStream, EncodedStream
+from synopticon_rtc.sending.sound import SentSound
 from synopticon_rtc.sending.stats import BroadcasterStats
-from synopticon_rtc.sending.stream import Stream
+from synopticon_rtc.sending.video import SentVideo
 
 
 class PublishedStream:
@@ -29,9 +30,10 @@ class PublishedStream:
     def __init__(
         self,
         name: str,
-        stream: Stream | SoundStream,
+        stream: SentVideo | SentSound,
         *,
         changed: Callable[["PublishedStream", StreamState], None],
+        retell: Callable[[], None],
         unpublish: Callable[["PublishedStream"], Awaitable[None]],
     ) -> None:
         self.name = name
@@ -42,6 +44,7 @@ class PublishedStream:
         self.faces: Events[Moment] = stream.faces
         self._stream = stream
         self._changed = changed
+        self._retell = retell
         self._unpublish = unpublish
 
     @property
@@ -66,8 +69,10 @@ class PublishedStream:
             self._stream.unmute()
             self._changed(self, "unmuted")
 
-    async def replace(self, source: Source | AnySound) -> None:
+    async def replace(self, source: Source | AnySound | EncodedStream | EncodedSoundStream) -> None:
         """Go on with another source of the same kind, once it has given something; receivers, names and times stay.
+
+        A stream that comes encoded is given itself, once what comes of it is of another source.
 
         Raises:
             SourceError: The source is none, or gives nothing; that before it goes on.
@@ -98,6 +103,7 @@ class PublishedStream:
     @bitrate.setter
     def bitrate(self, bitrate: int) -> None:
         self._stream.bitrate = bitrate
+        self._retell()
 
     @property
     def stats(self) -> BroadcasterStats:

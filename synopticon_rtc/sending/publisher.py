@@ -1,8 +1,10 @@
 """What a broadcaster publishes, and how each of its receivers comes to it."""
 
 import asyncio
+import dataclasses
 import functools
 import logging
+import math
 from collections.abc import Awaitable, Callable, Iterator
 
 from synopticon_rtc.basics.faults import Faults
@@ -12,8 +14,11 @@ from synopticon_rtc.events import Events, StreamEvent, StreamState
 from synopticon_rtc.faces.wire import PROTOCOL as FACES
 from synopticon_rtc.peers import published
 from synopticon_rtc.peers.control import Report
+from synopticon_rtc.peers.faces_beside import INSIDE, FacesBeside, FacesBoth
+from synopticon_rtc.peers.faces_channel import FacesChannel
 from synopticon_rtc.peers.published import (
     MAX_STREAMS,
+    Limit,
     NewAnswer,
     NewOffer,
     Published,
@@ -23,11 +28,15 @@ from synopticon_rtc.peers.published import (
     check_name,
 )
 from synopticon_rtc.peers.tap import Tap
+from synopticon_rtc.rtc import FanoutSender
+from synopticon_rtc.sending.beside import Beside
 from synopticon_rtc.sending.peer import Peer
 from synopticon_rtc.sending.published import PublishedStream
-from synopticon_rtc.sending.sound import SoundStream
-from synopticon_rtc.sending.stream import Stream
+from synopticon_rtc.sending.sound import SentSound
+from synopticon_rtc.sending.stats import PeerStats
+from synopticon_rtc.sending.video import SentVideo
 from synopticon_rtc.sending.watcher import Watcher
+from synopticon_rtc.signaling.messages import Offer
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +58,7 @@ class Publisher:
 
     Args:
         do: Takes a step on the connection of a link after those that wait: :meth:`.Negotiator.do`.
+        renew: Ends the connection of a link, in whose place another one comes.
         faults: What counts errors that nobody foresaw.
 
     Attributes:
@@ -56,11 +66,14 @@ class Publisher:
         events: When streams come, go and change.
     """
 
-    def __init__(self, do: Callable[[int, Callable[[], Awaitable[None]]], None], faults: Faults) -> None:
+    def __init__(
+        self, do: Callable[[int, Callable[[], Awaitable[None]]], None], renew: Callable[[int], None], faults: Faults
+    ) -> None:
         self.streams: dict[str, PublishedStream] = {}
         self.events: Events[StreamEvent] = Events(faults=faults)
         self._do = do
-        self._streams: dict[str, Stream | SoundStream] = {}  # also those that are about to be published
+        self._renew = renew
+        self._streams: dict[str, SentVideo | SentSound] = {}  # also those that are about to be published
         self._peers: list[Peer] = []
         self._taps: dict[Tap, dict[str, Callable[[], None]]] = {}  # what ends each, by the name of its stream
         self._ending: set[asyncio.Task[None]] = set()
@@ -74,7 +87,7 @@ class Publisher:
     # Streams
 
     async def publish(
-        self, name: str, stream: Stream | SoundStream, on_end: Callable[[BaseException | None], None] | None = None
+        self, name: str, stream: SentVideo | SentSound, on_end: Callable[[BaseException | None], None] | None = None
     ) -> PublishedStream:
         """Start a stream, and send it to all that take it.
 
@@ -99,7 +112,7 @@ class Publisher:
         if self._over:
             await stream.aclose()
             raise SynopticonError(f"stream {name!r} is not published: everything ends")
-        handle = PublishedStream(name, stream, changed=self._changed, unpublish=self._unpublish)
+        handle = PublishedStream(name, stream, changed=self._changed, retell=self._tell_all, unpublish=self._unpublish)
         self.streams[name] = handle
         for tap, ends in self._taps.items():
             ends[name] = handle.tap(tap)
@@ -133,7 +146,7 @@ class Publisher:
     def _ended(
         self,
         name: str,
-        stream: Stream | SoundStream,
+        stream: SentVideo | SentSound,
         on_end: Callable[[BaseException | None], None] | None,
         error: BaseException | None,
     ) -> None:
@@ -152,9 +165,12 @@ class Publisher:
 
     def _changed(self, handle: PublishedStream, state: StreamState) -> None:
         """Tell everybody of a stream that came or changed."""
+        self._tell_all()
+        self.events.emit(StreamEvent(handle.name, handle.kind, state, _WORDS[state]))
+
+    def _tell_all(self) -> None:
         for peer in self._peers:
             self._tell(peer)
-        self.events.emit(StreamEvent(handle.name, handle.kind, state, _WORDS[state]))
 
     def end(self) -> None:
         """End iterations over events and faces."""
@@ -189,12 +205,24 @@ class Publisher:
     # Peers
 
     def join(self, peer: Peer) -> None:
-        """Give a new peer's first offer the first video that it takes; to be called before it is described."""
-        name = next((name for name in self._wanted(peer) if self._streams[name].kind == "video"), None)
-        if name is not None:
-            self._add(peer, name, "faces")
-            peer.first = name
+        """Give a new peer what its first description carries; to be called before it is described.
+
+        That is the first video that it takes; for an engine all, and for one that has made an offer the first sound,
+        too, as nothing is added later.
+        """
         self._peers.append(peer)
+        if peer.engine is not None and peer.engine.faces == "channel":
+            peer.beside = Beside(peer.connection, functools.partial(self._told_beside, peer))
+        wanted = list(self._wanted(peer))
+        peer.first = next((name for name in wanted if self._streams[name].kind == "video"), None)
+        first = {peer.first}
+        if isinstance(peer.asked, Offer):
+            first.add(next((name for name in wanted if self._streams[name].kind == "audio"), None))
+        for name in wanted:
+            if name in first or peer.engine is not None:
+                self._add(peer, name, "faces")
+        if peer.beside is not None:
+            peer.beside.open()  # after the videos, whose transport it takes
 
     def connected(self, peer: Peer) -> None:
         """Take note that a peer has agreed to its first offer."""
@@ -212,6 +240,8 @@ class Publisher:
             self._streams[name].remove(watcher)
         if peer.overdue is not None:
             peer.overdue.cancel()
+        if peer.beside is not None:
+            peer.beside.close()
 
     def told(self, peer: Peer, message: Told) -> None:
         """Take what a peer answers; what is no answer to the newest offer is none."""
@@ -220,8 +250,15 @@ class Publisher:
                 self._do(peer.link, functools.partial(self._agree, peer, message))
             case Refusal(number=number, reason=reason) if number == peer.number:
                 self._refuse(peer, reason)
+            case Limit(stream=name, bitrate=bitrate):
+                self._limit(peer, name, bitrate)
             case _:
                 pass
+
+    def _limit(self, peer: Peer, name: str, bitrate: int | None) -> None:
+        watcher = peer.watchers.get(name)
+        if watcher is not None and isinstance(watcher.sender, FanoutSender):
+            watcher.sender.wanted = math.inf if bitrate is None else bitrate
 
     def reports(self, peer: Peer) -> Iterator[Report]:
         """Say what part we have in the delay of each video that a peer is sent."""
@@ -229,6 +266,21 @@ class Publisher:
             report = self._streams[name].report(watcher, None if name == peer.first else name)
             if report is not None:
                 yield report
+
+    def _told_beside(self, peer: Peer) -> Iterator[Told | Report]:
+        """Say to all whom an engine carries our streams to what there is, and what is known of each video."""
+        yield Streams(self.listed(peer))
+        for name, watcher in peer.watchers.items():
+            stream = self._streams[name]
+            if stream.kind == "video" and (report := stream.report(watcher, name)) is not None:
+                yield report
+
+    def peer_stats(self, peer: Peer) -> PeerStats:
+        """Return what was sent to a peer, in what size and codec the first video."""
+        for name, stream in self._streams.items():
+            if isinstance(stream, SentVideo):
+                return stream.peer_stats(peer.connection, peer.watchers.get(name))
+        return PeerStats(**dataclasses.asdict(peer.connection.stats()), codec=None, scale=None, encode_ms=0.0)
 
     def _wanted(self, peer: Peer) -> Iterator[str]:
         """Give the names of what a peer takes and is not sent."""
@@ -243,20 +295,31 @@ class Publisher:
 
     def _add(self, peer: Peer, name: str, faces: str) -> None:
         stream = self._streams[name]
-        spare = next((sender for sender in peer.spare if sender.kind == stream.kind), None)
+        spare = next((sender for sender in peer.spare if sender.kind == stream.kind and stream.suits(sender)), None)
         if spare is not None:
             peer.spare.remove(spare)
-        peer.watchers[name] = stream.add(
-            peer.connection,
-            video=not peer.asked.refuses("video"),
-            binary=peer.asked.accepts("faces", FACES),
-            sender=spare,
-            faces=faces,
+        asked = peer.asked
+        inside = asked.accepts("faces", INSIDE)
+        watcher = peer.watchers[name] = stream.add(
+            peer.connection, video=not asked.refuses("video"), sender=spare, codec="h264" if inside else None
         )
+        if peer.beside is not None:
+            if isinstance(watcher.sender, FanoutSender):
+                watcher.faces = peer.beside.add(name, watcher.sender, faces=stream.has_faces)
+        elif stream.has_faces and (peer.engine is None or inside):
+            ways: list[FacesBeside | FacesChannel] = []
+            if inside and isinstance(watcher.sender, FanoutSender):
+                ways.append(FacesBeside(watcher.sender))
+            if asked.accepts("faces", FACES) or not inside:
+                ways.append(FacesChannel(peer.connection, binary=asked.accepts("faces", FACES), label=faces))
+            watcher.faces = ways[0] if len(ways) == 1 else FacesBoth(*ways)
 
     def _tell(self, peer: Peer) -> None:
-        """Bring a peer up to date, once its control channel is open."""
-        if peer.control is not None and peer.control.is_open and peer.asked.accepts("streams", published.PROTOCOL):
+        """Bring a peer up to date, once its control channel is open; an engine by another connection."""
+        if peer.engine is not None:
+            if any(self._wanted(peer)):
+                self._renew(peer.link)
+        elif peer.control is not None and peer.control.is_open and peer.asked.accepts("streams", published.PROTOCOL):
             self._do(peer.link, functools.partial(self._bring, peer))
 
     async def _bring(self, peer: Peer) -> None:
@@ -266,7 +329,7 @@ class Publisher:
         for name in new:
             self._add(peer, name, f"faces:{name}")
         if not any(peer.watchers[name].sender for name in new):
-            peer.control.tell(Streams(self._listed(peer)))
+            peer.control.tell(Streams(self.listed(peer)))
             return
         peer.number += 1
         try:
@@ -274,19 +337,31 @@ class Publisher:
         except SynopticonError as error:
             self._refuse(peer, str(error))
             return
-        peer.control.tell(NewOffer(peer.number, sdp, self._listed(peer)))
+        peer.control.tell(NewOffer(peer.number, sdp, self.listed(peer)))
         if peer.overdue is not None:
             peer.overdue.cancel()
         late = f"no answer came within {ANSWER_WITHIN:g} s"
         peer.overdue = asyncio.get_running_loop().call_later(ANSWER_WITHIN, self._refuse, peer, late)
 
-    def _listed(self, peer: Peer) -> list[Published]:
+    def listed(self, peer: Peer) -> list[Published]:
+        """List what is published, with the sections that it is sent to a peer on."""
         found = []
         for name, handle in self.streams.items():
             stream, watcher = self._streams[name], peer.watchers.get(name)
             mid = peer.connection.section(watcher.sender) if watcher and watcher.sender else None
-            faces, replaced, detector = stream.has_faces, stream.replaced, handle.detector
-            found.append(Published(name, handle.kind, handle.hint, mid, stream.muted, faces, replaced, detector))
+            found.append(
+                Published(
+                    name,
+                    handle.kind,
+                    handle.hint,
+                    mid,
+                    muted=stream.muted,
+                    faces=stream.has_faces,
+                    replaced=stream.replaced,
+                    detector=handle.detector,
+                    bitrate=stream.bitrate,
+                )
+            )
         return found
 
     async def _agree(self, peer: Peer, answer: NewAnswer) -> None:
@@ -318,4 +393,4 @@ def _release(peer: Peer, watcher: Watcher) -> None:
         watcher.sender.leave()
         peer.spare.append(watcher.sender)
     if watcher.faces is not None:
-        watcher.faces.channel.close()
+        watcher.faces.close()

@@ -2,22 +2,20 @@
 
 import asyncio
 import contextlib
+import copy
 import logging
 import random
 import secrets
 import ssl as ssl_module
 import time
 from collections import deque
-from collections.abc import Callable, Generator
-from typing import Any, Protocol, Self
+from collections.abc import Generator
+from typing import Any, Self
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import CloseCode
 
-from synopticon_rtc.basics.faults import Faults
-from synopticon_rtc.basics.life import not_open
-from synopticon_rtc.basics.text import NAME, visible
 from synopticon_rtc.errors import InvalidMessage, SignalingError
 from synopticon_rtc.signaling.entry import Refusal, Token, authorization, held_by, read_address, read_refusal
 from synopticon_rtc.signaling.messages import (
@@ -38,6 +36,7 @@ from synopticon_rtc.signaling.messages import (
     one_line,
 )
 from synopticon_rtc.signaling.route import Trouble, explain, find_proxy
+from synopticon_rtc.signaling.session import Signaling
 
 logger = logging.getLogger(__name__)
 # websockets tells every header, the token too.
@@ -56,29 +55,6 @@ COMPLAINTS = 100  # different ones of messages that are none, which are told
 OWN_SESSIONS = 16  # that are known as ours after they ended here
 UNTIMELY = ("token_expired", "token_immature")
 UNAUTHORIZED, FORBIDDEN = 401, 403  # HTTP (RFC 9110)
-
-
-class Listener(Protocol):
-    """Someone who takes part in signaling on a :class:`SignalingClient`."""
-
-    @property
-    def requirements(self) -> Requirements:
-        """What the server is told of it; where that changes, :meth:`SignalingClient.configure` tells it anew."""
-        ...
-
-    def opened(self, session: str) -> None:
-        """Signaling is (again) there and gave us this session."""
-
-    def received(self, message: AnyMessage) -> bool:
-        """Take a message; False leaves it to the next listener."""
-        ...
-
-    def unclaimed(self, message: AnyMessage) -> bool:
-        """No listener took this message; True if it is dealt with now."""
-        ...
-
-    def failed(self, error: SignalingError) -> None:
-        """Signaling is gone for good."""
 
 
 def _retry_delays() -> Generator[float]:
@@ -100,7 +76,7 @@ class _Connection(ClientConnection):
             await super().close(code, reason)
 
 
-class SignalingClient:
+class SignalingClient(Signaling):
     """Keeps a session with a Synopticon signaling server, reconnecting whenever it is lost.
 
     Several :class:`~synopticon_rtc.Broadcaster` and :class:`~synopticon_rtc.Receiver` objects may share one client;
@@ -129,31 +105,31 @@ class SignalingClient:
         self, url: str, *, room: str = "", token: Token | None = None, ssl: ssl_module.SSLContext | None = None
     ) -> None:
         _check(room, token, ssl)
-        self.url, inside, self._login = read_address(url, room)
-        self.session: str | None
-        self.ice_servers: Any  # what the server said of them last, unchecked
-        self.claimed: set[str] = set()  # the broadcasters that receivers on this client are linked with
-        self.reason: str  # why there is no session, if there is none
-        self.failure: SignalingError | None  # why it is not tried again, where the server refused for good
+        address, inside, self._login = read_address(url, room)
         self._token = token or inside
         self._holder = secrets.token_urlsafe(12)  # of an invitation, if the token is one
         self._ssl = ssl
-        self._callbacks: list[Callable[[], object]] = []
-        self._listeners: list[Listener] = []
-        self._users = 0
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._set_up(address)
+
+    def _set_up(self, address: str) -> None:
+        """Become what a client is that nobody has."""
+        super().__init__(address)
         self._complained: set[str] = set()
-        self._faults = Faults()
         self._sessions: deque[str] = deque(maxlen=OWN_SESSIONS)
-        self._forget()
+
+    def meets(self, other: Signaling) -> bool:
+        """Whether both are for the same room, as far as that can be told without asking the server."""
+        same = isinstance(other, SignalingClient) and self._token == other._token  # noqa: SLF001 - as below
+        return same and self.url == other.url
+
+    def another(self) -> Self:
+        """Return one more client, with a session of its own, of the same server, room and token."""
+        client = copy.copy(self)
+        client._set_up(self.url)  # noqa: SLF001 - as above
+        return client
 
     def _forget(self) -> None:
-        """Become what a client is that was never entered."""
-        self.session = None
-        self.ice_servers = None
-        self.reason = "not connected yet"
-        self.failure = None
+        super()._forget()
         self._refused_first = self._refused_last = float("-inf")  # of the refusals in a row, on the loop's clock
         self._missed = False
         self._met = False
@@ -161,51 +137,6 @@ class SignalingClient:
         self._stale_at = float("inf")  # the credentials of the ICE servers, on the same
         self._resume_at = float("-inf")  # sending, on the same
         self._pause = FIRST_PAUSE
-
-    async def __aenter__(self) -> Self:
-        """Connect, if nobody is in it yet.
-
-        Raises:
-            RuntimeError: It is in use in another event loop.
-        """
-        loop = asyncio.get_running_loop()
-        if self._users and self._loop is not loop:
-            if self._loop is not None and not self._loop.is_closed():
-                raise RuntimeError("this SignalingClient is in use in another event loop: make one for each")
-            self._users, self._task, self._listeners = 0, None, []  # that loop ended, and all in it
-            self._forget()
-        if not self._users:
-            self._loop, self._settled = loop, asyncio.Event()
-        self._users += 1
-        if self._task is None:
-            self._task = asyncio.create_task(self._run(), name=f"signaling {self.url}")
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._users -= 1
-        task = self._task
-        if self._users == 0 and task is not None:
-            self._task = None
-            self._forget()
-            self._settled.set()  # whoever waits, waits in vain
-            self._settled.clear()
-            task.cancel()
-            await asyncio.wait([task])
-
-    def listen(self, listener: Listener) -> None:
-        """Add a listener; it is told at once of a session that is already there."""
-        self._listeners.append(listener)
-        with self._surviving("a new listener"):
-            if self.failure is not None:
-                listener.failed(self.failure)
-            elif self.session is not None:
-                self.configure()
-                listener.opened(self.session)
-
-    def leave(self, listener: Listener) -> None:
-        """Remove a listener."""
-        self._listeners.remove(listener)
-        self.configure()
 
     def configure(self) -> None:
         """Tell the server who listens here, and what they want to be told."""
@@ -217,67 +148,16 @@ class SignalingClient:
         )
         self.send(Configure(requirements=requirements))
 
-    def subscribe(self, callback: Callable[[], object]) -> Callable[[], None]:
-        """Call ``callback`` whenever :attr:`session` or :attr:`reason` has changed; returns what ends that."""
-        self._callbacks.append(callback)
-        return lambda: self._callbacks.remove(callback)
-
     def send(self, message: Message) -> None:
         """Send a message, or drop it while there is no session."""
         if self.session is not None:
             self._outgoing.put_nowait(encode(message))
-
-    async def wait_open(self) -> str:
-        """Wait for a session and return its id.
-
-        Raises:
-            SignalingError: The server refuses for good, or everybody has left the client.
-            RuntimeError: Nobody has entered the client.
-        """
-        if not self._users:
-            raise not_open(self)
-        while self.session is None:
-            if self.failure is not None:
-                raise self.failure
-            await self._settled.wait()
-            if not self._users:
-                raise SignalingError(f"the client of {self.url} was left before there was a session")
-        return self.session
-
-    @property
-    def faults(self) -> int:
-        """Errors so far that nobody foresaw, of this package or a listener; each cost a message, and is in the log."""
-        return self._faults.count
 
     async def flush(self) -> None:
         """Wait until what was sent is on its way, at most a moment."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.5):
                 await self._outgoing.join()
-
-    async def _run(self) -> None:
-        try:
-            await self._stay_connected()
-        except SignalingError as error:
-            self._give_up(error)
-        except Exception:  # noqa: BLE001 - it is noted, and told to every listener
-            self._faults.note("signaling with %s ends", self.url)
-            self._give_up(SignalingError(f"signaling with {self.url} ended by an error of ours, see the log"))
-
-    def _change(self, session: str | None, reason: str) -> None:
-        changed = (session, reason) != (self.session, self.reason)
-        self.session, self.reason = session, reason
-        for callback in list(self._callbacks) if changed else ():
-            with self._surviving("a change of signaling"):
-                callback()
-
-    def _give_up(self, error: SignalingError) -> None:
-        self.failure = error
-        self._change(None, one_line(str(error)))
-        self._settled.set()
-        for listener in list(self._listeners):
-            with self._surviving("the end of signaling"):
-                listener.failed(error)
 
     async def _stay_connected(self) -> None:
         """Connect, and connect again, until the server refuses for good: then raise why."""
@@ -369,14 +249,8 @@ class SignalingClient:
         self._take_ice_servers(welcome)
         self._missed = False
         self._met = True
-        self._change(session, self.reason)
         self._sessions.append(session)
-        self._settled.set()
-        logger.info("signaling: session %s at %s", visible(session, NAME), self.url)
-        self.configure()
-        for listener in list(self._listeners):
-            with self._surviving("a new session"):
-                listener.opened(session)
+        self._begin(session)
         heard = asyncio.Event()
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -438,27 +312,7 @@ class SignalingClient:
                 logger.info("signaling server: it ends in %s s", one_line(str(seconds)))
             case _:
                 pass
-        listeners = list(self._listeners)
-        if not isinstance(message, Relayed):
-            for listener in listeners:
-                with self._surviving(type(message).__name__):
-                    listener.received(message)
-            return
-        if not any(self._takes(listener.received, message) for listener in listeners):
-            any(self._takes(listener.unclaimed, message) for listener in listeners)
-
-    def _takes(self, receive: Callable[[AnyMessage], bool], message: AnyMessage) -> bool:
-        with self._surviving(type(message).__name__):
-            return receive(message)
-        return False
-
-    @contextlib.contextmanager
-    def _surviving(self, what: str) -> Generator[None]:
-        """Keep signaling alive for everybody else if a listener fails at something: that is a bug, so say where."""
-        try:
-            yield
-        except Exception:  # noqa: BLE001 - it is noted, and others may do better
-            self._faults.note("%s could not be handled", what)
+        self._hand_round(message)
 
     def _hold_back(self) -> None:
         """Send nothing for a while, longer each time that the server says so again soon after."""
@@ -490,14 +344,14 @@ def _check(room: object, token: object, ssl: object) -> None:
         raise TypeError(f"ssl must be a context, like ssl.create_default_context(cafile='ca.pem'), not {ssl!r:.100}")
 
 
-def as_client(signaling: object) -> SignalingClient:
+def as_client(signaling: object) -> Signaling:
     """Return a client for an address, and a client as it is.
 
     Raises:
         TypeError: It is neither.
         InvalidURL: It is no address of a signaling server.
     """
-    if isinstance(signaling, SignalingClient):
+    if isinstance(signaling, Signaling):
         return signaling
     if isinstance(signaling, str):
         return SignalingClient(signaling)

@@ -82,12 +82,11 @@ def held_by(url: str, holder: str) -> str:
     return parts._replace(query=f"{parts.query}&holder={holder}".lstrip("&")).geturl()
 
 
-async def authorization(token: Token | None, login: tuple[str, str] | None = None) -> dict[str, str]:
-    """Give the headers that show a token or, without one, a login.
+async def current(token: Token | None) -> str | None:
+    """Give the token as it is now.
 
     Raises:
         ConnectionError: The function that should give it failed; it may not the next time.
-        SignalingError: It is none, or there is a login too.
     """
     try:
         given = token() if callable(token) else token
@@ -101,6 +100,17 @@ async def authorization(token: Token | None, login: tuple[str, str] | None = Non
         raise ConnectionError("no token could be had: what should give it was cancelled") from error
     except Exception as error:
         raise ConnectionError(f"no token could be had: {error!r}") from error
+    return given
+
+
+async def authorization(token: Token | None, login: tuple[str, str] | None = None) -> dict[str, str]:
+    """Give the headers that show a token or, without one, a login.
+
+    Raises:
+        ConnectionError: The function that should give it failed; it may not the next time.
+        SignalingError: It is none, or there is a login too.
+    """
+    given = await current(token)
     if not given:
         return {"Authorization": f"Basic {b64encode(':'.join(login).encode()).decode()}"} if login else {}
     if login:

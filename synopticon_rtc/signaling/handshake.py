@@ -9,7 +9,7 @@ none reads a clock: ``now`` is any clock in seconds that does not go back.
 import itertools
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -84,7 +84,7 @@ class CreateOffer:
 
     Attributes:
         link: The new link.
-        session: Of the receiver.
+        session: Of the receiver; of the broadcaster, where that wants the receiver to offer.
         asked: What it asked for, and what it can read.
     """
 
@@ -99,7 +99,7 @@ class CreateAnswer:
 
     Attributes:
         link: The new link.
-        session: Of the broadcaster.
+        session: Of the broadcaster; of the receiver, where that offers.
         asked: Its offer.
     """
 
@@ -210,6 +210,8 @@ class Fail:
     reason: str
 
 
+Wish = Discovery | Offer
+"""What a receiver asks by: for an offer or, with one of its own, for an answer."""
 Action = Send | CreateOffer | CreateAnswer | ApplyAnswer | AddCandidate | Close | Notify | Ask | Withdraw | Check | Fail
 
 
@@ -274,20 +276,28 @@ class Handshake(ABC):
         name: A name for people, sent along with descriptions.
         accept: The formats that this peer can read, by kind (see :class:`~synopticon_rtc.signaling.messages.Relayed`).
         timestamp: Gives the ``timestamp`` that messages carry, ms since the epoch.
+        ids: Gives links their ids, where those of several handshakes shall differ.
     """
 
     role: ClassVar[Role]
     other: ClassVar[str]
     tell: ClassVar[tuple[str, ...]] = ("peers", "errors", "ice")
 
-    def __init__(self, *, name: str, accept: dict[str, list[str]], timestamp: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        accept: dict[str, list[str]],
+        timestamp: Callable[[], int],
+        ids: Iterator[int] | None = None,
+    ) -> None:
         self.requirements = Requirements(role=(self.role,), tell=self.tell, name=name)
         self.name = name
         self.accept = accept
         self.session: str | None = None
         self.links: dict[int, Link] = {}
         self._timestamp = timestamp
-        self._ids = itertools.count(1)
+        self._ids = itertools.count(1) if ids is None else ids
 
     # What the driver asks
 
@@ -421,7 +431,7 @@ class Handshake(ABC):
             session=message.source_session,
             ours=self.session,
             name=one_line(message.name),
-            takes_bye=message.accepts("control", "control/1"),
+            takes_bye=_takes_bye(message),
             takes_more=message.accepts("ice", "more"),
         )
         self.links[link.id] = link
@@ -437,6 +447,25 @@ class Handshake(ABC):
     def _describe(self, link: Link, message: Offer | Answer) -> list[Action]:
         link.description = message
         return [self._to(link, message), *self._candidates(link)]
+
+    def _offer(self, link: Link, sdp: str, now: float) -> list[Action]:
+        link.phase = "described"
+        link.deadline, link.repeat_at = now + GIVE_UP_AFTER, now + REPEAT_AFTER
+        return self._describe(link, Offer(sdp=SessionDescription("offer", sdp)))
+
+    def _answer(self, link: Link, sdp: str, now: float) -> list[Action]:
+        link.phase = "connecting"
+        link.deadline, link.repeat_at = now + link.connect_within, now + REPEAT_AFTER
+        return self._describe(link, Answer(sdp=SessionDescription("answer", sdp)))
+
+    def _answered(self, message: Answer, now: float) -> list[Action]:
+        """Take an answer to an offer of ours."""
+        link = self.link_with(message.source_session)
+        if link is None or link.phase != "described":
+            return []
+        link.phase = "connecting"
+        link.deadline, link.repeat_at = now + CONNECT_WITHIN, float("inf")
+        return [ApplyAnswer(link.id, message.sdp.sdp)]
 
     def _candidates(self, link: Link) -> list[Action]:
         """Send what was gathered meanwhile: in one message where the peer can read that, else one by one."""
@@ -470,6 +499,10 @@ class Handshake(ABC):
         return Send(type(message)(**fields))
 
 
+def _takes_bye(message: Relayed) -> bool:
+    return message.accepts("control", "control/1") or message.accepts("bye", "words")
+
+
 def _reason(told: object) -> str:
     return one_line(told) or "it did not say why"
 
@@ -489,17 +522,24 @@ class BroadcasterHandshake(Handshake):
         accept: As for :class:`Handshake`.
         timestamp: As for :class:`Handshake`.
         asks: Whether the application is asked whether a session may watch, once for each, before it is sent anything.
+        ids: As for :class:`Handshake`.
     """
 
     role = "broadcast"
     other = "receiver"
 
     def __init__(
-        self, *, name: str, accept: dict[str, list[str]], timestamp: Callable[[], int], asks: bool = False
+        self,
+        *,
+        name: str,
+        accept: dict[str, list[str]],
+        timestamp: Callable[[], int],
+        asks: bool = False,
+        ids: Iterator[int] | None = None,
     ) -> None:
-        super().__init__(name=name, accept=accept, timestamp=timestamp)
+        super().__init__(name=name, accept=accept, timestamp=timestamp, ids=ids)
         self._asks = asks
-        self._asking: dict[str, tuple[float, Discovery]] = {}  # who waits for the answer, and when it was heard last
+        self._asking: dict[str, tuple[float, Wish]] = {}  # who waits for the answer, and when it was heard last
         self._verdicts: dict[str, str] = {}  # by session, why it is refused; empty where it is admitted
         self._was_full = False
         self._offered: dict[str, float] = {}  # by session, when it may again have all offers at once
@@ -507,15 +547,12 @@ class BroadcasterHandshake(Handshake):
     def received(self, message: AnyMessage, now: float) -> list[Action]:
         """Take a message from the server; none back means that it was not for us."""
         match message:
-            case Discovery(source_session=session) if session:
+            case Discovery(source_session=session) if session and not message.is_turned:
                 return self._discovered(message, now)
-            case Answer(source_session=session, sdp=sdp):
-                link = self.link_with(session)
-                if link is None or link.phase != "described":
-                    return []
-                link.phase = "connecting"
-                link.deadline, link.repeat_at = now + CONNECT_WITHIN, float("inf")
-                return [ApplyAnswer(link.id, sdp.sdp)]
+            case Offer(source_session=session) if session and message.is_turned:
+                return self._discovered(message, now)
+            case Answer():
+                return self._answered(message, now)
             case Ice(source_session=session, bye=bye) if bye is not None:
                 link = self.link_with(session)
                 return [] if link is None else self._end(link, f"the receiver left: {_reason(bye)}", bye=False)
@@ -552,15 +589,13 @@ class BroadcasterHandshake(Handshake):
         return [*withdrawn, *super().stop(reason)]
 
     def described(self, link: int, sdp: str, now: float) -> list[Action]:
-        """The offer that was asked for is there."""
+        """The offer, or the answer, that was asked for is there."""
         known = self.links.get(link)
         if known is None:
             return []
-        known.phase = "described"
-        known.deadline, known.repeat_at = now + GIVE_UP_AFTER, now + REPEAT_AFTER
-        return self._describe(known, Offer(sdp=SessionDescription("offer", sdp)))
+        return self._answer(known, sdp, now) if known.origin else self._offer(known, sdp, now)
 
-    def _discovered(self, message: Discovery, now: float) -> list[Action]:
+    def _discovered(self, message: Wish, now: float) -> list[Action]:
         if not self._is_meant(message):
             return []
         verdict = self._verdicts.get(message.source_session)
@@ -568,7 +603,9 @@ class BroadcasterHandshake(Handshake):
             return self._refuse(message) if self._may_have_another(message.source_session, now) else []
         return self._ask(message, now) if verdict is None and self._asks else self._serve(message, now)
 
-    def _is_meant(self, message: Discovery) -> bool:
+    def _is_meant(self, message: Wish) -> bool:
+        if isinstance(message, Offer):
+            return True
         if message.want is not None and message.want not in (self.name, self.session):
             return False
         unwanted = message.unwanted if isinstance(message.unwanted, list) else []
@@ -583,12 +620,12 @@ class BroadcasterHandshake(Handshake):
             case _:
                 return super()._told(message, now)
 
-    def _serve(self, message: Discovery, now: float) -> list[Action]:
-        """Make an offer."""
+    def _serve(self, message: Wish, now: float) -> list[Action]:
+        """Make an offer, or answer that of the receiver."""
         actions: list[Action] = []
         link = self.link_with(message.source_session)
         if link is not None:
-            if link.phase in ("describing", "described"):
+            if link.phase in ("describing", "described") and isinstance(message, Discovery):
                 return []  # one offer a handshake: a page that gets two throws
         elif self._full():
             return []
@@ -598,13 +635,15 @@ class BroadcasterHandshake(Handshake):
             actions += self._end(link, "the receiver asked anew", bye=False)
         link = self._open(message)
         link.deadline = now + GIVE_UP_AFTER
-        return [
-            *actions,
-            Notify("connecting", link.session, "a receiver asked for the stream"),
-            CreateOffer(link.id, link.session, message),
-        ]
+        create: Action
+        if isinstance(message, Offer):
+            link.origin = message.sdp.origin
+            create = CreateAnswer(link.id, link.session, message)
+        else:
+            create = CreateOffer(link.id, link.session, message)
+        return [*actions, Notify("connecting", link.session, "a receiver asked for the stream"), create]
 
-    def _ask(self, message: Discovery, now: float) -> list[Action]:
+    def _ask(self, message: Wish, now: float) -> list[Action]:
         """Have the application asked of a receiver, once; of what it seeks meanwhile, the last counts."""
         session = message.source_session
         actions: list[Action] = []
@@ -628,10 +667,10 @@ class BroadcasterHandshake(Handshake):
         if len(self._verdicts) > KNOWN:
             del self._verdicts[next(iter(self._verdicts))]
 
-    def _refuse(self, message: Discovery) -> list[Action]:
+    def _refuse(self, message: Wish) -> list[Action]:
         """Say why a receiver is not served, if it understands that."""
         session = message.source_session
-        if not message.accepts("control", "control/1"):
+        if not _takes_bye(message):
             return []
         return [self._send(Ice(bye=self._verdicts[session], refused=True), session)]
 
@@ -750,18 +789,14 @@ class ReceiverHandshake(Handshake):
     def received(self, message: AnyMessage, now: float) -> list[Action]:
         """Take a message from the server; none back means that it was not for us."""
         match message:
-            case Offer():
+            case Offer() if not message.is_turned:
                 return self._offered(message, now)
-            case Ice(bye=bye, refused=True) if bye is not None:
-                return self._turned_away(message, now)
-            case Ice(source_session=session, bye=bye) if bye is not None:
-                link = self.link_with(session)
-                return [] if link is None else self._drop(link, f"the broadcaster left: {_reason(bye)}", now)
+            case Discovery() if message.is_turned:
+                return self._requested(message, now)
+            case Answer():
+                return self._answered(message, now)
             case Ice():
-                actions = self._added(message)
-                if actions is None:
-                    self._keep_early(message)
-                return actions or []
+                return self._heard_of(message, now)
             case Error(error=text) if "webrtc_seek_broadcaster" in text:
                 self._seek_known = False
                 return []
@@ -779,13 +814,11 @@ class ReceiverHandshake(Handshake):
                 return []
 
     def described(self, link: int, sdp: str, now: float) -> list[Action]:
-        """The answer that was asked for is there."""
+        """The answer, or the offer, that was asked for is there."""
         known = self.links.get(link)
         if known is None:
             return []
-        known.phase = "connecting"
-        known.deadline, known.repeat_at = now + known.connect_within, now + REPEAT_AFTER
-        return self._describe(known, Answer(sdp=SessionDescription("answer", sdp)))
+        return self._answer(known, sdp, now) if known.origin else self._offer(known, sdp, now)
 
     def tick(self, now: float) -> list[Action]:
         """Time has passed."""
@@ -831,6 +864,32 @@ class ReceiverHandshake(Handshake):
             *(AddCandidate(link.id, candidate) for candidate in self._early.pop(session, ())),
         ]
 
+    def _heard_of(self, message: Ice, now: float) -> list[Action]:
+        """Take candidates, or that a broadcaster lets us go."""
+        if message.bye is not None and message.refused is True:
+            return self._turned_away(message, now)
+        if message.bye is not None:
+            link = self.link_with(message.source_session)
+            return [] if link is None else self._drop(link, f"the broadcaster left: {_reason(message.bye)}", now)
+        actions = self._added(message)
+        if actions is None:
+            self._keep_early(message)
+        return actions or []
+
+    def _requested(self, message: Discovery, now: float) -> list[Action]:
+        """A broadcaster wants us to offer."""
+        session, name = message.source_session, one_line(message.name)
+        self._hear(session, name)
+        if not session or self.link is not None or session in self._taken() or not self._wants(session, name):
+            return []
+        link = self._open(message)
+        link.deadline = now + GIVE_UP_AFTER
+        self._seek_at = float("inf")
+        return [
+            Notify("connecting", session, f"{visible(name or session, NAME)} answered"),
+            CreateOffer(link.id, session, message),
+        ]
+
     def _offered_again(self, link: Link, now: float) -> list[Action]:
         """One peer connection made another offer of the same: it takes the same answer, and no other.
 
@@ -869,6 +928,12 @@ class ReceiverHandshake(Handshake):
         if link is not None:
             return self._drop(link, reason, now)
         return [Notify("refused", session, reason), Notify("seeking", "", reason)] if self.link is None else []
+
+    def refuse(self, session: str, reason: str, now: float) -> list[Action]:
+        """Take a broadcaster no more."""
+        self.refused_by[session] = reason
+        link = self.link_with(session)
+        return [] if link is None else self._drop(link, reason, now)
 
     def _leave(self, link: Link, reason: str, now: float) -> list[Action]:
         actions: list[Action] = [a for a in self._end(link, reason, bye=True) if not isinstance(a, Notify)]

@@ -75,6 +75,16 @@ class Relayed(Message, frozen=True, kw_only=True):
         """Whether the sender declared that it can read no format of ``kind``; one that says nothing can."""
         return isinstance(self.accept, dict) and self.accept.get(kind) == []
 
+    @property
+    def is_turned(self) -> bool:
+        """Whether it is about an offer of whoever receives, which the other end answers, as with WHEP."""
+        return self.accepts("offers", "receiving")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is about an offer of all that there will ever be, as with WHIP: nothing is added later."""
+        return self.accepts("offers", "whole")
+
     def takes(self, stream: str) -> bool:
         """Whether the sender wants the stream of this name; one that names none wants all."""
         names = self.accept.get("take") if isinstance(self.accept, dict) else None

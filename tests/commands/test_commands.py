@@ -252,6 +252,8 @@ def test_a_mistake_gets_one_line_and_no_traceback(module: str, args: list[str], 
         (broadcast, ["--serve", "host:99999"], "PORT"),
         (broadcast, ["--ice-server", "http://x"], "stun:HOST"),
         (broadcast, ["--token-file", "/nowhere/token"], "/nowhere/token"),
+        (broadcast, ["--publish", "ftp://host", "--source", "test"], "give one like whip+https://HOST/PATH"),
+        (signaling, ["--whip", "--announce", "nonsense"], "give an IP address"),
     ],
 )
 def test_wrong_usage_gets_one_line(

@@ -48,10 +48,15 @@ class Card:
 
 
 class Lobby:
-    """A signaling server and a network, both in memory."""
+    """A signaling server and a network, both in memory.
 
-    def __init__(self) -> None:
-        self.network = Network(seed=1)
+    Args:
+        network: Of another lobby, to be on too; None for one of its own.
+    """
+
+    def __init__(self, network: Network | None = None) -> None:
+        self.network = network or Network(seed=1)
+        self.url = f"ws://lobby-{id(self)}.invalid/ws"
         self.here = self.network.host()
         self.lines: dict[str, _Line] = {}
         self._numbers = itertools.count(1)
@@ -100,7 +105,7 @@ class Lobby:
         down, up = self.network.way(host.address, self.here.address), self.network.way(self.here.address, host.address)
         down.delay = up.delay = delay
         broadcaster = Broadcaster(self.client(), Card(fps), name=name)
-        broadcaster._network = host
+        broadcaster.network = host
         context = contextvars.copy_context()
         context.run(ahead.set, clock_ahead)
         await asyncio.create_task(broadcaster.start(), context=context)
@@ -131,7 +136,7 @@ class _Client(SignalingClient):
     """A real client, whose connections are in memory."""
 
     def __init__(self, lobby: Lobby) -> None:
-        super().__init__("ws://lobby.invalid/ws")
+        super().__init__(lobby.url)
         self._lobby = lobby
 
     async def _connect(self, proxy: str | None) -> ClientConnection:  # noqa: ARG002 - as it is called

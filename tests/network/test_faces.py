@@ -17,6 +17,7 @@ from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.basics.latest import Latest
 from synopticon_rtc.faces import Detector
 from synopticon_rtc.faces.wire import PROTOCOL, FacesMessage, decode
+from synopticon_rtc.peers.faces_channel import FacesChannel
 from synopticon_rtc.receiver import BURST
 from synopticon_rtc.receiving.finder import Finder, Look
 from synopticon_rtc.receiving.latency import Latency
@@ -76,7 +77,9 @@ class Viewer:
         self.receiver = Peer(on_channel=self._on_channel)
         self.receiver.connection._on_video = self._play
         self._playing: asyncio.Task[None] | None = None
-        self.watcher = source.add(self.sender.connection, video=True, binary=True)
+        self.watcher = source.add(self.sender.connection, video=True)
+        if source.has_faces:
+            self.watcher.faces = FacesChannel(self.sender.connection, binary=True)
         self.sender.connection.add_channel("control")
         self.finder: Finder | None = None
         if detector is not None:
@@ -223,7 +226,7 @@ async def test_where_the_sender_has_faces_of_its_own_nobody_looks_for_any() -> N
 async def test_faces_that_all_get_lost_hold_up_no_frame_for_long() -> None:
     async with broadcast(NumberFace()) as source, watching(source) as viewer:
         await elapse(1)
-        viewer.watcher.faces.channel.send = lambda _: True  # type: ignore[union-attr, method-assign]
+        viewer.watcher.faces.send = lambda _faces, _now: None  # type: ignore[union-attr, method-assign]
         begun = len(viewer.given)
         await elapse(3)
         check(viewer.given)

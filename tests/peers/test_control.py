@@ -36,9 +36,9 @@ async def test_both_sides_learn_the_offset_of_the_clocks_and_the_round_trip() ->
         for side in sides:
             side.close()
             assert side.offset is not None
-            assert side.round_trip is not None
+            assert side.error is not None
             assert abs(side.offset) < 0.05
-            assert 0 <= side.round_trip < 0.1
+            assert 0 <= side.error < 0.05
 
 
 @turned

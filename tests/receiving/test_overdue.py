@@ -4,14 +4,15 @@ import pytest
 
 from synopticon_rtc.errors import ConnectionLost, NobodyAnswered
 from synopticon_rtc.receiving.overdue import What, overdue
-from synopticon_rtc.signaling.client import SignalingClient, as_client
+from synopticon_rtc.signaling.client import as_client
 from synopticon_rtc.signaling.handshake import ReceiverHandshake
+from synopticon_rtc.signaling.session import Signaling
 
 URL = "ws://127.0.0.1:1/ws"
 
 
 @pytest.fixture
-def client() -> SignalingClient:
+def client() -> Signaling:
     client = as_client(URL)
     client.session = "ours"
     return client
@@ -23,7 +24,7 @@ def handshake() -> ReceiverHandshake:
 
 
 def told(
-    client: SignalingClient,
+    client: Signaling,
     handshake: ReceiverHandshake,
     *,
     wanted: str | None = None,
@@ -36,19 +37,19 @@ def told(
     return str(error)
 
 
-def test_without_a_server_the_address_is_doubted(client: SignalingClient, handshake: ReceiverHandshake) -> None:
+def test_without_a_server_the_address_is_doubted(client: Signaling, handshake: ReceiverHandshake) -> None:
     client.session = None
     assert f"the signaling server {URL} was not there within 2.5 s" in told(client, handshake)
 
 
 def test_where_nobody_answered_it_is_asked_whether_anybody_runs(
-    client: SignalingClient, handshake: ReceiverHandshake
+    client: Signaling, handshake: ReceiverHandshake
 ) -> None:
     assert told(client, handshake) == f"no broadcaster answered within 2.5 s at {URL}: is one running there?"
 
 
 def test_where_another_than_the_wanted_one_was_heard_it_is_named(
-    client: SignalingClient, handshake: ReceiverHandshake
+    client: Signaling, handshake: ReceiverHandshake
 ) -> None:
     handshake.heard["s1"] = "lab\x1b[2J"
     assert told(client, handshake, wanted="hall") == (
@@ -56,13 +57,13 @@ def test_where_another_than_the_wanted_one_was_heard_it_is_named(
     )
 
 
-def test_what_the_server_says_is_passed_on(client: SignalingClient, handshake: ReceiverHandshake) -> None:
+def test_what_the_server_says_is_passed_on(client: Signaling, handshake: ReceiverHandshake) -> None:
     handshake.refusal = "not allowed"
     assert told(client, handshake).endswith(f"{URL} says: not allowed")
 
 
 @pytest.mark.parametrize(("video", "what"), [(True, "no frame within 2.5 s"), (False, "no faces within 2.5 s")])
 def test_one_that_was_there_before_is_gone(
-    client: SignalingClient, handshake: ReceiverHandshake, *, video: bool, what: str
+    client: Signaling, handshake: ReceiverHandshake, *, video: bool, what: str
 ) -> None:
     assert told(client, handshake, video=video, begun=True) == f"{what}: the broadcaster is gone"

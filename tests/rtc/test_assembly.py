@@ -371,7 +371,7 @@ def test_keyframes_are_told_apart_and_payloads_give_the_frame_again(codec: Codec
         if number == 3:
             clip._request()
         packet = clip.packet()
-        payloads = clip.stream._cut(packet)
+        payloads = clip.stream._cut(bytes(packet), packet.pts or 0, keyframe=packet.is_keyframe)
         pieces = [
             depayload(codec, at, 0, marker=at == len(payloads) - 1, payload=data) for at, data in enumerate(payloads)
         ]

@@ -145,7 +145,7 @@ class House:
     def __init__(self) -> None:
         self.peers: list[Peer] = []
         self.events: list[StreamEvent] = []
-        self.publisher = Publisher(self._do, Faults())
+        self.publisher = Publisher(self._do, lambda _: None, Faults())
         self.publisher.events.subscribe(self.events.append)
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Lock()

@@ -18,7 +18,8 @@ from synopticon_rtc.rtc import FanoutSender
 from synopticon_rtc.rtc.budget import Budget
 from synopticon_rtc.rtc.capture_time import NTP_EPOCH
 from synopticon_rtc.rtc.stream import CLOCK_RATE, ntp_time
-from synopticon_rtc.sending.stream import PREPARED, Stream
+from synopticon_rtc.sending.stream import Stream
+from synopticon_rtc.sending.video import PREPARED
 
 SIZE = (320, 240)
 
@@ -58,7 +59,7 @@ class Flow:
 async def watched(stream: Stream) -> AsyncIterator[Peer]:
     """Have a stream watched by a peer."""
     async with Peer() as sender, Peer() as receiver:
-        watcher = stream.add(sender.connection, video=True, binary=True)
+        watcher = stream.add(sender.connection, video=True)
         await join(sender, receiver)
         watcher.joining = None
         yield receiver

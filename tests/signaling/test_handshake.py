@@ -28,6 +28,7 @@ from synopticon_rtc.signaling.handshake import (
     Action,
     AddCandidate,
     ApplyAnswer,
+    Ask,
     BroadcasterHandshake,
     Check,
     Close,
@@ -952,3 +953,57 @@ def test_no_sequence_of_events_breaks_a_promise(make: Any, sequence: list[tuple[
         assert isinstance(handshake, BroadcasterHandshake) or len(known) <= 1
     handshake.stop("done")
     assert not handshake.links
+
+
+# Whoever receives makes the offer
+
+TURNED = {"offers": ["receiving"], "bye": ["words"]}
+
+
+def test_a_broadcaster_answers_an_offer_to_receive() -> None:
+    handshake = broadcaster()
+    actions = handshake.received(Offer(source_session="ws_r", accept=TURNED, sdp=SessionDescription("offer", "v=0")), 1)
+    (create,) = only(CreateAnswer, actions)
+    (answer,) = sent(handshake.described(create.link, "v=0 answer", 2))
+    assert isinstance(answer, Answer)
+    assert (answer.target_session, answer.sdp.sdp) == ("ws_r", "v=0 answer")
+    assert [notice.state for notice in only(Notify, handshake.connected(create.link))] == ["connected"]
+
+
+def test_an_offer_to_receive_is_asked_about_like_every_receiver() -> None:
+    handshake = BroadcasterHandshake(name="cam", accept=OURS, timestamp=lambda: 7, asks=True)
+    handshake.opened("ws_b", 0)
+    wish = Offer(source_session="ws_r", accept=TURNED, sdp=SessionDescription("offer", "v=0"))
+    assert [type(action) for action in handshake.received(wish, 1)] == [Ask]
+    (refusal,) = sent(handshake.judged("ws_r", 2, admitted=False))
+    assert isinstance(refusal, Ice)
+    assert refusal.refused is True
+
+
+def test_offers_of_broadcasters_are_not_for_a_broadcaster_nor_such_to_receive_for_a_receiver() -> None:
+    assert broadcaster().received(offer("ws_x"), 1) == []
+    handshake = receiver()
+    handshake.opened("ws_r", 0)
+    assert handshake.received(offer("ws_x", accept=TURNED), 1) == []
+
+
+def test_a_receiver_that_is_asked_to_offers_and_takes_the_answer() -> None:
+    handshake = receiver()
+    handshake.opened("ws_r", 0)
+    assert handshake.received(RequestOffer(source_session="ws_x"), 1) == []  # that of another receiver
+    (create,) = only(CreateOffer, handshake.received(RequestOffer(source_session="ws_w", accept=TURNED), 1))
+    (made,) = sent(handshake.described(create.link, "v=0 offer", 2))
+    assert isinstance(made, Offer)
+    (apply,) = handshake.received(Answer(source_session="ws_w", sdp=SessionDescription("answer", "v=0 answer")), 3)
+    assert apply == ApplyAnswer(create.link, "v=0 answer")
+    assert only(CreateOffer, handshake.received(RequestOffer(source_session="ws_w", accept=TURNED), 4)) == []
+
+
+def test_a_receiver_seeks_again_when_its_offer_is_not_answered() -> None:
+    handshake = receiver()
+    handshake.opened("ws_r", 0)
+    (create,) = only(CreateOffer, handshake.received(RequestOffer(source_session="ws_w", accept=TURNED), 1))
+    handshake.described(create.link, "v=0 offer", 1)
+    actions = handshake.tick(1 + GIVE_UP_AFTER)
+    assert only(Close, actions) == [Close(create.link, f"no answer within {GIVE_UP_AFTER:g} s")]
+    assert [type(message) for message in sent(actions)][-2:] == [Seek, RequestOffer]

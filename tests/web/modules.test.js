@@ -7,6 +7,7 @@ import { origin } from "./web/connection.js";
 import { captureTime, Delays, readReport } from "./web/delays.js";
 import { containedBox } from "./web/geometry.js";
 import { Lips } from "./web/lips.js";
+import { fingerprint, readMarked, Shift } from "./web/marks.js";
 import { Pairing, rtpDifference } from "./web/pairing.js";
 import { choices, readAddress, signalingBeside } from "./web/places.js";
 import { withStartBitrate } from "./web/quality.js";
@@ -914,4 +915,31 @@ test("video begins large, whatever else an answer says", () => {
     withStartBitrate(answer("a=rtpmap:98 H264/90000", "a=fmtp:98 packetization-mode=1")),
     answer("a=rtpmap:98 H264/90000", `a=fmtp:98 packetization-mode=1;${start}`),
   );
+});
+
+test("an encoded frame has the fingerprint that its broadcaster knows it by", () => {
+  const bytes = (...values) => new Uint8Array(values).buffer;
+  const digits = [..."123456789"].map((digit) => digit.charCodeAt(0));
+  assert.equal(fingerprint(bytes(...digits)), 0xcbf43926); // the check value of CRC-32
+  assert.equal(fingerprint(bytes(7, 0, 0, 1, ...digits)), 0xcbf43926);
+  assert.equal(fingerprint(bytes(...Array(100).fill(3))), fingerprint(bytes(...Array(64).fill(3))));
+});
+
+test("a marked message reads as it was written, and what is none is left out", () => {
+  const written = new Uint8Array([1, 3, 99, 97, 109, 0, 0, 1, 0, 0xff, 0, 0, 2, 5, 6]);
+  const read = readMarked(written.buffer);
+  assert.deepEqual({ ...read, faces: [...new Uint8Array(read.faces)] }, { name: "cam", timestamp: 256, mark: 0xff000002, faces: [5, 6] });
+  assert.equal(readMarked(written.slice(0, 13).buffer).faces, null);
+  assert.equal(readMarked(written.slice(0, 12).buffer), null);
+  assert.equal(readMarked(new Uint8Array([2, 0, 0, 0, 0, 0, 0, 0, 0, 0]).buffer), null);
+});
+
+test("two frames that say the same tell by how much timestamps were moved", () => {
+  const shift = new Shift();
+  shift.frame(5, 1);
+  for (let time = 0; time < 3; time++) shift.mark(frame(1), 1);
+  assert.equal(shift.value, null);
+  shift.mark(frame(2), 2);
+  shift.frame(3_005, 2);
+  assert.equal((frame(2) + shift.value) >>> 0, 3_005);
 });

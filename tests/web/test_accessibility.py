@@ -48,6 +48,12 @@ async def test_the_viewer_has_no_serious_finding(page: Page) -> None:
         assert await findings(page) == []
 
 
+async def test_the_page_for_rooms_of_janus_has_no_serious_finding(page: Page) -> None:
+    async with SignalingServer(port=0) as server:
+        await page.goto(f"{server.viewer}janus")
+        assert await findings(page) == []
+
+
 async def test_the_page_that_publishes_has_no_serious_finding_in_any_state(page: Page) -> None:
     async with SignalingServer(port=0) as server:
         await page.goto(f"{server.viewer}camera?lab=The+Baby+Lab&room=lab-3")

@@ -28,6 +28,7 @@ from synopticon_rtc import (
     Portrait,
     Receiver,
     Recorder,
+    Relay,
     SignalingClient,
     SignalingServer,
     StateEvent,
@@ -253,6 +254,7 @@ async def test_frames_have_their_own_faces_through_changes_of_size_and_the_wrap_
     if not path.exists():
         pytest.skip(f"needs {browser} at {path}")
     broadcaster = Broadcaster(server.url, Changing(), faces=AnyFace())
+    assert broadcaster._stream is not None
     async with launched() as open_tab, open_tab(server.viewer) as tab:
         broadcaster._stream._capture.origin = 2**32 - 270_000  # three seconds before it
         async with broadcaster:
@@ -275,6 +277,21 @@ async def test_frames_have_their_own_faces_through_changes_of_size_and_the_wrap_
             assert sum(part for name, part in delays.items() if name != "detection") >= 0.5 * delay
             texts = await tab("[...document.querySelectorAll('#delays dd')].map((part) => part.textContent)")
             assert all(float(text) >= 0 for text in texts)
+
+
+async def test_behind_a_relay_frames_have_their_own_faces_and_the_delay_from_capture_on(
+    server: SignalingServer, opened: Open
+) -> None:
+    here, there = (SignalingClient(server.url, room=room) for room in ("here", "there"))
+    broadcaster = faced(f"{server.url}?room=here", "lab-1")
+    async with broadcaster, Relay(here, there), opened(server.viewer, query="?room=there") as page:
+        await reached(page, "synopticon.frames > 20 && synopticon.paired > 10")
+        assert "lab-1" in await page.inner_text("body")
+        frames, paired = await page.evaluate("[synopticon.frames, synopticon.paired]")
+        await reached(page, f"synopticon.frames > {frames + 60} && synopticon.delay !== null")
+        later = await page.evaluate("[synopticon.frames, synopticon.paired]")
+        assert (later[1] - paired) / (later[0] - frames) > 0.6
+        assert 0 < await value(page, "delay") < 2000
 
 
 @pytest.mark.parametrize(

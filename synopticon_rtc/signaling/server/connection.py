@@ -6,7 +6,7 @@ it does not know who asks: so the request is read here.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,6 +24,7 @@ from synopticon_rtc.signaling.server.memory import Memory
 if TYPE_CHECKING:
     from picows.picows import WSCloseHandshake
 
+CARRYING = frozenset({"POST", "PUT", "PATCH"})  # methods whose requests have content
 HEAD_END = b"\r\n\r\n"
 TLS_HELLO = b"\x16\x03"  # how a client begins that takes us for a server with TLS (RFC 8446, 5.1)
 UPGRADE = (
@@ -38,7 +39,9 @@ PING, CLOSE = WSMsgType.PING, WSMsgType.CLOSE
 # Faults of a client, after which nothing that it sends is of interest.
 FAULTS = frozenset({1002, 1007, 1008, 1009, 1011})  # close codes
 
-Answer = Callable[[Head, Call], "Listener | Response"]
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"  # RFC 9110, 15.2.1
+
+Answer = Callable[[Head, bytes, Call], "Listener | Response | Awaitable[Response]"]
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +65,8 @@ class Connection(asyncio.Protocol):
     """A connection, from its first byte to the answer.
 
     Args:
-        answer: Answers its request, and is given where that came from: host and port.
+        answer: Answers its request, perhaps after a while; it is given what follows the head where that says so, and
+            where all came from: host and port.
         call: What the door knows of it.
         limits: How large messages may be, and how long it may take to ask and to read.
         faults: What counts errors that nobody foresaw.
@@ -75,7 +79,9 @@ class Connection(asyncio.Protocol):
         self._faults = faults
         self._transport: asyncio.Transport
         self._received = bytearray()
+        self._head: Head | None = None  # while more is to follow it
         self._answered = False
+        self._work: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
@@ -84,6 +90,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature
         """End."""
+        if self._work is not None:
+            self._work.cancel()
         self._call.ended()
 
     def data_received(self, data: bytes) -> None:
@@ -91,6 +99,10 @@ class Connection(asyncio.Protocol):
         if self._answered:
             return  # closed with bytes unread, the connection would be reset, and the answer lost (RFC 9112, 9.6)
         received = self._received
+        if self._head is not None:
+            received += data
+            self._answer_whole(self._head)
+            return
         looked_at = max(0, len(received) - len(HEAD_END))
         received += data
         if not looked_at:
@@ -98,25 +110,60 @@ class Connection(asyncio.Protocol):
         end = received.find(HEAD_END, looked_at)
         if end < 0 and len(received) <= HEAD_BYTES and not received.startswith(TLS_HELLO):
             return
-        self._answered = True
-        method = "GET"
         try:
             head = read_head(bytes(received[:end] if end >= 0 else received))
-            method = head.method
-            answer = self._answer(head, self._call)
         except Refused as refused:
-            self._write(refuse(refused.status, refused.code, refused.message, refused.headers), method)
+            self._turn_down(refused, "GET")
+            return
+        del received[: end + len(HEAD_END)]
+        self._head = head
+        if head.headers.get("Expect", "").lower() == "100-continue":
+            self._transport.write(CONTINUE)
+        self._answer_whole(head)
+
+    def _answer_whole(self, head: Head) -> None:
+        """Answer a request, once all of it is there; whatever follows is for what it opens."""
+        received = self._received
+        try:
+            length = head.length if head.method in CARRYING else 0
+            if len(received) < length:
+                return
+            self._answered = True
+            body, rest = bytes(received[:length]), bytes(received[length:])
+            received.clear()
+            answer = self._answer(head, body, self._call)
+        except Refused as refused:
+            self._turn_down(refused, head.method)
         except Exception:  # noqa: BLE001 - it is noted, and the client told
             self._faults.note("request of %s failed", self._call.host)
-            self._write(refuse(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "The server failed"), method)
+            self._fail(head.method)
         else:
             if isinstance(answer, Response):
-                self._write(answer, method)
+                self._write(answer, head.method)
+            elif isinstance(answer, Listener):
+                self._upgrade(answer, head, rest)
             else:
-                self._upgrade(answer, head, bytes(received[end + len(HEAD_END) :]))
-        received.clear()
+                self._call.give(self._limits.answer)
+                self._work = asyncio.create_task(self._wait(answer, head.method), name=f"request of {self._call.host}")
+
+    async def _wait(self, answer: Awaitable[Response], method: str) -> None:
+        try:
+            self._write(await answer, method)
+        except Refused as refused:
+            self._turn_down(refused, method)
+        except Exception:  # noqa: BLE001 - it is noted, and the client told
+            self._faults.note("request of %s failed", self._call.host)
+            self._fail(method)
+
+    def _turn_down(self, refused: Refused, method: str) -> None:
+        self._write(refuse(refused.status, refused.code, refused.message, refused.headers), method)
+
+    def _fail(self, method: str) -> None:
+        self._write(refuse(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "The server failed"), method)
 
     def _write(self, response: Response, method: str) -> None:
+        self._answered = True
+        self._received.clear()
         self._call.give(self._limits.answer)
         self._transport.writelines(response.write(method))
         if self._transport.can_write_eof():

@@ -52,7 +52,7 @@ class Gate:
             raise Refused(
                 HTTPStatus.SERVICE_UNAVAILABLE, "draining", "The server is about to stop: try another, or later"
             )
-        self._check_origin(request)
+        self.check_origin(request)
         room = request.query.get("room", "")
         if len(room) > ROOM_LENGTH or not room.isprintable():
             raise Refused(
@@ -80,7 +80,12 @@ class Gate:
         except InvalidToken as error:
             raise Refused(HTTPStatus.UNAUTHORIZED, error.code, str(error)) from None
 
-    def _check_origin(self, request: Request) -> None:
+    def check_origin(self, request: Request) -> None:
+        """Let pages of this server pass, and those that are named.
+
+        Raises:
+            Refused: It is of another.
+        """
         origin = request.headers.get("Origin")
         if origin is None and request.headers.get("Sec-Fetch-Site") == "same-origin":
             # Over HTTP, where a page asks why its WebSocket was turned down, browsers leave out what they sent with it.

@@ -14,7 +14,7 @@ from multidict import CIMultiDict
 
 from synopticon_rtc.errors import SignalingError
 from synopticon_rtc.signaling.addresses import is_loopback, read_address
-from synopticon_rtc.signaling.server.limits import HEAD_BYTES, HEAD_FIELDS
+from synopticon_rtc.signaling.server.limits import BODY_BYTES, HEAD_BYTES, HEAD_FIELDS
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -25,6 +25,8 @@ ABSOLUTE = re.compile(rb"(?i:https?|wss?)://([^/?#]*)(.*)")
 HOST = re.compile(r"(\[[0-9A-Za-z:.%_~-]+\]|[^\[\]:/?#@\s]+?)\.?(?::\d*)?")
 METHODS = frozenset({"GET", "HEAD"})
 OTHER_METHODS = frozenset({"POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
+RESOURCES = (b"/whip/", b"/whep/", b"/sessions/")
+"""What paths begin with where other methods may be answered, too."""
 WEBSOCKET_VERSIONS = frozenset({"13", "8"})  # 8 is a draft with the same frames, which old clients ask for
 KEY_BYTES = 16
 
@@ -65,7 +67,7 @@ class Head:
     """What stands before the empty line of a request.
 
     Attributes:
-        method: ``GET`` or ``HEAD``.
+        method: ``GET`` or ``HEAD``, or for paths of :data:`RESOURCES` another one.
         target: What is asked for: path and query, as they came.
         upgrades: Whether it asks for an upgrade to a WebSocket (RFC 6455, 4.2.1).
         headers: As they came, but for a host that the target names.
@@ -75,6 +77,28 @@ class Head:
     target: str
     upgrades: bool
     headers: CIMultiDict[str]
+
+    @property
+    def length(self) -> int:
+        """Bytes that follow.
+
+        Raises:
+            Refused: Nobody can tell, or they are too many.
+        """
+        if "Transfer-Encoding" in self.headers:
+            raise Refused(HTTPStatus.LENGTH_REQUIRED, "length_required", "A request says how long it is")
+        try:
+            (said,) = set(self.headers.getall("Content-Length", ["0"]))
+            length = int(said) if said.isascii() and said.isdigit() else -1
+        except ValueError:
+            length = -1
+        if length < 0:
+            raise Refused(HTTPStatus.BAD_REQUEST, "bad_request", "The length of the request is none")
+        if length > BODY_BYTES:
+            raise Refused(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", f"A request has at most {BODY_BYTES} bytes of content"
+            )
+        return length
 
 
 @dataclass(frozen=True)
@@ -88,6 +112,8 @@ class Request:
         upgrades: Whether it asks for an upgrade to a WebSocket.
         address: Where the client is, without the port: the connection's other end, or what a trusted proxy says.
         secure: Whether TLS protects it all the way, again as far as the server or a trusted proxy knows.
+        method: What is to be done.
+        body: What came with it.
         local: Whether it comes from this machine, by a name of this machine, and not by a proxy that nobody has told
             the server of. A page elsewhere can have its own name lead here (DNS rebinding).
     """
@@ -99,6 +125,8 @@ class Request:
     address: str
     secure: bool
     local: bool
+    method: str = "GET"
+    body: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -150,9 +178,9 @@ def read_head(data: bytes) -> Head:
         raise Refused(HTTPStatus.BAD_REQUEST, "bad_request", "A request names one Host (RFC 9112, 3.2)")
     if absolute := ABSOLUTE.fullmatch(target):  # whoever takes this server for a proxy: its word counts (3.2.2)
         headers["Host"], target = absolute[1].decode("latin-1"), absolute[2]
-    if method in OTHER_METHODS:
+    if method in OTHER_METHODS and not target.startswith(RESOURCES):
         raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "bad_method", "Ask by GET or HEAD", {"Allow": "GET, HEAD"})
-    if method not in METHODS:
+    if method not in METHODS | OTHER_METHODS:
         raise Refused(HTTPStatus.NOT_IMPLEMENTED, "bad_method", "There is no such method")
     upgrades = (
         newest  # RFC 9110, 7.8
@@ -235,7 +263,7 @@ class Proxies:
             return False
         return any(parsed in network for network in self._networks)
 
-    def read(self, head: Head, peer: str, *, secure: bool) -> Request:
+    def read(self, head: Head, peer: str, *, secure: bool, body: bytes = b"") -> Request:
         """Read a request that came from ``peer``, and believe ``X-Forwarded-For`` and ``-Proto`` if it is a proxy."""
         headers, address, trusted = head.headers, peer, peer in self
         if trusted:
@@ -249,7 +277,8 @@ class Proxies:
         pairs = parse_qsl(query, keep_blank_values=True)
         direct = trusted or not any(name in headers for name in FORWARDED)
         local = is_loopback(address) and direct and _is_of_this_machine(headers.get("Host"))
-        return Request(unquote(path) or "/", dict(pairs), headers, head.upgrades, address, secure, local)
+        path = unquote(path) or "/"
+        return Request(path, dict(pairs), headers, head.upgrades, address, secure, local, head.method, body)
 
 
 def _is_of_this_machine(host: str | None) -> bool:

@@ -7,7 +7,9 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable
+from http import HTTPStatus
 from operator import itemgetter
+from typing import TypeVar
 
 from websockets.frames import CloseCode
 
@@ -22,6 +24,8 @@ from synopticon_rtc.signaling.server.cluster import Cluster
 from synopticon_rtc.signaling.server.connection import Listener, Refusal
 from synopticon_rtc.signaling.server.counts import Counts
 from synopticon_rtc.signaling.server.desk import Desk
+from synopticon_rtc.signaling.server.guest import Guest
+from synopticon_rtc.signaling.server.http import Refused
 from synopticon_rtc.signaling.server.ice import TurnServers
 from synopticon_rtc.signaling.server.invitations import Invitations
 from synopticon_rtc.signaling.server.limits import LINE_EVERY, Limits
@@ -34,6 +38,7 @@ from synopticon_rtc.signaling.server.session import Session
 from synopticon_rtc.signaling.server.tokens import Claims
 from synopticon_rtc.signaling.server.turn import Turn
 
+S = TypeVar("S", bound=Session)
 TOKEN_EXPIRED = 4401  # close code; 4000 to 4999 are the application's (RFC 6455, 7.4.2)
 
 log = logging.getLogger("synopticon_rtc.signaling.server")
@@ -102,7 +107,30 @@ class Hub:
             port: Likewise, where that is known.
             holder: What it is to be known by when it comes again.
         """
-        room = claims.room or ""
+        if reason := self._turn_down(claims.room or "", host):
+            return Refusal(self.limits, self.memory, CloseCode.TRY_AGAIN_LATER, reason)
+        return self._make(Session, claims, host, port, holder)
+
+    def admit_guest(self, claims: Claims, host: str, holder: str = "") -> Guest:
+        """Take in a client that speaks HTTP alone, and is spoken for.
+
+        Raises:
+            Refused: There are too many already.
+        """
+        if reason := "Service restart" if self.draining else self._turn_down(claims.room or "", host):
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded", reason, {"Retry-After": "5"})
+        guest = self._make(Guest, claims, host, None, holder)
+        guest.enter()
+        return guest
+
+    def _make(self, kind: type[S], claims: Claims, host: str, port: int | None, holder: str) -> S:
+        session, room = f"ws_{answers.now()}_{secrets.token_hex(8)}", claims.room or ""
+        who = Participant(session, claims.subject, room, claims.roles, claims.name, host, claims.invitation, holder)
+        address = host if port is None else write_address(host, port)
+        return kind(who, address, claims.expires, self, self._relay, self._turn, self.limits, self.memory)
+
+    def _turn_down(self, room: str, host: str) -> str:
+        """Say why a client is not taken in, where there are too many."""
         if reason := self._full(room, host):
             self.counts.refused["overloaded"] += 1
             if (more := self._refused_lines.take()) is not None:
@@ -114,11 +142,7 @@ class Hub:
                     more,
                     extra={"event": "session_refused", "fields": fields},
                 )
-            return Refusal(self.limits, self.memory, CloseCode.TRY_AGAIN_LATER, reason)
-        session = f"ws_{answers.now()}_{secrets.token_hex(8)}"
-        who = Participant(session, claims.subject, room, claims.roles, claims.name, host, claims.invitation, holder)
-        address = host if port is None else write_address(host, port)
-        return Session(who, address, claims.expires, self, self._relay, self._turn, self.limits, self.memory)
+        return reason
 
     def opened(self, session: Session) -> None:
         """Welcome a session."""

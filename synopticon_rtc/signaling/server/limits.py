@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 
 # What has no option: bounds on what is looked at before a session is open, and the rest that nobody would set.
 HEAD_BYTES = 16 * 2**10  # of a request, up to the empty line
+BODY_BYTES = 64 * 2**10  # of a request, below it: a session description, where one is taken
 HEAD_FIELDS = 100  # of a request
 READ_BUFFER = 2048  # bytes for what a session sends; it grows with what comes
 HELD_FREE = 16 * 2**10  # bytes of a session that are not counted as held, each way

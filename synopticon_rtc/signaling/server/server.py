@@ -5,7 +5,7 @@ import contextlib
 import errno
 import logging
 import ssl
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -19,6 +19,7 @@ from synopticon_rtc.signaling.server.access import CanConnect, roles_meet
 from synopticon_rtc.signaling.server.backplane import Backplane
 from synopticon_rtc.signaling.server.connection import Connection, Listener
 from synopticon_rtc.signaling.server.door import Call, Door
+from synopticon_rtc.signaling.server.endpoints import Endpoints, Ingest
 from synopticon_rtc.signaling.server.gate import Gate
 from synopticon_rtc.signaling.server.http import (
     Head,
@@ -71,6 +72,7 @@ class SignalingServer:
         backplane: What joins this server with others; None leaves it alone.
         metrics_public: Whether everybody may read ``/metrics``, and not this machine alone.
         insecure: Do without TLS and tokens where others can reach the server.
+        ingest: What takes streams that are published by WHIP, and sends them on; None takes none.
 
     Attributes:
         host: As asked for.
@@ -97,6 +99,7 @@ class SignalingServer:
         backplane: Backplane | None = None,
         metrics_public: bool = False,
         insecure: bool = False,
+        ingest: Ingest | None = None,
     ) -> None:
         self.host = host
         self.port = port
@@ -107,6 +110,7 @@ class SignalingServer:
         self._gate = Gate(tokens, origins, loopback=is_loopback(host) and not proxies)
         self._site = Site(WEB)
         self._hub = Hub(self.limits, can_connect, ice_servers, backplane, on_session or (lambda _: None))
+        self._endpoints = Endpoints(self._hub, self._gate, ingest, ice_servers)
         self._operations = Operations(self._hub, public=metrics_public)
         self._server = Door(
             lambda call: Connection(self._answer, call, self.limits, self._hub.faults),
@@ -182,6 +186,7 @@ class SignalingServer:
     async def _stop(self) -> None:
         self._watch.cancel()
         self._server.close()
+        await self._endpoints.close()
         self._hub.end_all(CloseCode.GOING_AWAY, "")
         try:
             async with asyncio.timeout(self.limits.close):
@@ -226,10 +231,12 @@ class SignalingServer:
                 "insecure server (insecure=True, --insecure)"
             )
 
-    def _answer(self, head: Head, call: Call) -> Listener | Response:
-        request = self._proxies.read(head, call.host, secure=call.secure)
+    def _answer(self, head: Head, body: bytes, call: Call) -> Listener | Response | Awaitable[Response]:
+        request = self._proxies.read(head, call.host, secure=call.secure, body=body)
         if self._tls and not (call.secure or request.secure):  # a proxy may have TLS in front, and none behind it
             return lead_to_tls(head)
+        if self._endpoints.covers(request):
+            return self._endpoints.answer(request, self._check)
         if request.path != PATH:
             return self._operations.respond(request) or self._site.respond(request)
         claims, holder = self._check(request)
