@@ -1,7 +1,7 @@
 """Session descriptions as other stacks write them, and H.264 at the level that it is."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import pytest
 from rtc_helpers import Clip, Peer, join
@@ -66,8 +66,8 @@ async def test_1080_lines_of_h264_are_sent_at_the_level_that_is_negotiated(monke
     descriptions: list[str] = []
     answer = PeerConnection.answer
 
-    async def noted(connection: PeerConnection, offer: str) -> str:
-        descriptions.extend([offer, await answer(connection, offer)])
+    async def noted(connection: PeerConnection, offer: str, taken: Collection[str] | None = None) -> str:
+        descriptions.extend([offer, await answer(connection, offer, taken)])
         return descriptions[-1]
 
     monkeypatch.setattr(PeerConnection, "answer", noted)

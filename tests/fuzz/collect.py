@@ -101,7 +101,7 @@ def collecting(it: Collection, codec: Codec = "vp8") -> Iterator[None]:
         def take_rtp(_: object, data: bytes, *__: object) -> None:
             it.add(f"rtp-{codec}", (data[:2], len(data) > FULL), data)
 
-        listen(PeerConnection, "answer", lambda _, sdp: it.add("offers", codec, sdp))
+        listen(PeerConnection, "answer", lambda _, sdp, *__: it.add("offers", codec, sdp))
         listen(PeerConnection, "set_answer", lambda _, sdp: it.add("answers", codec, sdp))
         listen(PeerConnection, "add_candidate", take_candidate)
         listen(SortingProtocol, "sort", take_datagram)
