@@ -34,6 +34,8 @@ class AudioPacket:
     """Whether it says so to peers that read that; of those in between it follows from the timestamps."""
     sent: int
     """When it is sent, as ``captured`` is told."""
+    level: int | None = None
+    """How loud it is, -dBov: 0 is the loudest, 127 silence (RFC 6464); None where that is not known."""
 
 
 class Listener(Protocol):
@@ -88,13 +90,14 @@ class AudioStream:
         """Return the RTP timestamp of a time in 1/48000 s."""
         return (self._origin + ticks) & 0xFFFFFFFF
 
-    def send(self, data: bytes, ticks: int, captured: float) -> int:
+    def send(self, data: bytes, ticks: int, captured: float, level: int | None = None) -> int:
         """Send 20 ms of Opus to every peer, now.
 
         Args:
             data: The packet.
             ticks: When its first sample is due, 1/48000 s; more than those of the packet before.
             captured: When that sample was captured, seconds since the epoch.
+            level: How loud it is, -dBov, 0 to 127; None where that is not known.
 
         Returns:
             The packet's RTP timestamp.
@@ -102,7 +105,7 @@ class AudioStream:
         timestamp = self.rtp_timestamp(ticks)
         time = int((captured + NTP_EPOCH) * 2**32)
         begins = ticks != self._due
-        packet = AudioPacket([data], timestamp, begins, time, self._stamp(time, ticks), ntp_time())
+        packet = AudioPacket([data], timestamp, begins, time, self._stamp(time, ticks), ntp_time(), level)
         self._due = ticks + PACKET_TICKS
         for viewer in self._viewers.copy():
             try:
