@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import av
 import numpy as np
@@ -127,7 +127,7 @@ class OpusEncoder:
         ahead = ticks - (packet.pts or 0)
         return OpusPacket(bytes(packet), ticks - ahead, block.captured - ahead / RATE, _level(samples))
 
-    def _is_silence(self, samples: npt.NDArray[np.float32]) -> bool:
+    def _is_silence(self, samples: npt.NDArray[Any]) -> bool:
         """Whether a block is not sent."""
         self._quiet = self._quiet + 1 if np.abs(samples).max() < SILENT else 0
         return self._quiet > QUIET_BLOCKS and (self._quiet - QUIET_BLOCKS) % SIGN_OF_LIFE != 0
@@ -152,7 +152,7 @@ class OpusEncoder:
         return context
 
 
-def _level(samples: npt.NDArray[np.float32]) -> int:
+def _level(samples: npt.NDArray[Any]) -> int:
     """Return how loud a block is, -dBov."""
     mean = float(np.square(samples).mean())
     return round(min(max(-10 * math.log10(mean), 0), QUIETEST)) if mean > 0 else QUIETEST
