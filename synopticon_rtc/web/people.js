@@ -9,7 +9,7 @@ const SLOW_SEEK = 5_000; // ms; goes on where the server tells of broadcasters, 
 const EARLY_CANDIDATES = 32;
 const REMEMBERED = 100; // broadcasters that do not let us watch
 const LONGEST_REASON = 512;
-const ACCEPT = { faces: ["faces/1", "json"], control: ["control/1"], streams: ["streams/1"] };
+const ACCEPT = { faces: ["faces/1", "json"], found: ["faces/1"], control: ["control/1"], streams: ["streams/1"] };
 
 const displayable = (name) => (typeof name === "string" ? name.trim().slice(0, 80) : "");
 
