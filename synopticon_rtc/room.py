@@ -113,6 +113,11 @@ class _Place(Generic[F]):
             task.cancel()
 
     @property
+    def is_ending(self) -> bool:
+        """Whether nothing changes any more that it ends."""
+        return self.task is None or (self.limit is not None and self.limit.expired())
+
+    @property
     def is_looking(self) -> bool:
         """Whether it takes whoever has no place yet."""
         return not self.found and self.participant.state.state == "seeking"
@@ -414,7 +419,9 @@ class Room(Generic[F]):
     def _changed(self, place: _Place[F], event: StateEvent) -> None:
         """Take the news of a connection."""
         participant = place.participant
-        if event.state == "connected":
+        if place.is_ending:
+            pass  # who comes back in the very moment in which it is given up is found anew
+        elif event.state == "connected":
             self._connected(place)
         elif place.found and place.limit is not None and place.limit.when() is None:
             place.limit.reschedule(asyncio.get_running_loop().time() + AWAY)

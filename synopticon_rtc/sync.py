@@ -9,21 +9,24 @@ loop, which they must not hold up: in them, everything can be read, and nothing 
 import asyncio
 import functools
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar, Unpack, cast, overload
 
 import av
 
 from synopticon_rtc import broadcaster as broadcasters
 from synopticon_rtc import receiver as receivers
+from synopticon_rtc import room as rooms
 from synopticon_rtc.basics.life import entered_before, not_open
 from synopticon_rtc.basics.loop import LoopThread
 from synopticon_rtc.errors import NobodyAnswered
-from synopticon_rtc.events import DetectorEvent, PeerEvent, SourceEvent, StateEvent, StreamEvent
+from synopticon_rtc.events import DetectorEvent, ParticipantEvent, PeerEvent, SourceEvent, StateEvent, StreamEvent
 from synopticon_rtc.events import Events as AsyncEvents
+from synopticon_rtc.faces import Detector
 from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.peers.messages import Message
 from synopticon_rtc.peers.published import Kind
-from synopticon_rtc.receiver import ReceiverOptions
+from synopticon_rtc.receiver import Options, ReceiverOptions
 from synopticon_rtc.receiving import received
 from synopticon_rtc.receiving.pairing import F
 from synopticon_rtc.receiving.sound import AudioMoment
@@ -31,15 +34,26 @@ from synopticon_rtc.receiving.stats import ReceiverStats
 from synopticon_rtc.rtc import EncodedVideoFrame
 from synopticon_rtc.sending import published
 from synopticon_rtc.sending.stats import BroadcasterStats
+from synopticon_rtc.signaling.entry import Token
 from synopticon_rtc.signaling.session import Signaling
 
-__all__ = ["Broadcaster", "Events", "PublishedStream", "ReceivedStream", "Receiver"]
+__all__ = [
+    "Broadcaster",
+    "Events",
+    "Participant",
+    "ParticipantMoment",
+    "ParticipantReceiver",
+    "PublishedStream",
+    "ReceivedStream",
+    "Receiver",
+    "Room",
+]
 
 A = TypeVar("A")
 E = TypeVar("E")
 P = ParamSpec("P")
 R = TypeVar("R")
-S = TypeVar("S", bound=broadcasters.Broadcaster | receivers.Receiver[Any])
+S = TypeVar("S", bound=broadcasters.Broadcaster | receivers.Receiver[Any] | rooms.Room[Any])
 T = TypeVar("T")
 
 
@@ -129,10 +143,16 @@ def _takes(
 
 
 class _Handle(_Blocking[A]):
-    """A stream, which lives in the thread of the one that it belongs to."""
+    """What lives in the thread of the one that it belongs to, such as a stream. Two of the same are equal."""
 
     def __init__(self, thread: LoopThread, it: A) -> None:
         self._thread, self._it = thread, it
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Handle) and other._it is self._it
+
+    def __hash__(self) -> int:
+        return hash(self._it)
 
 
 class ReceivedStream(_Handle[received.ReceivedStream]):
@@ -208,47 +228,8 @@ class _Session(_Blocking[S]):
         self.close()
 
 
-class Receiver(_Session[receivers.Receiver[F]], Generic[F]):
-    """See :class:`synopticon_rtc.Receiver`: an iteration of moments that waits for each."""
-
-    @overload
-    def __init__(
-        self: "Receiver[av.VideoFrame]",
-        signaling: str | Signaling,
-        *,
-        video: Literal[True] = True,
-        decode: Literal[True] = True,
-        **options: Unpack[ReceiverOptions],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self: "Receiver[EncodedVideoFrame]",
-        signaling: str | Signaling,
-        *,
-        video: Literal[True] = True,
-        decode: Literal[False],
-        **options: Unpack[ReceiverOptions],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self: "Receiver[None]",
-        signaling: str | Signaling,
-        *,
-        video: Literal[False],
-        decode: bool = True,
-        **options: Unpack[ReceiverOptions],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self: "Receiver[av.VideoFrame | EncodedVideoFrame | None]",
-        signaling: str | Signaling,
-        *,
-        video: bool = True,
-        decode: bool = True,
-        **options: Unpack[ReceiverOptions],
-    ) -> None: ...
-    def __init__(self, signaling: str | Signaling, **options: Any) -> None:
-        super().__init__(cast("receivers.Receiver[F]", receivers.Receiver(signaling, **options)))
+class _Receiving(_Blocking[receivers.Receiver[F]], Generic[F]):
+    """What a receiver has, whoever started it."""
 
     signaling = _Read[Signaling]()
     stats = _Read[ReceiverStats]()
@@ -311,6 +292,167 @@ class Receiver(_Session[receivers.Receiver[F]], Generic[F]):
         """What the broadcaster publishes now, by name."""
         streams = self._thread.call(dict, self._it.streams)
         return {name: ReceivedStream(self._thread, stream) for name, stream in streams.items()}
+
+
+class Receiver(_Receiving[F], _Session[receivers.Receiver[F]], Generic[F]):
+    """See :class:`synopticon_rtc.Receiver`: an iteration of moments that waits for each."""
+
+    @overload
+    def __init__(
+        self: "Receiver[av.VideoFrame]",
+        signaling: str | Signaling,
+        *,
+        video: Literal[True] = True,
+        decode: Literal[True] = True,
+        **options: Unpack[ReceiverOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: "Receiver[EncodedVideoFrame]",
+        signaling: str | Signaling,
+        *,
+        video: Literal[True] = True,
+        decode: Literal[False],
+        **options: Unpack[ReceiverOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: "Receiver[None]",
+        signaling: str | Signaling,
+        *,
+        video: Literal[False],
+        decode: bool = True,
+        **options: Unpack[ReceiverOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: "Receiver[av.VideoFrame | EncodedVideoFrame | None]",
+        signaling: str | Signaling,
+        *,
+        video: bool = True,
+        decode: bool = True,
+        **options: Unpack[ReceiverOptions],
+    ) -> None: ...
+    def __init__(self, signaling: str | Signaling, **options: Any) -> None:
+        super().__init__(cast("receivers.Receiver[F]", receivers.Receiver(signaling, **options)))
+
+
+class ParticipantReceiver(_Receiving[F], _Handle[receivers.Receiver[F]], Generic[F]):
+    """What receives a participant of a :class:`Room`: a :class:`Receiver` that the room starts and closes."""
+
+
+class Participant(_Handle[rooms.Participant[F]], Generic[F]):
+    """See :class:`synopticon_rtc.Participant`."""
+
+    name = _Read[str]()
+    session = _Read[str]()
+    state = _Read[StateEvent]()
+    is_here = _Read[bool]()
+    beside = _Read[Any]()
+
+    def __repr__(self) -> str:
+        return self._thread.call(repr, self._it)
+
+    @property
+    def receiver(self) -> ParticipantReceiver[F]:
+        """What receives it. Iterations over it end when the participant has left."""
+        return ParticipantReceiver(self._thread, self._it.receiver)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ParticipantMoment(Generic[F]):
+    """A moment of somebody in a room.
+
+    Attributes:
+        participant: Whose it is.
+        moment: It.
+        captured: As for :class:`synopticon_rtc.ParticipantMoment`.
+        late: As for the same.
+    """
+
+    participant: Participant[F]
+    moment: Moment[F]
+    captured: float | None
+    late: bool
+
+
+class RoomOptions(Options, total=False):
+    """What does not change the type of the frames."""
+
+    room: str
+    token: Token | None
+    detector: Callable[[], Detector] | None
+    beside: rooms.Beside[Any] | None
+
+
+class Room(_Session[rooms.Room[F]], Generic[F]):
+    """See :class:`synopticon_rtc.Room`: an iteration of participants that waits for each."""
+
+    @overload
+    def __init__(
+        self: "Room[av.VideoFrame]",
+        signaling: str | Signaling,
+        *,
+        video: Literal[True] = True,
+        decode: Literal[True] = True,
+        **options: Unpack[RoomOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: "Room[EncodedVideoFrame]",
+        signaling: str | Signaling,
+        *,
+        video: Literal[True] = True,
+        decode: Literal[False],
+        **options: Unpack[RoomOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: "Room[None]",
+        signaling: str | Signaling,
+        *,
+        video: Literal[False],
+        decode: bool = True,
+        **options: Unpack[RoomOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: "Room[av.VideoFrame | EncodedVideoFrame | None]",
+        signaling: str | Signaling,
+        *,
+        video: bool = True,
+        decode: bool = True,
+        **options: Unpack[RoomOptions],
+    ) -> None: ...
+    def __init__(self, signaling: str | Signaling, **options: Any) -> None:
+        super().__init__(cast("rooms.Room[F]", rooms.Room(signaling, **options)))
+
+    signaling = _Read[Signaling]()
+    events = _Told[ParticipantEvent]()
+    wait_closed = _waits(rooms.Room.wait_closed)
+
+    def __iter__(self) -> Iterator[Participant[F]]:
+        for participant in self._thread.iterate(aiter(self._it)):
+            yield Participant(self._thread, participant)
+
+    @property
+    def participants(self) -> tuple[Participant[F], ...]:
+        """Who is here, or has been gone for less than 10 seconds."""
+        participants = self._thread.call(lambda: self._it.participants)
+        return tuple(Participant(self._thread, participant) for participant in participants)
+
+    def moments(self, *, within: float = rooms.WITHIN) -> Iterator[ParticipantMoment[F]]:
+        """Iterate over the moments of everybody, in the order in which they were captured.
+
+        Args:
+            within: Seconds that a moment is held back at most. 0 gives out each as it comes.
+
+        Raises:
+            ValueError: ``within`` is negative.
+            SignalingError: The server refuses for good, and no participant is connected any more.
+        """
+        for seen in self._thread.iterate(self._it.moments(within=within)):
+            yield ParticipantMoment(Participant(self._thread, seen.participant), seen.moment, seen.captured, seen.late)
 
 
 class Broadcaster(_Session[broadcasters.Broadcaster]):

@@ -28,8 +28,12 @@ OTHERWISE = {
     "PublishedStream": {"tap"},
     "ReceivedStream": {"found_by", "totals", "describe", "end", "given"},
     "Events": {"heard", "emit", "close"},
+    "Room": {"aclose"},
+    "ParticipantReceiver": {"network", "aclose", "start", "origin", "tap", "tapped"},
 }
 """What the blocking form has under another name, or is for other parts of the package."""
+KINDS: dict[str, Any] = {"Events": Events, "ParticipantReceiver": synopticon_rtc.Receiver}
+"""What the async form has under another name."""
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +108,39 @@ def test_what_is_not_open_says_how_to_open_it() -> None:
             with pytest.raises(RuntimeError, match="entered only once: make another one for each `with`"):
                 receiver.start()
         receiver.close()
+
+
+def test_everybody_in_a_room_is_received(url: str) -> None:
+    told: list[str] = []
+    with (
+        sync.Broadcaster(url, CARD, name="Ada"),
+        sync.Broadcaster(url, CARD, name="Ben"),
+        sync.Room(url) as room,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        assert_type(room, sync.Room[av.VideoFrame])
+        room.events.subscribe(lambda event: told.append(event.state))
+        people = [person for _, person in zip(range(2), room, strict=False)]
+        assert {person.name for person in people} == {"Ada", "Ben"}
+        assert {*room.participants} == {*people}
+        assert set(told) <= {"joined"}
+        for person in people:
+            moment = next(iter(person.receiver))
+            assert_type(moment, Moment[av.VideoFrame])
+            assert person.receiver.clock_offset == pytest.approx(0, abs=1)
+            assert (person.is_here, person.state.state, person.beside) == (True, "connected", None)
+        seen = [moment for _, moment in zip(range(20), room.moments(), strict=False)]
+        assert {moment.participant for moment in seen} == {*people}
+        captured = [moment.captured for moment in seen if moment.captured and not moment.late]
+        assert captured == sorted(captured)
+        endless = [threads.submit(list, person.receiver) for person in people]
+        blocked_until(lambda: not any(each.done() for each in endless))
+        room.close()
+        assert all(each.result(20) is not None for each in endless)
+    with pytest.raises(RuntimeError, match="this Room is not open"):
+        next(iter(sync.Room(url)))
+    with pytest.raises(ValueError, match="within must be 0 or more"), sync.Room(url) as room:
+        next(room.moments(within=-1))
 
 
 def test_events_come_to_callbacks_which_can_read_and_to_iterations_which_end(url: str) -> None:
@@ -190,15 +227,20 @@ def test_whoever_waits_is_let_go_when_another_thread_closes(url: str) -> None:
 
 
 def test_ctrl_c_ends_a_wait_and_closes(url: str) -> None:
-    with pytest.raises(KeyboardInterrupt), sync.Receiver(url) as receiver:  # noqa: PT012 - what comes once it is open
-        receiver.events.subscribe(lambda _: os.kill(os.getpid(), signal.SIGINT))
+    def interrupt() -> None:
+        blocked_until(lambda: "following" in receiver._thread.call(waiting))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    receiver = sync.Receiver(url)
+    with ThreadPoolExecutor(1) as threads, pytest.raises(KeyboardInterrupt), receiver:  # noqa: PT012 - what is waited for
+        threads.submit(interrupt)
         next(iter(receiver))
 
 
 @pytest.mark.parametrize("name", sync.__all__)
 def test_it_has_all_that_the_async_form_has(name: str) -> None:
-    kind: Any = Events if name == "Events" else getattr(synopticon_rtc, name)
+    kind = KINDS.get(name) or getattr(synopticon_rtc, name)
     _, _, told = inspect.cleandoc(kind.__doc__).partition("Attributes:\n")
     attributes = set(re.findall(r"^    (\w+): ", told.partition("\n\n")[0], re.MULTILINE))
     attributes |= {each for each in dir(kind) if not each.startswith("_")}
-    assert attributes - OTHERWISE[name] <= set(dir(getattr(sync, name)))
+    assert attributes - OTHERWISE.get(name, set()) <= set(dir(getattr(sync, name)))

@@ -218,6 +218,25 @@ def test_a_notebook_shows_a_frame_and_plots(card: str, monkeypatch: pytest.Monke
     assert {"image/jpeg", "image/png"} <= set(shown)
 
 
+def test_a_streamlit_page_shows_the_faces(card: str) -> None:
+    pytest.importorskip("streamlit", reason="streamlit is not installed")
+    look = (
+        "import sys; from streamlit.testing.v1 import AppTest",
+        "page = AppTest.from_file(sys.argv[1], default_timeout=60)",
+        "while not page.run().metric or page.metric[0].value == '0': pass",
+        "print([*page.exception], page.metric[0].value)",
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(look), str(EXAMPLES / "streamlit_app.py")],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+        env={**os.environ, "SYNOPTICON_URL": card},
+    )
+    assert done.stdout == "[] 1\n", done.stderr
+
+
 async def test_an_application_asks_on_a_page_of_its_own_who_may_watch(monkeypatch: pytest.MonkeyPatch) -> None:
     httpx = pytest.importorskip("httpx", reason="httpx is not installed")
     monkeypatch.setenv("SYNOPTICON_SOURCE", "test")

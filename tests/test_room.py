@@ -114,6 +114,31 @@ async def test_who_comes_back_soon_by_the_same_name_goes_on_as_the_same() -> Non
     assert told == [*ada("joined", "away", "returned"), *ada("away", "left")]
 
 
+@turned
+async def test_who_comes_back_in_the_very_moment_in_which_it_is_given_up_is_found_anew(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    lobby, told = Lobby(), Told()
+    async with lobby.room() as room:
+        room.events.subscribe(told)
+        async with lobby.broadcasting("Ada"):
+            await elapse(5)
+        await elapse(1)
+        (place,) = [place for place in room._places if place.found]
+        assert place.limit is not None
+        given_up = place.limit.when()
+        assert given_up is not None
+        back = StateEvent("connected", "", "ws_9", "Ada")
+        loop, emit = asyncio.get_running_loop(), place.participant.receiver.events.emit
+        loop.call_at(given_up, loop.call_soon, emit, back)  # after the limit, and before the task that it ends
+        await elapse(12)
+        async with lobby.broadcasting("Ada"):
+            await elapse(5)
+            assert [participant.name for participant in room.participants] == ["Ada"]
+    assert told == [*ada("joined", "away", "left"), *ada("joined", "away", "left")]
+    assert not caplog.records
+
+
 @pytest.mark.usefixtures("clocks")
 @turned
 async def test_moments_come_in_the_order_of_their_capture_whatever_clocks_and_ways_are_like() -> None:

@@ -16,6 +16,7 @@ import click
 
 from synopticon_rtc.basics.text import NAME, visible
 from synopticon_rtc.broadcaster import Broadcaster
+from synopticon_rtc.commands.asking import Doorkeeper
 from synopticon_rtc.commands.cli import Command, Output, Quantity
 from synopticon_rtc.commands.kinds import Bitrate, KeyValue, Size
 from synopticon_rtc.commands.meeting import Meeting, News
@@ -101,6 +102,7 @@ SCREEN_SIZE = (1920, 1080)  # of most
 @click.option("--name", default="", help="Name by which receivers see and choose this broadcaster.")
 @publish_option
 @publish_token_file_option
+@click.option("--ask", is_flag=True, help="Ask on the terminal about each receiver whether it may watch.")
 @record_option
 @click.option(
     "--detect", is_flag=True, help="Look for faces in a recording anew, instead of sending those that are in it."
@@ -135,6 +137,7 @@ async def main(
     name: str,
     publish: tuple[str, ...],
     publish_token_file: Path | None,
+    ask: bool,  # noqa: FBT001 - as above
     record: Path | None,
     detect: bool,  # noqa: FBT001 - click passes flags so
     ice_servers: tuple[IceServer, ...],
@@ -150,6 +153,8 @@ async def main(
     Without --url and --serve, the signaling server at ws://localhost:8081/ws is used, or started if there is none.
     """
     serving.exclude(url)
+    if ask and "-" in sources:
+        raise click.UsageError("--ask reads answers from standard input, which is a --source.")
     films = size or no_loop or input_format or options
     if screen is not None and not sources and films:
         raise click.UsageError("--size, --no-loop, --format and --option are for a --source, and there is none.")
@@ -180,6 +185,7 @@ async def main(
                 audio=None if audio is None else parse_sound(audio),
                 publish_to=engines(publish, publish_token_file, ca),
                 name=name,
+                admit=Doorkeeper().admit if ask else None,
                 codecs=codecs,
                 bitrate=bitrate,
                 fps=videos[0].fps,
@@ -193,7 +199,8 @@ async def main(
         except ValueError as error:
             raise click.UsageError(f"{error}.") from error
         shown = " and ".join(without_password(video.text) for video in videos)
-        report = _Report(broadcaster, output, source=shown, meeting=meeting, looks=any(video.faces for video in videos))
+        looks = any(video.faces for video in videos)
+        report = _Report(broadcaster, output, source=shown, meeting=meeting, looks=looks, lines=ask)
         stack.callback(report.summarize)
         await stack.enter_async_context(broadcaster)
         for video in videos[1:]:
@@ -272,12 +279,14 @@ def _name(hint: str, taken: Container[str]) -> str:
 class _Report:
     """Tells people or programs what a broadcaster does."""
 
-    def __init__(self, broadcaster: Broadcaster, output: Output, *, source: str, meeting: Meeting, looks: bool) -> None:
+    def __init__(
+        self, broadcaster: Broadcaster, output: Output, *, source: str, meeting: Meeting, looks: bool, lines: bool
+    ) -> None:
         self._looks = looks
         self._broadcaster = broadcaster
         self._output = output
         self._meeting = meeting
-        self._status = Status(f"synopticon · {broadcaster.name or source}", enabled=not output.json)
+        self._status = Status(f"synopticon · {broadcaster.name or source}", enabled=not (output.json or lines))
         self._rates = Rates()
         self._news = News(broadcaster.signaling, output, aloud=not self._status.shown)
         broadcaster.events.subscribe(self._peer)

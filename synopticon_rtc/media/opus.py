@@ -1,12 +1,14 @@
 """One Opus encoder for all receivers of a sound."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import av
 import numpy as np
+import numpy.typing as npt
 from av.audio.codeccontext import AudioCodecContext
 
 from synopticon_rtc.media.encoder import check_range
@@ -21,6 +23,8 @@ LOSSES = 0, 5, 10, 20, 30
 """Shares of lost packets, in percent, that the encoder is set for."""
 EASE_AFTER = 500
 """Blocks, 10 s, for which fewer packets must be lost before less is spent on them."""
+QUIETEST = 127
+"""The level of digital silence (RFC 6464 section 3), -dBov."""
 SILENT = 1e-3
 """The loudest sample of a block that nobody hears: -60 dB of full scale."""
 QUIET_BLOCKS = 10
@@ -41,6 +45,8 @@ class OpusPacket:
     before, there is nothing to be heard between them."""
     captured: float
     """When that sample was captured, seconds since the epoch."""
+    level: int
+    """How loud it is, -dBov: 0 for the root mean square 1, 127 for silence (RFC 6464)."""
 
 
 class OpusEncoder:
@@ -114,15 +120,16 @@ class OpusEncoder:
         frame = block.frame
         frame.pts, frame.time_base = ticks, _TIME_BASE
         (packet,) = self._opened(frame.layout.name).encode(frame)
-        if self._is_silence(frame):
+        samples = frame.to_ndarray()
+        if self._is_silence(samples):
             return None
         # A decoder gives each sample later than it was put in, by what the encoder looks ahead.
         ahead = ticks - (packet.pts or 0)
-        return OpusPacket(bytes(packet), ticks - ahead, block.captured - ahead / RATE)
+        return OpusPacket(bytes(packet), ticks - ahead, block.captured - ahead / RATE, _level(samples))
 
-    def _is_silence(self, frame: av.AudioFrame) -> bool:
+    def _is_silence(self, samples: npt.NDArray[Any]) -> bool:
         """Whether a block is not sent."""
-        self._quiet = self._quiet + 1 if np.abs(frame.to_ndarray()).max() < SILENT else 0
+        self._quiet = self._quiet + 1 if np.abs(samples).max() < SILENT else 0
         return self._quiet > QUIET_BLOCKS and (self._quiet - QUIET_BLOCKS) % SIGN_OF_LIFE != 0
 
     def _opened(self, layout: str) -> AudioCodecContext:
@@ -143,3 +150,9 @@ class OpusEncoder:
         context.open()
         self._context = context
         return context
+
+
+def _level(samples: npt.NDArray[Any]) -> int:
+    """Return how loud a block is, -dBov."""
+    mean = float(np.square(samples).mean())
+    return round(min(max(-10 * math.log10(mean), 0), QUIETEST)) if mean > 0 else QUIETEST

@@ -104,6 +104,7 @@ class Look:
         self._first = now if self._first is None else self._first
         if stream.has_faces and self._search is not None:
             self._search, self._handle.found_by = None, str  # it sends some after all
+            self.close()
         if stream.has_faces or stream.closed or not (self._peer.listed or now - self._first >= GRACE):
             return
         wanted = self._wanted()
@@ -140,6 +141,7 @@ class Look:
         """Look no more."""
         if self._returned is not None:
             self._returned.channel.close()
+            self._returned = None
         self._finder.leave(self._handle)
 
     def _begin(self) -> FaceSearch[Sought]:

@@ -159,7 +159,10 @@ class AudioSender(RTCRtpSender):
         self._next_number = (number + 1) & 0xFFFF
         word = header.first_octet << 24 | header.payload_type << 16 | number
         first, sent = self._reports.latest is None, packet.sent
-        extension = header.stamped(sent, packet.captured) if packet.stamped or first else header.extension(sent)
+        if packet.stamped or first:
+            extension = header.stamped(sent, packet.captured, packet.level)
+        else:
+            extension = header.extension(sent, packet.level)
         tail = _tail(packet.timestamp, self._ssrc) + extension
         # The marker says that a talkspurt begins, so that a receiver may adjust its delay (RFC 3551 section 4.1).
         marked = packet.begins or first

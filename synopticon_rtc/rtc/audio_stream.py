@@ -38,6 +38,8 @@ class AudioPacket:
     """What that clock is ahead of ours, s in 32.32 bits."""
     lost: int = 0
     """Packets that are missing right before it, so that peers make up for them."""
+    level: int | None = None
+    """How loud it is, -dBov: 0 is the loudest, 127 silence (RFC 6464); None where that is not known."""
 
 
 class Listener(Protocol):
@@ -94,7 +96,7 @@ class AudioStream:
         """Return the RTP timestamp of a time in 1/48000 s."""
         return (self._origin + ticks) & 0xFFFFFFFF
 
-    def send(self, data: bytes, ticks: int, captured: float, lost: int = 0) -> int:
+    def send(self, data: bytes, ticks: int, captured: float, lost: int = 0, level: int | None = None) -> int:
         """Send 20 ms of Opus to every peer, now.
 
         Args:
@@ -102,6 +104,7 @@ class AudioStream:
             ticks: When its first sample is due, 1/48000 s; more than those of the packet before.
             captured: When that sample was captured, seconds since the epoch.
             lost: How many packets before it are not to be had, and no silence.
+            level: How loud it is, -dBov, 0 to 127; None where that is not known.
 
         Returns:
             The packet's RTP timestamp.
@@ -109,7 +112,8 @@ class AudioStream:
         timestamp = self.rtp_timestamp(ticks)
         time = int((captured + NTP_EPOCH) * 2**32)
         begins = ticks != self._due
-        packet = AudioPacket([data], timestamp, begins, time, self._stamp(time, ticks), ntp_time(), self.ahead, lost)
+        ahead = self.ahead
+        packet = AudioPacket([data], timestamp, begins, time, self._stamp(time, ticks), ntp_time(), ahead, lost, level)
         self._due = ticks + PACKET_TICKS
         for viewer in self._viewers.copy():
             try:

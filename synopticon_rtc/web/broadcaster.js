@@ -8,6 +8,7 @@ const ACCEPT = { control: ["control/1"], ice: ["more"], return: ["faces/1"] };
 const MOST = 7; // streams
 const JOINING = 16; // receivers that may have an offer without an answer
 const KNOWN = 1_024; // sessions of which it is remembered whether they may watch
+const FINDS = 1_000; // ms after which another receiver may take the place of one that finds no faces any more
 const NOT_ADMITTED = "the broadcaster does not admit you";
 const SENT_AWAY = "the broadcaster has sent you away";
 
@@ -20,6 +21,7 @@ export class Broadcaster {
   #watchers = new Map(); // by session
   #askers = new Map(); // discoveries that wait for leave, or for something to be published, by session
   #verdicts = new Map(); // why a session may not watch, empty where it may, by session
+  #finders = new Map(); // whose faces are passed on, and when they came last, by the name of the stream: { session, heard }
   #reachable = true;
   #over = new AbortController();
 
@@ -239,7 +241,10 @@ export class Broadcaster {
           this.#on.changed();
         },
         records: () => [...this.#watchers.values()].some(({ recorded }) => recorded),
-        faces: (faces, stream) => this.#on.faces(faces, stream, session),
+        faces: (faces, stream, data) => {
+          this.#passOn(faces, stream, session, data);
+          this.#on.faces(faces, stream, session);
+        },
         silent: () => this.#signaling.doubt(),
         end: (reason, left) => this.#ended(watcher, reason, left),
         log: this.#on.log,
@@ -249,6 +254,16 @@ export class Broadcaster {
       this.#on.log(`No connection can be made: ${error.message}`);
     }
     this.#on.changed();
+  }
+
+  /** Let all who are sent a stream have what one of them finds in it, whoever began: of two, the mesh would tremble. */
+  #passOn({ detected, captured }, stream, session, data) {
+    if (!detected || captured === undefined || !this.#streams.has(stream)) return;
+    const finder = this.#finders.get(stream);
+    const now = performance.now();
+    if (finder !== undefined && finder.session !== session && now - finder.heard < FINDS) return;
+    this.#finders.set(stream, { session, heard: now });
+    for (const watcher of this.#watchers.values()) if (watcher.session !== session) watcher.passOn(stream, data);
   }
 
   /** Bring everybody up to date with what is published. */

@@ -203,7 +203,7 @@ function showLevel(level) {
 
 function showWatchers(watchers, count) {
   $("people").hidden = phase !== "live";
-  write("count", `Seen by ${count}`);
+  write("count", `Sent to ${count}`);
   $("nobody").hidden = watchers.length > 0;
   const shape = JSON.stringify(watchers);
   if ($("watchers").dataset.shape === shape) return; // so that the focus stays where it is

@@ -12,6 +12,8 @@ const PING_INTERVAL = 1_000;
 const WATCH_INTERVAL = 250;
 const DOUBT_LIMIT = 600; // the same, once the broadcaster's signaling has ended
 const FACES_OF = "faces:"; // what the label of a channel begins with that has the faces of the stream that it names
+const FOUND_OF = "found:"; // the same for faces that another receiver found: they tell of their frame when it was captured
+const FRESH = 1_000; // ms for which a sound is as loud as was said last
 const ON_ITS_WAY = 200; // ms in which may come what was sent before that
 
 export class Connection {
@@ -27,6 +29,8 @@ export class Connection {
   #looked = now();
   #video = { id: null, packets: 0, bytes: 0, time: 0 };
   #undecodable = false;
+  #tells = false; // whether there is a channel for the faces of the first offer's video
+  #found = new Set(); // the names of the streams with one for faces that another receiver finds
   #streams = new Streams();
   #reports = new Map(); // by the name of a stream, null for that of the first offer
   #lips = new Lips();
@@ -38,8 +42,6 @@ export class Connection {
   /** Whether somebody records what comes, as the broadcaster says. */
   recorded = false;
 
-  /** Whether there is a channel on which faces can come. */
-  tellsFaces = false;
   /** Bits of video in a second, null before they are known. */
   bitrate = null;
 
@@ -49,8 +51,9 @@ export class Connection {
    * @param {object} offer the `webrtc_offer` message
    * @param {RTCIceServer[]} iceServers
    * @param {object} on `answer(sdp)`, `candidate(candidate)`, `up()`, `streams()` (what comes has
-   *   changed), `faces(message, name)` (of the stream of that name, null for that of the first offer), `end(reason, left)` (once;
-   *   `left` where the broadcaster said goodbye), `log(text)`
+   *   changed), `faces(message, name)` (of the stream of that name, null for that of the first offer; with `captured`, the
+   *   frame is the one that was captured then, by performance.now()), `end(reason, left)` (once; `left` where the broadcaster
+   *   said goodbye), `log(text)`
    */
   constructor(offer, iceServers, on) {
     this.source = offer.sourceSession;
@@ -94,7 +97,13 @@ export class Connection {
   /** How loud the sound is as its sender says (RFC 6464), the root mean square of samples of -1 to 1; null where it says nothing. */
   get loudness() {
     const receiver = this.#peer.getReceivers().find(({ track }) => track === this.sound?.track);
-    return receiver?.getSynchronizationSources?.()[0]?.audioLevel ?? null;
+    const [source] = receiver?.getSynchronizationSources?.() ?? [];
+    return source !== undefined && now() - source.timestamp < FRESH ? (source.audioLevel ?? null) : null;
+  }
+
+  /** Whether faces can come of one of the videos. */
+  tellsFaces({ name, faces }) {
+    return this.#found.has(name) || (this.isFirst(name) ? this.#tells : faces);
   }
 
   /** Whether a stream is the one that is meant by null: that of the first offer. */
@@ -148,10 +157,13 @@ export class Connection {
     this.#heard = now();
   }
 
-  /** Keep a video in step with a sound, where both are played, else null; to be called a few times a second. */
-  keepInStep(video, sound) {
+  /**
+   * Keep a video in step with a sound, null where none is heard, and hold both back until faces are there that come `behind`
+   * ms after their frames; to be called a few times a second.
+   */
+  keepInStep(video, sound, behind) {
     const [picture, voice] = [video, sound].map((track) => this.#peer.getReceivers().find((each) => each.track === track));
-    if (picture && voice) this.#lips.keep(picture, voice);
+    if (picture && (voice || behind > 0)) this.#lips.keep(picture, voice ?? null, behind);
     else this.#lips.release();
   }
 
@@ -187,15 +199,19 @@ export class Connection {
       channel.onmessage = ({ data }) => this.#controlled(data);
       channel.onclose = () => this.#end("the broadcaster closed the connection");
       if (channel.readyState === "open") this.#ping();
+    } else if (channel.label.startsWith(FOUND_OF)) {
+      const name = channel.label.slice(FOUND_OF.length);
+      this.#found.add(name);
+      channel.onmessage = ({ data }) => this.#faces(data, (message) => this.#foundIn(name, message));
     } else {
       const name = channel.label.startsWith(FACES_OF) ? channel.label.slice(FACES_OF.length) : null;
-      if (name === null) this.tellsFaces = true;
-      channel.onmessage = ({ data }) => this.#faces(data, name);
+      if (name === null) this.#tells = true;
+      channel.onmessage = ({ data }) => this.#faces(data, (message) => this.#on.faces(message, name));
     }
     this.#on.log(`Data channel “${channel.label}” is open${channel.protocol && `, protocol ${channel.protocol}`}`);
   }
 
-  #faces(data, name) {
+  #faces(data, take) {
     this.#heard = now();
     let message;
     try {
@@ -205,7 +221,14 @@ export class Connection {
       this.#undecodable = true; // said once
       return;
     }
-    this.#on.faces(message, name);
+    take(message);
+  }
+
+  /** Take what another receiver found: its frame has another RTP timestamp there than here. */
+  #foundIn(name, message) {
+    if (message.captureTime === null || this.clockOffset === null) return;
+    const captured = message.captureTime - this.clockOffset - performance.timeOrigin;
+    this.#on.faces({ ...message, rtpTimestamp: null, captured }, name);
   }
 
   #controlled(data) {

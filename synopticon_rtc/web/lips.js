@@ -1,26 +1,35 @@
 // Keeps the picture in step with the sound. Browsers do so by themselves, but slowly, and let them be 30 ms apart.
+// And holds both back where faces come later than their frames.
 
 const MOST = 500; // ms by which the picture is held back; what is more is left to the browser
 const PART = 1 / 4; // of what they are apart is made up for each time, as it takes a while to show
 
 export class Lips {
   #picture = null; // the receiver of the picture that is held back
+  #sound = null; // that of the sound; null where none is heard
   #held = 0; // ms
 
-  /** Hold back the picture of a receiver until the sound of another one; to be called a few times a second. */
-  async keep(picture, sound) {
-    if (picture !== this.#picture) this.release();
-    this.#picture = picture;
+  /**
+   * Hold back the picture of a receiver until the sound of another one, null for none, and both for `least` ms; to be called
+   * a few times a second.
+   */
+  async keep(picture, sound, least) {
+    if (picture !== this.#picture || sound !== this.#sound) this.release();
+    [this.#picture, this.#sound] = [picture, sound];
+    this.#held = Math.max(least, sound === null ? 0 : this.#held);
+    hold(picture, this.#held);
+    if (sound === null) return;
+    hold(sound, least);
     const [shown, heard] = await Promise.all([picture, sound].map(played));
-    if (shown === null || heard === null || picture !== this.#picture) return;
-    this.#held = Math.max(0, Math.min(this.#held + (shown - heard) * PART, MOST));
+    if (shown === null || heard === null || picture !== this.#picture || sound !== this.#sound) return;
+    this.#held = Math.max(least, Math.min(this.#held + (shown - heard) * PART, MOST));
     hold(picture, this.#held);
   }
 
-  /** Show the picture as soon as it is there. */
+  /** Play both as soon as they are there. */
   release() {
-    if (this.#picture !== null) hold(this.#picture, 0);
-    this.#picture = null;
+    for (const held of [this.#picture, this.#sound]) if (held !== null) hold(held, 0);
+    this.#picture = this.#sound = null;
     this.#held = 0;
   }
 }

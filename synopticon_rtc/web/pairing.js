@@ -3,6 +3,7 @@
 const KEPT = 2_000; // ms that a message may wait for its frame
 const MOST = 256; // messages that may
 const STALE = 250; // ms after which faces of another frame are worse than none
+const NEAR = 12; // ms by which the timestamp of a message may be off that was reckoned from when its frame was captured
 const TRUST = 1_000; // ms after the last exact pair within which timestamps are known to agree
 const BACK = 500; // ms that timestamps go back only where a sender starts them anew
 const AHEAD = 10_000; // ms that they go ahead of time only there
@@ -39,12 +40,13 @@ export class Pairing {
    */
   pick(rtpTimestamp, time) {
     if (rtpTimestamp !== undefined) this.#follow(rtpTimestamp, time);
-    const own = this.#messages.get(rtpTimestamp);
-    if (own !== undefined) {
+    const reckoned = ({ captured }) => captured !== undefined;
+    const own = this.#messages.get(rtpTimestamp)?.message ?? this.#nearest(rtpTimestamp, NEAR, reckoned);
+    if (own !== null) {
       this.#agreed = time;
-      return { message: own.message, exact: true };
+      return { message: own, exact: true };
     }
-    const message = time - this.#agreed < TRUST ? this.#nearest(rtpTimestamp) : this.#fresh(time);
+    const message = time - this.#agreed < TRUST ? this.#nearest(rtpTimestamp, STALE) : this.#fresh(time);
     return { message, exact: false };
   }
 
@@ -77,12 +79,13 @@ export class Pairing {
     if (newest !== null && !isOf(newest, this.#newest.arrived)) this.#newest = null;
   }
 
-  #nearest(rtpTimestamp) {
+  /** The message whose timestamp is nearest, of those that are meant and no further away; null where there is none. */
+  #nearest(rtpTimestamp, most, isMeant = () => true) {
     let nearest = null;
-    let least = STALE;
+    let least = most;
     for (const [timestamp, { message }] of this.#messages) {
       const away = distance(timestamp, rtpTimestamp);
-      if (away <= least) {
+      if (away <= least && isMeant(message)) {
         nearest = message;
         least = away;
       }

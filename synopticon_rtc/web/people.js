@@ -9,7 +9,7 @@ const SLOW_SEEK = 5_000; // ms; goes on where the server tells of broadcasters, 
 const EARLY_CANDIDATES = 32;
 const REMEMBERED = 100; // broadcasters that do not let us watch
 const LONGEST_REASON = 512;
-const ACCEPT = { faces: ["faces/1", "json"], control: ["control/1"], streams: ["streams/1"] };
+const ACCEPT = { faces: ["faces/1", "json"], found: ["faces/1"], control: ["control/1"], streams: ["streams/1"] };
 
 const displayable = (name) => (typeof name === "string" ? name.trim().slice(0, 80) : "");
 
@@ -98,7 +98,7 @@ export class People {
   /** The broadcasters that the server tells of: `{ session, name }`, the name empty where it has none. */
   get broadcasters() {
     const own = this.#own();
-    const present = [...(this.#present ?? [])].filter(([session]) => typeof session === "string" && !own.includes(session));
+    const present = [...(this.#present ?? [])].filter(([session]) => !own.includes(session));
     return present.map(([session, name]) => ({ session, name: displayable(name) }));
   }
 
@@ -179,7 +179,8 @@ export class People {
     } else if (type === "broadcasters") {
       const met = this.#present !== null;
       this.#present = new Map();
-      for (const { session, name } of message.broadcasters ?? []) this.#meet(session, name, met || this.#from === name);
+      const listed = Array.isArray(message.broadcasters) ? message.broadcasters : [];
+      for (const each of listed) this.#meet(each?.session, each?.name, met || this.#from === each?.name);
       this.#on.changed();
     } else if (type === "broadcaster_available") {
       this.#meet(message.session, message.name, true);
@@ -198,6 +199,7 @@ export class People {
 
   /** The server tells of a broadcaster; where it is news, ask it at once. */
   #meet(session, name, news) {
+    if (typeof session !== "string") return;
     this.#present?.set(session, name);
     if (!news || this.#full || !this.#wants(session, name)) return;
     this.#seeks = 0;

@@ -1,21 +1,23 @@
 // Shows a track, and on each frame the faces that were found on it.
 
-import { captureTime, Delays } from "./delays.js";
-import { Pairing } from "./pairing.js";
+import { captureTime as captureTimeOf, Delays } from "./delays.js";
+import { Pairing, RTP_RATE } from "./pairing.js";
 
 const WINDOW = 1_000; // ms over which rates and delays are taken
+const WAITED = 250; // ms that a frame is to wait for its faces at most
 
 export class Player {
   #video;
   #overlay;
   #sender;
   #pairing = new Pairing();
-  #screen = null; // the frame that the page was told of last: { rtpTimestamp }
+  #screen = null; // what the page was told of the last frame
   #pairedWith = null; // the timestamp of the last frame whose own faces were drawn
   #drawn = null; // the message whose faces are drawn
   #presented = []; // of the last two seconds: { time, count }
   #delays = new Delays();
   #looked = -Infinity; // when the last message came of a frame in which faces were looked for
+  #behind = []; // by how many ms messages of late came after their frames, where another receiver found them: { time, late }
 
   /** Frames that came to the screen, and of these, the ones whose own faces were drawn on them. */
   frames = 0;
@@ -65,6 +67,11 @@ export class Player {
     return performance.now() - this.#looked < 2 * WINDOW;
   }
 
+  /** By how many ms the latest faces come after their frames where another receiver finds them; 0 where none does. */
+  get behind() {
+    return Math.max(0, ...recent(this.#behind, 2 * WINDOW).map(({ late }) => late));
+  }
+
   /** Whether a frame of the track was shown yet. */
   get picture() {
     return this.#screen !== null;
@@ -91,12 +98,23 @@ export class Player {
     this.#video.srcObject = null;
   }
 
-  /** Take a faces message. */
+  /** Take a faces message; one with `captured` is of the frame that was captured then, by performance.now(). */
   take(message) {
     if (!message.detected) return; // nothing was looked for: the faces of the nearest frame stay
     this.#looked = performance.now();
-    this.#pairing.add(message, performance.now());
+    this.#pairing.add(message.captured === undefined ? message : this.#placed(message), performance.now());
     this.#match();
+  }
+
+  /** Give a message the RTP timestamp that its frame has here, as far as the browser tells when frames were captured. */
+  #placed(message) {
+    const { rtpTimestamp, captureTime, receiveTime } = this.#screen ?? {};
+    if (rtpTimestamp === undefined || captureTime === undefined) return message;
+    const late = performance.now() - message.captured - (receiveTime - captureTime);
+    this.#behind = recent(this.#behind, 2 * WINDOW);
+    if (late <= WAITED) this.#behind.push({ time: performance.now(), late });
+    const ticks = Math.round(((message.captured - captureTime) * RTP_RATE) / 1_000);
+    return { ...message, rtpTimestamp: (rtpTimestamp + ticks) >>> 0 };
   }
 
   #reset() {
@@ -104,6 +122,7 @@ export class Player {
     this.#screen = this.#drawn = this.#pairedWith = null;
     this.#presented = [];
     this.#looked = -Infinity;
+    this.#behind = [];
     this.#delays = new Delays();
     this.#overlay.draw([]);
   }
@@ -111,7 +130,7 @@ export class Player {
   #present(metadata) {
     const { rtpTimestamp, presentedFrames } = metadata;
     this.frames += 1;
-    this.#screen = { rtpTimestamp };
+    this.#screen = metadata;
     this.#measure(metadata);
     this.#presented = [...recent(this.#presented, 2 * WINDOW), { time: performance.now(), count: presentedFrames }];
     this.#match();
@@ -131,10 +150,11 @@ export class Player {
     this.#overlay.draw(message?.faces ?? []);
   }
 
-  #measure({ rtpTimestamp, receiveTime, processingDuration, expectedDisplayTime }) {
+  #measure({ rtpTimestamp, captureTime, receiveTime, processingDuration, expectedDisplayTime }) {
     const { clockOffset, report } = this.#sender();
     const known = report !== null && clockOffset !== null && rtpTimestamp !== undefined;
-    const captured = known ? captureTime(report, rtpTimestamp) - clockOffset - performance.timeOrigin : NaN;
+    const told = captureTime ?? NaN; // as the browser takes it from sender reports: a page that broadcasts writes no others
+    const captured = known ? captureTimeOf(report, rtpTimestamp) - clockOffset - performance.timeOrigin : told;
     const sample = {
       transit: receiveTime - captured,
       decoding: processingDuration * 1_000,

@@ -204,7 +204,7 @@ function showControls() {
 
 function showWatchers() {
   const watchers = (broadcaster?.watchers ?? []).filter(({ up }) => up);
-  write("count", `Seen by ${watchers.length}`);
+  write("count", `Sent to ${watchers.length}`);
   $("nobody").hidden = watchers.length > 0;
   const lines = watchers.map((watcher) => called(watcher) + (watcher.recorded ? ", records" : ""));
   const shape = JSON.stringify(lines);

@@ -136,9 +136,9 @@ export class Tiles {
 
   #step() {
     for (const tile of this.#tiles.values()) {
-      const { person, track, sound } = tile.view;
-      const both = this.#heard && sound !== null;
-      if (sound !== null) person?.connection?.keepInStep(both ? track : null, both ? sound : null);
+      const { person, first, track, sound } = tile.view;
+      const behind = this.#mode === "off" ? 0 : tile.player.behind;
+      if (first) person?.connection?.keepInStep(track, this.#heard ? sound : null, behind);
       tile.refresh();
     }
   }
@@ -236,6 +236,7 @@ class Own {
   #preview;
   moving = true; // there is nothing to say of it: it is their own
   frames = 0;
+  behind = 0;
 
   constructor(video, preview) {
     this.#video = video;

@@ -146,7 +146,7 @@ function toggleSound() {
 
 setInterval(() => {
   const heard = video.muted ? null : receiver.connection?.sound?.track;
-  receiver.connection?.keepInStep(heard ? large?.track : null, heard);
+  receiver.connection?.keepInStep(large?.track ?? null, heard ?? null, overlay.mode === "off" ? 0 : player.behind);
 }, STEP_INTERVAL);
 
 addEventListener("pagehide", () => receiver.close("the viewer was closed"));
@@ -203,8 +203,7 @@ function missed() {
 /** Whether faces can come for what is large. */
 function tellsFaces() {
   const { connection } = receiver;
-  if (connection === null || large === null) return false;
-  return large.name === null || connection.isFirst(large.name) ? connection.tellsFaces : large.faces;
+  return connection !== null && large !== null && connection.tellsFaces(large);
 }
 
 function show() {

@@ -4,7 +4,7 @@ import { clock } from "./journal.js";
 
 /**
  * @param {Person[]} people
- * @returns {object[]} `key` (stays the same while the tile does), `person`, `name`, `words` (why there is no picture, empty
+ * @returns {object[]} `key` (stays the same while the tile does), `person`, `first` (its first), `name`, `words` (why there is no picture, empty
  *   where there is to be one), `state`, `stream` (its name; null where it has none), `hint`, `track` and `sound` (null where
  *   there is none), `recorded`, `silent`
  */
@@ -29,6 +29,7 @@ function viewOf(person, video, index) {
   return {
     key: first ? `${id}` : `${id} ${video.name}`,
     person,
+    first,
     name: title,
     words: words(person, video),
     state,

@@ -17,6 +17,8 @@ const LONGEST_DESCRIPTION = 60_000; // characters
 const RETURNED = "returned"; // the label of the channel for faces that a receiver finds; of other streams than the first
 const RETURNED_OF = "returned:"; // one, what it begins with
 const RETURNED_MOST = 8; // of those channels, more than there are streams
+const FOUND = "found"; // the label of the channel for faces that another receiver finds, with the name of the stream
+const FOUND_KEPT = 2_048; // bytes that may wait in it: what waits for long is stale by the time that it goes
 const READING = 400; // ms of a second that are spent on faces of one receiver: one that floods us freezes no page
 const CODECS = ["video/VP8", "video/H264", "video/rtx"]; // that receivers in Python take
 const BITRATE = 2_500_000; // bit/s of a video at most
@@ -53,6 +55,7 @@ export class Watcher {
   #reply = null; // takes the answer to it
   #undecodable = false;
   #returned = 0; // channels for faces that are open
+  #found = new Map(); // those for faces that other receivers find, by the name of the stream
   #second = 0; // when that began in which so many ms were spent on faces
   #spent = 0;
 
@@ -82,8 +85,8 @@ export class Watcher {
    * @param {object} options `ours`, the session by which it knows us, `name`, what it is called, and `iceServers`
    * @param {object[]} streams what is published: `{ name, kind, hint, track, muted, replaced }`
    * @param {object} on `offer(description)`, `candidate(candidate)`, `changed()`, `records()` (tells whether anybody
-   *   records), `faces(message, stream)`, `silent()` (it is about to end, as nothing comes any more), `end(reason, left)` (then
-   *   it is to be closed; `left` where it said goodbye), `log(text)`
+   *   records), `faces(message, stream, data)` (`data` is the message as it came), `silent()` (it is about to end, as nothing
+   *   comes any more), `end(reason, left)` (then it is to be closed; `left` where it said goodbye), `log(text)`
    */
   constructor(asked, { ours, name, iceServers }, streams, on) {
     this.asked = asked;
@@ -113,6 +116,18 @@ export class Watcher {
     this.#streams = streams;
     this.#apply();
     this.#bring();
+  }
+
+  /** Pass on what another receiver found in a stream, if this one is sent that and reads such faces. */
+  passOn(name, data) {
+    const section = this.#sections.get(name);
+    if (!this.up || !section?.agreed || section.refused || !accepts(this.asked, "found", "faces/1")) return;
+    if (!this.#found.has(name)) {
+      const options = { protocol: "faces/1", ordered: false, maxRetransmits: 0 };
+      this.#found.set(name, this.#peer.createDataChannel(`${FOUND}:${name}`, options));
+    }
+    const channel = this.#found.get(name);
+    if (channel.readyState === "open" && channel.bufferedAmount <= FOUND_KEPT) channel.send(data);
   }
 
   /** Take the answer to the first offer; a second one is none. */
@@ -380,7 +395,7 @@ export class Watcher {
     }
     // The receiver knows it from our sender reports, which tell it by the same clock.
     const captured = message.captureTime === null ? undefined : message.captureTime - performance.timeOrigin;
-    this.#on.faces({ ...message, captured }, stream);
+    this.#on.faces({ ...message, captured }, stream, data);
   }
 
   // Life

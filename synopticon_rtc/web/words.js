@@ -14,7 +14,7 @@ export function describe({ state, refusal, watchers, interrupted, server }) {
       unreachable: "The server cannot be reached: those who watch go on, and nobody else can come.",
       refused: `Nobody else can come. The server says: ${refusal}`,
     };
-    return [`Seen by ${seeing === 1 ? "1 person" : `${seeing} people`}`, more[state] ?? ""];
+    return [`Sent to ${seeing === 1 ? "1 receiver" : `${seeing} receivers`}`, more[state] ?? ""];
   }
   if (state === "refused") return refused(refusal);
   if (state === "unreachable") {
@@ -32,9 +32,9 @@ export function recordedBy(watchers) {
   return names.length === 0 ? "" : `Recorded by ${names.join(", ")}`;
 }
 
-/** What people call somebody who watches. */
+/** What people call who watches, a person or a program. */
 export function called({ name, session }) {
-  return name || `Somebody …${session.slice(-4)}`;
+  return name || `Receiver …${session.slice(-4)}`;
 }
 
 const PROBLEMS = {

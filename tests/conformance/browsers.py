@@ -93,9 +93,9 @@ def serving(folder: Path) -> Iterator[str]:
 
 
 @contextlib.asynccontextmanager
-async def chromium() -> AsyncIterator[Browser]:
+async def chromium(*arguments: str) -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=[*CHROMIUM_ARGUMENTS, *arguments])
 
         @contextlib.asynccontextmanager
         async def open_tab(url: str) -> AsyncIterator[Tab]:

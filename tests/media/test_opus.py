@@ -47,6 +47,15 @@ def test_what_is_decoded_was_captured_when_the_packet_says() -> None:
         assert read == pytest.approx(captured, abs=0.002)
 
 
+@pytest.mark.parametrize(
+    ("sample", "level"), [(0.0, 127), (1e-7, 127), (1e-3, 60), (0.1, 20), (1.0, 0), (2.0, 0), (float("inf"), 0)]
+)
+def test_a_packet_tells_how_loud_it_is(sample: float, level: int) -> None:
+    packet = OpusEncoder().encode(Sound(framed(np.full((BLOCK, 1), sample, np.float32)), BEGIN))
+    assert packet is not None
+    assert packet.level == level
+
+
 def test_two_channels_stay_two() -> None:
     left, encoder, packets = Tone(), OpusEncoder("audio"), []
     for number in range(20):

@@ -16,7 +16,7 @@ from synopticon_rtc import Face, Moment, ReceivedStream, TestPattern
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.basics.latest import Latest
 from synopticon_rtc.faces import Detector
-from synopticon_rtc.faces.wire import PROTOCOL, FacesMessage, decode
+from synopticon_rtc.faces.wire import PROTOCOL, FacesMessage, decode, encode
 from synopticon_rtc.peers.faces_channel import FacesChannel
 from synopticon_rtc.receiver import BURST
 from synopticon_rtc.receiving.finder import Finder, Look
@@ -73,6 +73,7 @@ class Viewer:
             give=self._give,
         )
         self.returned: dict[str, list[FacesMessage]] = {}  # to the sender, by the label of the channel
+        self.returning: list[Channel] = []
         self.sender = Peer(on_channel=self._on_return)
         self.receiver = Peer(on_channel=self._on_channel)
         self.receiver.connection._on_video = self._play
@@ -111,6 +112,7 @@ class Viewer:
     def _on_return(self, channel: Channel) -> None:
         assert channel.protocol == PROTOCOL
         messages = self.returned[channel.label] = []
+        self.returning.append(channel)
 
         def take(data: str | bytes) -> None:
             assert isinstance(data, bytes)
@@ -220,6 +222,17 @@ async def test_where_the_sender_has_faces_of_its_own_nobody_looks_for_any() -> N
         assert viewer.given[-1].detected or viewer.given[-2].detected
         assert viewer.handle.stats.looked_at == 0
         assert viewer.returned == {}
+
+
+@turned
+async def test_where_the_sender_has_faces_after_all_none_go_back_to_it_any_more() -> None:
+    async with broadcast(None) as source, watching(source, NumberFace()) as viewer:
+        await elapse(2)
+        (channel,) = viewer.returning
+        assert channel.is_open
+        viewer.stream.message(encode(FacesMessage((), *SIZE, viewer.given[-1].rtp_timestamp)))
+        await elapse(1)
+        assert not channel.is_open
 
 
 @turned

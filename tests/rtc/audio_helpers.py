@@ -14,7 +14,7 @@ def send_tone(stream: AudioStream, numbers: range, begin: float) -> None:
         captured = begin + number * BLOCK / RATE
         packet = encoder.encode(Sound(framed(tone.samples(captured, BLOCK).reshape(-1, 1)), captured))
         assert packet is not None
-        stream.send(packet.data, numbers[0] * BLOCK + packet.ticks, packet.captured)
+        stream.send(packet.data, numbers[0] * BLOCK + packet.ticks, packet.captured, packet.level)
 
 
 async def play_tone(stream: AudioStream) -> None:
@@ -24,4 +24,4 @@ async def play_tone(stream: AudioStream) -> None:
         async for block in blocks:
             packet = encoder.encode(block)
             assert packet is not None
-            stream.send(packet.data, packet.ticks, packet.captured)
+            stream.send(packet.data, packet.ticks, packet.captured, packet.level)

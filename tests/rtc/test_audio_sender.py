@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+import numpy as np
 import pytest
 from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
 from aiortc.codecs import PCMU_CODEC
@@ -51,7 +52,7 @@ class Recorder:
         rtp, rtcp = dtls._handle_rtp_data, dtls._handle_rtcp_data
 
         async def handle_rtp(data: bytes, arrival_time_ms: int) -> None:
-            self.rtp.append(RtpPacket.parse(data))
+            self.rtp.append(RtpPacket.parse(data, dtls._rtp_header_extensions_map))
             await rtp(data, arrival_time_ms)
 
         async def handle_rtcp(data: bytes) -> None:
@@ -118,6 +119,17 @@ async def test_the_first_packet_is_followed_by_a_report_of_when_it_was_captured(
     ahead = (report.sender_info.rtp_timestamp - recorder.rtp[0].timestamp) % 2**32 / RATE
     assert said - ahead == pytest.approx(begin - 312 / RATE, abs=1e-4)
     assert {type(packet) for packet in recorder.rtcp} == {RtcpSrPacket, RtcpSdesPacket, RtcpByePacket}
+
+
+async def test_packets_tell_how_loud_they_are() -> None:
+    stream = AudioStream()
+    async with listening(stream) as (_, recorder):
+        send_tone(stream, range(2), 0.0)
+        stream.send(b"\xf8\xff\xfe", 2 * BLOCK, 0.04)
+        await until(lambda: len(recorder.rtp) == 3)
+    powers = [np.square(Tone().samples(at, BLOCK)).mean() for at in (0.0, BLOCK / RATE)]
+    told = [(True, round(-10 * np.log10(power))) for power in powers]
+    assert [packet.extensions.audio_level for packet in recorder.rtp] == [*told, None]
 
 
 async def test_what_the_peer_loses_can_be_read() -> None:

@@ -74,8 +74,8 @@ test("how it goes is said in words, and who watches counts more than the server"
   assert.equal(said("connecting", []), "Connecting with the server…");
   assert.equal(said("ready", []), "Waiting for somebody to watch");
   assert.equal(said("ready", [watching(false)]), "Somebody comes to watch…");
-  assert.equal(said("ready", [watching(true)]), "Seen by 1 person");
-  assert.equal(said("unreachable", [watching(true), watching(true)]), "Seen by 2 people");
+  assert.equal(said("ready", [watching(true)]), "Sent to 1 receiver");
+  assert.equal(said("unreachable", [watching(true), watching(true)]), "Sent to 2 receivers");
   assert.equal(said("unreachable", []), "The server cannot be reached, trying again…");
   assert.equal(said("ready", [], { interrupted: { name: "lab" } }), "The connection was interrupted, trying again…");
   assert.deepEqual(describe({ state: "refused", refusal: "It has expired", watchers: [], interrupted: null }), [

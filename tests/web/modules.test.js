@@ -58,6 +58,16 @@ test("faces more than 250 ms away are not shown", () => {
   assert.equal(pairing.pick(22_501, 251).message, null);
 });
 
+test("a timestamp that was reckoned from the time of capture is that of the frame next to it", () => {
+  const { pairing } = agreed();
+  const found = { ...message(frame(2) + 900), captured: 77 }; // 10 ms off
+  pairing.add(found, 100);
+  assert.deepEqual(pairing.pick(frame(2), 100), { message: found, exact: true });
+  assert.deepEqual(pairing.pick(frame(3), 120), { message: found, exact: false });
+  pairing.add(message(frame(4) + 900), 130); // which tells its frame itself, so it is another one's
+  assert.equal(pairing.pick(frame(4), 140).exact, false);
+});
+
 test("pairing goes on when the RTP timestamp wraps", () => {
   const pairing = new Pairing();
   const last = message(2 ** 32 - 1_500);
@@ -593,21 +603,32 @@ function receiver(age) {
 
 test("the picture is held back until its sound is there, and no longer once that comes sooner", async () => {
   const [lips, picture, sound] = [new Lips(), receiver(20), receiver(90)];
-  for (let count = 0; count < 20; count += 1) await lips.keep(picture, sound);
+  for (let count = 0; count < 20; count += 1) await lips.keep(picture, sound, 0);
   assert.ok(Math.abs(picture.jitterBufferTarget - 70) < 1);
   sound.age = 40;
-  for (let count = 0; count < 20; count += 1) await lips.keep(picture, sound);
+  for (let count = 0; count < 20; count += 1) await lips.keep(picture, sound, 0);
   assert.ok(Math.abs(picture.jitterBufferTarget - 20) < 1);
   sound.age = 10;
-  for (let count = 0; count < 20; count += 1) await lips.keep(picture, sound);
+  for (let count = 0; count < 20; count += 1) await lips.keep(picture, sound, 0);
+  assert.deepEqual([picture.jitterBufferTarget, sound.jitterBufferTarget], [0, 0]);
+});
+
+test("both are held back until faces are there that come later than their frames", async () => {
+  const [lips, picture, sound] = [new Lips(), receiver(20), receiver(90)];
+  for (let count = 0; count < 20; count += 1) await lips.keep(picture, sound, 100);
+  assert.equal(sound.jitterBufferTarget, 100);
+  assert.ok(Math.abs(picture.jitterBufferTarget - 170) < 1);
+  await lips.keep(picture, null, 80); // it is not heard any more
+  assert.deepEqual([picture.jitterBufferTarget, sound.jitterBufferTarget], [80, 0]);
+  lips.release();
   assert.deepEqual([picture.jitterBufferTarget, sound.jitterBufferTarget], [0, 0]);
 });
 
 test("a picture that goes with no sound any more is shown at once", async () => {
   const [lips, one, other, sound] = [new Lips(), receiver(0), receiver(0), receiver(1_000)];
-  for (let count = 0; count < 20; count += 1) await lips.keep(one, sound);
+  for (let count = 0; count < 20; count += 1) await lips.keep(one, sound, 0);
   assert.equal(one.jitterBufferTarget, 500);
-  await lips.keep(other, sound);
+  await lips.keep(other, sound, 0);
   assert.deepEqual([one.jitterBufferTarget, other.jitterBufferTarget], [0, 250]);
   lips.release();
   assert.equal(other.jitterBufferTarget, 0);
@@ -616,9 +637,9 @@ test("a picture that goes with no sound any more is shown at once", async () => 
 test("where a browser does not tell when it plays what, all stays as it has it", async () => {
   const [lips, picture, sound] = [new Lips(), receiver(0), receiver(50)];
   sound.getStats = async () => new Map([["in", { type: "inbound-rtp", timestamp: 1e6 }]]);
-  await lips.keep(picture, sound);
+  await lips.keep(picture, sound, 0);
   sound.getStats = () => Promise.reject(new Error("closed"));
-  await lips.keep(picture, sound);
+  await lips.keep(picture, sound, 0);
   assert.equal(picture.jitterBufferTarget, 0);
 });
 

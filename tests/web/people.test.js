@@ -142,6 +142,16 @@ test("who does not let us watch is asked no more, and said", (t) => {
   assert.equal(absent(people), "b does not let you watch: not you");
 });
 
+test("a server that lists nonsense is believed nothing, and the rest goes on", (t) => {
+  const { people, receive, connect } = room(t);
+  connect("ws_a", "a");
+  for (const broadcasters of [0, true, "ws_b", { a: 1 }, [null, 7, {}, { session: [] }]]) receive({ type: "broadcasters", broadcasters });
+  assert.deepEqual(people.broadcasters, []);
+  receive({ type: "broadcasters", broadcasters: [null, { session: "ws_b", name: "b" }] });
+  assert.deepEqual(people.broadcasters, [{ session: "ws_b", name: "b" }]);
+  assert.deepEqual(told(people), ["a connected"]);
+});
+
 /** Somebody as People gives them. */
 function someone(id, changed, connection) {
   const nothing = { videos: [], sound: null, recorded: false, silent: false };

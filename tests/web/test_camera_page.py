@@ -130,7 +130,7 @@ async def test_what_is_sent_is_seen_heard_recorded_switched_off_and_ended(
         await page.click("#start")
         assert (await anext(receiver)).frame.width > 0
         await anext(receiver.audio())
-        await said(page, "#state", "Seen by 1 person")
+        await said(page, "#state", "Sent to 1 receiver")
         assert {event.name for event in states if event.state == "connected"} == {"Anna"}
         assert await page.evaluate("asked") == 1
         await reached(page, "Number(document.getElementById('microphone').style.getPropertyValue('--level')) > 0.1")
@@ -285,7 +285,7 @@ async def test_it_says_that_somebody_is_gone_without_a_word(server: SignalingSer
     try:
         async with opened(server) as page:
             await page.click("#start")
-            await said(page, "#state", "Seen by 1 person")
+            await said(page, "#state", "Sent to 1 receiver")
             child.kill()
             await said(page, "#state", "The connection was interrupted, trying again")
     finally:

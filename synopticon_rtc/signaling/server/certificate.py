@@ -148,7 +148,8 @@ def _own_key(path: Path) -> ec.EllipticCurvePrivateKey:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         _write(path, made, 0o600, replace=False)
-    path.chmod(0o600)
+    if path.stat().st_mode & 0o077:  # else the folder may as well be one that is only read
+        path.chmod(0o600)
     key = serialization.load_pem_private_key(path.read_bytes(), None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise TypeError(f"{path.name} is no key of ours")

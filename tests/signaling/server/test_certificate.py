@@ -57,6 +57,22 @@ def ssl_fingerprint(path: Path) -> str:
 
 
 @pytest.mark.usefixtures("names")
+def test_a_folder_that_can_only_be_read_will_do_once_it_has_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = own_certificate("localhost", tmp_path, NOW)
+
+    def refuse(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    for name in ("chmod", "replace", "write_bytes"):
+        monkeypatch.setattr(Path, name, refuse)
+    assert own_certificate("localhost", tmp_path, NOW) == made
+    with pytest.raises(SignalingError, match="Read-only file system"):
+        own_certificate("localhost", tmp_path, NOW + 400 * DAY)
+
+
+@pytest.mark.usefixtures("names")
 def test_nobody_else_can_read_its_key(tmp_path: Path) -> None:
     made = own_certificate("lab-7", tmp_path / "a" / "b", NOW)
     assert stat.S_IMODE(made.key.stat().st_mode) == 0o600
