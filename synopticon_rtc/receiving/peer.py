@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from synopticon_rtc.basics.faults import Faults
+from synopticon_rtc.files.hub import FileLink
 from synopticon_rtc.peers.control import Control
 from synopticon_rtc.peers.messages import Messages
 from synopticon_rtc.peers.published import NewOffer, Published
@@ -33,6 +34,7 @@ class Peer:
         listed: Whether it has told what it publishes.
         control: Our side of the control channel; None before it is there, and where the broadcaster is a page.
         messages: What the application and it say to each other, None where it takes no messages.
+        files: What goes to it and comes from it, None where it takes no files.
         number: That of its newest offer that came over the control channel.
         news: What it published last, until that was taken note of.
         offer: Its newest offer over the control channel, until it was answered.
@@ -51,6 +53,7 @@ class Peer:
     listed: bool = False
     control: Control | None = None
     messages: Messages | None = None
+    files: FileLink | None = None
     number: int = 0
     news: list[Published] | None = None
     offer: NewOffer | None = None
@@ -103,6 +106,8 @@ class Peer:
             self.control.close()
         if self.messages is not None:
             self.messages.close()
+        if self.files is not None:
+            self.files.close()
 
     def section(self, stream: Stream | SoundStream) -> str | None:
         """Return the media section that a stream comes on, None while nobody has told."""
