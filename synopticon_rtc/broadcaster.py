@@ -292,7 +292,14 @@ class Broadcaster:
         """
         return self._hub.messages(name)
 
-    async def send_file(self, path: str | os.PathLike[str], *, to: str, rate: float | None = None) -> FileTransfer:
+    async def send_file(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        to: str,
+        folder: Sequence[str] = (),
+        rate: float | None = None,
+    ) -> FileTransfer:
         """Offer a file to a receiver, and send it once that is accepted; returns at once with what tells of it.
 
         Faces, video, sound and messages go before it. One that was sent in part before goes on from there.
@@ -300,6 +307,7 @@ class Broadcaster:
         Args:
             path: Of the file.
             to: The session of the receiver.
+            folder: The folders that it is to be in there, the outermost first.
             rate: Bytes a second that it takes at most, None for all that nobody else needs.
 
         Raises:
@@ -307,7 +315,7 @@ class Broadcaster:
             ConnectionLost: That receiver is not connected, or takes no files.
             ValueError: The rate is less than 1000.
         """
-        return await self._files.send(path, to, rate=rate)
+        return await self._files.send(path, to, folder=tuple(folder), rate=rate)
 
     async def send_folder(
         self, path: str | os.PathLike[str], *, to: str, rate: float | None = None

@@ -538,7 +538,12 @@ class Receiver(Generic[F]):
         return self._hub.messages(name)
 
     async def send_file(
-        self, path: str | os.PathLike[str], *, to: str | None = None, rate: float | None = None
+        self,
+        path: str | os.PathLike[str],
+        *,
+        to: str | None = None,
+        folder: Sequence[str] = (),
+        rate: float | None = None,
     ) -> FileTransfer:
         """Offer a file to the broadcaster, and send it once that is accepted; returns at once with what tells of it.
 
@@ -547,6 +552,7 @@ class Receiver(Generic[F]):
         Args:
             path: Of the file.
             to: The session of the broadcaster, None for whichever is connected.
+            folder: The folders that it is to be in there, the outermost first.
             rate: Bytes a second that it takes at most, None for all that nobody else needs.
 
         Raises:
@@ -554,7 +560,7 @@ class Receiver(Generic[F]):
             ConnectionLost: No broadcaster is connected that takes files, or not this one.
             ValueError: The rate is less than 1000.
         """
-        return await self._files.send(path, to, rate=rate)
+        return await self._files.send(path, to, folder=tuple(folder), rate=rate)
 
     async def send_folder(
         self, path: str | os.PathLike[str], *, to: str | None = None, rate: float | None = None

@@ -37,6 +37,7 @@ FLOORS = (
         "export",
         "receive",
         "record",
+        "send",
         "trace",
         "signaling.__main__",
     },  # doors: what users import and run

@@ -17,6 +17,7 @@ import click
 from synopticon_rtc.basics.text import NAME, visible
 from synopticon_rtc.broadcaster import Broadcaster
 from synopticon_rtc.commands.cli import Command, Output, Quantity
+from synopticon_rtc.commands.files import Inbox, files_options
 from synopticon_rtc.commands.kinds import Bitrate, KeyValue, Size
 from synopticon_rtc.commands.meeting import Meeting, News
 from synopticon_rtc.commands.memory import map_large_pieces
@@ -97,6 +98,7 @@ SCREEN_SIZE = (1920, 1080)  # of most
 @click.option("--bitrate", type=Bitrate(), default="1.5M", show_default=True, help="Of the video, like 1.5M or 800k.")
 @click.option("--name", default="", help="Name by which receivers see and choose this broadcaster.")
 @record_option
+@files_options("receivers offer, as python -m synopticon_rtc.send does")
 @click.option(
     "--detect", is_flag=True, help="Look for faces in a recording anew, instead of sending those that are in it."
 )
@@ -129,6 +131,9 @@ async def main(
     bitrate: int,
     name: str,
     record: Path | None,
+    files: Path | None,
+    file_size: int | None,
+    file_rate: int | None,
     detect: bool,  # noqa: FBT001 - click passes flags so
     ice_servers: tuple[IceServer, ...],
     trace: Path | None,
@@ -186,8 +191,10 @@ async def main(
             raise click.UsageError(f"{error}.") from error
         shown = " and ".join(without_password(video.text) for video in videos)
         report = _Report(broadcaster, output, source=shown, meeting=meeting, looks=any(video.faces for video in videos))
+        report.inbox = Inbox(broadcaster, files, output, largest=file_size, rate=file_rate, aloud=not report.is_live)
         stack.callback(report.summarize)
         await stack.enter_async_context(broadcaster)
+        await stack.enter_async_context(report.inbox.taking())
         for video in videos[1:]:
             await broadcaster.publish(
                 _name(hint_of(video.source), broadcaster.streams),
@@ -271,6 +278,7 @@ class _Report:
         self._meeting = meeting
         self._status = Status(f"synopticon · {broadcaster.name or source}", enabled=not output.json)
         self._rates = Rates()
+        self.inbox: Inbox | None = None
         self._news = News(broadcaster.signaling, output, aloud=not self._status.shown)
         broadcaster.events.subscribe(self._peer)
         broadcaster.source_events.subscribe(self._source)
@@ -370,6 +378,7 @@ class _Report:
                 "faces": f"{stats.faces}   looked for {stats.faces_fps:.1f} times a second{found}",
                 "receivers": "\n".join([str(len(peers)), *(visible(session, NAME) for session in peers[:SHOWN])]),
             }
+            | (self.inbox.rows() if self.inbox is not None else {})
         )
 
     def _stream(self, event: StreamEvent) -> None:

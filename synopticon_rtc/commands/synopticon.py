@@ -11,6 +11,7 @@ COMMANDS = {
     "broadcast": "Send video of faces, with the landmarks of each.",
     "receive": "Receive a broadcaster, or everybody in a room.",
     "record": "Record everybody in a room.",
+    "send": "Send files to somebody who broadcasts.",
     "signaling": "Serve signaling and the pages; make tokens; ask how a server is.",
     "analyse": "Find the faces in every frame of a film.",
     "export": "Make a table of the faces in a recording.",

@@ -15,7 +15,7 @@ from synopticon_rtc.errors import ConnectionLost, FileError
 from synopticon_rtc.files.disk import files_in
 from synopticon_rtc.files.incoming import FileOffer, Incoming
 from synopticon_rtc.files.outgoing import Outgoing
-from synopticon_rtc.files.transfer import FileTransfer
+from synopticon_rtc.files.transfer import FileTransfer, check_rate
 from synopticon_rtc.files.wire import MAX_DEPTH, MAX_NAME, PROTOCOL, Cancelled, written
 from synopticon_rtc.rtc import Channel, PeerConnection
 from synopticon_rtc.rtc.budget import Budget
@@ -26,8 +26,6 @@ AT_ONCE = 8
 """Files that go one way over one connection at the same time; others wait for their turn."""
 AT_ONCE_OFFERED = AT_ONCE + 4
 """The same where they are offered to us: what ends here may not have ended there yet."""
-LEAST_RATE = 1000
-"""Bytes a second: one piece takes about as long."""
 CLOSE_WITHIN = 5.0
 """Seconds that what was received may take to be written, when all is closed."""
 MAX_FILES = 10_000
@@ -190,17 +188,19 @@ class FileHub:
 
     # Sending
 
-    async def send(self, path: str | os.PathLike[str], to: str | None, *, rate: float | None) -> FileTransfer:
+    async def send(
+        self, path: str | os.PathLike[str], to: str | None, *, folder: tuple[str, ...] = (), rate: float | None
+    ) -> FileTransfer:
         """Send a file to a peer, by its session; None is the only one there can be.
 
         Raises:
             FileError: It cannot be read, or the peer takes no files.
             ConnectionLost: The peer is not connected.
         """
-        _check_rate(rate)
+        check_rate(rate)
         link, file = self._link(to), Path(path)
         size = await self.in_thread(functools.partial(_size, file))
-        return link.send(file, (), size, rate)
+        return link.send(file, folder, size, rate)
 
     async def send_folder(
         self, path: str | os.PathLike[str], to: str | None, *, rate: float | None
@@ -211,7 +211,7 @@ class FileHub:
             FileError: It cannot be read, has too much in it, or the peer takes no files.
             ConnectionLost: The peer is not connected.
         """
-        _check_rate(rate)
+        check_rate(rate)
         link = self._link(to)
         found = await self.in_thread(functools.partial(_files, Path(path)))
         return [link.send(file, folder, size, rate) for file, folder, size in found]
@@ -332,8 +332,3 @@ def _files(folder: Path) -> list[tuple[Path, tuple[str, ...], int]]:
 def _text(name: str) -> str:
     """Return a name of this system as JSON can have it."""
     return os.fsencode(name).decode(errors="replace")[:MAX_NAME]
-
-
-def _check_rate(rate: float | None) -> None:
-    if rate is not None and not rate >= LEAST_RATE:
-        raise ValueError(f"a rate is {LEAST_RATE} bytes a second or more, not {rate}")

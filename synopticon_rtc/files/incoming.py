@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from synopticon_rtc.errors import ConnectionLost, FileError, SynopticonError
 from synopticon_rtc.files import wire
 from synopticon_rtc.files.disk import BLOCK, Part
 from synopticon_rtc.files.names import safe
-from synopticon_rtc.files.transfer import FileTransfer
+from synopticon_rtc.files.transfer import FileTransfer, check_rate
 from synopticon_rtc.files.wire import Accepted, Begun, Cancelled, Done, Ended, Limit, Offered
 from synopticon_rtc.rtc import Channel
 
@@ -48,7 +49,9 @@ class FileOffer:
         self.session = session
         self._incoming = incoming
 
-    async def accept(self, folder: str | Path, *, overwrite: bool = False) -> FileTransfer:
+    async def accept(
+        self, folder: str | os.PathLike[str], *, overwrite: bool = False, rate: float | None = None
+    ) -> FileTransfer:
         """Have it sent, to go into this folder, within those that it comes with.
 
         It is written to a file that ends with ``.part``, and gets its name once all of it is there and its SHA-256 is
@@ -58,11 +61,14 @@ class FileOffer:
         Args:
             folder: Where it goes; made where it is not there.
             overwrite: Whether a file of its name gives way to it instead.
+            rate: Bytes a second that it takes at most after the first 1.5 MiB, None for all that nobody else needs.
 
         Raises:
+            ValueError: The rate is less than 1000.
             FileError: It cannot be written there, there is no room, it is withdrawn, or was accepted or rejected.
         """
-        return await self._incoming.accept(Path(folder).joinpath(*self.folder), overwrite=overwrite)
+        check_rate(rate)
+        return await self._incoming.accept(Path(folder).joinpath(*self.folder), overwrite=overwrite, rate=rate)
 
     def reject(self, reason: str = "") -> None:
         """Refuse it, and say why. An offer that is no more is none to refuse."""
@@ -87,6 +93,7 @@ class Incoming:
         self._offer: FileOffer | None = None
         self._transfer: FileTransfer | None = None
         self._part: Part | None = None
+        self._rate: float | None = None
         self._begin: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._begun = False
         self._digest = ""  # of the whole file, once the other end has told
@@ -112,7 +119,7 @@ class Incoming:
 
     # What the application says
 
-    async def accept(self, folder: Path, *, overwrite: bool) -> FileTransfer:
+    async def accept(self, folder: Path, *, overwrite: bool, rate: float | None) -> FileTransfer:
         """Have it sent."""
         offer = self._offer
         assert offer is not None  # noqa: S101 - by which it is accepted
@@ -135,7 +142,7 @@ class Incoming:
             double = FileError(f"{offer.name} is " + ("offered no more" if self.is_over else "being received already"))
             self._end(double, "it is being received already")
             raise double
-        self._part = part
+        self._part, self._rate = part, rate
         transfer.came(part.octets)
         self._say(Accepted(part.octets, part.digest))
         self._task = self._hub.spawn(self._run(transfer, part))
@@ -221,12 +228,15 @@ class Incoming:
                     await self._full.wait()
         if not self._buffer:
             return not self._digest
-        data, self._buffer = self._buffer, bytearray()
+        most = BLOCK if self._rate is None else min(BLOCK, int(self._rate))
+        data, self._buffer = self._buffer[:most], self._buffer[most:]
         transfer.moved += len(data)
         await self._hub.in_thread(functools.partial(part.write, data))
         transfer.came(part.octets)
+        if self._rate is not None:
+            await asyncio.sleep(len(data) / self._rate)
         limit = part.octets + wire.WINDOW
-        if limit - self._limit >= wire.WINDOW // 8 or self._limit == self._came:
+        if limit - self._limit >= wire.WINDOW // 8 or self._limit == self._came or self._rate is not None:
             self._limit = limit
             self._say(Limit(limit))
         return True

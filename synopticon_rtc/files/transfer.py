@@ -14,6 +14,8 @@ WINDOW = 3.0
 """Seconds over which the rate is taken."""
 SAMPLE = 0.1
 """Seconds from one sample of it to the next, and from one progress that is told to the next."""
+LEAST_RATE = 1000
+"""Bytes a second: a packet takes about as long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,3 +141,13 @@ class FileTransfer:
             return 0.0
         begin, before = self._samples[0]
         return (self._octets - before) / max(clock.monotonic() - begin, SAMPLE)
+
+
+def check_rate(rate: float | None) -> None:
+    """Refuse a rate that is none.
+
+    Raises:
+        ValueError: It is less than 1000 bytes a second.
+    """
+    if rate is not None and not rate >= LEAST_RATE:
+        raise ValueError(f"a rate is {LEAST_RATE} bytes a second or more, not {rate}")
