@@ -16,6 +16,7 @@ from benchmarks import (
     encoding,
     faces,
     fanout,
+    files,
     films,
     glass,
     idle,
@@ -51,6 +52,7 @@ class Benchmark(Protocol):
 MODULES: dict[str, Benchmark] = {
     "encoding": encoding,
     "fanout": fanout,
+    "files": files,
     "crowd": crowd,
     "join": join,
     "glass": glass,

@@ -34,7 +34,7 @@ REFUSED = 1, 100
 """How many offers of a peer may be refused: a second, and at once. Beyond that, its offers are heard no more."""
 UNASKED = 10.0
 """Seconds that an offer waits for somebody to ask for offers at all."""
-BURST = 32
+BURST = 16
 """Pieces that are sent in one turn of the event loop."""
 THREADS = 4
 

@@ -12,7 +12,7 @@ MOST = 786_432
 """Bytes that may be on their way at most: a quarter of what a peer takes out of order is left to all others."""
 TARGET = 0.015
 """Seconds of queueing that are caused on purpose; RFC 6817 allows up to 0.1, which is too long beside live video."""
-SHORTEST_TARGET = 0.004
+SHORTEST_TARGET = 0.002
 """The same on a link so fast that two packets take no longer."""
 GAIN = 0.25
 """Of a packet, by how much the window grows in a round trip without any queue; it shrinks by up to a whole one."""
