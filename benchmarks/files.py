@@ -29,7 +29,7 @@ from benchmarks.reel import FPS, Reel
 from benchmarks.report import Bar, Result, Table, alone, percentile
 from synopticon_rtc import Broadcaster, Receiver, SignalingServer
 from synopticon_rtc.files.hub import FileHub
-from synopticon_rtc.rtc import PeerConnection
+from synopticon_rtc.rtc import Channel, PeerConnection
 
 CHUNK, THRESHOLD = 16_384, 65_536
 """Of plain aiortc's example: bytes of a message, and of what waits when the next is given."""
@@ -85,20 +85,21 @@ async def plain(role: str, folder: str) -> None:  # noqa: C901 - it is one examp
 
     async def send(path: str) -> None:
         assert channel is not None  # noqa: S101 - it is who sends
-        while channel.readyState != "open":  # noqa: ASYNC110 - as the example has it
+        opened: RTCDataChannel = channel
+        while opened.readyState != "open":  # noqa: ASYNC110 - as the example has it
             await asyncio.sleep(0.01)
         file = Path(path).open("rb")  # noqa: SIM115, ASYNC230 - as the example has it
         done = asyncio.Event()
 
         def more() -> None:
-            while channel.bufferedAmount <= channel.bufferedAmountLowThreshold and not done.is_set():
+            while opened.bufferedAmount <= opened.bufferedAmountLowThreshold and not done.is_set():
                 data = file.read(CHUNK)
-                channel.send(data)
+                opened.send(data)
                 if not data:
                     done.set()
 
-        channel.bufferedAmountLowThreshold = THRESHOLD
-        channel.on("bufferedamountlow", more)
+        opened.bufferedAmountLowThreshold = THRESHOLD
+        opened.on("bufferedamountlow", more)
         more()
         await done.wait()
 
@@ -112,9 +113,11 @@ async def ours(role: str, folder: str) -> None:
     """Be one end of ours."""
     hub = FileHub()
     candidates: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-    connection = PeerConnection(
-        on_candidate=candidates.put_nowait, on_channel=lambda channel: link.adopt(channel) and None
-    )
+
+    def adopt(channel: Channel) -> None:
+        link.adopt(channel)
+
+    connection = PeerConnection(on_candidate=candidates.put_nowait, on_channel=adopt)
     link = hub.join(connection, "other")
     opening = connection.add_channel("opening") if role == "send" else None
 
@@ -223,14 +226,13 @@ def slow_path(path: Path, *, sending: bool, seconds: float) -> Layers:
                 await playing.play(3)
                 viewer.down.rate, viewer.down.queue = SLOW, SLOW // 8 // 4
                 await playing.play(3)
-                moved = 0
+                transfer = None
                 if sending:
                     transfer = await home.send(path, None, rate=None)
                     offers = away.offers()
                     await (await anext(offers)).accept(folder)
                 begun = await playing.play(seconds)
-                if sending:
-                    moved = transfer.moved
+                moved = 0 if transfer is None else transfer.moved
                 seen = viewer.since(begun)
                 await home.aclose()
                 await away.aclose()
@@ -247,7 +249,11 @@ async def joined(playing: Any, home: FileHub, away: FileHub) -> Any:  # noqa: AN
 
     viewer = Viewer(playing.network, playing.home)
     there = away.join(viewer.receiver.connection, "sender")
-    viewer.receiver.connection._on_channel = lambda channel: there.adopt(channel) and None  # noqa: SLF001 - in its place
+
+    def adopt(channel: Channel) -> None:
+        there.adopt(channel)
+
+    viewer.receiver.connection._on_channel = adopt  # noqa: SLF001 - in its place
     home.join(viewer.sender.connection, "receiver")
     viewer.sender.connection.add_video(lambda _: playing.ladder.top, ["vp8"])
     viewer.sender.connection.add_channel("opening")

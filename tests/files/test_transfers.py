@@ -1,6 +1,7 @@
 """Files between real peer connections, over a network in memory."""
 
 import asyncio
+import errno
 import json
 import os
 from hashlib import sha256
@@ -13,6 +14,7 @@ from turned import elapse, turned
 from wires import Losses
 
 from synopticon_rtc.errors import ConnectionLost, FileError
+from synopticon_rtc.files.disk import Part
 from synopticon_rtc.files.hub import AT_ONCE, AT_ONCE_OFFERED, REFUSED, UNASKED
 from synopticon_rtc.files.outgoing import STALLED
 from synopticon_rtc.files.wire import PROTOCOL, WINDOW
@@ -52,6 +54,7 @@ async def test_a_file_comes_whole_under_its_name_with_its_time(tmp_path: Path) -
         await sent.wait()
         await received.wait()
         assert received.path == tmp_path / "there" / "notes.bin"
+        assert received.path is not None
         assert received.path.read_bytes() == path.read_bytes()
         assert received.path.stat().st_mtime == path.stat().st_mtime
         assert [each.name for each in (tmp_path / "there").iterdir()] == ["notes.bin"]
@@ -159,6 +162,7 @@ async def test_another_file_of_a_name_that_is_taken_gets_a_number_unless_it_is_t
             sent, received = await carried(one, two, path, there, **options)
             await sent.wait()
             assert received.path == there / name
+            assert received.path is not None
             assert received.path.read_bytes() == path.read_bytes()
 
 
@@ -256,6 +260,31 @@ async def test_a_file_that_changes_while_it_is_sent_is_not_taken_for_whole(tmp_p
             await received.wait()
         with pytest.raises(FileError, match="has changed"):
             await sent.wait()
+
+
+@turned
+async def test_a_disk_that_is_full_in_the_middle_is_one_error_at_both_ends_and_keeps_what_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path / "notes.bin", 2_000_000)
+    write = Part.write
+
+    def full(part: Part, data: bytes) -> None:
+        if part.octets > 500_000:
+            error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise FileError(f"notes.bin cannot be written: {error.strerror}") from error
+        write(part, data)
+
+    async with connected() as (one, two):
+        with monkeypatch.context() as patched:
+            patched.setattr(Part, "write", full)
+            sent, received = await carried(one, two, path, tmp_path / "there")
+            for transfer in (sent, received):
+                with pytest.raises(FileError, match="No space left on device"):
+                    await transfer.wait()
+        sent, received = await carried(one, two, path, tmp_path / "there")
+        await received.wait()
+        assert sent.moved < 1_500_000
 
 
 # What strangers do
