@@ -16,6 +16,7 @@ from benchmarks import (
     encoding,
     faces,
     fanout,
+    files,
     films,
     glass,
     idle,
@@ -53,6 +54,7 @@ class Benchmark(Protocol):
 MODULES: dict[str, Benchmark] = {
     "encoding": encoding,
     "fanout": fanout,
+    "files": files,
     "crowd": crowd,
     "join": join,
     "glass": glass,

@@ -12,6 +12,8 @@ from .events import (
 )
 from .faces import Detector, Face, FaceLandmarker, draw_faces
 from .faces.moment import Moment
+from .files.incoming import FileOffer
+from .files.transfer import FileProgress, FileTransfer
 from .media import Camera, FrameSource, Microphone, Portrait, Screen, TestPattern, Tone, VideoFile
 from .peers.messages import Message
 from .receiver import Receiver
@@ -41,6 +43,9 @@ __all__ = [
     "EncodedVideoFrame",
     "Face",
     "FaceLandmarker",
+    "FileOffer",
+    "FileProgress",
+    "FileTransfer",
     "FrameSource",
     "IceServer",
     "LSLOutlet",

@@ -20,6 +20,10 @@ from synopticon_rtc.errors import SignalingError, SynopticonError
 from synopticon_rtc.events import DetectorEvent, Events, PeerEvent, SourceEvent, StreamEvent
 from synopticon_rtc.faces import Detector
 from synopticon_rtc.faces.moment import Moment
+from synopticon_rtc.files import wire
+from synopticon_rtc.files.hub import FileHub
+from synopticon_rtc.files.incoming import FileOffer
+from synopticon_rtc.files.transfer import FileTransfer
 from synopticon_rtc.media import AnySound, Codec, Source
 from synopticon_rtc.peers import control, messages, published
 from synopticon_rtc.peers.control import Control, Report
@@ -45,7 +49,12 @@ from synopticon_rtc.signaling.messages import Candidate
 from synopticon_rtc.signaling.session import Signaling
 from synopticon_rtc.tracing import Trace
 
-ACCEPT = {"control": [control.PROTOCOL], "ice": ["more"], "messages": [messages.PROTOCOL, messages.LATEST]}
+ACCEPT = {
+    "control": [control.PROTOCOL],
+    "ice": ["more"],
+    "messages": [messages.PROTOCOL, messages.LATEST],
+    "files": [wire.PROTOCOL],
+}
 BITRATE = 1_500_000
 FPS = 30.0
 FLUSH = 1.0  # seconds for the last messages to arrive
@@ -174,6 +183,7 @@ class Broadcaster:
         self.streams: Mapping[str, PublishedStream] = MappingProxyType(self._publisher.streams)
         self.stream_events: Events[StreamEvent] = self._publisher.events
         self._hub = MessageHub()
+        self._files = FileHub()
         self._peers: dict[int, Peer] = {}  # by link
         self._signaling_lost: SignalingError | None = None
         self._life = Life(self._end)
@@ -193,6 +203,7 @@ class Broadcaster:
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(self._life.end)
             stack.callback(self._hub.close)
+            stack.push_async_callback(self._files.aclose)
             await stack.enter_async_context(self._trace)
             stack.push_async_callback(self._publisher.aclose)
             if self._stream is not None:
@@ -304,6 +315,48 @@ class Broadcaster:
     def hear_names(self, take: Callable[[str], None]) -> None:
         """Have a function called with the name of each message that comes and that nobody iterates over yet."""
         self._hub.unasked = take
+
+    async def send_file(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        to: str,
+        folder: Sequence[str] = (),
+        rate: float | None = None,
+    ) -> FileTransfer:
+        """Offer a file to a receiver, and send it once that is accepted; returns at once with what tells of it.
+
+        Faces, video, sound and messages go before it. One that was sent in part before goes on from there.
+
+        Args:
+            path: Of the file.
+            to: The session of the receiver.
+            folder: The folders that it is to be in there, the outermost first.
+            rate: Bytes a second that it takes at most, None for all that nobody else needs.
+
+        Raises:
+            FileError: It cannot be read.
+            ConnectionLost: That receiver is not connected, or takes no files.
+            ValueError: The rate is less than 1000.
+        """
+        return await self._files.send(path, to, folder=tuple(folder), rate=rate)
+
+    async def send_folder(
+        self, path: str | os.PathLike[str], *, to: str, rate: float | None = None
+    ) -> list[FileTransfer]:
+        """Offer all files of a folder, and of those within it, one after the other, as :meth:`send_file` does.
+
+        Links are left out. It raises what :meth:`send_file` raises, and where there are more than 10,000 files.
+        """
+        return await self._files.send_folder(path, to, rate=rate)
+
+    @property
+    def files(self) -> AsyncIterator[FileOffer]:
+        """An iteration over the files that receivers offer, each given out once, until the broadcaster is closed.
+
+        Nothing of them comes before ``await offer.accept(folder)``. Where nobody iterates, they are refused.
+        """
+        return self._files.offers()
 
     def send_away(self, session: str, reason: str = "") -> None:
         """Let a receiver go, tell it so, and serve its signaling session no more.
@@ -459,6 +512,8 @@ class Broadcaster:
             undo.pop_all()
         if asked.accepts("messages", messages.PROTOCOL):
             peer.messages = self._hub.join(connection, action.session)
+        if asked.accepts("files", wire.PROTOCOL):
+            peer.files = self._files.join(connection, action.session)
         self._peers[link] = peer
         if peer.engine is not None:
             peer.engine.published = functools.partial(self._publisher.listed, peer)
@@ -475,13 +530,17 @@ class Broadcaster:
 
     def _add_channel(self, link: int, channel: Channel) -> None:
         peer = self._peers.get(link)
-        if peer is None or peer.messages is None or not peer.messages.adopt(channel):
-            channel.close()
+        for kind in () if peer is None else (peer.messages, peer.files):
+            if kind is not None and kind.adopt(channel):
+                return
+        channel.close()
 
     def _close_peer(self, link: int) -> None:
         peer = self._peers.pop(link)
         if peer.messages is not None:
             peer.messages.close()
+        if peer.files is not None:
+            peer.files.close()
         self._publisher.leave(peer)
         if peer.control is not None:
             peer.control.close()

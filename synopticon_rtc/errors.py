@@ -12,6 +12,7 @@
     ├── InvalidIceServer        not a stun:, turn: or turns: address
     ├── NoCandidates            there is no address to connect from
     ├── ConnectionLost          the peer connection is gone for good
+    ├── FileError               a file cannot be sent or received, or is not wanted
     ├── SourceError             frames cannot be had from a source
     ├── DetectorError           faces cannot be looked for
     │   └── ModelError          the face model is missing or corrupt
@@ -108,6 +109,10 @@ class NoCandidates(SynopticonError, ConnectionError):
 
 class ConnectionLost(SynopticonError):
     """The peer connection is gone for good."""
+
+
+class FileError(SynopticonError):
+    """A file cannot be sent or received, or is not wanted."""
 
 
 class SourceError(SynopticonError):

@@ -28,6 +28,10 @@ from synopticon_rtc.events import DetectorEvent, Events, StateEvent, StreamEvent
 from synopticon_rtc.faces import Detector
 from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.faces.wire import PROTOCOL, FacesMessage
+from synopticon_rtc.files import wire
+from synopticon_rtc.files.hub import FileHub
+from synopticon_rtc.files.incoming import FileOffer
+from synopticon_rtc.files.transfer import FileTransfer
 from synopticon_rtc.peers import control, faces_beside, messages, published
 from synopticon_rtc.peers.control import Control, Report
 from synopticon_rtc.peers.messages import Message, MessageHub
@@ -83,6 +87,7 @@ ACCEPT = {
     "ice": ["more"],
     "streams": [published.PROTOCOL],
     "messages": [messages.PROTOCOL, messages.LATEST],
+    "files": [wire.PROTOCOL],
 }
 FACES_WAIT = 0.05  # seconds, where nobody says how long
 FLUSH = 1.0  # seconds for the last messages to arrive
@@ -293,6 +298,7 @@ class Receiver(Generic[F]):
         )
         self._listeners: list[tuple[str | None, Latest[AudioMoment | None]]] = []  # iterations over sound
         self._hub = MessageHub()
+        self._files = FileHub()
         self._peers: dict[int, Peer] = {}  # by link
         self._first = ReceivedStream(video=video)
         self._finder: Finder | None = None
@@ -338,6 +344,7 @@ class Receiver(Generic[F]):
             await stack.enter_async_context(self._trace)
             self._trace.watch(self._write_figures)
             stack.push_async_callback(self._played)
+            stack.push_async_callback(self._files.aclose)
             await stack.enter_async_context(self._negotiator)
             stack.push_async_callback(self._hub.flush, FLUSH)
             self._exit = stack.pop_all()
@@ -552,6 +559,48 @@ class Receiver(Generic[F]):
         """Have a function called with the name of each message that comes and that nobody iterates over yet."""
         self._hub.unasked = take
 
+    async def send_file(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        to: str | None = None,
+        folder: Sequence[str] = (),
+        rate: float | None = None,
+    ) -> FileTransfer:
+        """Offer a file to the broadcaster, and send it once that is accepted; returns at once with what tells of it.
+
+        Messages go before it, as does what comes. One that was sent in part before goes on from there.
+
+        Args:
+            path: Of the file.
+            to: The session of the broadcaster, None for whichever is connected.
+            folder: The folders that it is to be in there, the outermost first.
+            rate: Bytes a second that it takes at most, None for all that nobody else needs.
+
+        Raises:
+            FileError: It cannot be read.
+            ConnectionLost: No broadcaster is connected that takes files, or not this one.
+            ValueError: The rate is less than 1000.
+        """
+        return await self._files.send(path, to, folder=tuple(folder), rate=rate)
+
+    async def send_folder(
+        self, path: str | os.PathLike[str], *, to: str | None = None, rate: float | None = None
+    ) -> list[FileTransfer]:
+        """Offer all files of a folder, and of those within it, one after the other, as :meth:`send_file` does.
+
+        Links are left out. It raises what :meth:`send_file` raises, and where there are more than 10,000 files.
+        """
+        return await self._files.send_folder(path, to, rate=rate)
+
+    @property
+    def files(self) -> AsyncIterator[FileOffer]:
+        """An iteration over the files that the broadcaster offers, each given out once, until the receiver is left.
+
+        Nothing of them comes before ``await offer.accept(folder)``. Where nobody iterates, they are refused.
+        """
+        return self._files.offers()
+
     def age(self, moment: Moment[F]) -> float | None:
         """Return how long ago a moment was captured, in seconds, by clocks aligned over the control channel.
 
@@ -717,6 +766,8 @@ class Receiver(Generic[F]):
             connection.receive()
             connection.add_channel("faces", protocol=PROTOCOL)  # which makes room for channels of the broadcaster
         peer.is_whole = isinstance(action, CreateOffer) or action.asked.is_whole
+        if action.asked.accepts("files", wire.PROTOCOL):
+            peer.files = self._files.join(connection, action.session)
         self._peers[link] = peer  # now that nothing can go wrong any more
         self.signaling.claimed.add(action.session)
         if isinstance(action.asked, FullOffer):
@@ -808,7 +859,7 @@ class Receiver(Generic[F]):
                     told=functools.partial(self._told, link, peer),
                     records=self._is_recorded,
                 )
-        elif peer.messages is not None and peer.messages.adopt(channel):
+        elif any(kind is not None and kind.adopt(channel) for kind in (peer.messages, peer.files)):
             pass
         elif channel.protocol == PROTOCOL and channel.label.startswith(FACES_OF):
             channel.on_message = functools.partial(self._take_faces, peer, channel.label.removeprefix(FACES_OF))

@@ -18,7 +18,7 @@ import pytest
 
 import benchmarks.__main__ as benchmark_command
 import synopticon_rtc
-from synopticon_rtc.commands import analyse, broadcast, export, receive, record, relay, signaling, trace
+from synopticon_rtc.commands import analyse, broadcast, export, receive, record, relay, send, signaling, trace
 from synopticon_rtc.faces import model
 
 ROOT = Path(__file__).parents[1]
@@ -31,6 +31,7 @@ COMMANDS = {
     "synopticon_rtc.record": record.main,
     "synopticon_rtc.relay": relay.main,
     "synopticon_rtc.analyse": analyse.main,
+    "synopticon_rtc.send": send.main,
     "synopticon_rtc.export": export.main,
     "synopticon_rtc.trace": trace.main,
     "synopticon_rtc.signaling": signaling.main,

@@ -21,7 +21,7 @@ FLOORS = (
     {"errors"},
     {"tracing"},
     {"signaling", "rtc", "media", "faces"},
-    {"events", "peers"},
+    {"events", "files", "peers"},
     {"engines"},
     {"detecting"},
     {"sending", "receiving"},
@@ -40,13 +40,14 @@ FLOORS = (
         "receive",
         "record",
         "relay",
+        "send",
         "trace",
         "signaling.__main__",
     },  # doors: what users import and run
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 DOORS = {"signaling.__init__", "signaling.access", "signaling.nats"}  # which lead from signaling to its server
-ONE_CLOCK = {"basics", "rtc", "peers", "detecting", "sending", "receiving", "recording"}
+ONE_CLOCK = {"basics", "rtc", "files", "peers", "detecting", "sending", "receiving", "recording"}
 """Rooms in which all goes by the clock of the event loop."""
 OWN_CLOCKS = {
     "basics.clock",  # which is that clock, and what takes its place in threads
@@ -66,6 +67,9 @@ PUBLIC = [
     "EncodedVideoFrame",
     "Face",
     "FaceLandmarker",
+    "FileOffer",
+    "FileProgress",
+    "FileTransfer",
     "FrameSource",
     "IceServer",
     "LSLOutlet",

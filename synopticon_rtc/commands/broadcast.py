@@ -18,6 +18,7 @@ from synopticon_rtc.basics.text import NAME, visible
 from synopticon_rtc.broadcaster import Broadcaster
 from synopticon_rtc.commands.asking import Doorkeeper
 from synopticon_rtc.commands.cli import Command, Output, Quantity
+from synopticon_rtc.commands.files import Inbox, files_options
 from synopticon_rtc.commands.kinds import Bitrate, KeyValue, Size
 from synopticon_rtc.commands.meeting import Meeting, News
 from synopticon_rtc.commands.memory import map_large_pieces
@@ -104,6 +105,7 @@ SCREEN_SIZE = (1920, 1080)  # of most
 @publish_token_file_option
 @click.option("--ask", is_flag=True, help="Ask on the terminal about each receiver whether it may watch.")
 @record_option
+@files_options("receivers offer, as python -m synopticon_rtc.send does")
 @click.option(
     "--detect", is_flag=True, help="Look for faces in a recording anew, instead of sending those that are in it."
 )
@@ -139,6 +141,9 @@ async def main(
     publish_token_file: Path | None,
     ask: bool,  # noqa: FBT001 - as above
     record: Path | None,
+    files: Path | None,
+    file_size: int | None,
+    file_rate: int | None,
     detect: bool,  # noqa: FBT001 - click passes flags so
     ice_servers: tuple[IceServer, ...],
     trace: Path | None,
@@ -201,8 +206,10 @@ async def main(
         shown = " and ".join(without_password(video.text) for video in videos)
         looks = any(video.faces for video in videos)
         report = _Report(broadcaster, output, source=shown, meeting=meeting, looks=looks, lines=ask)
+        report.inbox = Inbox(broadcaster, files, output, largest=file_size, rate=file_rate, aloud=not report.is_live)
         stack.callback(report.summarize)
         await stack.enter_async_context(broadcaster)
+        await stack.enter_async_context(report.inbox.taking())
         for video in videos[1:]:
             await broadcaster.publish(
                 _name(hint_of(video.source), broadcaster.streams),
@@ -288,6 +295,7 @@ class _Report:
         self._meeting = meeting
         self._status = Status(f"synopticon · {broadcaster.name or source}", enabled=not (output.json or lines))
         self._rates = Rates()
+        self.inbox: Inbox | None = None
         self._news = News(broadcaster.signaling, output, aloud=not self._status.shown)
         broadcaster.events.subscribe(self._peer)
         broadcaster.source_events.subscribe(self._source)
@@ -387,6 +395,7 @@ class _Report:
                 "faces": f"{stats.faces}   looked for {stats.faces_fps:.1f} times a second{found}",
                 "receivers": "\n".join([str(len(peers)), *(visible(session, NAME) for session in peers[:SHOWN])]),
             }
+            | (self.inbox.rows() if self.inbox is not None else {})
         )
 
     def _stream(self, event: StreamEvent) -> None:

@@ -21,6 +21,7 @@ from synopticon_rtc.basics.recent import Recent
 from synopticon_rtc.basics.text import NAME, visible
 from synopticon_rtc.commands.cli import Command, Output, Quantity
 from synopticon_rtc.commands.everybody import Everybody
+from synopticon_rtc.commands.files import Inbox, files_options
 from synopticon_rtc.commands.meeting import DEFAULT_URL, News
 from synopticon_rtc.commands.options import (
     announce_option,
@@ -108,6 +109,7 @@ LIGHT, SHADE = (255, 248, 214), (32, 22, 0)  # blue, green, red: of what is writ
 )
 @landmarks_option
 @record_option
+@files_options("the broadcaster offers")
 @click.option(
     "--lsl",
     is_flag=False,
@@ -165,6 +167,9 @@ async def main(
     faces_out: Path | None,
     landmarks: bool | None,  # noqa: FBT001
     record: Path | None,
+    files: Path | None,
+    file_size: int | None,
+    file_rate: int | None,
     lsl: str | None,
     lsl_landmarks: bool,  # noqa: FBT001
     detect: bool,  # noqa: FBT001
@@ -189,7 +194,9 @@ async def main(
     """Receive the frames and faces of a broadcaster."""
     _check_together(no_video=no_video, show=show, record=record)
     if everybody:
-        _check_all(broadcaster=broadcaster, show=show, play=play, audio_out=audio_out, lsl=lsl, trace=trace)
+        _check_all(
+            broadcaster=broadcaster, show=show, play=play, audio_out=audio_out, lsl=lsl, trace=trace, files=files
+        )
     detector = _detector(
         detect=detect,
         return_faces=return_faces,
@@ -236,12 +243,14 @@ async def main(
         window = await stack.enter_async_context(Window()) if show else None
         picture = _Picture(receiver)
         report = _Report(receiver, output)
+        report.inbox = Inbox(receiver, files, output, largest=file_size, rate=file_rate, aloud=not report.is_live)
         stack.callback(report.summarize)
         if record is not None:
             recorded = recorder(record, receiver, output, aloud=not report.is_live)
             await stack.enter_async_context(recorded)
         give = await _open_outlet(stack, outlet, receiver, report)
         await stack.enter_async_context(receiver)
+        await stack.enter_async_context(report.inbox.taking())
         await stack.enter_async_context(report.reporting())
         sinks = await _open_sinks(stack, play, audio_out)
         gc.freeze()  # looking through all that was imported would hold up every frame for 50 ms, now and then
@@ -430,6 +439,7 @@ class _Report:
         self._rates = Rates()
         self._state = StateEvent("seeking", "")
         self._first = self._last = 0.0
+        self.inbox: Inbox | None = None
         receiver.events.subscribe(self._changed)
         receiver.detector_events.subscribe(self._detector)
 
@@ -516,6 +526,7 @@ class _Report:
                     "delay": f"{delay:.0f} ms{_split(delays)}" if delay is not None else "-",
                 }
                 | ({"by way of": relays} if relays else {})
+                | (self.inbox.rows() if self.inbox is not None else {})
                 | lost
             )
             await asyncio.sleep(STATUS_INTERVAL)

@@ -12,6 +12,7 @@ COMMANDS = {
     "receive": "Receive a broadcaster, or everybody in a room.",
     "record": "Record everybody in a room.",
     "relay": "Send on what a broadcaster sends, to receivers elsewhere.",
+    "send": "Send files to somebody who broadcasts.",
     "signaling": "Serve signaling and the pages; make tokens; ask how a server is.",
     "analyse": "Find the faces in every frame of a film.",
     "export": "Make a table of the faces in a recording.",

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from synopticon_rtc.basics.faults import Faults
+from synopticon_rtc.files.hub import FileLink
 from synopticon_rtc.peers.control import Control
 from synopticon_rtc.peers.messages import Messages
 from synopticon_rtc.peers.published import NewOffer, Published
@@ -37,6 +38,7 @@ class Peer:
         control: Our side of the control channel; None before it is there, and where the broadcaster is a page.
         messages: What the application and it say to each other, None where it takes no messages.
         relays: Who passes on what it sends, from the first one to it.
+        files: What goes to it and comes from it, None where it takes no files.
         number: That of its newest offer that came over the control channel.
         news: What it published last, until that was taken note of.
         offer: Its newest offer over the control channel, until it was answered.
@@ -58,6 +60,7 @@ class Peer:
     control: Control | None = None
     messages: Messages | None = None
     relays: tuple[str, ...] = ()
+    files: FileLink | None = None
     number: int = 0
     news: list[Published] | None = None
     offer: NewOffer | None = None
@@ -110,6 +113,8 @@ class Peer:
             self.control.close()
         if self.messages is not None:
             self.messages.close()
+        if self.files is not None:
+            self.files.close()
 
     def section(self, stream: Stream | SoundStream | None) -> str | None:
         """Return the media section that a stream comes on, None while nobody has told."""

@@ -2,14 +2,13 @@
 
 import datetime as dt
 import os
-import re
 import string
 import threading
-import unicodedata
 from collections.abc import Callable
 from itertools import chain, count
 from pathlib import Path
 
+from synopticon_rtc.basics.filename import fit, not_a_device
 from synopticon_rtc.errors import RecordingError
 from synopticon_rtc.peers.tap import Origin
 from synopticon_rtc.recording.writer import file_format
@@ -22,9 +21,6 @@ LONGEST_PART = 240
 """Octets of a part of a path, with room for a number."""
 NOBODY = "nobody"
 """What those are called who have neither a name nor a session that can be written."""
-_TAKEN = '/\\:*?"<>|'  # have a meaning to some system
-# Windows takes these for devices, whatever ending they have; the digits are of Latin-1 too.
-_DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9\u00b9\u00b2\u00b3])\s*(\..*)?", re.IGNORECASE)
 
 
 class Names:
@@ -90,10 +86,10 @@ class Names:
         return free
 
     def _fill(self, origin: Origin, begun: dt.datetime) -> Path:
-        session = fit(origin.session) or NOBODY
-        fields = {"name": fit(origin.name) or session, "session": session, "start": _Start(begun.astimezone())}
+        session = fit(origin.session, LONGEST) or NOBODY
+        fields = {"name": fit(origin.name, LONGEST) or session, "session": session, "start": _Start(begun.astimezone())}
         parts = self._below.format(**fields).split("/")
-        return self.folder.joinpath(*(_not_a_device(part) for part in parts if part))
+        return self.folder.joinpath(*(not_a_device(part) for part in parts if part))
 
 
 class _Start:
@@ -111,21 +107,6 @@ def _make(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RecordingError(f"the folder {folder} cannot be made: {error.strerror}") from error
-
-
-def fit(text: str) -> str:
-    """Make a part of a path of what somebody else says; empty where nothing is left of it.
-
-    What no system takes for anything but a name stays as it is.
-    """
-    plain = unicodedata.normalize("NFC", text[:LONGEST])
-    shown = "".join("_" if each in _TAKEN or not each.isprintable() else each for each in plain)
-    cut = shown.strip(" .").encode()[:LONGEST].decode(errors="ignore").rstrip(" .")
-    return cut if cut.strip("_") else ""
-
-
-def _not_a_device(part: str) -> str:
-    return f"_{part}" if _DEVICE.fullmatch(part) else part
 
 
 def _check(pattern: str) -> None:

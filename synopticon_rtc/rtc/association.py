@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import logging
+from collections import deque
 from collections.abc import Callable
 from struct import unpack_from
 
@@ -30,9 +31,9 @@ from synopticon_rtc.basics import clock
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.rtc import chunks, datagram, seams
 from synopticon_rtc.rtc.alarm import Alarm
-from synopticon_rtc.rtc.datagram import Datagram
+from synopticon_rtc.rtc.datagram import Datagram, Piece
 from synopticon_rtc.rtc.ice import IceConnection
-from synopticon_rtc.rtc.ledbat import PACKET, Ledbat
+from synopticon_rtc.rtc.ledbat import IDLE, PACKET, Ledbat
 from synopticon_rtc.rtc.reassembly import InboundStream
 
 logger = logging.getLogger(__name__)
@@ -57,9 +58,14 @@ MAX_GAPS = 250
 """Gaps told in one acknowledgement, so that it fits into a packet; the others are told when these have closed."""
 ACKNOWLEDGE = 0.1
 """Seconds in which a datagram is acknowledged (RFC 9260 section 6.2: at most 0.2)."""
+AT_ONCE = 16 * USERDATA_MAX_LENGTH
+"""Bytes that one acknowledgement tells of at most, of what came in one turn of the event loop."""
+RESERVE = 2 * USERDATA_MAX_LENGTH
+"""Bytes of others that may be on their way beside all that may be of patient channels."""
 MAX_CHUNK_OCTETS = SCTP_MAX_PACKET_LENGTH - SCTP_COMMON_HEADER_LENGTH
 """Bytes of the chunks in a packet."""
 _TSNS = 2**32
+_NUMBERS = 2**16
 _OPEN_LENGTH = 12
 
 
@@ -73,12 +79,17 @@ class Association(RTCSctpTransport):
     faults: Faults
     has_stopped: bool
     patient: set[RTCDataChannel]
+    outstanding: int
+    """Bytes of patient channels that have not arrived yet, as far as is known."""
     window: Ledbat
-    on_progress: Callable[[], None] | None
+    progress: deque[Callable[[], None]]
     seen_cwnd: int
+    repairing: bool
+    last_sent: float
     resting_until: float
     retransmission: Alarm
     acknowledgement: Alarm
+    told_at_end: bool
     unacknowledged: int
     bundling: bool
     bundle: bytes
@@ -98,9 +109,13 @@ class Association(RTCSctpTransport):
         transport.faults = faults
         transport.has_stopped = False
         transport.patient = set()
+        transport.outstanding = 0
         transport.window = Ledbat()
-        transport.on_progress = None
+        transport.progress = deque()
         transport.seen_cwnd = 0
+        transport.repairing = False
+        transport.last_sent = float("-inf")
+        transport.told_at_end = False
         transport.resting_until = 0.0
         transport.unacknowledged = 0
         transport.bundling = False
@@ -134,16 +149,7 @@ class Association(RTCSctpTransport):
     async def _receive_data_chunk(self, chunk: DataChunk) -> None:
         assert self._last_received_tsn is not None  # noqa: S101 - or no chunk comes here
         ahead = (chunk.tsn - self._last_received_tsn) % _TSNS
-        may_wait = (
-            ahead == 1
-            and not self._sack_misordered
-            and chunk.flags & (datagram.FLAGS | datagram.IMMEDIATE) == datagram.FLAGS
-        )
-        self.unacknowledged += len(chunk.user_data)
-        if not may_wait or self.unacknowledged >= USERDATA_MAX_LENGTH:
-            self._sack_needed = True
-        elif not self.acknowledgement.is_set:
-            self.acknowledgement.set(ACKNOWLEDGE)
+        self._plan_acknowledgement(chunk, in_order=ahead == 1 and not self._sack_misordered)
         if MAX_AHEAD < ahead <= _TSNS // 2:
             return
         if ahead > 1 and self._advertised_rwnd < len(chunk.user_data):
@@ -163,6 +169,26 @@ class Association(RTCSctpTransport):
             await self._give_up("its messages come to no end")
         else:
             await self._reset_deferred_streams()
+
+    def _plan_acknowledgement(self, chunk: DataChunk, *, in_order: bool) -> None:
+        """Decide when the peer is told that a chunk has come: at once where something is missing."""
+        self.unacknowledged += len(chunk.user_data)
+        if not in_order or self.unacknowledged >= AT_ONCE:
+            self._sack_needed = True
+        elif (
+            chunk.flags & (datagram.FLAGS | datagram.IMMEDIATE) == datagram.FLAGS
+            and self.unacknowledged < USERDATA_MAX_LENGTH
+        ):
+            if not self.acknowledgement.is_set:
+                self.acknowledgement.set(ACKNOWLEDGE)
+        elif not self.told_at_end:
+            self.told_at_end = True
+            asyncio.get_running_loop().call_soon(self.faults.call, self._end_turn)
+
+    def _end_turn(self) -> None:
+        self.told_at_end = False
+        if self.unacknowledged and self._last_received_tsn is not None:
+            self.acknowledge()
 
     def _mark_received(self, tsn: int) -> bool:
         """Note a chunk, at a constant cost on average; True for one that has come before."""
@@ -220,26 +246,46 @@ class Association(RTCSctpTransport):
             end = last
         if end > sent - acknowledged:
             return
-        arrived = self._patient_octets(chunk.cumulative_tsn) if self.patient else 0
+        arrived = self._patient_octets(chunk.cumulative_tsn) if self.outstanding else 0
+        was_full = self.outstanding >= self.window.size / 2
         self._take_datagrams(chunk.cumulative_tsn)
         if acknowledged == sent and self._rests():
             self._last_sacked_tsn = self._advanced_peer_ack_tsn = chunk.cumulative_tsn
             self._t3_cancel()
         else:
             await super()._receive_sack_chunk(chunk)
-        self._adjust(arrived)
-        self.faults.call(self.on_progress)
+        self.outstanding = max(0, self.outstanding - arrived)
+        if chunk.gaps or self.repairing:
+            self._look_for_losses()
+        self._adjust(arrived, was_full=was_full)
+        self._progressed()
 
     def _take_datagrams(self, up_to: int) -> None:
         """Let go of the datagrams in front that have arrived, so that aiortc measures round trips by what is behind."""
-        if self._flight_size >= self._cwnd:
-            return  # this is how it finds out that there could be more on its way
         sent = self._sent_queue
-        before = len(sent)
-        while sent and isinstance(sent[0], Datagram) and (up_to - sent[0].tsn) % _TSNS < _TSNS // 2:
+        if self._flight_size >= self._cwnd and not (sent and isinstance(sent[0], Piece)):
+            return  # this is how it finds out that there could be more on its way
+        before, newest = len(sent), None
+        while sent and isinstance(chunk := sent[0], Datagram) and (up_to - chunk.tsn) % _TSNS < _TSNS // 2:
             self._flight_size_decrease(sent.popleft())
+            if isinstance(chunk, Piece) and chunk.was_sent_once:
+                newest = chunk
+        if newest is not None:
+            self._update_rto(clock.monotonic() - newest.sent)
         if len(sent) < before:
             self._t3_restart()
+
+    def _look_for_losses(self) -> None:
+        """Take stock of what is to be sent again, and of what will never be."""
+        self.repairing = any(chunk._retransmit for chunk in self._sent_queue)  # noqa: SLF001 - they go first
+        self._recount()
+
+    def _t3_expired(self) -> None:
+        super()._t3_expired()
+        self._look_for_losses()
+        self.seen_cwnd = self._cwnd
+        if self.outstanding:
+            self.window.begin_anew()
 
     def _rests(self) -> bool:
         """Whether there is nothing that an acknowledgement of all could have aiortc do."""
@@ -259,8 +305,9 @@ class Association(RTCSctpTransport):
     def acknowledge(self) -> None:
         """Tell the peer what has come: of datagrams once they would fill a packet or one is old, of all else at once.
 
-        RFC 9260 section 6.2 has this be done for every second packet unless there is a reason. Here it is that whoever
-        sends them waits for nothing, and that they are small. What is missing is told as ever.
+        RFC 9260 section 6.2 has this be done for every second packet unless there is a reason. Of datagrams it is that
+        whoever sends them waits for nothing, and that they are small. Of all else it is that more has come already: at
+        once means in this turn of the event loop. What is missing is told as ever.
         """
         last = self._last_received_tsn
         assert last is not None  # noqa: S101 - there is nothing to acknowledge before
@@ -354,12 +401,19 @@ class Association(RTCSctpTransport):
     # Datagrams
 
     def _data_channel_send(self, channel: RTCDataChannel, data: bytes | str) -> None:
-        takes_part = channel.ordered or channel.maxRetransmits != 0 or channel in self.patient
-        if takes_part or not self._send_now(channel, data):
+        if channel in self.patient:
+            if not channel.ordered or not self._send_now(channel, data):
+                super()._data_channel_send(channel, data)
+            self.outstanding += len(data.encode()) if isinstance(data, str) else len(data)
+            self.last_sent = clock.monotonic()
+        elif channel.ordered or channel.maxRetransmits != 0 or not self._send_now(channel, data):
             super()._data_channel_send(channel, data)
 
     def _send_now(self, channel: RTCDataChannel, data: bytes | str) -> bool:
-        """Send a message that is never sent again in this very call, if it goes into one packet and nothing waits."""
+        """Send a message in this very call, if it goes into one packet and nothing waits.
+
+        It is one that is never sent again, or one of a patient channel, of which only so many are on their way.
+        """
         protocol, octets = (WEBRTC_STRING, data.encode()) if isinstance(data, str) else (WEBRTC_BINARY, data)
         size, stream_id = len(octets), channel.id
         if (
@@ -370,17 +424,27 @@ class Association(RTCSctpTransport):
             or self._data_channel_queue
             or self._outbound_queue
             or self._forward_tsn_chunk is not None
-            or any(chunk._retransmit for chunk in self._sent_queue)  # noqa: SLF001 - they go first
+            or self.repairing
         ):
             return False
-        chunk = Datagram(self._local_tsn, stream_id, protocol, octets)
+        if channel.ordered:
+            self._dispatch(self._piece(stream_id, protocol, octets))
+        else:
+            self._dispatch(Datagram(self._local_tsn, stream_id, protocol, octets))
+        return True
+
+    def _piece(self, stream_id: int, protocol: int, octets: bytes) -> Piece:
+        number = self._outbound_stream_seq.get(stream_id, 0)
+        self._outbound_stream_seq[stream_id] = (number + 1) % _NUMBERS
+        return Piece(self._local_tsn, stream_id, number, protocol, octets, clock.monotonic())
+
+    def _dispatch(self, chunk: Datagram) -> None:
         self._local_tsn = (self._local_tsn + 1) % _TSNS
         self._sent_queue.append(chunk)
-        self._flight_size += size
+        self._flight_size += len(chunk.user_data)
         self._put(bytes(chunk))
         if self._t3_handle is None:
             self._t3_start()
-        return True
 
     def _t3_start(self) -> None:
         self._t3_handle = self.retransmission  # type: ignore[assignment] # pyright: ignore[reportAttributeAccessIssue] - it can be cancelled
@@ -399,32 +463,38 @@ class Association(RTCSctpTransport):
 
         Args:
             channel: Which one.
-            on_progress: Called when there may be more room, or all has arrived; the same for all channels.
+            on_progress: Called when there may be more room, or all has arrived; once where several channels give the
+                same. Of several, another one is called first each time.
         """
         self.patient.add(channel)
-        self.on_progress = on_progress
+        if on_progress not in self.progress:
+            self.progress.append(on_progress)
+        self._recount()
 
     @property
     def room(self) -> float:
         """Bytes that patient channels may send now."""
+        now = clock.monotonic()
         if (
             self._association_state is not self.State.ESTABLISHED
             or self._outbound_queue
+            or self.repairing
             or self._flight_size >= self._cwnd
-            or clock.monotonic() < self.resting_until
+            or now < self.resting_until
         ):
             return 0
+        if not self.outstanding and now - self.last_sent > IDLE:
+            self.window.begin_anew()
         return max(0.0, max(self.window.size, PACKET) - self.outstanding)
 
-    @property
-    def outstanding(self) -> int:
-        """Bytes of patient channels that have not arrived yet, as far as is known."""
+    def _recount(self) -> None:
+        """Count what is outstanding: of what is given up, nobody tells that it has arrived."""
         waiting = sum(len(data) for channel, _, data in self._data_channel_queue if channel in self.patient)
-        return waiting + self._patient_octets()
+        self.outstanding = waiting + self._patient_octets()
 
     def _patient_octets(self, up_to: int | None = None) -> int:
         """Count the bytes of patient channels that were handed over, or of these those up to a TSN."""
-        streams = {stream for stream, channel in self._data_channels.items() if channel in self.patient}
+        streams = {channel.id for channel in self.patient}
         octets = 0
         for chunk in itertools.chain(self._sent_queue, self._outbound_queue):
             if up_to is not None and 0 < (chunk.tsn - up_to) % _TSNS < _TSNS // 2:
@@ -432,16 +502,22 @@ class Association(RTCSctpTransport):
             octets += len(chunk.user_data) if chunk.stream_id in streams else 0
         return octets
 
-    def _adjust(self, arrived: int) -> None:
+    def _adjust(self, arrived: int, *, was_full: bool) -> None:
         """Let the window of patient channels follow what an acknowledgement tells."""
         if self._cwnd < self.seen_cwnd:
             self.window.lost(clock.monotonic())
-        elif arrived:
+        elif arrived and was_full:
             self.window.acknowledged(arrived)
-            if pause := self.window.pause:
-                self.resting_until = clock.monotonic() + pause
-                asyncio.get_running_loop().call_at(self.resting_until, self.faults.call, self.on_progress)
+            self._cwnd = max(self._cwnd, round(self.window.size) + RESERVE)  # it has felt the way for all of it
+        if arrived and (pause := self.window.pause):
+            self.resting_until = clock.monotonic() + pause
+            asyncio.get_running_loop().call_at(self.resting_until, self._progressed)
         self.seen_cwnd = self._cwnd
+
+    def _progressed(self) -> None:
+        for call in tuple(self.progress):
+            self.faults.call(call)
+        self.progress.rotate()
 
     def _update_rto(self, R: float) -> None:  # noqa: N803 - the name that aiortc has
         super()._update_rto(R)
@@ -450,6 +526,7 @@ class Association(RTCSctpTransport):
     def _data_channel_closed(self, stream_id: int) -> None:
         self.patient.discard(self._data_channels[stream_id])
         super()._data_channel_closed(stream_id)
+        self._recount()
 
     async def _data_channel_flush(self) -> None:
         """Send what waits, in as few packets as it fits into (RFC 9260 section 6.10); aiortc sends each by itself."""
@@ -459,7 +536,7 @@ class Association(RTCSctpTransport):
         finally:
             self.bundling = False
             self._put_bundle()
-        self.faults.call(self.on_progress)
+        self._progressed()
 
     # Messages
 

@@ -77,8 +77,8 @@ class Channel:
         """Have it yield to all other channels of the connection: it sends only while there is :attr:`room`.
 
         Args:
-            on_progress: Called when there may be more room, or all has arrived; the same for all channels of a
-                connection.
+            on_progress: Called when there may be more room, or all has arrived; once where several channels of a
+                connection give the same.
         """
         self._association.make_patient(self._channel, on_progress)
 

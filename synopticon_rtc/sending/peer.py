@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from synopticon_rtc.engines import Engine
+from synopticon_rtc.files.hub import FileLink
 from synopticon_rtc.peers.control import Control
 from synopticon_rtc.peers.messages import Messages
 from synopticon_rtc.rtc import PeerConnection, Sender
@@ -28,6 +29,7 @@ class Peer:
         beside: What is sent there beside the media; None where nothing can be.
         control: Our side of the control channel, None where it is a page and has none.
         messages: What the application and it say to each other, None where it takes no messages.
+        files: What goes to it and comes from it, None where it takes no files.
         connected: Whether it is.
         recording: Whether it records what it is sent.
         number: That of the newest offer that went over the control channel.
@@ -45,6 +47,7 @@ class Peer:
     beside: Beside | None = None
     control: Control | None = None
     messages: Messages | None = None
+    files: FileLink | None = None
     connected: bool = False
     recording: bool = False
     number: int = 0

@@ -2,6 +2,7 @@
 
 import { Signaling } from "./signaling.js";
 import { usableIceServers } from "./support.js";
+import { PROTOCOL as FILE } from "./files.js";
 import { accepts, Watcher } from "./watcher.js";
 
 const ACCEPT = { control: ["control/1"], ice: ["more"], return: ["faces/1"] };
@@ -39,7 +40,7 @@ export class Broadcaster {
    * @param {object} options `name`, by which people and receivers know this broadcaster
    * @param {object} on `changed()` (the state, or who watches), `faces(message, stream, session)` (that a receiver found
    *   in the stream of that name, as decodeFaces reads them; where `captured` is not undefined, the frame was captured
-   *   then, by performance.now()), `log(text)`
+   *   then, by performance.now()), `log(text)`; and `files`, to whom offers of files go, where a page takes any
    */
   constructor(url, { name = "" }, on) {
     this.#name = name.trim();
@@ -66,6 +67,11 @@ export class Broadcaster {
   /** Our session on the signaling server, null while there is none. */
   get session() {
     return this.#signaling.session;
+  }
+
+  /** What carries files to those who watch and take any. */
+  get files() {
+    return [...this.#watchers.values()].filter(({ up, files }) => up && files !== null).map(({ files }) => files);
   }
 
   /** Who watches, or is about to: `{ session, name, up, recorded, since }`, `since` a Date. */
@@ -229,8 +235,9 @@ export class Broadcaster {
   #offer(message) {
     const { sourceSession: session, name } = message;
     const options = { ours: this.session, name: called(name), iceServers: this.#iceServers };
+    const accept = this.#on.files ? { ...ACCEPT, files: [FILE] } : ACCEPT;
     const relay = (type, content) => {
-      this.#signaling.relay(type, session, { ...content, accept: ACCEPT, name: this.#name || undefined });
+      this.#signaling.relay(type, session, { ...content, accept, name: this.#name || undefined });
     };
     try {
       const watcher = new Watcher(message, options, [...this.#streams.values()], {
@@ -248,6 +255,7 @@ export class Broadcaster {
         silent: () => this.#signaling.doubt(),
         end: (reason, left) => this.#ended(watcher, reason, left),
         log: this.#on.log,
+        files: this.#on.files,
       });
       this.#watchers.set(session, watcher);
     } catch (error) { // a browser has only so many connections

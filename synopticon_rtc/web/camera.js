@@ -4,6 +4,7 @@ import { keepAwake } from "./awake.js";
 import { Broadcaster } from "./broadcaster.js";
 import { goTogether, offerDevices, showShared, showSwitch, write as writeTo } from "./controls.js";
 import { problemOf } from "./devices.js";
+import { FileList } from "./filelist.js";
 import { clock, note } from "./journal.js";
 import { measureLevel } from "./level.js";
 import { Overlay } from "./overlay.js";
@@ -33,6 +34,7 @@ let passing = ""; // what is said for a while
 let silence = () => {}; // ends what shows how loud the microphone is
 let left = null; // when the page went into the background
 
+const fileList = new FileList(() => broadcaster?.files ?? [], log);
 const overlay = new Overlay($("overlay"), $("video"));
 const preview = new Preview($("video"), $("still"), overlay);
 const sources = new Sources({ changed: taken, log });
@@ -80,6 +82,7 @@ function connect() {
     changed: show,
     faces: (message, stream) => stream === large() && !sources.off.camera && preview.take(message),
     log,
+    files: fileList,
   });
 }
 

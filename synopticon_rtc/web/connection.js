@@ -3,6 +3,7 @@
 import { ClockOffset, now } from "./clock.js";
 import { readReport } from "./delays.js";
 import { decodeFaces, decodeJson } from "./faces.js";
+import { Files, PROTOCOL as FILE } from "./files.js";
 import { hold, Lips } from "./lips.js";
 import { readStreams, Streams } from "./streams.js";
 
@@ -53,7 +54,7 @@ export class Connection {
    * @param {object} on `answer(sdp)`, `candidate(candidate)`, `up()`, `streams()` (what comes has
    *   changed), `faces(message, name)` (of the stream of that name, null for that of the first offer; with `captured`, the
    *   frame is the one that was captured then, by performance.now()), `end(reason, left)` (once; `left` where the broadcaster
-   *   said goodbye), `log(text)`
+   *   said goodbye), `log(text)`; and `files`, to whom offers of files go, where a page takes any
    */
   constructor(offer, iceServers, on) {
     this.source = offer.sourceSession;
@@ -62,6 +63,9 @@ export class Connection {
     this.acceptsBye = acceptsBye(offer);
     this.#on = on;
     this.#peer = new RTCPeerConnection({ iceServers });
+    const open = (label) => this.#peer.createDataChannel(label, { protocol: FILE });
+    /** What carries files; null where the broadcaster, or this page, takes none. */
+    this.files = on.files && Array.isArray(offer.accept?.files) && offer.accept.files.includes(FILE) ? new Files(open, on.files) : null;
     this.#peer.ontrack = ({ track, receiver, transceiver }) => this.#track(track, receiver, transceiver.mid);
     this.#peer.ondatachannel = ({ channel }) => this.#channel(channel);
     this.#peer.onicecandidate = ({ candidate }) => {
@@ -133,6 +137,7 @@ export class Connection {
   close(reason) {
     this.#timers.splice(0).forEach(clearInterval);
     if (reason) this.#say({ type: "bye", reason });
+    this.files?.close();
     if (this.#control !== null) this.#control.onclose = null;
     this.#control = null;
     this.#peer.onconnectionstatechange = this.#peer.onicecandidate = null;
@@ -203,6 +208,8 @@ export class Connection {
       const name = channel.label.slice(FOUND_OF.length);
       this.#found.add(name);
       channel.onmessage = ({ data }) => this.#faces(data, (message) => this.#foundIn(name, message));
+    } else if (channel.protocol === FILE) {
+      if (!this.files?.adopt(channel)) channel.close();
     } else {
       const name = channel.label.startsWith(FACES_OF) ? channel.label.slice(FACES_OF.length) : null;
       if (name === null) this.#tells = true;

@@ -1,6 +1,7 @@
 // Finds the broadcasters of a room, connects with each of them, and finds those again that are gone.
 
 import { acceptsBye, Connection, displayName, origin } from "./connection.js";
+import { PROTOCOL as FILE } from "./files.js";
 import { Signaling } from "./signaling.js";
 import { usableIceServers } from "./support.js";
 
@@ -72,7 +73,8 @@ export class People {
    * @param {string} url of the signaling server
    * @param {object} whom `from`, the name or session of the one broadcaster to take, null for all; `most`, how many to take;
    *   `own()`, the sessions of those that are not to be taken, as they are of this page; `name`, what broadcasters call us
-   * @param {object} on `changed()`, `streams(person)`, `faces(person, message, name)`, `log(text)`
+   * @param {object} on `changed()`, `streams(person)`, `faces(person, message, name)`, `log(text)`; and `files`, to whom offers
+   *   of files go, where a page takes any
    */
   constructor(url, { from = null, most, own = () => [], name }, on) {
     this.#from = from;
@@ -272,7 +274,7 @@ export class People {
   #connect(person, offer) {
     const source = offer.sourceSession;
     return new Connection(offer, this.#iceServers, {
-      answer: ({ type, sdp }) => this.#signaling.relay("webrtc_answer", source, { sdp: { type, sdp }, accept: ACCEPT }),
+      answer: ({ type, sdp }) => this.#signaling.relay("webrtc_answer", source, { sdp: { type, sdp }, accept: this.#accept }),
       candidate: (candidate) => this.#signaling.relay("webrtc_ice", source, { candidate }),
       up: () => {
         person.since = null;
@@ -284,7 +286,13 @@ export class People {
       streams: () => this.#on.streams(person),
       faces: (message, name) => this.#on.faces(person, message, name),
       log: this.#on.log,
+      files: this.#on.files,
     });
+  }
+
+  /** What we can read. */
+  get #accept() {
+    return this.#on.files ? { ...ACCEPT, files: [FILE] } : ACCEPT;
   }
 
   /** Forget those who were lost longest ago, where others have come in their place. */
@@ -348,7 +356,7 @@ export class People {
   #ask(session) {
     const unwanted = [...this.#own(), ...this.declined.keys(), ...this.#connected.map((person) => person.session)];
     const content = {
-      accept: ACCEPT,
+      accept: this.#accept,
       name: this.#name,
       want: session ?? this.#from ?? undefined,
       unwanted: unwanted.length > 0 ? unwanted : undefined,

@@ -22,6 +22,11 @@ export class Receiver {
     return this.#people.list.find(({ connection }) => connection !== null)?.connection ?? null;
   }
 
+  /** What carries files to the broadcaster and from it; none while it is not there, or takes none. */
+  get files() {
+    return this.connection?.up && this.connection.files !== null ? [this.connection.files] : [];
+  }
+
   /** Who was lost last and when, `{ name, since }`, null where nobody was, or it said goodbye. */
   get interrupted() {
     return this.#people.list.find(({ since }) => since !== null) ?? null;

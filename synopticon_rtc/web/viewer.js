@@ -1,6 +1,7 @@
 // The page that shows one broadcaster, and says how it goes.
 
 import { chooseMode, goWith, modeKeys, offerFullScreen, takeKeys, write as writeTo } from "./controls.js";
+import { FileList } from "./filelist.js";
 import { clock, note } from "./journal.js";
 import { measureLevel } from "./level.js";
 import { Overlay } from "./overlay.js";
@@ -32,6 +33,7 @@ const player = new Player(video, overlay, {
     if (!body.hasAttribute("data-picture")) show();
   },
 });
+const fileList = new FileList(() => receiver.files ?? [], log);
 let shown = null; // the connection whose picture the player has
 let chosen = recall("stream"); // the name of the video that is to be large
 let large = null; // the video that is: { name, hint, muted, faces, track }
@@ -58,6 +60,7 @@ function receive() {
       if (large === null || name === large.name || (name === null && connection?.isFirst(large.name))) player.take(message);
     },
     log,
+    files: fileList,
   });
 }
 

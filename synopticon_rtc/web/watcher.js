@@ -2,6 +2,7 @@
 
 import { now } from "./clock.js";
 import { decodeFaces } from "./faces.js";
+import { Files, PROTOCOL as FILE } from "./files.js";
 import { withStartBitrate } from "./quality.js";
 
 const ANSWER_LIMIT = 5_000; // ms from an offer to its answer
@@ -86,7 +87,8 @@ export class Watcher {
    * @param {object[]} streams what is published: `{ name, kind, hint, track, muted, replaced }`
    * @param {object} on `offer(description)`, `candidate(candidate)`, `changed()`, `records()` (tells whether anybody
    *   records), `faces(message, stream, data)` (`data` is the message as it came), `silent()` (it is about to end, as nothing
-   *   comes any more), `end(reason, left)` (then it is to be closed; `left` where it said goodbye), `log(text)`
+   *   comes any more), `end(reason, left)` (then it is to be closed; `left` where it said goodbye), `log(text)`; and `files`, to
+   *   whom offers of files go, where a page takes any
    */
   constructor(asked, { ours, name, iceServers }, streams, on) {
     this.asked = asked;
@@ -99,6 +101,9 @@ export class Watcher {
     this.#several = this.#pings && accepts(asked, "streams", "streams/1");
     this.#agreed = new Promise((resolve) => (this.#agree = resolve));
     this.#peer = new RTCPeerConnection({ iceServers });
+    const open = (label) => this.#peer.createDataChannel(label, { protocol: FILE });
+    /** What carries files; null where the receiver, or this page, takes none. */
+    this.files = on.files && accepts(asked, "files", FILE) ? new Files(open, on.files) : null;
     this.#peer.onconnectionstatechange = () => this.#changed();
     this.#peer.ondatachannel = ({ channel }) => this.#channel(channel);
     const first = this.#wanted.find(({ kind }) => kind === "video");
@@ -170,6 +175,7 @@ export class Watcher {
   close(reason) {
     this.#timers.splice(0).forEach(clearInterval);
     if (reason) this.#say({ type: "bye", reason });
+    this.files?.close();
     if (this.#control !== null) this.#control.onclose = null;
     this.#peer.onconnectionstatechange = this.#peer.onicecandidate = this.#peer.ondatachannel = null;
     this.#peer.close();
@@ -363,6 +369,7 @@ export class Watcher {
   // Faces that the receiver finds
 
   #channel(channel) {
+    if (this.files?.adopt(channel)) return;
     const { label, protocol } = channel;
     const name = label.startsWith(RETURNED_OF) ? label.slice(RETURNED_OF.length) : null;
     if (protocol !== "faces/1" || (name === null && label !== RETURNED) || this.#returned >= RETURNED_MOST) {

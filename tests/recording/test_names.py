@@ -7,9 +7,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from synopticon_rtc.basics.filename import fit
 from synopticon_rtc.errors import RecordingError
 from synopticon_rtc.peers.tap import Origin
-from synopticon_rtc.recording.names import Names, fit
+from synopticon_rtc.recording.names import LONGEST, Names
 
 AT = dt.datetime(2026, 11, 27, 12, 30, tzinfo=dt.UTC)
 SAID = st.one_of(
@@ -57,7 +58,7 @@ def test_no_words_of_a_stranger_lead_out_of_the_folder(name: str, session: str) 
     ],
 )
 def test_a_name_stays_as_it_is_as_far_as_every_system_takes_it(said: str, written: str) -> None:
-    assert fit(said) == written
+    assert fit(said, LONGEST) == written
 
 
 def test_who_has_no_name_is_called_by_the_session(tmp_path: Path) -> None:

@@ -107,6 +107,7 @@ async def test_it_gets_in_line_behind_what_is_sent_again() -> None:
         pair.out.drop = is_data
         await pair.here._send(1, WEBRTC_BINARY, b"again")
         pair.here._sent_queue[0]._retransmit = True
+        pair.here._look_for_losses()
         pair.out.sent.clear()
         assert pair.channel.send(b"new")
         assert not any(map(is_data, pair.out.sent))

@@ -18,8 +18,8 @@ def settled(base: float = 0.05) -> Ledbat:
 
 def queue(window: Ledbat, now: float, rtt: float, turns: int = 1) -> None:
     for turn in range(turns):
-        for _ in range(SAMPLES):
-            window.measured(now + turn * rtt, rtt)
+        for part in range(SAMPLES):
+            window.measured(now + (turn + part / SAMPLES) * rtt, rtt)
         window.acknowledged(round(window.size))
 
 

@@ -1,0 +1,1 @@
+"""Files between two peers, over data channels of their own."""

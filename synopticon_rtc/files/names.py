@@ -1,0 +1,36 @@
+"""What files are called where they are received, whatever a stranger calls them."""
+
+import itertools
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path, PurePath
+
+from synopticon_rtc.basics.filename import fit, not_a_device
+
+LONGEST = 200
+"""Bytes of a name: file systems take 255, and some follow for a number, or for what is not whole yet."""
+LONGEST_SUFFIX = 20
+NAMELESS = "file"
+
+
+def safe(name: str) -> str:
+    """Return a name that leads nowhere else, names no device and is not hidden, with the suffix that it had."""
+    stem, _, suffix = name.rpartition(".")
+    if not stem or len(suffix.encode(errors="replace")) > LONGEST_SUFFIX:
+        stem, suffix = name, ""
+    ending = fit(suffix, LONGEST_SUFFIX)
+    kept = fit(stem, LONGEST - len(ending.encode()) - 1) or NAMELESS
+    return not_a_device(f"{kept}.{ending}" if ending else kept)
+
+
+def numbered(name: str) -> Iterator[str]:
+    """Give a name, and then others for where it is taken: ``a.txt``, ``a (1).txt``, ``a (2).txt``."""
+    yield name
+    path = PurePath(name)
+    yield from (f"{path.stem} ({number}){path.suffix}" for number in itertools.count(1))
+
+
+def part_of(path: Path, size: int, modified: float | None) -> Path:
+    """Return where that is written which is not whole yet: another place for each version of a file."""
+    version = sha256(f"{path.name}\0{size}\0{modified}".encode()).hexdigest()[:8]
+    return path.with_name(f"{path.name}.{version}.part")

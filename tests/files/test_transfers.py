@@ -1,0 +1,437 @@
+"""Files between real peer connections, over a network in memory."""
+
+import asyncio
+import errno
+import json
+import os
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from files_helpers import End, carried, connected, offered, written
+from rtc_helpers import ways
+from turned import elapse, turned
+from wires import Losses
+
+from synopticon_rtc.errors import ConnectionLost, FileError
+from synopticon_rtc.files.disk import Part
+from synopticon_rtc.files.hub import AT_ONCE, AT_ONCE_OFFERED, REFUSED, UNASKED
+from synopticon_rtc.files.outgoing import STALLED
+from synopticon_rtc.files.wire import PROTOCOL, WINDOW
+from synopticon_rtc.rtc import Channel
+
+
+class Stranger:
+    """Whoever offers a file, and says on its channel what no peer of this package does."""
+
+    def __init__(self, end: End, name: str = "a stranger's") -> None:
+        self.channel: Channel = end.peer.connection.add_channel(name, protocol=PROTOCOL)
+        self.heard: list[dict[str, object]] = []
+        self.closed = asyncio.Event()
+        self.channel.on_message = lambda text: self.heard.append(json.loads(text))
+        self.channel.on_close = self.closed.set
+
+    async def opened(self) -> None:
+        while not self.channel.is_open and not self.closed.is_set():
+            await elapse(0.001)
+
+    async def say(self, kind: str, **fields: object) -> None:
+        await self.opened()
+        self.channel.send(json.dumps({"type": kind, **fields}))
+        await elapse(0.1)
+
+    async def until(self, kind: str) -> dict[str, object]:
+        while not (found := [message for message in self.heard if message["type"] == kind]):
+            await elapse(0.01)
+        return found[0]
+
+
+@turned
+async def test_a_file_comes_whole_under_its_name_with_its_time(tmp_path: Path) -> None:
+    path = written(tmp_path / "notes.bin", 700_001)
+    async with connected() as (one, two):
+        sent, received = await carried(one, two, path, tmp_path / "there")
+        await sent.wait()
+        await received.wait()
+        assert received.path == tmp_path / "there" / "notes.bin"
+        assert received.path is not None
+        assert received.path.read_bytes() == path.read_bytes()
+        assert received.path.stat().st_mtime == path.stat().st_mtime
+        assert [each.name for each in (tmp_path / "there").iterdir()] == ["notes.bin"]
+
+
+@turned
+async def test_an_empty_file_is_one_too(tmp_path: Path) -> None:
+    async with connected() as (one, two):
+        _, received = await carried(one, two, written(tmp_path / "empty", 0), tmp_path / "there")
+        await received.wait()
+        assert received.path is not None
+        assert received.path.read_bytes() == b""
+
+
+@turned
+async def test_an_offer_tells_what_it_is_and_leaves_nothing_where_it_is_rejected(tmp_path: Path) -> None:
+    async with connected() as (one, two):
+        sent = await one.hub.send(written(tmp_path / "notes.bin", 5), "two", rate=None)
+        offer = await offered(two)
+        assert (offer.name, offer.folder, offer.size, offer.session) == ("notes.bin", (), 5, "one")
+        offer.reject("no room\x1b[2J")
+        with pytest.raises(FileError, match=r"is not taken: no room\\x1b"):
+            await sent.wait()
+        with pytest.raises(FileError, match="offered no more"):
+            await offer.accept(tmp_path / "there")
+    assert not (tmp_path / "there").exists()
+
+
+@turned
+async def test_progress_tells_bytes_rate_and_time_left_at_both_ends(tmp_path: Path) -> None:
+    path = written(tmp_path / "notes.bin", 3_000_000)
+    async with connected() as (one, two):
+        for way in ways(one.peer, two.peer):
+            way.rate = 8_000_000
+        for transfer in await carried(one, two, path, tmp_path / "there"):
+            told = [progress async for progress in transfer]
+            assert told[-1].octets == told[-1].size == 3_000_000
+        sent, _ = await carried(one, two, written(tmp_path / "more.bin", 3_000_000), tmp_path / "there")
+        told = [progress async for progress in sent]
+        octets = [progress.octets for progress in told]
+        assert octets == sorted(octets)
+        middle = told[len(told) // 2]
+        assert 0.5e6 < middle.rate < 1.1e6
+        assert middle.left == pytest.approx((3_000_000 - middle.octets) / middle.rate)
+
+
+@turned
+async def test_a_file_whose_connection_is_lost_goes_on_where_it_was(tmp_path: Path) -> None:
+    path, there = written(tmp_path / "notes.bin", 8_000_000), tmp_path / "there"
+    async with connected() as (one, two):
+        sent, received = await carried(one, two, path, there, rate=4_000_000)
+        await elapse(1)
+        two.link.close()
+        one.link.close()
+        for transfer in (sent, received):
+            with pytest.raises(ConnectionLost, match="goes on where it was"):
+                await transfer.wait()
+    (part,) = there.iterdir()
+    assert part.suffix == ".part"
+    before = part.stat().st_size
+    assert before > 2_000_000
+    async with connected() as (one, two):
+        again, received = await carried(one, two, path, there)
+        await received.wait()
+        await again.wait()
+        assert again.moved == 8_000_000 - before
+        assert sent.moved - before <= WINDOW
+    assert [each.name for each in there.iterdir()] == ["notes.bin"]
+    assert (there / "notes.bin").read_bytes() == path.read_bytes()
+
+
+@turned
+async def test_a_part_of_another_file_of_the_same_name_and_time_is_begun_anew(tmp_path: Path) -> None:
+    path, there = written(tmp_path / "notes.bin", 300_000), tmp_path / "there"
+    async with connected() as (one, two):
+        await carried(one, two, path, there, rate=100_000)
+        await elapse(1)
+    (part,) = there.iterdir()
+    part.write_bytes(bytes(part.stat().st_size))
+    async with connected() as (one, two):
+        sent, received = await carried(one, two, path, there)
+        await received.wait()
+        assert sent.moved == 300_000
+    assert (there / "notes.bin").read_bytes() == path.read_bytes()
+
+
+@turned
+async def test_a_file_that_is_there_whole_is_not_sent_again(tmp_path: Path) -> None:
+    path = written(tmp_path / "notes.bin", 300_000)
+    async with connected() as (one, two):
+        for moved in (300_000, 0):
+            sent, received = await carried(one, two, path, tmp_path / "there")
+            await sent.wait()
+            assert (sent.moved, received.path) == (moved, tmp_path / "there" / "notes.bin")
+
+
+@turned
+async def test_another_file_of_a_name_that_is_taken_gets_a_number_unless_it_is_to_give_way(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    (there / "notes.txt").write_text("mine")
+    async with connected() as (one, two):
+        path = written(tmp_path / "notes.txt", 100)
+        for options, name in (({}, "notes (1).txt"), ({}, "notes (2).txt"), ({"overwrite": True}, "notes.txt")):
+            sent, received = await carried(one, two, path, there, **options)
+            await sent.wait()
+            assert received.path == there / name
+            assert received.path is not None
+            assert received.path.read_bytes() == path.read_bytes()
+
+
+@turned
+async def test_folders_come_as_their_files_one_after_the_other(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    (folder / "2026" / "may").mkdir(parents=True)
+    names = [*(f"{number}.bin" for number in range(20)), "2026/may/one.bin"]
+    for number, name in enumerate(names):
+        written(folder / name, 1000 + number)
+    (folder / "elsewhere").symlink_to("/etc/hosts")
+    async with connected() as (one, two):
+        transfers = await one.hub.send_folder(folder, None, rate=None)
+        for _ in transfers:
+            await (await offered(two)).accept(tmp_path / "there")
+        for transfer in transfers:
+            await transfer.wait()
+    came = {str(path.relative_to(tmp_path / "there")) for path in (tmp_path / "there").rglob("*") if path.is_file()}
+    assert came == {f"photos/{name}" for name in names}
+
+
+@turned
+async def test_several_share_fairly(tmp_path: Path) -> None:
+    async with connected() as (one, two):
+        for way in ways(one.peer, two.peer):
+            way.rate = 16_000_000
+        transfers = []
+        for number in range(3):
+            path = written(tmp_path / f"{number}.bin", 4_000_000)
+            transfers.append((await carried(one, two, path, tmp_path / "there"))[0])
+        await elapse(2)
+        moved = [transfer.moved for transfer in transfers]
+        assert max(moved) - min(moved) < 300_000 < min(moved)
+
+
+@pytest.mark.parametrize("who", ["sender", "receiver"])
+@turned
+async def test_either_end_can_cancel_and_the_other_learns_why(tmp_path: Path, who: str) -> None:
+    async with connected() as (one, two):
+        path = written(tmp_path / "notes.bin", 3_000_000)
+        transfers = await carried(one, two, path, tmp_path / "there", rate=1_000_000)
+        await elapse(1)
+        transfers[who == "receiver"].cancel("enough")
+        await elapse(1)
+        for transfer in transfers:
+            with pytest.raises(FileError, match=r"cancelled.*enough|not taken: enough"):
+                await transfer.wait()
+        assert [each.suffix for each in (tmp_path / "there").iterdir()] == [".part"]
+        _, received = await carried(one, two, path, tmp_path / "there")
+        await received.wait()
+
+
+@turned
+async def test_a_rate_is_kept(tmp_path: Path) -> None:
+    async with connected() as (one, two):
+        sent, _ = await carried(one, two, written(tmp_path / "a", 3_000_000), tmp_path / "there", rate=200_000)
+        await elapse(5)
+        assert 0.9e6 < sent.moved < 1.1e6
+        with pytest.raises(ValueError, match="1000 bytes a second"):
+            await one.hub.send(tmp_path / "a", None, rate=0)
+
+
+@turned
+async def test_losses_and_reordering_change_no_byte(tmp_path: Path) -> None:
+    path = written(tmp_path / "notes.bin", 1_000_000)
+    async with connected() as (one, two):
+        for way in ways(one.peer, two.peer):
+            way.losses, way.reordered = Losses(share=0.01), 0.05
+        _, received = await carried(one, two, path, tmp_path / "there")
+        await received.wait()
+    assert (tmp_path / "there" / "notes.bin").read_bytes() == path.read_bytes()
+
+
+@turned
+async def test_what_cannot_be_sent_is_said_at_once(tmp_path: Path) -> None:
+    async with connected() as (one, _):
+        with pytest.raises(FileError, match="cannot be read: No such file"):
+            await one.hub.send(tmp_path / "nothing", None, rate=None)
+        with pytest.raises(FileError, match="is a folder"):
+            await one.hub.send(tmp_path, None, rate=None)
+        with pytest.raises(FileError, match="is no folder"):
+            await one.hub.send_folder(tmp_path / "nothing", None, rate=None)
+        with pytest.raises(ConnectionLost, match="not connected"):
+            await one.hub.send(tmp_path, "somebody", rate=None)
+
+
+@turned
+async def test_a_file_that_changes_while_it_is_sent_is_not_taken_for_whole(tmp_path: Path) -> None:
+    path = written(tmp_path / "notes.bin", 1_000_000)
+    async with connected() as (one, two):
+        sent, received = await carried(one, two, path, tmp_path / "there", rate=500_000)
+        await elapse(0.5)
+        path.write_bytes(bytes(1_000_000))
+        with pytest.raises(FileError, match=r"has changed|cancelled by the other end"):
+            await received.wait()
+        with pytest.raises(FileError, match="has changed"):
+            await sent.wait()
+
+
+@turned
+async def test_a_disk_that_is_full_in_the_middle_is_one_error_at_both_ends_and_keeps_what_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path / "notes.bin", 2_000_000)
+    write = Part.write
+
+    def full(part: Part, data: bytes) -> None:
+        if part.octets > 500_000:
+            error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise FileError(f"notes.bin cannot be written: {error.strerror}") from error
+        write(part, data)
+
+    async with connected() as (one, two):
+        with monkeypatch.context() as patched:
+            patched.setattr(Part, "write", full)
+            sent, received = await carried(one, two, path, tmp_path / "there")
+            for transfer in (sent, received):
+                with pytest.raises(FileError, match="No space left on device"):
+                    await transfer.wait()
+        sent, received = await carried(one, two, path, tmp_path / "there")
+        await received.wait()
+        assert sent.moved < 1_500_000
+
+
+# What strangers do
+
+
+@pytest.mark.parametrize(
+    "name", ["../../etc/passwd", "C:\\CON", "nul.txt", ".bashrc", "a\0b\n", "x" * 255, "..", "\u202egpj.exe"]
+)
+@turned
+async def test_names_of_strangers_lead_nowhere(tmp_path: Path, name: str) -> None:
+    async with connected() as (one, two):
+        stranger = Stranger(one)
+        await stranger.say("offer", name=name, size=3, folder=["..", "/", "aux"])
+        transfer = await (await offered(two)).accept(tmp_path / "there")
+        await stranger.say("begin")
+        stranger.channel.send(b"abc")
+        await stranger.say("end", sha256=sha256(b"abc").hexdigest())
+        await transfer.wait()
+    assert transfer.path is not None
+    assert transfer.path.parent == tmp_path / "there" / "file" / "file" / "_aux"
+    assert transfer.path.name.isprintable()
+    assert not transfer.path.name.startswith(".")
+    assert os.listdir(tmp_path) == ["there"]  # noqa: PTH208 - of one folder
+
+
+@pytest.mark.parametrize(
+    ("said", "data"),
+    [
+        ([("begin", {})], [bytes(5)]),  # more than it said
+        ([("begin", {"at": 2})], []),  # goes on where nothing is
+        ([], [b"a"]),  # before it begins
+        ([("begin", {}), ("begin", {})], []),
+        ([("offer", {"name": "b", "size": 1})], []),
+        ([("done", {})], []),
+        ([("limit", {"octets": -1})], []),
+        ([("begin", {}), ("end", {"sha256": "x"})], []),
+        ([("begin", {}), ("end", {"sha256": "0" * 64})], []),  # ends early
+    ],
+)
+@turned
+async def test_who_breaks_the_rules_is_cut_off_and_nothing_gets_a_name(
+    tmp_path: Path, said: list[tuple[str, dict[str, object]]], data: list[bytes]
+) -> None:
+    async with connected() as (one, two):
+        stranger = Stranger(one)
+        await stranger.say("offer", name="a", size=4)
+        transfer = await (await offered(two)).accept(tmp_path / "there")
+        await stranger.until("accept")
+        for kind, fields in said:
+            await stranger.say(kind, **fields)
+        for each in data:
+            stranger.channel.send(each)
+        with pytest.raises(FileError):
+            await transfer.wait()
+        await stranger.until("cancel")
+        await stranger.closed.wait()
+        assert not (tmp_path / "there" / "a").exists()
+
+
+@turned
+async def test_who_sends_more_than_may_wait_is_cut_off(tmp_path: Path) -> None:
+    async with connected() as (one, two):
+        stranger = Stranger(one)
+        await stranger.say("offer", name="a", size=2**50)
+        with pytest.raises(FileError, match="no room for a"):
+            await (await offered(two)).accept(tmp_path / "there")
+        await stranger.until("cancel")
+
+
+@turned
+async def test_an_offer_of_a_million_files_is_cut_off(tmp_path: Path) -> None:
+    async with connected() as (one, two):
+        offers = two.hub.offers()
+        for number in range(2 * REFUSED[1]):
+            stranger = Stranger(one, str(number))
+            await stranger.opened()
+            stranger.channel.send(json.dumps({"type": "offer", "name": "a", "size": 1}))
+            if not two.link._deaf:
+                (await anext(offers)).reject()
+            await stranger.closed.wait()
+        assert two.link._deaf
+        with pytest.raises(FileError, match="too many"):
+            await (await one.hub.send(written(tmp_path / "a", 1), None, rate=None)).wait()
+
+
+@turned
+async def test_no_more_are_offered_at_once_than_there_is_room_for(tmp_path: Path) -> None:
+    path = written(tmp_path / "a", 1)
+    async with connected() as (one, two):
+        transfers = [await one.hub.send(path, None, rate=None) for _ in range(AT_ONCE + 3)]
+        await elapse(1)
+        assert len(two.hub._offers) == AT_ONCE
+        strangers = [Stranger(one, str(number)) for number in range(AT_ONCE)]
+        for stranger in strangers:
+            await stranger.say("offer", name="a", size=1)
+        assert len(two.hub._offers) == AT_ONCE_OFFERED
+        for transfer in transfers[: AT_ONCE + 1]:
+            transfer.cancel()
+        await elapse(1)
+        assert len(two.hub._offers) == 2 + AT_ONCE_OFFERED - AT_ONCE
+
+
+@turned
+async def test_offers_that_nobody_asks_for_are_refused_after_a_while(tmp_path: Path) -> None:
+    async with connected() as (one, two):
+        sent = await one.hub.send(written(tmp_path / "a", 1), None, rate=None)
+        await elapse(UNASKED - 1)
+        assert not sent.is_over
+        with pytest.raises(FileError, match="nobody takes files there"):
+            await sent.wait()
+        assert not two.hub._offers
+
+
+@turned
+async def test_an_offer_that_is_withdrawn_is_none(tmp_path: Path) -> None:
+    async with connected() as (one, two):
+        sent = await one.hub.send(written(tmp_path / "a", 1), None, rate=None)
+        offer = await offered(two)
+        sent.cancel()
+        await elapse(1)
+        with pytest.raises(FileError, match="offered no more"):
+            await offer.accept(tmp_path)
+        offer.reject()
+
+
+@turned
+async def test_who_sends_nothing_more_is_given_up_and_what_came_is_kept(tmp_path: Path) -> None:
+    async with connected() as (one, two):
+        stranger = Stranger(one)
+        await stranger.say("offer", name="a", size=10)
+        transfer = await (await offered(two)).accept(tmp_path / "there")
+        await stranger.say("begin")
+        stranger.channel.send(b"abc")
+        await elapse(STALLED + 1)
+        with pytest.raises(FileError, match="nothing has come of a"):
+            await transfer.wait()
+    (part,) = (tmp_path / "there").iterdir()
+    assert part.read_bytes() == b"abc"
+
+
+@turned
+async def test_a_peer_that_takes_nothing_more_is_given_up(tmp_path: Path) -> None:
+    async with connected() as (one, two):
+        sent, _ = await carried(one, two, written(tmp_path / "a", 3_000_000), tmp_path / "there", rate=500_000)
+        await elapse(1)
+        for incoming in two.link.receiving:
+            incoming._channel.on_message = None
+        await elapse(STALLED + 10)
+        with pytest.raises(FileError, match=r"has said nothing|nothing has come"):
+            await sent.wait()
