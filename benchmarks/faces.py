@@ -1,6 +1,6 @@
 """Faces: how soon they are at a receiver, and what the whole broadcaster costs, detection included.
 
-The portrait at 1280x720 and 30 fps, drawn ahead, and MediaPipe; one receiver that decodes. The broadcaster may use all
+The portrait at 1280x720 and 30 fps, drawn ahead; one receiver that decodes. The broadcaster may use all
 cores. Plain aiortc sends what MediaPipe found as JSON (benchmarks/plain_faces.py).
 ``python -m benchmarks.faces [--quick]``.
 """
@@ -76,14 +76,14 @@ async def cost(who: str, seconds: float) -> Sample:
 
 
 async def inherent(frames: int) -> dict[str, float]:
-    """CPU time of what no broadcaster can leave out, ms a frame: MediaPipe's work and the encoder's."""
+    """CPU time of what no broadcaster can leave out, ms a frame: the detector's work and the encoder's."""
     reel = Reel(Portrait(SIZE, FPS))
     found = {}
     async with FaceLandmarker() as landmarker:
         begun = time.process_time()
         for number in range(frames):
             await landmarker.detect(reel.draw(number))
-        found["MediaPipe alone"] = 1e3 * (time.process_time() - begun) / frames
+        found["face landmarker alone"] = 1e3 * (time.process_time() - begun) / frames
     packed = asyncio.Semaphore(0)
     async with SharedEncoder("vp8", fps=FPS, on_packet=lambda _: packed.release()) as encoder:
         begun = time.process_time()

@@ -59,9 +59,11 @@ def own_addresses() -> set[str]:
     return {str(ipaddress.ip_address(address)) for address in addresses}
 
 
-def test_a_broadcast_and_a_receive_contact_nobody_else(face_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["litert", "mediapipe"])
+def test_a_broadcast_and_a_receive_contact_nobody_else(face_model: Path, tmp_path: Path, engine: str) -> None:
     port = str(free_port())
     args = ["--serve", port, "--source", "portrait", "--size", "640x360", "--model", str(face_model), "--json"]
+    args += ["--engine", engine]
     broadcast = traced(tmp_path / "broadcast", "broadcast", *args)
     assert broadcast.stdout is not None
     assert '"ready"' in broadcast.stdout.readline()

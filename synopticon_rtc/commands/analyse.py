@@ -10,10 +10,11 @@ import click
 from tqdm import tqdm
 
 from synopticon_rtc.commands.cli import Command, Output
-from synopticon_rtc.commands.options import landmarks_option
+from synopticon_rtc.commands.options import engine_option, landmarks_option, model_option
 from synopticon_rtc.commands.status import found
 from synopticon_rtc.errors import TableError
 from synopticon_rtc.faces import FaceLandmarker
+from synopticon_rtc.faces.engine import Choice
 from synopticon_rtc.media import VideoFile
 from synopticon_rtc.recording.analysis import Analysis
 from synopticon_rtc.recording.parts import Progress
@@ -36,7 +37,8 @@ INTERVAL = 1.0  # seconds between two events of how far it is
 )
 @landmarks_option
 @click.option("--faces", type=click.IntRange(1, 10), default=1, show_default=True, help="Faces to look for at most.")
-@click.option("--model", help="Face model (face_landmarker.task) instead of the one found or fetched.")
+@model_option
+@engine_option
 async def main(
     film: Path,
     out: Path,
@@ -44,6 +46,7 @@ async def main(
     landmarks: bool | None,  # noqa: FBT001 - click passes flags so
     faces: int,
     model: str | None,
+    engine: Choice,
     output: Output,
 ) -> None:
     """Look for faces in every frame of FILM, and write a table of them.
@@ -53,7 +56,7 @@ async def main(
     if video_out is not None and await asyncio.to_thread(lambda: video_out.resolve() == film.resolve()):
         raise click.UsageError(f"--video-out would replace {film} itself: give it another name.")
     video = VideoFile(film)
-    detector = FaceLandmarker(max_faces=faces, model=model, blendshapes=True, matrix=True, live=False)
+    detector = FaceLandmarker(max_faces=faces, model=model, blendshapes=True, matrix=True, live=False, engine=engine)
     job = {"faces": str(faces), "model": str(model), **await asyncio.to_thread(_known_by, film)}
     analysis = Analysis(video, detector, out, video=video_out, landmarks=landmarks, job=job)
     with _Report(output, await asyncio.to_thread(lambda: video.length)) as report:

@@ -45,6 +45,7 @@ from synopticon_rtc.commands.status import Rates, Status, found, milliseconds
 from synopticon_rtc.errors import without_password
 from synopticon_rtc.events import DetectorEvent, PeerEvent, SourceEvent, StreamEvent
 from synopticon_rtc.faces import Detector, FaceLandmarker
+from synopticon_rtc.faces.engine import Choice
 from synopticon_rtc.media import Codec, FrameSource, Screen, hint_of, parse_sound, parse_source
 from synopticon_rtc.media.parse import FPS, SIZE
 from synopticon_rtc.recording.recording import RecordedSource, Recording, find_recording
@@ -134,6 +135,7 @@ async def main(
     blendshapes: bool,  # noqa: FBT001 - as above
     matrix: bool,  # noqa: FBT001 - as above
     model: str | None,
+    engine: Choice,
     codec: str,
     bitrate: int,
     name: str,
@@ -173,7 +175,7 @@ async def main(
         videos.append(_Video("screen", Screen(screen or None, fps=rate), rate, 0 if sources else look))
     map_large_pieces(size or (SIZE if screen is None else SCREEN_SIZE))
 
-    landmarker = functools.partial(FaceLandmarker, model=model, blendshapes=blendshapes, matrix=matrix)
+    landmarker = functools.partial(FaceLandmarker, model=model, blendshapes=blendshapes, matrix=matrix, engine=engine)
 
     codecs: tuple[Codec, ...] = ("h264", "vp8") if codec == "h264" else ("vp8", "h264")
     async with contextlib.AsyncExitStack() as stack:

@@ -127,6 +127,14 @@ landmarks_option = click.option(
     default=None,
     help="Write the landmarks into the table of faces; without either, they are in all but .csv.",
 )
+model_option = click.option("--model", help="Face model (face_landmarker.task) instead of the one found or fetched.")
+engine_option = click.option(
+    "--engine",
+    type=click.Choice(("auto", "litert", "mediapipe")),
+    default="auto",
+    show_default="LiteRT if it is installed, else MediaPipe",
+    help="What runs the face model.",
+)
 duration_option = click.option("--duration", type=Quantity(min=0, min_open=True), help="Seconds to run.")
 
 
@@ -148,7 +156,8 @@ def detection_options(least: int, default: str) -> Callable[[Callable[..., Any]]
         ),
         click.option("--blendshapes", is_flag=True, help="Find MediaPipe's 52 blendshape scores of each face too."),
         click.option("--matrix", is_flag=True, help="Find each face's transformation matrix, and so its pose, too."),
-        click.option("--model", help="Face model (face_landmarker.task) instead of the one found or fetched."),
+        model_option,
+        engine_option,
     )
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -45,6 +45,7 @@ from synopticon_rtc.commands.window import Window
 from synopticon_rtc.errors import ConnectionLost, NobodyAnswered, SynopticonError
 from synopticon_rtc.events import DetectorEvent, StateEvent
 from synopticon_rtc.faces import Face, FaceLandmarker, draw_faces
+from synopticon_rtc.faces.engine import Choice
 from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.receiver import Options, Receiver
 from synopticon_rtc.receiving.pairing import Sync
@@ -178,6 +179,7 @@ async def main(
     blendshapes: bool,  # noqa: FBT001
     matrix: bool,  # noqa: FBT001
     model: str | None,
+    engine: Choice,
     return_faces: bool,  # noqa: FBT001
     sync: Sync,
     faces_wait: float | None,
@@ -205,6 +207,7 @@ async def main(
         blendshapes=blendshapes,
         matrix=matrix,
         model=model,
+        engine=engine,
     )
     outlet = _outlet(lsl, broadcaster, landmarks=lsl_landmarks, sync=sync)
     signaling = await serving.meet(url, room, token_file, ca, announce, output)
@@ -280,15 +283,21 @@ def _detector(
     blendshapes: bool,
     matrix: bool,
     model: str | None,
+    engine: Choice,
 ) -> Callable[[], FaceLandmarker] | None:
     """Return what makes detectors, if that is asked for."""
     if detect:
         return functools.partial(
-            FaceLandmarker, max_faces=faces or 1, model=model, blendshapes=blendshapes, matrix=matrix
+            FaceLandmarker,
+            max_faces=faces or 1,
+            model=model,
+            blendshapes=blendshapes,
+            matrix=matrix,
+            engine=engine,
         )
-    if return_faces or faces or faces_fps or blendshapes or matrix or model:
+    if return_faces or faces or faces_fps or blendshapes or matrix or model or engine != "auto":
         raise click.UsageError(
-            "--faces, --faces-fps, --blendshapes, --matrix, --model and --return-faces belong to --detect."
+            "--faces, --faces-fps, --blendshapes, --matrix, --model, --engine and --return-faces belong to --detect."
         )
     return None
 

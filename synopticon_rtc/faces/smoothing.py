@@ -89,15 +89,20 @@ class OneEuro:
         width, height = max(box.right - box.left, 1e-6), max(box.bottom - box.top, 1e-6)
         size = np.array([width, height, width], np.float32)
         speed = (landmarks - last.landmarks) / (size * elapsed)
-        speed = last.speed + (speed - last.speed) * _share(self._dcutoff, elapsed)
-        share = _share(self._mincutoff + self._beta * np.abs(speed), elapsed)
-        smooth = (last.landmarks + (landmarks - last.landmarks) * share).astype(np.float32, copy=False)
+        speed = last.speed + (speed - last.speed) * share(self._dcutoff, elapsed)
+        part = share(self._mincutoff + self._beta * np.abs(speed), elapsed)
+        smooth = (last.landmarks + (landmarks - last.landmarks) * part).astype(np.float32, copy=False)
         self._states[face.id] = _State(smooth.copy(), speed, time)
         return replace(face, landmarks=smooth)
 
 
-def _share(cutoff: _Floats | float, elapsed: float) -> _Floats | float:
-    """How much of the way to a new value a low-pass filter goes: the paper's alpha."""
+def share(cutoff: _Floats | float, elapsed: float) -> _Floats | float:
+    """Return how much of the way to a new value a low-pass filter goes: the paper's alpha.
+
+    Args:
+        cutoff: In Hz.
+        elapsed: Seconds since the last value.
+    """
     return 1 / (1 + 1 / (2 * math.pi * elapsed * cutoff))
 
 

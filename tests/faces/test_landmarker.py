@@ -1,4 +1,4 @@
-"""Real detection on a real photograph.
+"""Real detection on a real photograph, by each engine.
 
 All of it holds for later MediaPipes too, which warn: `pytest -W ignore:MediaPipe`. Tried with 1.2.3.
 """
@@ -22,7 +22,8 @@ from waiting import turns
 
 from synopticon_rtc.errors import DetectorError, ModelError
 from synopticon_rtc.faces import LEFT_EYE, LEFT_IRIS, RIGHT_EYE, RIGHT_IRIS, Detector, FaceLandmarker
-from synopticon_rtc.faces.landmarker import _native_log
+from synopticon_rtc.faces.engine import Choice
+from synopticon_rtc.faces.native_log import native_log
 
 Photo = npt.NDArray[np.uint8]
 
@@ -31,9 +32,15 @@ def frame(image: Photo, pixel_format: str = "yuv420p") -> av.VideoFrame:
     return av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=pixel_format)
 
 
+@pytest.fixture(params=["litert", "mediapipe"])
+def engine(request: pytest.FixtureRequest) -> Choice:
+    choice: Choice = request.param
+    return choice
+
+
 @pytest.fixture
-async def landmarker(face_model: Path) -> AsyncIterator[FaceLandmarker]:
-    async with FaceLandmarker(model=face_model) as landmarker:
+async def landmarker(face_model: Path, engine: Choice) -> AsyncIterator[FaceLandmarker]:
+    async with FaceLandmarker(model=face_model, engine=engine) as landmarker:
         yield landmarker
 
 
@@ -59,7 +66,7 @@ async def test_irises_lie_inside_their_eyes(landmarker: FaceLandmarker, portrait
         assert (centre < lids.max(axis=0)).all()
 
 
-async def test_landmarks_are_those_of_mediapipes_own_result(face_model: Path, portrait: Photo) -> None:
+async def test_mediapipes_landmarks_are_those_of_its_own_result(face_model: Path, portrait: Photo) -> None:
     import mediapipe as mp  # noqa: PLC0415  # slow
     from mediapipe.tasks.python import BaseOptions, vision  # noqa: PLC0415  # slow
 
@@ -69,7 +76,7 @@ async def test_landmarks_are_those_of_mediapipes_own_result(face_model: Path, po
         vision.FaceLandmarkerOptions(base_options=base, running_mode=vision.RunningMode.VIDEO, **options)
     ) as reference:
         expected = reference.detect_for_video(mp.Image(image_format=mp.ImageFormat.SRGB, data=portrait), 1)
-    async with FaceLandmarker(model=face_model, blendshapes=True, matrix=True) as landmarker:
+    async with FaceLandmarker(model=face_model, blendshapes=True, matrix=True, engine="mediapipe") as landmarker:
         (face,) = await landmarker.detect(frame(portrait, "rgb24"))
     points = [(point.x, point.y, point.z) for point in expected.face_landmarks[0]]
     assert face.landmarks == pytest.approx(np.array(points), abs=1e-5)
@@ -85,10 +92,10 @@ async def test_a_later_mediapipe_is_warned_of_and_gives_the_same(
     face_model: Path, portrait: Photo, monkeypatch: pytest.MonkeyPatch, options: dict[str, bool]
 ) -> None:
     both = frame(np.hstack([portrait, portrait]))
-    async with FaceLandmarker(model=face_model, max_faces=2, **options) as landmarker:
+    async with FaceLandmarker(model=face_model, max_faces=2, engine="mediapipe", **options) as landmarker:
         expected = await landmarker.detect(both)
-    monkeypatch.setattr("synopticon_rtc.faces.landmarker.LAST_SILENT", (0, 10, 29))  # so this one is later
-    later = FaceLandmarker(model=face_model, max_faces=2, **options)
+    monkeypatch.setattr("synopticon_rtc.faces.mediapipe_engine.LAST_SILENT", (0, 10, 29))  # so this one is later
+    later = FaceLandmarker(model=face_model, max_faces=2, engine="mediapipe", **options)
     async with contextlib.AsyncExitStack() as stack:
         with pytest.warns(UserWarning, match=r"^MediaPipe [\d.]+ reports usage"):
             await stack.enter_async_context(later)
@@ -102,8 +109,8 @@ async def test_a_later_mediapipe_is_warned_of_and_gives_the_same(
         assert face.landmarks.dtype == np.float32
 
 
-async def test_blendshapes_and_matrix_come_when_asked_for(face_model: Path, portrait: Photo) -> None:
-    async with FaceLandmarker(model=face_model, blendshapes=True, matrix=True) as landmarker:
+async def test_blendshapes_and_matrix_come_when_asked_for(face_model: Path, portrait: Photo, engine: Choice) -> None:
+    async with FaceLandmarker(model=face_model, blendshapes=True, matrix=True, engine=engine) as landmarker:
         (face,) = await landmarker.detect(frame(portrait))
     assert len(face.blendshapes) == 52
     assert {"_neutral", "jawOpen", "eyeBlinkLeft", "mouthSmileRight"} < face.blendshapes.keys()
@@ -116,26 +123,28 @@ async def test_blendshapes_and_matrix_come_when_asked_for(face_model: Path, port
     assert face.matrix[2, 3] < 0  # in front of the camera, which looks along -z
 
 
-async def test_two_faces_are_found_if_two_are_looked_for(face_model: Path, portrait: Photo) -> None:
+async def test_two_faces_are_found_if_two_are_looked_for(face_model: Path, portrait: Photo, engine: Choice) -> None:
     both = frame(np.hstack([portrait, portrait]))
-    async with FaceLandmarker(model=face_model, max_faces=2) as landmarker:
+    async with FaceLandmarker(model=face_model, max_faces=2, engine=engine) as landmarker:
         faces = await landmarker.detect(both)
     assert sorted(face.landmarks[1, 0] > 0.5 for face in faces) == [False, True]
-    async with FaceLandmarker(model=face_model) as landmarker:
+    async with FaceLandmarker(model=face_model, engine=engine) as landmarker:
         assert len(await landmarker.detect(both)) == 1
 
 
-async def test_a_film_is_looked_at_by_its_own_times_at_any_pace(face_model: Path, portrait: Photo) -> None:
+async def test_a_film_is_looked_at_by_its_own_times_at_any_pace(
+    face_model: Path, portrait: Photo, engine: Choice
+) -> None:
     frames = [av.VideoFrame.from_ndarray(np.roll(portrait, 4 * number, axis=1), format="rgb24") for number in range(6)]
     for number, frame in enumerate(frames):
         frame.pts, frame.time_base = number, Fraction(1, 25)
     found = []
     for pause in (0.0, 0.05):
-        async with FaceLandmarker(model=face_model, live=False) as landmarker:
+        async with FaceLandmarker(model=face_model, live=False, engine=engine) as landmarker:
             for frame in frames:
                 (face,) = await landmarker.detect(frame)
                 found.append(face.landmarks)
-                await asyncio.sleep(pause)  # which changes what MediaPipe's smoothing over time makes of live frames
+                await asyncio.sleep(pause)  # which changes what the smoothing over time makes of live frames
     assert np.array_equal(found[:6], found[6:])
 
 
@@ -155,10 +164,10 @@ async def test_frames_may_change_their_size_on_the_way(landmarker: FaceLandmarke
 
 
 async def test_what_mediapipe_refuses_is_an_error_in_its_words(face_model: Path, portrait: Photo) -> None:
-    async with FaceLandmarker(model=face_model) as landmarker:
+    async with FaceLandmarker(model=face_model, engine="mediapipe") as landmarker:
         await landmarker.detect(frame(portrait))
         assert landmarker._open is not None
-        landmarker._open[1]._time = 2**61  # in microseconds, as MediaPipe counts, it is before all others
+        landmarker._open[1]._milliseconds = 2**61  # in microseconds, as MediaPipe counts, it is before all others
         with pytest.raises(DetectorError, match=r"in a frame .*timestamp must be"):
             await landmarker.detect(frame(portrait))
 
@@ -261,19 +270,19 @@ def test_looking_for_less_than_one_face_is_refused() -> None:
         FaceLandmarker(max_faces=0)
 
 
-def test_constructing_imports_neither_mediapipe_nor_a_window_library() -> None:
+def test_constructing_imports_neither_engine_nor_a_window_library() -> None:
     code = (
         "import sys; from synopticon_rtc.faces import FaceLandmarker; FaceLandmarker()\n"
-        "print([name for name in ('mediapipe', 'cv2', 'pooch', 'matplotlib') if name in sys.modules])"
+        "print([name for name in ('mediapipe', 'ai_edge_litert', 'cv2', 'pooch', 'matplotlib') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-def test_mediapipes_own_log_is_kept_off_stderr(face_model: Path) -> None:
+def test_an_engines_own_log_is_kept_off_stderr(face_model: Path, engine: Choice) -> None:
     code = (
         "import asyncio; from synopticon_rtc.faces import FaceLandmarker\n"
         "async def main():\n"
-        f"    async with FaceLandmarker(model={str(face_model)!r}): print('open')\n"
+        f"    async with FaceLandmarker(model={str(face_model)!r}, engine={engine!r}): print('open')\n"
         "asyncio.run(main())\n"
     )
     command = [sys.executable, "-W", "ignore", "-c", code]
@@ -285,7 +294,7 @@ def test_what_others_write_to_stderr_meanwhile_is_kept(
     capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
-    with _native_log():
+    with native_log():
         os.write(2, b"W0000 00:00:1700000000.000000 42 graph.cc:174] by MediaPipe\n")
         os.write(2, b"WARNING: Logging before InitGoogle() is written to STDERR\n")
         os.write(2, b"by another thread\n")
@@ -294,11 +303,11 @@ def test_what_others_write_to_stderr_meanwhile_is_kept(
     assert [record.message[-12:] for record in caplog.records] == ["by MediaPipe", "en to STDERR"]
 
 
-def test_it_works_where_stderr_is_closed(face_model: Path) -> None:
+def test_it_works_where_stderr_is_closed(face_model: Path, engine: Choice) -> None:
     code = (
         "import asyncio; from synopticon_rtc.faces import FaceLandmarker\n"
         "async def main():\n"
-        f"    async with FaceLandmarker(model={str(face_model)!r}): print('open')\n"
+        f"    async with FaceLandmarker(model={str(face_model)!r}, engine={engine!r}): print('open')\n"
         "asyncio.run(main())\n"
     )
     command = [sys.executable, "-c", code]
