@@ -7,7 +7,6 @@ import logging
 import os
 import re
 import sys
-import tempfile
 import threading
 import time
 import warnings
@@ -17,12 +16,13 @@ from contextlib import contextmanager, suppress
 from itertools import zip_longest
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self, cast
+from typing import Any, Self
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from synopticon_rtc.basics import system
 from synopticon_rtc.basics.life import not_open
 from synopticon_rtc.errors import DetectorError, ModelError
 from synopticon_rtc.faces.face import Face
@@ -161,6 +161,11 @@ class _Landmarker:
                 from mediapipe.tasks.python.vision.face_landmarker import FaceLandmarkerResultC  # noqa: PLC0415
 
                 self._result = FaceLandmarkerResultC
+        except ModuleNotFoundError as error:
+            raise DetectorError(
+                f"no faces can be found here: {error.name} is not installed, as it has no wheel for every machine; "
+                "have a receiver on another one look for them (--detect), or give a detector of your own"
+            ) from error
         except (ImportError, OSError) as error:
             raise DetectorError(f"MediaPipe cannot be loaded: {error}") from error
         self._mediapipe = mediapipe
@@ -251,16 +256,6 @@ def _faces(found: Any) -> tuple[Face, ...]:  # noqa: ANN401  # mediapipe has no 
 _stderr = threading.Lock()
 
 
-def _scratch() -> BinaryIO:
-    """Open a file that is gone when it is closed; where none can be written to, what is written is lost."""
-    try:
-        if sys.platform == "linux":
-            return os.fdopen(os.memfd_create("stderr"), "w+b")
-        return cast("BinaryIO", tempfile.TemporaryFile())
-    except OSError:
-        return Path(os.devnull).open("w+b")
-
-
 @contextmanager
 def _native_log() -> Iterator[None]:
     """Pass what MediaPipe's native code writes to stderr on to our log, at debug level.
@@ -271,7 +266,7 @@ def _native_log() -> Iterator[None]:
     if sys.stderr is None:
         yield
         return
-    with _stderr, _scratch() as kept:
+    with _stderr, system.scratch_file() as kept:
         stderr = os.dup(2)
         os.dup2(kept.fileno(), 2)
         try:
