@@ -94,6 +94,11 @@ SCREEN_SIZE = (1920, 1080)  # of most
     show_default=True,
     help="Codec to offer first; receivers that do not take it get the other. auto is vp8.",
 )
+@click.option(
+    "--encoder",
+    help="FFmpeg's encoder to use, like h264_nvenc; its codec is offered first. Where it cannot be used, one in "
+    "software takes its place. A screen is always encoded in software.",
+)
 @click.option("--bitrate", type=Bitrate(), default="1.5M", show_default=True, help="Of the video, like 1.5M or 800k.")
 @click.option("--name", default="", help="Name by which receivers see and choose this broadcaster.")
 @record_option
@@ -126,6 +131,7 @@ async def main(
     matrix: bool,  # noqa: FBT001 - as above
     model: str | None,
     codec: str,
+    encoder: str | None,
     bitrate: int,
     name: str,
     record: Path | None,
@@ -173,6 +179,7 @@ async def main(
                 audio=None if audio is None else parse_sound(audio),
                 name=name,
                 codecs=codecs,
+                encoder=encoder,
                 bitrate=bitrate,
                 fps=videos[0].fps,
                 faces_fps=faces_fps,
@@ -194,6 +201,7 @@ async def main(
                 video.source,
                 faces=video.detector(landmarker),
                 codecs=codecs,
+                encoder=encoder,
                 bitrate=bitrate,
                 fps=video.fps,
                 faces_fps=faces_fps,

@@ -3,7 +3,10 @@
 import asyncio
 import contextlib
 import dataclasses
+import functools
+import logging
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import cast
 
 import av
@@ -20,7 +23,9 @@ from synopticon_rtc.faces import Detector, Face
 from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.faces.wire import FacesMessage
 from synopticon_rtc.media import AnySound, Codec, Converter, Picture, Source, as_source
-from synopticon_rtc.media.encoder import FRAME_RATES, check_codec, check_range
+from synopticon_rtc.media.codecs import OWN, check_codec, codec_of, why_not
+from synopticon_rtc.media.encoder import FRAME_RATES, check_range
+from synopticon_rtc.media.picture import even
 from synopticon_rtc.peers.control import Report
 from synopticon_rtc.peers.faces_channel import FacesChannel, WrittenFaces
 from synopticon_rtc.peers.published import MAX_DETECTOR, Kind
@@ -32,6 +37,8 @@ from synopticon_rtc.sending.capture import Capture, Captured
 from synopticon_rtc.sending.ladder import BITRATES, Ladder, Layer
 from synopticon_rtc.sending.stats import BroadcasterStats, PeerStats
 from synopticon_rtc.sending.watcher import Watcher
+
+logger = logging.getLogger(__name__)
 
 ADAPT_INTERVAL = 0.25  # seconds
 PREPARED = 1 / 2, 2  # keyframes made for who has but asked for an offer, a second and at once, while others watch
@@ -47,6 +54,7 @@ class Stream:
         bitrate: Of the video, bit/s.
         fps: The frame rate for which the encoder plans its bit rate.
         faces_fps: In how many frames a second faces are looked for at most; None for as many as the detector manages.
+        encoder: FFmpeg's name of an encoder of one of the codecs, which is offered first; None for this package's own.
         faults: What counts errors that nobody foresaw.
 
     Attributes:
@@ -75,6 +83,7 @@ class Stream:
         bitrate: int,
         fps: float,
         faces_fps: float | None,
+        encoder: str | None = None,
         faults: Faults | None = None,
     ) -> None:
         _check(codecs, bitrate, fps, faces_fps)
@@ -95,6 +104,12 @@ class Stream:
         self.muted = False
         self.replaced = 0
         self._codecs: Sequence[Codec] = tuple(codecs)
+        self._encoders: dict[Codec, str] = {}  # those that are not this package's own choice
+        if encoder is not None:
+            codec = codec_of(encoder, self._codecs)
+            self._codecs = (codec, *(other for other in self._codecs if other != codec))
+            if self.hint != "screen":  # which is not encoded at a bit rate, but at a quality
+                self._encoders[codec] = encoder
         self._bitrate = int(bitrate)
         self._fps = fps
         self._converter = Converter()
@@ -132,11 +147,22 @@ class Stream:
             await self._started.wait()
             if self._life.over:
                 await self._life.wait()
+            await self._try_encoders()
             if self._search is not None:
                 cancelled = DetectorError("the detector was cancelled from within")
                 self._life.run(stack, self._search.run(), cancelled)
             self._life.run(stack, self._adapt(), SynopticonError("the layers are adapted no more"))
             self._exit = stack.pop_all()
+
+    async def _try_encoders(self) -> None:
+        """Find out before anybody watches whether an encoder that was named can be used on this machine."""
+        width, height = even(self._totals.width), even(self._totals.height)
+        fps = Fraction(self._fps).limit_denominator(1001)
+        for codec, name in list(self._encoders.items()):
+            attempt = functools.partial(why_not, name, codec, width, height, bitrate=self._bitrate, fps=fps)
+            if reason := await asyncio.to_thread(attempt):
+                del self._encoders[codec]
+                logger.warning("%s cannot be used here, and %s encodes in its place: %s", name, OWN[codec], reason)
 
     def end(self) -> None:
         """End iterations over its events and faces; what runs is stopped by :meth:`aclose`."""
@@ -333,6 +359,7 @@ class Stream:
                 origin=self._capture.origin,
                 began=self._capture.began,
                 hint=self._capture.hint,
+                encoder=self._encoders.get(codec, ""),
                 on_packet=self._count_bytes,
                 faults=self._faults,
             )
