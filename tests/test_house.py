@@ -13,7 +13,7 @@ import synopticon_rtc
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "synopticon_rtc"
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 # From the ground up. A room imports from the floors below its own, and from nobody on its own floor.
 FLOORS = (

@@ -19,7 +19,7 @@ PLATFORMS = (LINUX, LINUX_ARM, MAC, MAC_INTEL, WINDOWS)
 AT_ONCE = 10  # it is the index that is waited for
 ENGINES = {"mediapipe", "ai-edge-litert"}
 
-pytestmark = [pytest.mark.field, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.field, pytest.mark.timeout(600)]
 
 
 @functools.cache
@@ -53,4 +53,4 @@ def engines(platform: str, python: str) -> set[str]:
     """Return what finds faces there."""
     if platform == MAC_INTEL:
         return {"ai-edge-litert"} if python == "3.11" else set()
-    return {"ai-edge-litert"} if platform == LINUX_ARM else {"mediapipe"}
+    return {"ai-edge-litert"} if platform == LINUX_ARM else ENGINES
