@@ -12,7 +12,7 @@ PYTEST := $(BIN)/$(if $(COVERED),coverage run,python) -m pytest
 
 # What the demo needs alone is installed where nothing is yet.
 .venv/demo: pyproject.toml
-	@echo "Installing what the demo needs into .venv: 300 MB, a minute or two the first time"
+	@echo "Installing what the demo needs into .venv: 800 MB, a minute or two the first time"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --editable '.[portrait]'
 	@touch $@
