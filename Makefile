@@ -18,7 +18,7 @@ PYTEST := $(BIN)/$(if $(COVERED),coverage run,python) -m pytest
 	@touch $@
 
 .venv/ready: pyproject.toml
-	@echo "Installing everything for development into .venv: 2 GB, some minutes the first time"
+	@echo "Installing everything for development into .venv: 2.5 GB, some minutes the first time"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
