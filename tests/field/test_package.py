@@ -1,16 +1,17 @@
 """What would be uploaded to an index: it builds without complaint, is whole, and runs in an environment of its own."""
 
+import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from synopticon_rtc import __version__
-
 ROOT = Path(__file__).parents[2]
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 PROGRAMS = Path(sys.executable).parent
 
 pytestmark = [pytest.mark.field, pytest.mark.timeout(400)]
@@ -49,11 +50,16 @@ def test_it_holds_all_of_the_package_and_nothing_else(built: Path) -> None:
     assert tracked | {"NOTICE", "SECURITY.md", "CONTRIBUTING.md", "Makefile", "pyproject.toml"} <= sources
 
 
+def test_the_changelog_has_the_version() -> None:
+    versions = re.findall(r"^## \[(\d[^]]*)\] - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert versions[0] == VERSION
+
+
 def test_the_wheel_runs_in_an_environment_of_its_own(built: Path, tmp_path: Path) -> None:
     (wheel,) = built.glob("*.whl")
     uv = PROGRAMS / "uv"
     run(uv, "venv", "--quiet", "--python", sys.executable, tmp_path / "venv")
     run(uv, "pip", "install", "--quiet", "--python", tmp_path / "venv", wheel)
     synopticon = tmp_path / "venv" / "bin" / "synopticon"
-    assert run(synopticon, "--version") == f"synopticon-rtc {__version__}\n"
+    assert run(synopticon, "--version") == f"synopticon-rtc {VERSION}\n"
     assert "--encoder" in run(synopticon, "broadcast", "--help")
