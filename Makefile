@@ -8,15 +8,24 @@ AT_ONCE = $(shell $(PYTHON) -c "import os; print(min(4, $(if $(COVERED),0,1) + (
 # `make test field coverage COVERED=1` measures what the tests run of the package.
 PYTEST := $(BIN)/$(if $(COVERED),coverage run,python) -m pytest
 
-.PHONY: demo test field coverage fuzz slow conformance bench lint types clean
+.PHONY: demo test field coverage fuzz slow conformance bench lint types package clean
+
+# What the demo needs alone is installed where nothing is yet.
+.venv/demo: pyproject.toml
+	@echo "Installing what the demo needs into .venv: 800 MB, a minute or two the first time"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --editable '.[portrait]'
+	@touch $@
 
 .venv/ready: pyproject.toml
+	@echo "Installing everything for development into .venv: 2.5 GB, some minutes the first time"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
-demo: .venv/ready ## a face mesh in the browser: no camera needed
+demo: $(if $(wildcard .venv/ready),,.venv/demo) ## a face mesh in the browser: no camera needed
+	@echo "Starting: open the address of the viewer in a browser, Ctrl-C ends it"
 	$(BIN)/python -m synopticon_rtc.broadcast --source portrait --name demo
 
 test: .venv/ready ## the tests, those with a browser where one is installed
@@ -53,5 +62,11 @@ types: .venv/ready
 	$(BIN)/mypy
 	$(BIN)/pyright
 
+package: .venv/ready ## a source distribution and a wheel in dist/, checked
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+
 clean:
-	rm -rf .venv $(STACKS)/node_modules build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
+	rm -rf .venv .arm $(STACKS)/node_modules build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*

@@ -25,7 +25,7 @@ from benchmarks.reel import FPS, SIZE
 from benchmarks.report import Bar, Result, Table, alone
 from synopticon_rtc import Portrait, TestPattern
 from synopticon_rtc.media import Codec
-from synopticon_rtc.media.encoder import opened
+from synopticon_rtc.media.codecs import opened
 
 BITRATE = 1_500_000
 FIRST = FPS

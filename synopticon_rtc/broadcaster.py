@@ -84,6 +84,9 @@ class Broadcaster:
             answered, however long that takes, that receiver is sent nothing, and so learns no address of ours; others
             are served meanwhile. One that the function says no to, or fails at, is told so, and is not served.
         codecs: The codecs to offer, the preferred one first. VP8 is always offered, since every browser takes it.
+        encoder: FFmpeg's name of an encoder of one of these codecs, such as ``h264_nvenc``; that codec is then offered
+            first. It is tried at the start, and where it cannot be used, the log says why in one line, and this
+            package's own encoder takes its place. A screen is always encoded by that. None for its own.
         bitrate: Of the video, bit/s, at least 10,000.
         fps: The frame rate for which the encoder plans its bit rate.
         faces_fps: In how many frames a second faces are looked for at most; None for as many as the detector manages.
@@ -118,8 +121,8 @@ class Broadcaster:
     Raises:
         SourceError: The source is none, or names a file that is not there.
         InvalidURL: What ``publish_to`` names is no address of an engine, or ``signaling`` none at all.
-        ValueError: There is no codec, or an unknown one, or ``bitrate``, ``fps`` or ``faces_fps`` is out of range;
-            ``udp_ports`` is no range, or an address or interface is not there.
+        ValueError: There is no codec, or an unknown one, or no such encoder of them; ``bitrate``, ``fps`` or
+            ``faces_fps`` is out of range; ``udp_ports`` is no range, or an address or interface is not there.
         TypeError: ``signaling`` is neither an address nor a client, ``faces`` no detector, ``name`` no text, ``admit``
             no function, or something else is among the ICE servers.
     """
@@ -135,6 +138,7 @@ class Broadcaster:
         name: str = "",
         admit: Admit | None = None,
         codecs: Sequence[Codec] = ("vp8", "h264"),
+        encoder: str | None = None,
         bitrate: int = BITRATE,
         fps: float = FPS,
         faces_fps: float | None = None,
@@ -157,7 +161,14 @@ class Broadcaster:
         self._stream: Stream | None = None
         if source is not None:
             self._stream = Stream(
-                source, faces, codecs=codecs, bitrate=bitrate, fps=fps, faces_fps=faces_fps, faults=self._faults
+                source,
+                faces,
+                codecs=codecs,
+                encoder=encoder,
+                bitrate=bitrate,
+                fps=fps,
+                faces_fps=faces_fps,
+                faults=self._faults,
             )
         self._sound = None if audio is None else SoundStream(audio, faults=self._faults)
         self.signaling = as_signaling(signaling)
@@ -236,6 +247,7 @@ class Broadcaster:
         audio: AnySound | EncodedSoundStream | None = None,
         faces: Detector | None = None,
         codecs: Sequence[Codec] = ("vp8", "h264"),
+        encoder: str | None = None,
         bitrate: int | None = None,
         fps: float = FPS,
         faces_fps: float | None = None,
@@ -250,6 +262,7 @@ class Broadcaster:
             audio: Where sound comes from instead; or one that comes encoded.
             faces: What finds faces in the video, None for none. It is one of its own, given to no other stream.
             codecs: The codecs to offer for the video, the preferred one first.
+            encoder: FFmpeg's name of an encoder of one of them, as for the constructor.
             bitrate: Bit/s; None for 1,500,000 for video, and what suits speech for sound.
             fps: The frame rate for which the video's encoder plans its bit rate.
             faces_fps: In how many frames a second faces are looked for at most.
@@ -276,7 +289,14 @@ class Broadcaster:
             assert source is not None  # noqa: S101 - one of both is there
             rate = BITRATE if bitrate is None else bitrate
             stream = Stream(
-                source, faces, codecs=codecs, bitrate=rate, fps=fps, faces_fps=faces_fps, faults=self._faults
+                source,
+                faces,
+                codecs=codecs,
+                encoder=encoder,
+                bitrate=rate,
+                fps=fps,
+                faces_fps=faces_fps,
+                faults=self._faults,
             )
         return await self._publisher.publish(name, stream)
 

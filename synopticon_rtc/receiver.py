@@ -304,9 +304,13 @@ class Receiver(Generic[F]):
         self._finder: Finder | None = None
         self.detector_events: Events[DetectorEvent] = Events(faults=self._faults)
         if detector is not None:
-            wait = finder.WAIT if faces_wait is None else faces_wait
             self._finder = Finder(
-                detector, self._first, most=faces_fps, wait=wait, returns=return_faces, faults=self._faults
+                detector,
+                self._first,
+                most=faces_fps,
+                wait=finder.WAIT if faces_wait is None else faces_wait,
+                returns=return_faces,
+                faults=self._faults,
             )
             self.detector_events = self._finder.events
         self._catalogue = Catalogue(self._first, streams, video=video, make=self._make_stream, faults=self._faults)

@@ -13,7 +13,7 @@ import synopticon_rtc
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "synopticon_rtc"
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 # From the ground up. A room imports from the floors below its own, and from nobody on its own floor.
 FLOORS = (
@@ -56,6 +56,13 @@ OWN_CLOCKS = {
     "rtc.decoder",  # how long a thread takes for a keyframe
     "rtc.pacer",  # how long the event loop was held up
 }
+ONLY_SOME_SYSTEMS = {
+    *("fcntl", "grp", "msvcrt", "pwd", "resource", "termios"),
+    *("os.O_CLOEXEC", "os.fork", "os.getuid", "os.killpg", "os.memfd_create", "os.sched_getaffinity", "os.setsid"),
+    *("select.epoll", "select.kqueue", "select.poll", "signal.SIGHUP", "signal.SIGKILL"),
+    *("loop.add_reader", "loop.add_signal_handler", "loop.add_writer", "loop.remove_signal_handler"),
+}
+"""Modules and names that some system lacks which the package is for: ``basics.system`` has what takes their place."""
 PUBLIC = [
     "AudioMoment",
     "Broadcaster",
@@ -138,6 +145,11 @@ def imported(tree: ast.Module) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def attributes(tree: ast.Module) -> Iterator[ast.Attribute]:
+    """Give every attribute that a module asks for."""
+    return (node for node in ast.walk(tree) if isinstance(node, ast.Attribute))
+
+
 def ours(tree: ast.Module) -> Iterator[str]:
     """Give what a module imports of this package, by the name below it."""
     for name in imported(tree):
@@ -168,6 +180,15 @@ def test_imports_run_downward() -> None:
         if room(name) != room(module) and FLOOR.get(room(name), len(FLOORS)) >= FLOOR[room(module)]
     ]
     assert not upward
+
+
+def test_one_module_alone_asks_for_what_not_every_system_has() -> None:
+    assert {
+        f"{module} uses {name}"
+        for module, tree in modules()
+        for name in (*imported(tree), *map(ast.unparse, attributes(tree)))
+        if name in ONLY_SOME_SYSTEMS and module != "basics.system"
+    } == set()
 
 
 def test_the_peers_side_of_signaling_does_not_need_the_server() -> None:

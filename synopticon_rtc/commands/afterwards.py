@@ -1,17 +1,16 @@
 """What becomes of the files of recordings: a command is run for each, and old ones are deleted."""
 
 import asyncio
-import contextlib
 import logging
 import os
 import shlex
 import shutil
-import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
+from synopticon_rtc.basics import system
 from synopticon_rtc.basics.text import WORDS, visible
 from synopticon_rtc.errors import RecordingError
 from synopticon_rtc.recording.recording import find_recording
@@ -88,7 +87,7 @@ class OnSegment:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
-                start_new_session=True,  # Ctrl-C is for us, and it may finish its work
+                **system.group_of_its_own(),  # Ctrl-C is for us, and it may finish its work
             )
         except OSError as error:
             return f"{self._words[0]}: {error.strerror}"
@@ -103,8 +102,7 @@ class OnSegment:
             return f"it took more than {LONGEST_RUN:g} s, and was ended"
         finally:
             if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+                system.end_group(process.pid)
                 await process.wait()
         last = said.decode(errors="replace").strip().rpartition("\n")[2]
         return f"exit code {code}{last and f': {last}'}" if code else ""

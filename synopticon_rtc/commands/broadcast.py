@@ -100,6 +100,11 @@ SCREEN_SIZE = (1920, 1080)  # of most
     show_default=True,
     help="Codec to offer first; receivers that do not take it get the other. auto is vp8.",
 )
+@click.option(
+    "--encoder",
+    help="FFmpeg's encoder to use, like h264_nvenc; its codec is offered first. Where it cannot be used, one in "
+    "software takes its place. A screen is always encoded in software.",
+)
 @click.option("--bitrate", type=Bitrate(), default="1.5M", show_default=True, help="Of the video, like 1.5M or 800k.")
 @click.option("--name", default="", help="Name by which receivers see and choose this broadcaster.")
 @publish_option
@@ -137,6 +142,7 @@ async def main(
     model: str | None,
     engine: Choice,
     codec: str,
+    encoder: str | None,
     bitrate: int,
     name: str,
     publish: tuple[str, ...],
@@ -194,6 +200,7 @@ async def main(
                 name=name,
                 admit=Doorkeeper().admit if ask else None,
                 codecs=codecs,
+                encoder=encoder,
                 bitrate=bitrate,
                 fps=videos[0].fps,
                 faces_fps=faces_fps,
@@ -218,6 +225,7 @@ async def main(
                 video.source,
                 faces=video.detector(landmarker),
                 codecs=codecs,
+                encoder=encoder,
                 bitrate=bitrate,
                 fps=video.fps,
                 faces_fps=faces_fps,

@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import datetime as dt
 import errno
+import functools
+import io
 import json
 import logging
 import math
 import os
 import re
-import resource
 import signal
 import sys
 from collections.abc import Coroutine, Iterator
@@ -18,6 +19,7 @@ from typing import Any
 import click
 import msgspec
 
+from synopticon_rtc.basics import system
 from synopticon_rtc.basics.text import visible
 from synopticon_rtc.errors import SynopticonError
 
@@ -44,6 +46,11 @@ class Output:
     def __init__(self, *, json: bool) -> None:
         self.json = json
         self.failure: SynopticonError | None = None  # why stdout takes no more
+        if isinstance(sys.stdout, io.TextIOWrapper):  # which may be of an encoding that lacks what names are written in
+            if json:
+                sys.stdout.reconfigure(encoding="utf-8")  # as others expect it (RFC 8259, 8.1)
+            else:
+                sys.stdout.reconfigure(errors="backslashreplace")
 
     def say(self, text: str) -> None:
         """Print a line for people, whoever's words are in it."""
@@ -102,7 +109,7 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> object:
         """Run the callback to its end, or to a signal."""
         _log_to_stderr(ctx.params.pop("verbose"), json=ctx.params.pop("log_json"))
-        raise_file_limit()
+        system.raise_file_limit()  # each connection takes some
         for variable, value in self._links.items():
             logging.getLogger(__name__).warning(
                 "%s=%s is ignored: it tells of a service of that name (Kubernetes sets it), and is no setting of ours",
@@ -165,20 +172,19 @@ def _json(fields: dict[str, object]) -> str:
 
 
 async def _until_signal(main: Coroutine[Any, Any, object]) -> object:
-    loop, task, stopped = asyncio.get_running_loop(), asyncio.current_task(), False
+    task, stopped = asyncio.current_task(), False
 
     def stop(number: signal.Signals) -> None:
         nonlocal stopped
         stopped = True
-        for other in SIGNALS:
-            loop.remove_signal_handler(other)
+        for other, forget in forgets.items():
+            forget()
             signal.signal(other, signal.SIG_DFL)
         logging.getLogger(__name__).info("%s: ending", number.name)
         if task:
             task.cancel()
 
-    for number in SIGNALS:
-        loop.add_signal_handler(number, stop, number)
+    forgets = {number: system.on_signal(number, functools.partial(stop, number)) for number in SIGNALS}
     try:
         return await main
     except asyncio.CancelledError:
@@ -190,18 +196,18 @@ async def _until_signal(main: Coroutine[Any, Any, object]) -> object:
 @contextlib.contextmanager
 def terminating() -> Iterator[asyncio.Event]:
     """Take SIGTERM as a request to end soon: it sets the event, and a second one ends the process at once."""
-    loop, asked = asyncio.get_running_loop(), asyncio.Event()
+    asked = asyncio.Event()
 
     def ask() -> None:
-        loop.remove_signal_handler(signal.SIGTERM)
+        forget()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         asked.set()
 
-    loop.add_signal_handler(signal.SIGTERM, ask)
+    forget = system.on_signal(signal.SIGTERM, ask)
     try:
         yield asked
     finally:
-        loop.remove_signal_handler(signal.SIGTERM)
+        forget()
 
 
 class _Lines(logging.Formatter):
@@ -214,13 +220,6 @@ class _Lines(logging.Formatter):
     def formatException(self, ei: Any) -> str:  # noqa: ANN401, N802 - logging's own signature
         """Make lines of a trace."""
         return "\n".join(visible(line) for line in super().formatException(ei).splitlines())
-
-
-def raise_file_limit() -> None:
-    """Let this process have as many descriptors as it may: each connection takes some."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):  # macOS has a lower bound of its own
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class _JSONLines(logging.Formatter):

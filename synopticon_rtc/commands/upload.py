@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import fcntl
 import hashlib
 import itertools
 import logging
@@ -13,6 +12,7 @@ from typing import Any, Self
 
 import platformdirs
 
+from synopticon_rtc.basics import system
 from synopticon_rtc.basics.text import WORDS, visible
 from synopticon_rtc.errors import MissingExtra, RecordingError, without_password
 from synopticon_rtc.recording.writer import FORMATS
@@ -96,8 +96,8 @@ class Upload:
             raise RecordingError(f"{without_password(self._out)} cannot be written to: {error}") from error
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self._folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = os.open(self._folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+            system.lock(self._lock)
         except BlockingIOError as error:
             raise RecordingError(
                 f"another process uploads to {without_password(self._out)} from {self._folder}: give a --spool"

@@ -4,12 +4,11 @@ import logging
 import os
 import re
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import BinaryIO, cast
+
+from synopticon_rtc.basics import system
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +29,7 @@ def native_log() -> Iterator[None]:
     if sys.stderr is None:
         yield
         return
-    with _stderr, _scratch() as kept:
+    with _stderr, system.scratch_file() as kept:
         stderr = os.dup(2)
         os.dup2(kept.fileno(), 2)
         try:
@@ -44,13 +43,3 @@ def native_log() -> Iterator[None]:
                     logger.debug("%s", line.decode(errors="replace").rstrip())
                 else:
                     os.write(2, line)
-
-
-def _scratch() -> BinaryIO:
-    """Open a file that is gone when it is closed; where none can be written to, what is written is lost."""
-    try:
-        if sys.platform == "linux":
-            return os.fdopen(os.memfd_create("stderr"), "w+b")
-        return cast("BinaryIO", tempfile.TemporaryFile())
-    except OSError:
-        return Path(os.devnull).open("w+b")

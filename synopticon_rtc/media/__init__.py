@@ -1,7 +1,8 @@
 """Where frames and sound come from, and the encoders that all receivers share."""
 
 from synopticon_rtc.media.camera import Camera
-from synopticon_rtc.media.encoder import Codec, SharedEncoder
+from synopticon_rtc.media.codecs import Codec
+from synopticon_rtc.media.encoder import SharedEncoder
 from synopticon_rtc.media.file import VideoFile
 from synopticon_rtc.media.images import frames_of
 from synopticon_rtc.media.opus import OpusEncoder, OpusPacket

@@ -3,15 +3,16 @@
 import asyncio
 import contextlib
 import functools
+import logging
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from numbers import Real
 from types import TracebackType
-from typing import Literal, NamedTuple, Self, get_args
+from typing import NamedTuple, Self
 
 import av
 import av.error
@@ -21,27 +22,19 @@ from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
 from synopticon_rtc.errors import SourceError
+from synopticon_rtc.media.codecs import FOLLOWS, OWN, Codec, check_codec, opened
 from synopticon_rtc.media.picture import TIME_BASE, Converter, Picture, copied, even
 from synopticon_rtc.media.source import Hint
 from synopticon_rtc.media.stillness import Stillness, same
 
-Codec = Literal["vp8", "h264"]
+logger = logging.getLogger(__name__)
 
-_ENCODERS: dict[Codec, Literal["libvpx", "libx264"]] = {"vp8": "libvpx", "h264": "libx264"}
 _KEYFRAME_WINDOW = 27_000  # 300 ms of TIME_BASE
-_LONGEST_KEYFRAME_INTERVAL = 3000  # frames; all but these are asked for
-_SCREEN_QUANTIZER = 48  # of VP8, 0 to 63: text of 20 pixels keeps its edges, and a page of it 36 dB
 # The other half of the cores detects faces, and two threads on two busy cores are slower than one.
 _THREADS = max(1, min(4, (os.cpu_count() or 1) // 2))
 BITRATES = 1000, 1_000_000_000
 """The lowest and the highest bit rate that both encoders can be opened with, bit/s."""
 FRAME_RATES = 0.01, 1000.0
-
-
-def check_codec(codec: str) -> None:
-    """Raise ValueError for a codec that there is not."""
-    if codec not in get_args(Codec):
-        raise ValueError(f"no such codec: {codec!r}; there are {', '.join(_ENCODERS)}")
 
 
 def check_range(name: str, value: float, least: float, most: float, unit: str) -> None:
@@ -82,6 +75,7 @@ class SharedEncoder:
         fps: The expected frame rate, for rate control; the timestamps of the frames overrule it.
         scale: How many times smaller than the frames the encoded pictures are, on each side.
         hint: Whether they are of a camera or of a screen.
+        encoder: FFmpeg's name of an encoder of the codec that is to do it; where it fails, this package's own goes on.
         on_packet: Called with each encoded frame; ``pts`` is that of the frame, in 1/90000 s.
 
     Raises:
@@ -96,6 +90,7 @@ class SharedEncoder:
         fps: float = 30,
         scale: int = 1,
         hint: Hint = "camera",
+        encoder: str = "",
         on_packet: Callable[["av.Packet[Stream]"], None],
     ) -> None:
         check_codec(codec)
@@ -130,7 +125,8 @@ class SharedEncoder:
         self._wake = asyncio.Event()
         self._keyframe_wanted = False
         self._last_keyframe: int | None = None
-        # Only the thread touches these three once it runs.
+        # Only the thread touches these four once it runs.
+        self._encoder = encoder or OWN[codec]
         self._context: VideoCodecContext | None = None
         self._reformatter = VideoReformatter()
         self._ceiling = 0  # the bitrate at which the context was opened
@@ -316,10 +312,18 @@ class SharedEncoder:
             picture = shown  # which has been converted
         frame = picture.frame
         width, height = even(frame.width // self._scale), even(frame.height // self._scale)
+        work = functools.partial(
+            self._packets, picture, width, height, pts, bitrate, wanted=keyframe_wanted, allowed=keyframe_allowed
+        )
         try:
-            context = self._opened(width, height, bitrate, keyframe_allowed=keyframe_allowed)
-            keyframe = keyframe_wanted and keyframe_allowed
-            packets = context.encode(self._prepared(picture.planar(), width, height, pts, keyframe=keyframe))
+            try:
+                packets = work()
+            except av.error.FFmpegError as error:
+                if self._encoder == OWN[self.codec]:
+                    raise
+                logger.warning("%s encodes from now on: %s failed (%s)", OWN[self.codec], self._encoder, error.strerror)
+                self._encoder, self._context = OWN[self.codec], None
+                packets = work()
         except av.error.FFmpegError as error:
             raise SourceError(
                 f"the {self.codec} encoder cannot encode a {frame.width}x{frame.height} {frame.format.name} frame: "
@@ -327,12 +331,20 @@ class SharedEncoder:
             ) from error
         return _Encoded(packets, started, time.perf_counter() - started, changed)
 
+    def _packets(
+        self, picture: Picture, width: int, height: int, pts: int | None, bitrate: int, *, wanted: bool, allowed: bool
+    ) -> "list[av.Packet[Stream]]":
+        """Encode ``picture``, with the encoder opened or set up anew where that is due."""
+        context = self._opened(width, height, bitrate, keyframe_allowed=allowed)
+        frame = self._prepared(picture.planar(), width, height, pts, str(context.pix_fmt), keyframe=wanted and allowed)
+        return context.encode(frame)
+
     def _prepared(
-        self, shared: av.VideoFrame, width: int, height: int, pts: int | None, *, keyframe: bool
+        self, shared: av.VideoFrame, width: int, height: int, pts: int | None, pixels: str, *, keyframe: bool
     ) -> av.VideoFrame:
-        """Return ``shared`` in the size of this encoder, marked if it is to be a keyframe; the shared one stays."""
-        if (shared.width, shared.height) != (width, height):
-            own = self._reformatter.reformat(shared, width, height, threads=1)
+        """Return ``shared`` as this encoder takes it, marked if it is to be a keyframe; the shared one stays."""
+        if (shared.width, shared.height, shared.format.name) != (width, height, pixels):
+            own = self._reformatter.reformat(shared, width, height, pixels, threads=1)
         elif keyframe or pts != shared.pts:
             own = copied(shared)
         else:
@@ -347,80 +359,21 @@ class SharedEncoder:
         if context is not None and (context.width, context.height) == (width, height):
             if self._hint == "screen":
                 return context
-            if self.codec == "h264" and bitrate <= self._ceiling:
+            if self._encoder in FOLLOWS and bitrate <= self._ceiling:
                 context.bit_rate = bitrate
             if context.bit_rate == bitrate or not keyframe_allowed:
                 return context
         # The old one goes first, so that the new one takes its place in memory: 42 MB for 1280x720 in VP8.
         self._context = context = None
-        context = opened(self.codec, width, height, hint=self._hint, bitrate=bitrate, fps=self._fps, threads=_THREADS)
+        context = opened(
+            self.codec,
+            width,
+            height,
+            encoder=self._encoder,
+            hint=self._hint,
+            bitrate=bitrate,
+            fps=self._fps,
+            threads=_THREADS,
+        )
         self._context, self._ceiling = context, bitrate
         return context
-
-
-def opened(
-    codec: Codec,
-    width: int,
-    height: int,
-    changed: Mapping[str, str] | None = None,
-    *,
-    hint: Hint = "camera",
-    bitrate: int,
-    fps: Fraction,
-    threads: int,
-) -> VideoCodecContext:
-    """Open FFmpeg's encoder as this package sets it up, but for what is ``changed`` of its options."""
-    context = av.CodecContext.create(_ENCODERS[codec], "w")
-    context.width, context.height, context.pix_fmt = width, height, "yuv420p"
-    context.time_base, context.framerate = TIME_BASE, fps
-    context.bit_rate = bitrate
-    context.gop_size = _LONGEST_KEYFRAME_INTERVAL
-    context.thread_count = threads
-    if codec == "vp8":
-        context.qmin, context.qmax = (_SCREEN_QUANTIZER,) * 2 if hint == "screen" else (2, 56)
-    context.options = _options(codec, bitrate, hint) | dict(changed or {})
-    context.open()
-    return context
-
-
-def _options(codec: Codec, bitrate: int, hint: Hint) -> dict[str, str]:
-    """Return the options for FFmpeg's encoder; ``benchmarks/encoding.py`` holds them against others."""
-    rate = str(bitrate)
-    if codec == "vp8":
-        return {
-            "deadline": "realtime",
-            # Up to two fifths less time than -6, for at most 0.8 dB; beyond it quality falls off. Letters come again
-            # on the next page: looking for them takes three times as long, and a fifth less is to be sent.
-            "cpu-used": "-3" if hint == "screen" else "-14",
-            "noise-sensitivity": "0",
-            "static-thresh": "0",
-            "error-resilient": "default",
-            "lag-in-frames": "0",
-            "keyint_min": str(_LONGEST_KEYFRAME_INTERVAL),  # no keyframe at a cut of its own accord
-            "minrate": rate,  # minrate = maxrate = bit_rate is constant bitrate,
-            "maxrate": rate,
-            "bufsize": rate,  # over one second
-            "overshoot-pct": "15",
-            "undershoot-pct": "100",
-        }
-    shared = {
-        "preset": "superfast",
-        "aq-mode": "none",
-        "tune": "zerolatency",
-        "profile": "baseline",
-        "forced-idr": "1",
-        "sc_threshold": "0",  # no keyframe at a cut of its own accord
-    }
-    if hint == "screen":
-        return shared | {
-            "qp": "37",  # a page of text has the same 36 dB
-            "x264-params": "ipratio=1",  # also in a keyframe
-            "partitions": "all",  # letters are small
-            "subq": "4",
-        }
-    return shared | {
-        "subq": "0",  # these two and aq-mode: a third faster, for 1.8 dB of a clean picture and none of a noisy one
-        "partitions": "none",
-        "maxrate": rate,  # opened so, the bitrate can be changed while it runs
-        "bufsize": str(bitrate // 2),
-    }

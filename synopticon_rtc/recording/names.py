@@ -41,7 +41,8 @@ class Names:
     """
 
     def __init__(self, pattern: str, *, fits: Callable[[Path], object] = file_format) -> None:
-        self._pattern = os.path.expanduser(pattern)  # noqa: PTH111 - of a part of a path that has fields
+        # Windows takes both kinds of slash.
+        self._pattern = os.path.expanduser(pattern).replace(os.sep, "/")  # noqa: PTH111 - a part of a path that has fields
         self._lock = threading.Lock()
         self._promised: set[Path] = set()  # paths that were given, and are not there yet
         _check(self._pattern)

@@ -9,7 +9,7 @@ from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 from av.audio.stream import AudioStream
@@ -128,19 +128,20 @@ class Reader:
         self._decode = decode
         self._file = _open(self._path)
         self._damage = Damage(self._path)
-        self.tags: dict[str, str] = dict(self._file.metadata)
+        self.tags = tags_of(self._file)
         tracks = [stream for stream in self._file.streams if isinstance(stream, VideoStream | AudioStream)]
         tracks = [track for track in tracks if _codec(track) in PLAYED]
-        detectors = {stream.metadata.get("title"): stream.metadata.get("DETECTOR", "") for stream in self._file.streams}
+        tags = {stream.index: tags_of(stream) for stream in self._file.streams}
+        detectors = {each.get("title"): each.get("DETECTOR", "") for each in tags.values()}
         described = {track.index: _describe(track, detectors) for track in tracks}
         self.streams = {stream.name: stream for stream in described.values()}
         self.duration = None if self._file.duration is None else self._file.duration / av.time_base
         self._from = 0.0  # what is before that is not given out
         self._names = {index: stream.name for index, stream in described.items()}
         self._faces_of = {
-            stream.index: stream.metadata["title"].removeprefix(f"{FACES} ")
+            stream.index: tags[stream.index]["title"].removeprefix(f"{FACES} ")
             for stream in self._file.streams
-            if stream.type == "subtitle" and stream.metadata.get("title", "").startswith(f"{FACES} ")
+            if stream.type == "subtitle" and tags[stream.index].get("title", "").startswith(f"{FACES} ")
         }
         self._opened = [*tracks, *(stream for stream in self._file.streams if stream.index in self._faces_of)]
         try:
@@ -308,7 +309,7 @@ def _open(path: Path) -> InputContainer:
     if head != _EBML:
         raise RecordingError(f"{path} is no recording: it is no Matroska file, by its first bytes (byte 0)")
     try:
-        file = av.open(f"file:{path}", format="matroska", metadata_errors="replace")
+        file = open_matroska(path)
     except (FFmpegError, OSError) as error:
         if isinstance(error, EndOfFileError) or error.errno == errno.EIO:  # within an element, or between two
             where = path.stat().st_size
@@ -320,13 +321,29 @@ def _open(path: Path) -> InputContainer:
     return file
 
 
+def open_matroska(path: Path | str) -> InputContainer:
+    """Open a file for :func:`tags_of`: its tags may be no text."""
+    # PyAV does so without being told from release 19 on, and knows no such option any more.
+    told = int(av.__version__.partition(".")[0]) < 19  # noqa: PLR2004 - that release
+    options: dict[str, Any] = {"metadata_errors": "surrogateescape"} if told else {}
+    return cast("InputContainer", av.open(f"file:{path}", format="matroska", **options))
+
+
+def tags_of(what: InputContainer | Stream) -> dict[str, str]:
+    """Return the tags of a file or a track; what is no text in them is replaced."""
+    return {
+        key: value.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for key, value in what.metadata.items()
+    }
+
+
 def is_recording(file: InputContainer) -> bool:
     """Whether a file that is open was made by a recorder."""
     return file.metadata.get("FORMAT") == FORMAT
 
 
 def _describe(track: Stream, detectors: dict[str | None, str]) -> RecordedStream:
-    name, hint = track.metadata.get("title", track.type), track.metadata.get("HINT", "")
+    tags = tags_of(track)
+    name, hint = tags.get("title", track.type), tags.get("HINT", "")
     codec = _codec(track)
     if isinstance(track, VideoStream):
         detector = detectors.get(f"{FACES} {name}", "")

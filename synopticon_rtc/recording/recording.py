@@ -21,7 +21,7 @@ from synopticon_rtc.media import Hint
 from synopticon_rtc.media.pacing import taken
 from synopticon_rtc.receiving.pairing import F
 from synopticon_rtc.receiving.sound import AudioMoment
-from synopticon_rtc.recording.reader import Played, Reader, RecordedStream, is_recording
+from synopticon_rtc.recording.reader import Played, Reader, RecordedStream, is_recording, open_matroska
 from synopticon_rtc.rtc import EncodedVideoFrame
 
 
@@ -236,7 +236,7 @@ class RecordedSource:
 def find_recording(path: str) -> bool:
     """Whether there is a recording at a path."""
     try:
-        with av.open(f"file:{path}", format="matroska", metadata_errors="replace") as file:
+        with open_matroska(path) as file:
             return is_recording(file)
     except (FFmpegError, OSError):
         return False

@@ -2,11 +2,11 @@
 
 import contextlib
 import errno
-import select
 import socket
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 
+from synopticon_rtc.basics import system
 from synopticon_rtc.rtc.ice import DatagramTransport
 
 UDP_SEGMENT = 103
@@ -57,9 +57,7 @@ class BurstSocket:
         """Whether the system would take a datagram now."""
         if self._socket is None:
             return self.transport.get_write_buffer_size() <= WRITE_BUFFER_LIMIT
-        poll = select.poll()
-        poll.register(self._socket, select.POLLOUT)
-        return bool(poll.poll(0))
+        return system.is_writable(self._socket)
 
     def send(self, data: memoryview, cut: Iterable[Run]) -> bool:
         """Send datagrams that lie one behind the other; False if one was not taken, and those after it were not sent.

@@ -166,6 +166,7 @@ class Ladder:
         origin: The RTP timestamp of presentation time 0, the same for all layers.
         began: When that was, seconds since the epoch; None where nobody knows.
         hint: Whether the source is a camera or a screen.
+        encoder: FFmpeg's name of the encoder, where it is not this package's own choice.
         on_packet: Called with the size of each encoded frame in bytes.
         faults: What counts errors that nobody foresaw.
     """
@@ -179,6 +180,7 @@ class Ladder:
         origin: int,
         began: float | None = None,
         hint: Hint = "camera",
+        encoder: str = "",
         on_packet: Callable[[int], None],
         faults: Faults | None = None,
     ) -> None:
@@ -188,6 +190,7 @@ class Ladder:
         self._origin = origin
         self._began = began
         self._hint: Hint = hint
+        self._named = encoder
         self._planned = SCREEN_RUNGS if hint == "screen" else RUNGS
         self._newest: Picture | None = None  # of a screen, which may stay as it is for long
         self._on_packet = on_packet
@@ -355,6 +358,7 @@ class Ladder:
             fps=self._fps,
             scale=self._planned[index].scale,
             hint=self._hint,
+            encoder=self._named,
             on_packet=lambda packet: self._encoded(index, packet),
         )
 

@@ -3,7 +3,10 @@
 import asyncio
 import contextlib
 import dataclasses
+import functools
+import logging
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import cast
 
 import av
@@ -17,7 +20,9 @@ from synopticon_rtc.faces import Detector, Face
 from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.faces.wire import FacesMessage
 from synopticon_rtc.media import Codec, Converter, Picture, Source, as_source
+from synopticon_rtc.media.codecs import OWN, codec_of, why_not
 from synopticon_rtc.media.encoder import FRAME_RATES, check_range
+from synopticon_rtc.media.picture import even
 from synopticon_rtc.peers.control import Report
 from synopticon_rtc.peers.faces_channel import WrittenFaces
 from synopticon_rtc.peers.published import MAX_DETECTOR
@@ -27,6 +32,8 @@ from synopticon_rtc.sending.ladder import Ladder
 from synopticon_rtc.sending.stats import BroadcasterStats
 from synopticon_rtc.sending.video import SentVideo
 from synopticon_rtc.sending.watcher import Watcher
+
+logger = logging.getLogger(__name__)
 
 
 class Stream(SentVideo):
@@ -39,6 +46,7 @@ class Stream(SentVideo):
         bitrate: Of the video, bit/s.
         fps: The frame rate for which the encoder plans its bit rate.
         faces_fps: In how many frames a second faces are looked for at most; None for as many as the detector manages.
+        encoder: FFmpeg's name of an encoder of one of the codecs, which is offered first; None for this package's own.
         faults: What counts errors that nobody foresaw.
 
     Raises:
@@ -56,6 +64,7 @@ class Stream(SentVideo):
         bitrate: int,
         fps: float,
         faces_fps: float | None,
+        encoder: str | None = None,
         faults: Faults | None = None,
     ) -> None:
         check_range("fps", fps, *FRAME_RATES, "frames a second")
@@ -72,6 +81,12 @@ class Stream(SentVideo):
         self.source_events = self._capture.events
         if self._search is not None:
             self.detector_events = self._search.events
+        self._encoders: dict[Codec, str] = {}  # those that are not this package's own choice
+        if encoder is not None:
+            codec = codec_of(encoder, self._codecs)
+            self._codecs = (codec, *(other for other in self._codecs if other != codec))
+            if self.hint != "screen":  # which is not encoded at a bit rate, but at a quality
+                self._encoders[codec] = encoder
         self._converter = Converter()
         self._unsent: Picture | None = None  # the newest frame, if nobody has encoded it
         self._started = asyncio.Event()  # when the first frame is there, or will not come
@@ -99,11 +114,22 @@ class Stream(SentVideo):
             await self._started.wait()
             if self._life.over:
                 await self._life.wait()
+            await self._try_encoders()
             if self._search is not None:
                 cancelled = DetectorError("the detector was cancelled from within")
                 self._life.run(stack, self._search.run(), cancelled)
             self._life.run(stack, self._adapt(), SynopticonError("the layers are adapted no more"))
             self._exit = stack.pop_all()
+
+    async def _try_encoders(self) -> None:
+        """Find out before anybody watches whether an encoder that was named can be used on this machine."""
+        width, height = even(self._totals.width), even(self._totals.height)
+        fps = Fraction(self._fps).limit_denominator(1001)
+        for codec, name in list(self._encoders.items()):
+            attempt = functools.partial(why_not, name, codec, width, height, bitrate=self._bitrate, fps=fps)
+            if reason := await asyncio.to_thread(attempt):
+                del self._encoders[codec]
+                logger.warning("%s cannot be used here, and %s encodes in its place: %s", name, OWN[codec], reason)
 
     async def replace(self, source: object) -> None:
         """Go on with another source, once it has given a frame; times and receivers stay.
@@ -188,6 +214,7 @@ class Stream(SentVideo):
                 origin=self._capture.origin,
                 began=self._capture.began,
                 hint=self._capture.hint,
+                encoder=self._encoders.get(codec, ""),
                 on_packet=self._count_bytes,
                 faults=self._faults,
             )

@@ -14,7 +14,8 @@ from synopticon_rtc.basics.life import Life
 from synopticon_rtc.events import DetectorEvent, Events, SourceEvent
 from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.media import Codec
-from synopticon_rtc.media.encoder import check_codec, check_range
+from synopticon_rtc.media.codecs import check_codec
+from synopticon_rtc.media.encoder import check_range
 from synopticon_rtc.peers.control import Report
 from synopticon_rtc.peers.faces_channel import WrittenFaces
 from synopticon_rtc.peers.published import Kind

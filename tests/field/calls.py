@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
@@ -51,10 +51,10 @@ class Peer:
 
 
 @contextlib.contextmanager
-def running(module: str, *args: str, **env: str) -> Iterator[Peer]:
-    """Run a command meanwhile, with ``--json``."""
+def running(module: str, *args: str, by: Sequence[str] = ("-m",), **env: str) -> Iterator[Peer]:
+    """Run a command meanwhile, with ``--json``, by ``python -m`` or by a script that does likewise."""
     process = subprocess.Popen(
-        [sys.executable, "-m", f"synopticon_rtc.{module}", *args, "--json"],
+        [sys.executable, *by, f"synopticon_rtc.{module}", *args, "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -67,10 +67,10 @@ def running(module: str, *args: str, **env: str) -> Iterator[Peer]:
         process.communicate()
 
 
-def run(module: str, *args: str, **env: str) -> tuple[int, str, str]:
+def run(module: str, *args: str, by: Sequence[str] = ("-m",), **env: str) -> tuple[int, str, str]:
     """Run a command to its end: its exit code, what it prints, what it complains of."""
     done = subprocess.run(
-        [sys.executable, "-m", f"synopticon_rtc.{module}", *args],
+        [sys.executable, *by, f"synopticon_rtc.{module}", *args],
         capture_output=True,
         text=True,
         timeout=60,

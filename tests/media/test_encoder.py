@@ -19,7 +19,7 @@ from waiting import turns, until
 
 from synopticon_rtc.errors import SourceError
 from synopticon_rtc.media import Codec, Converter, Picture, Portrait, SharedEncoder, TestPattern
-from synopticon_rtc.media.encoder import opened
+from synopticon_rtc.media.codecs import opened
 
 TIME_BASE = Fraction(1, 90_000)
 both = pytest.mark.parametrize("codec", ["vp8", "h264"])
@@ -377,3 +377,20 @@ async def test_an_encoder_whose_task_was_cancelled_says_so() -> None:
         await asyncio.wait([under_test.encoder._task])
         with pytest.raises(SourceError, match="vp8 encoder was cancelled"):
             under_test.encoder.encode(pattern(1)[0])
+
+
+async def test_an_encoder_of_others_choice_is_used() -> None:
+    async with bench("vp8", encoder="vp8", bitrate=500_000) as under_test:  # libvpx, without the options of ours
+        packets = await under_test.encode(pattern(12))
+        under_test.encoder.request_keyframe()
+        under_test.encoder.set_bitrate(300_000)
+        packets += await under_test.encode(pattern(2, start=12))
+    assert [packet.pts // 3000 for packet in packets if packet.is_keyframe] == [0, 12]
+    assert len(decode("vp8", packets)) == 14
+
+
+async def test_where_an_encoder_of_others_choice_fails_our_own_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    async with bench("h264", encoder="libx264rgb") as under_test:
+        packets = await under_test.encode(pattern(3))
+    assert len(decode("h264", packets)) == 3
+    assert caplog.messages == ["libx264 encodes from now on: libx264rgb failed (Invalid argument)"]

@@ -130,7 +130,8 @@ def test_ffmpeg_does_not_know_libopuss_own_dtx_yet() -> None:
     context.sample_rate, context.layout, context.format = RATE, "mono", "flt"
     context.options = {"dtx": "1", "packet_loss": "10"}
     context.open()
-    assert context.options == {"dtx": "1"}  # what was not taken
+    # What was not taken; PyAV tells it up to release 18.
+    assert context.options == ({"dtx": "1"} if int(av.__version__.partition(".")[0]) < 19 else {})
 
 
 def test_what_opus_cannot_be_is_refused() -> None:

@@ -123,3 +123,9 @@ def test_a_folder_that_cannot_be_is_told_at_once(tmp_path: Path) -> None:
     made = Names(f"{tmp_path}/all/{{name}}.mkv")
     made.prepare()
     assert os.access(made.folder, os.W_OK)
+
+
+def test_a_pattern_may_have_the_slashes_of_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sep", "\\")
+    names = Names("films\\{name}\\{start:%H-%M}.mkv")
+    assert names.folder == Path("films")

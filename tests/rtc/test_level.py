@@ -8,7 +8,7 @@ import pytest
 from rtc_helpers import Clip, Peer, join
 
 from synopticon_rtc.errors import NoCommonCodec
-from synopticon_rtc.media.encoder import opened
+from synopticon_rtc.media.codecs import opened
 from synopticon_rtc.rtc.level import level_for
 
 

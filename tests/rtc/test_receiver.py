@@ -21,7 +21,7 @@ from turned import elapse, turned
 from waiting import turns
 from wires import Losses
 
-from synopticon_rtc.media.encoder import opened
+from synopticon_rtc.media.codecs import opened
 from synopticon_rtc.rtc import EncodedVideoFrame
 from synopticon_rtc.rtc.assembly import MOST_MISSING
 from synopticon_rtc.rtc.receiver import (

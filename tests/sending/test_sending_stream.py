@@ -31,15 +31,15 @@ class Nobody:
         return ()
 
 
-def stream_of(source: Source, detector: Detector | None = None) -> Stream:
-    return Stream(source, detector, codecs=("vp8", "h264"), bitrate=1_000_000, fps=30, faces_fps=None)
+def stream_of(source: Source, detector: Detector | None = None, encoder: str | None = None) -> Stream:
+    return Stream(source, detector, codecs=("vp8", "h264"), bitrate=1_000_000, fps=30, faces_fps=None, encoder=encoder)
 
 
 class Flow:
     """A stream that is started, and how it ended."""
 
-    def __init__(self, source: Source, detector: Detector | None = None) -> None:
-        self.stream = stream_of(source, detector)
+    def __init__(self, source: Source, detector: Detector | None = None, encoder: str | None = None) -> None:
+        self.stream = stream_of(source, detector, encoder)
         self.ends: list[BaseException | None] = []
         self.ended = asyncio.Event()
 
@@ -150,3 +150,23 @@ async def test_asking_for_offers_again_and_again_costs_others_few_keyframes() ->
         async with watched(stream) as receiver:
             await receiver.until(lambda: receiver.frames)
             assert ask(stream) == PREPARED[1]
+
+
+@pytest.mark.parametrize(
+    ("encoder", "lines"),
+    [
+        ("libx264", []),
+        ("libx264rgb", ["libx264rgb cannot be used here, and libx264 encodes in its place: Invalid argument"]),
+    ],
+)
+async def test_an_encoder_of_ones_own_choice_is_tried_at_the_start_and_its_codec_offered_first(
+    encoder: str, lines: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with (
+        Flow(TestPattern(SIZE, 30), encoder=encoder) as stream,
+        watched(stream) as receiver,
+        asyncio.timeout(20),
+    ):
+        assert [each for each in caplog.messages if "encode" in each] == lines
+        await receiver.until(lambda: len(receiver.frames) >= 5)
+        assert stream.peer_stats(stream.watchers[0].connection, stream.watchers[0]).codec == "h264"

@@ -8,8 +8,8 @@ ask has done so within a round trip or three.
 import asyncio
 import contextlib
 import errno
+import functools
 import logging
-import resource
 import socket
 import ssl
 from collections import defaultdict
@@ -18,6 +18,7 @@ from typing import Any, cast
 
 import aiofastnet
 
+from synopticon_rtc.basics import system
 from synopticon_rtc.basics.seldom import Seldom
 from synopticon_rtc.signaling.addresses import is_loopback, source_of
 from synopticon_rtc.signaling.server.limits import (
@@ -119,6 +120,7 @@ class Door:
         self._tls = tls
         self._loop: asyncio.AbstractEventLoop  # as TLS sees it
         self.sockets: list[socket.socket] = []
+        self._watched: dict[socket.socket, Callable[[], object]] = {}  # and what ends that
         self._resuming: set[asyncio.TimerHandle] = set()
         self._calls: set[Call] = set()
         self._waiting: dict[Call, None] = {}  # in the order in which they came
@@ -146,22 +148,23 @@ class Door:
             except OSError as error:
                 if port or error.errno != errno.EADDRINUSE or attempt == BINDS - 1:
                     raise
-        self._loop = cast("asyncio.AbstractEventLoop", _Quiet(loop)) if self._tls else loop
+        self._loop = cast("asyncio.AbstractEventLoop", _Quiet(loop)) if self._tls and not system.is_proactor() else loop
         self._room = self._count_room()
         self._empty.clear()
         for listening in self.sockets:
             listening.listen(BACKLOG)
-            loop.add_reader(listening.fileno(), self._accept, listening)
+            self._watch(listening)
         return int(self.sockets[0].getsockname()[1])
 
     def close(self) -> None:
         """Take no more connections."""
-        loop = asyncio.get_running_loop()
         for timer in self._resuming:
             timer.cancel()
         self._resuming.clear()
+        for forget in self._watched.values():
+            forget()
+        self._watched.clear()
         for listening in self.sockets:
-            loop.remove_reader(listening.fileno())
             listening.close()
         self.sockets.clear()
         for call in self._waiting:
@@ -200,8 +203,8 @@ class Door:
     def _count_room(self) -> int:
         """Tell how many connections there may be."""
         wanted = self.limits.sessions + self.limits.requests
-        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if files == resource.RLIM_INFINITY or wanted + SPARE_FILES <= files:
+        files = system.file_limit()
+        if files is None or wanted + SPARE_FILES <= files:
             return wanted
         room = max(1, files - SPARE_FILES)
         log.warning(
@@ -242,15 +245,17 @@ class Door:
                 return
             self._take(sock, host, port)
 
+    def _watch(self, listening: socket.socket) -> None:
+        self._watched[listening] = system.on_readable(listening, functools.partial(self._accept, listening))
+
     def _pause(self, listening: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(listening.fileno())
+        self._watched.pop(listening)()
 
         def resume() -> None:
             self._resuming.discard(timer)
-            loop.add_reader(listening.fileno(), self._accept, listening)
+            self._watch(listening)
 
-        timer = loop.call_later(ACCEPT_PAUSE, resume)
+        timer = asyncio.get_running_loop().call_later(ACCEPT_PAUSE, resume)
         self._resuming.add(timer)
 
     def _is_full(self) -> bool:
@@ -307,12 +312,12 @@ class Door:
 
 async def _speaks_plainly(sock: socket.socket) -> bool:
     """Wait for the first byte that a client sends, and tell by it whether that is plain HTTP; it is not taken."""
-    loop, readable = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_reader(sock.fileno(), readable.set)
+    readable = asyncio.Event()
+    forget = system.on_readable(sock, readable.set)
     try:
         await readable.wait()
     finally:
-        loop.remove_reader(sock.fileno())
+        forget()
     return sock.recv(1, socket.MSG_PEEK).isalpha()  # of a method; a record of TLS begins with its type (RFC 8446, 5.1)
 
 
