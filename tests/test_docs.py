@@ -70,7 +70,7 @@ def blocks(document: Path, *languages: str) -> Iterator[str]:
     for indent, language, code in re.findall(
         r"^( *)```(\w+)\n(.*?)^ *```$", document.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
     ):
-        if language in languages and not code.lstrip().startswith("--8<--"):  # the text of a file, tested where it is
+        if language in languages:
             yield textwrap.dedent(indent + code if indent else code)
 
 

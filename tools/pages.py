@@ -2,13 +2,15 @@
 
 - Links from a page to a file of the repository outside of docs/ lead to a copy of it within the site.
 - ``<!-- commands -->`` in a page is where the help of every command stands, ``<!-- landmarks -->`` and
-  ``<!-- blendshapes -->`` are where the parts of a face are drawn and named.
+  ``<!-- blendshapes -->`` are where the parts of a face are drawn and named, ``<!-- notebook -->`` is that
+  of examples/.
 - A public name of the package that no page documents ends the build.
 """
 
 import builtins
 import importlib
 import inspect
+import json
 import os
 import pkgutil
 import re
@@ -170,6 +172,14 @@ def _blendshapes() -> Iterator[str]:
     yield "</ol>"
 
 
+def _notebook() -> Iterator[str]:
+    """Give the cells of the notebook."""
+    for cell in json.loads((ROOT / "examples" / "notebook.ipynb").read_text(encoding="utf-8"))["cells"]:
+        text = "".join(cell["source"])
+        yield f"```python\n{text}\n```\n" if cell["cell_type"] == "code" else re.sub("^# .*\n", "", text)
+        yield ""
+
+
 def _landmarks() -> Iterator[str]:
     """Draw each group of landmarks, with its numbers, on the mean face of ``faces/1``."""
     face = 1000 * _model(478).mean.reshape(3, -1)[:2].T.astype(float)
@@ -204,4 +214,4 @@ def _path(lines: npt.NDArray[np.float64], low: npt.NDArray[np.float64], high: np
     return "".join(f"M{a:.1f} {b:.1f}L{c:.1f} {d:.1f}" for a, b, c, d in lines[inside].reshape(-1, 4))
 
 
-MADE = {"commands": _commands, "blendshapes": _blendshapes, "landmarks": _landmarks}
+MADE = {"commands": _commands, "notebook": _notebook, "blendshapes": _blendshapes, "landmarks": _landmarks}
