@@ -132,6 +132,17 @@ def test_receivers_write_and_plot_what_the_broadcaster_finds(
     assert any("connecting" in line_of(broadcaster) for _ in range(4))
 
 
+def test_the_receiver_of_the_tutorial_prints_where_the_nose_is(card: str) -> None:
+    program = (EXAMPLES / "first_receiver.py").read_text()
+    assert program.count("ws://localhost:8081/ws") == 1
+    receive = [sys.executable, "-c", program.replace("ws://localhost:8081/ws", card)]
+    with subprocess.Popen(receive, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert re.fullmatch(r"face \d+: nose at \d+% of the width, \d+% of the height\n", line_of(process))
+        finally:
+            process.terminate()
+
+
 def test_a_source_of_ones_own_can_be_watched() -> None:
     process = start("own_source.py")
     try:
