@@ -27,26 +27,12 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from synopticon_rtc.commands import analyse, broadcast, export, receive, record, signaling, trace
+from synopticon_rtc.commands import synopticon
 from synopticon_rtc.faces import GROUPS, TESSELATION, topology
 from synopticon_rtc.faces import model as face_model
 from synopticon_rtc.faces.wire import BLENDSHAPES, _model  # the one face that the package has
 
 ROOT = Path(__file__).parents[1]
-COMMANDS: dict[str, click.Command] = {
-    "synopticon broadcast": broadcast.main,
-    "synopticon receive": receive.main,
-    "synopticon record": record.main,
-    "synopticon analyse": analyse.main,
-    "synopticon export": export.main,
-    "synopticon trace": trace.main,
-    "synopticon signaling": signaling.main,
-    "synopticon signaling token": signaling.token,
-    "synopticon signaling invite": signaling.invite,
-    "synopticon signaling health": signaling.health,
-    "python -m synopticon_rtc.faces.model": face_model.main,
-}
-
 PUBLIC = ("", ".faces", ".signaling", ".signaling.access", ".signaling.nats", ".sync")
 """Modules of the package all of whose public names are documented."""
 REFERENCE = re.compile(r"^::: ([\w.]+)$", re.MULTILINE)
@@ -151,7 +137,14 @@ def _copied(file: Path) -> str:
 
 def _commands() -> Iterator[str]:
     """Give the help of every command."""
-    for name, command in COMMANDS.items():
+    modules = [importlib.import_module(f"synopticon_rtc.commands.{name}") for name in synopticon.COMMANDS]
+    commands = {
+        f"synopticon {found.name}": found
+        for module in modules
+        for found in vars(module).values()
+        if isinstance(found, click.Command)
+    }
+    for name, command in (commands | {"python -m synopticon_rtc.faces.model": face_model.main}).items():
         with click.Context(command, info_name=name) as context:
             yield f"## {name}\n\n```text\n{command.get_usage(context)}\n```\n"
             yield from (f"{_plain(text)}\n" for text in inspect.cleandoc(command.help or "").split("\n\n"))
