@@ -22,8 +22,9 @@ ROOM = os.environ.get("SYNOPTICON_ROOM", "dyad")
 RATE = 30  # rows a second
 
 
-def smile(face: Face) -> float:
-    return (face.blendshapes["mouthSmileLeft"] + face.blendshapes["mouthSmileRight"]) / 2
+def smile(face: Face) -> float | None:
+    scores = face.blendshapes  # empty where the broadcaster does not look for them
+    return (scores["mouthSmileLeft"] + scores["mouthSmileRight"]) / 2 if scores else None
 
 
 async def watch(seconds: float) -> dict[str, npt.NDArray[np.float64]]:
@@ -34,17 +35,22 @@ async def watch(seconds: float) -> dict[str, npt.NDArray[np.float64]]:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 async for one in room.moments():
-                    if one.captured is not None and one.moment.faces:
-                        seen[one.participant.name].append((one.captured, smile(one.moment.faces[0])))
+                    value = smile(one.moment.faces[0]) if one.moment.faces else None
+                    if one.captured is not None and value is not None:
+                        seen[one.participant.name].append((one.captured, value))
     return {name: np.array(rows).T for name, rows in seen.items()}
 
 
 def align(people: dict[str, npt.NDArray[np.float64]], path: str) -> None:
     if len(people) < 2:  # noqa: PLR2004 - as many as it takes
-        sys.exit(f"two people have to be seen in the room {ROOM}: {', '.join(people) or 'nobody'} was")
+        sys.exit(
+            f"two people have to be seen in the room {ROOM}, with blendshapes: {', '.join(people) or 'nobody'} was"
+        )
     names = sorted(people, key=lambda name: people[name].shape[1])[-2:]
     begin = max(people[name][0, 0] for name in names)
     end = min(people[name][0, -1] for name in names)
+    if begin >= end:
+        sys.exit(f"{names[0]} and {names[1]} were never seen at the same time")
     instants = np.arange(begin, end, 1 / RATE)
     smiles = [np.interp(instants, *people[name]) for name in names]  # between the frames before and after
     with open(path, "w", newline="") as file:  # noqa: PTH123 - the path of a user
