@@ -8,7 +8,7 @@ AT_ONCE = $(shell $(PYTHON) -c "import os; print(min(4, $(if $(COVERED),0,1) + (
 # `make test field coverage COVERED=1` measures what the tests run of the package.
 PYTEST := $(BIN)/$(if $(COVERED),coverage run,python) -m pytest
 
-.PHONY: demo test field coverage fuzz slow conformance bench lint types package clean
+.PHONY: demo docs test field coverage fuzz slow conformance bench lint types package clean
 
 # What the demo needs alone is installed where nothing is yet.
 .venv/demo: pyproject.toml
@@ -27,6 +27,9 @@ PYTEST := $(BIN)/$(if $(COVERED),coverage run,python) -m pytest
 demo: $(if $(wildcard .venv/ready),,.venv/demo) ## a face mesh in the browser: no camera needed
 	@echo "Starting: open the address of the viewer in a browser, Ctrl-C ends it"
 	$(BIN)/python -m synopticon_rtc.broadcast --source portrait --name demo
+
+docs: .venv/ready ## the documentation, in build/site: open build/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 test: .venv/ready ## the tests, those with a browser where one is installed
 	$(PYTEST) -m "not slow and not fuzz and not field" -n $(AT_ONCE) --dist loadfile

@@ -2,7 +2,7 @@
 
 Each object here has an event loop in a thread of its own, in which the object of the same name lives that the package
 itself has: arguments, attributes and errors are those, and documented there. What is awaited there blocks here, and
-:meth:`close` is what ``aclose`` is there. Any thread may use any of it. Callbacks are called in the thread of the event
+``close`` is what ``aclose`` is there. Any thread may use any of it. Callbacks are called in the thread of the event
 loop, which they must not hold up: in them, everything can be read, and nothing waited for.
 """
 

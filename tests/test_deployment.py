@@ -1,5 +1,6 @@
 """What is in deploy/ works: each file is used as it stands, but for addresses and paths."""
 
+import asyncio
 import contextlib
 import functools
 import json
@@ -23,11 +24,13 @@ from typing import Any
 
 import pytest
 from rtc_network import free_port, write_certificate
-from waiting import blocked_until
+from waiting import blocked_until, listens, until
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from synopticon_rtc import Broadcaster, Receiver, SignalingServer, TestPattern
 from synopticon_rtc.commands import broadcast, receive, signaling
+from synopticon_rtc.signaling.server.ice import TurnServers
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 SERVICE = DEPLOY / "synopticon-signaling.service"
@@ -422,6 +425,65 @@ def test_the_health_check_reads_the_options_of_process_1(tmp_path: Path) -> None
     assert read("/sbin/init") == []
     assert read("python", "-m", "synopticon_rtc.signaling", "token", "--room", "a") == []
     assert signaling.server_arguments(tmp_path / "nowhere") == []
+
+
+def services() -> Any:
+    """What compose.yaml starts, by name."""
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+    return yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+
+
+def test_the_server_of_the_composition_starts_as_it_is_told() -> None:
+    told = services()["signaling"]
+    port = free_port()
+    env = os.environ | dict.fromkeys(told["environment"], SECRET) | {"SYNOPTICON_PORT": str(port)}
+    command = [*arguments("ENTRYPOINT"), *told["command"]]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process, ended(process):
+        until_listening(port, process)
+    assert told["build"] == {"context": "..", "dockerfile": str(DOCKERFILE.relative_to(DEPLOY.parent))}
+
+
+def test_what_the_composition_mounts_of_the_repository_is_there() -> None:
+    mounted = [volume.split(":")[0] for service in services().values() for volume in service.get("volumes", [])]
+    assert [path for path in mounted if path.startswith("./") and not (DEPLOY / path).is_file()] == []
+    assert {path for path in mounted if path.startswith("./")} == {"./Caddyfile", "./turnserver.conf"}
+
+
+# TURN
+
+
+async def test_two_meet_through_the_turn_server_as_it_is_set_up(tmp_path: Path) -> None:
+    program = shutil.which("turnserver")
+    if program is None:
+        pytest.skip("coturn is not installed")
+    port, tls_port = free_port(), free_port()
+    write_certificate(tmp_path / "fullchain.pem", tmp_path / "privkey.pem")
+    settings = replaced(
+        "turnserver.conf",
+        **{
+            "external-ip=203.0.113.9": "listening-ip=127.0.0.1\nrelay-ip=127.0.0.1\nallow-loopback-peers",
+            "3478": str(port),
+            "5349": str(tls_port),
+            "/etc/ssl/synopticon": str(tmp_path),
+            "log-file=stdout": f"log-file={tmp_path}/log\nuserdb={tmp_path}/db\npidfile={tmp_path}/pid",
+        },
+    )
+    (tmp_path / "turnserver.conf").write_text(f"{settings}static-auth-secret={SECRET}\n")
+    process = await asyncio.create_subprocess_exec(program, "-c", "turnserver.conf", cwd=tmp_path)
+    try:
+        await until(lambda: listens(tls_port))
+        turn = TurnServers(turn=[f"turn:127.0.0.1:{port}"], secret=SECRET.encode())
+        async with (
+            SignalingServer(port=0, ice_servers=turn) as server,
+            Broadcaster(server.url, TestPattern((320, 240)), relay_only=True) as broadcaster,
+            Receiver(server.url, relay_only=True, timeout=60) as receiver,
+        ):
+            await anext(receiver)
+            (stats,) = broadcaster.peer_stats().values()
+            assert (stats.local_candidate, stats.remote_candidate) == ("relay", "relay")
+    finally:
+        process.kill()
+        await process.wait()
 
 
 @pytest.mark.slow

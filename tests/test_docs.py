@@ -22,8 +22,14 @@ from synopticon_rtc.commands import analyse, broadcast, export, receive, record,
 from synopticon_rtc.faces import model
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def _name(document: Path) -> str:
+    return document.relative_to(ROOT).as_posix()
+
+
+every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=_name)
 
 COMMANDS = {
     "synopticon_rtc.broadcast": broadcast.main,
@@ -91,7 +97,7 @@ def test_code_is_typed_as_the_library_is(tmp_path: Path) -> None:
     files = []
     for document in DOCUMENTS:
         if code := "".join(blocks(document, "python")):  # each goes on from the one before it
-            file = tmp_path / f"{document.stem}_shown.py"
+            file = tmp_path / f"{_name(document).removesuffix('.md').replace('/', '_')}_shown.py"
             file.write_text(f"{GIVEN}async def shown() -> None:\n{textwrap.indent(code, '    ')}", encoding="utf-8")
             files.append(file)
     check = [sys.executable, "-m", "mypy", "--config-file", "pyproject.toml", *map(str, files)]

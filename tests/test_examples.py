@@ -19,7 +19,17 @@ import pytest
 from number_face import NumberFace
 from waiting import until
 
-from synopticon_rtc import Face, Moment, Receiver, SignalingServer, TestPattern, Tone, sync
+from synopticon_rtc import (
+    Broadcaster,
+    Face,
+    Moment,
+    Receiver,
+    SignalingClient,
+    SignalingServer,
+    TestPattern,
+    Tone,
+    sync,
+)
 from synopticon_rtc.basics.loop import LoopThread
 from synopticon_rtc.recording.table import FacesTable
 
@@ -69,6 +79,15 @@ def broadcast(face_model: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
         finish(server, 60)
 
 
+class SmileFace(NumberFace):
+    """Finds a face that smiles more and more."""
+
+    async def detect(self, frame: av.VideoFrame) -> Sequence[Face]:
+        smile = min(1.0, self.calls / 100)
+        blendshapes = {"mouthSmileLeft": smile, "mouthSmileRight": smile}
+        return [Face(face.landmarks, blendshapes) for face in await super().detect(frame)]
+
+
 class JawFace(NumberFace):
     """Finds a face whose jaw is half open."""
 
@@ -111,6 +130,17 @@ def test_receivers_write_and_plot_what_the_broadcaster_finds(
     with av.open(str(film)) as file:
         assert len([*file.decode(video=0)]) >= 90  # the receiver says goodbye with the hundredth that it is given
     assert any("connecting" in line_of(broadcaster) for _ in range(4))
+
+
+def test_the_receiver_of_the_tutorial_prints_where_the_nose_is(card: str) -> None:
+    program = (EXAMPLES / "first_receiver.py").read_text()
+    assert program.count("ws://localhost:8081/ws") == 1
+    receive = [sys.executable, "-c", program.replace("ws://localhost:8081/ws", card)]
+    with subprocess.Popen(receive, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert re.fullmatch(r"face \d+: nose at \d+% of the width, \d+% of the height\n", line_of(process))
+        finally:
+            process.terminate()
 
 
 def test_a_source_of_ones_own_can_be_watched() -> None:
@@ -160,6 +190,34 @@ def test_a_room_tells_in_which_order_frames_were_captured() -> None:
     )
 
 
+async def test_two_people_are_put_on_one_clock(tmp_path: Path) -> None:
+    table = tmp_path / "smiles.csv"
+    async with SignalingServer(port=0) as server:
+
+        def person(name: str) -> Broadcaster:
+            client = SignalingClient(server.url, room="dyad")
+            return Broadcaster(client, TestPattern((320, 240)), faces=SmileFace(), name=name)
+
+        async with person("Ada"), person("Bo"):
+            process = start("two_people.py", str(table), "3", url=server.url)
+            out, err = await asyncio.to_thread(finish, process)
+    assert process.returncode == 0, err
+    told = out.splitlines()
+    assert re.fullmatch(rf"\d+ instants of (Ada and Bo|Bo and Ada) in {re.escape(str(table))}", told[1])
+    assert float(told[2].rsplit(maxsplit=1)[1]) > 0.9
+    seconds = [float(row["seconds"]) for row in csv.DictReader(table.read_text().splitlines())]
+    assert np.allclose(np.diff(seconds), 1 / 30)
+
+
+def test_a_call_outlives_the_signaling_server_that_another_one_replaces() -> None:
+    process = start("upgrade.py")
+    out, err = finish(process)
+    assert process.returncode == 0, err
+    *steps, counted = out.splitlines()
+    assert steps == ["the old server is gone", "both ends are at the new server", "somebody else has joined"]
+    assert int(counted.split()[0]) > 0
+
+
 def test_everybody_reads_the_chat() -> None:
     process = start("chat.py")
     out, err = finish(process)
@@ -206,6 +264,13 @@ def test_a_loop_without_asyncio_draws_faces_into_a_film(card: str, tmp_path: Pat
     assert process.returncode == 0, err
     with av.open(str(tmp_path / "film.avi")) as film:
         assert [(frame.width, frame.height) for frame in film.decode(video=0)] == [(320, 240)] * 10
+
+
+def test_a_curve_is_drawn_while_it_happens(card: str, tmp_path: Path) -> None:
+    process = start("live_plot.py", str(tmp_path / "mouth.png"), "10", url=card)
+    _, err = finish(process)
+    assert process.returncode == 0, err
+    assert (tmp_path / "mouth.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_notebook_shows_a_frame_and_plots(card: str, monkeypatch: pytest.MonkeyPatch) -> None:

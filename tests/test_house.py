@@ -13,7 +13,7 @@ import synopticon_rtc
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "synopticon_rtc"
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 # From the ground up. A room imports from the floors below its own, and from nobody on its own floor.
 FLOORS = (
@@ -284,7 +284,7 @@ def test_what_nobody_foresaw_never_vanishes() -> None:
     assert silent == set(PASSED_ON)
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.relative_to(ROOT).as_posix())
 def test_links_within_the_repository_lead_somewhere(document: Path) -> None:
     text = re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     broken = []

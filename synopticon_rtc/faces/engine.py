@@ -87,4 +87,7 @@ def maker(choice: Choice) -> Maker:
             return load()
         except (ImportError, OSError) as error:
             failures.append(f"the engine {name} cannot be loaded ({error}): {remedy}")
-    raise DetectorError("; or ".join(failures))
+    elsewhere = "; or have a receiver on another machine look for them (--detect), or give a detector of your own"
+    raise DetectorError(
+        "no faces can be found here: " + "; or ".join(failures) + (elsewhere if choice == "auto" else "")
+    )

@@ -78,7 +78,7 @@ class Sounding(Protocol):
 
 
 AnySound: TypeAlias = SoundSource | Sounding | str | int
-"""What :func:`as_sound` takes."""
+"""What a program may give as its sound: a source; a film; the name or number of a microphone."""
 
 
 async def blocks_of(source: SoundSource) -> AsyncGenerator[Sound, None]:

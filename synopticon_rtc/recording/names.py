@@ -30,7 +30,7 @@ class Names:
 
     Args:
         pattern: A path with ``{name}`` (of the broadcaster), ``{session}``, and ``{start}`` (when the file begins, by
-            the time of this machine), which may say by what it is formatted, as :func:`time.strftime` has it.
+            the time of this machine), which may say by what it is formatted, as ``time.strftime`` has it.
         fits: Raises :class:`~synopticon_rtc.errors.SynopticonError` where nothing can be written to such a path.
 
     Attributes:

@@ -69,7 +69,7 @@ class EncodedVideoFrame:
     keyframe: bool
     """Whether it can be decoded without those before it."""
     arrived: float
-    """When its last packet came, in seconds of :func:`.clock.monotonic`."""
+    """When its last packet came, in seconds of the event loop's clock."""
     epoch: int = 0
     """What makes ``rtp_timestamp`` a time that never starts anew; 0 until those on the wire did, as after 13 h."""
     captured: float | None = None

@@ -313,11 +313,3 @@ def test_it_works_where_stderr_is_closed(face_model: Path, engine: Choice) -> No
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, stdout=subprocess.PIPE, preexec_fn=lambda: os.close(2), check=True)
     assert done.stdout == b"open\n"
-
-
-async def test_where_nothing_is_installed_that_finds_faces_it_says_so(
-    monkeypatch: pytest.MonkeyPatch, face_model: Path
-) -> None:
-    monkeypatch.setitem(sys.modules, "mediapipe", None)
-    with pytest.raises(DetectorError, match=r"no faces can be found here: mediapipe is not installed.*--detect"):
-        await FaceLandmarker(model=face_model).__aenter__()

@@ -1,6 +1,7 @@
 """Firewalls that let in a few UDP ports, clouds and containers behind a NAT, and interfaces to be left out."""
 
 import json
+from pathlib import Path
 
 import pytest
 from networks import PORT, Host, connect, hosts, play, rules
@@ -18,6 +19,7 @@ table inet firewall {
 }
 """
 """Nothing but what a rule lets in, not even answers to what was sent."""
+OURS = (Path(__file__).parents[2] / "deploy" / "nftables.conf").read_text()
 ONE_TO_ONE = """
 table ip nat {
   chain in {
@@ -37,10 +39,11 @@ def played(summary: dict[str, object]) -> None:
     assert summary["frames"] == 30, json.dumps(summary)
 
 
-def test_one_open_range_of_udp_ports_is_enough() -> None:
+@pytest.mark.parametrize("firewall", [ONE_RANGE, OURS], ids=["no answers", "deploy"])
+def test_one_open_range_of_udp_ports_is_enough(firewall: str) -> None:
     with hosts(2) as (one, other):
         connect(one, "10.0.0.5/24", other, "10.0.0.6/24")
-        rules(one, ONE_RANGE)
+        rules(one, firewall)
         played(play(one, other, "10.0.0.5", "--source", "test", "--size", "640x360", "--udp-ports", "40000-40100"))
 
 
