@@ -22,14 +22,17 @@ from synopticon_rtc.events import Events, PeerEvent
 
 CARD = TestPattern((320, 180), 30)
 NOWHERE = "ws://127.0.0.1:9/ws"
+FILES = {"files", "send_file", "send_folder"}
+"""What has no blocking form."""
+INNER = {"network", "aclose", "origin", "tap", "tapped", "hear_names", "refuse"} | FILES
 OTHERWISE = {
-    "Receiver": {"network", "aclose", "origin", "tap", "tapped"},
-    "Broadcaster": {"aclose", "origin", "tap", "tapped"},
+    "Receiver": INNER,
+    "Broadcaster": INNER,
     "PublishedStream": {"tap"},
-    "ReceivedStream": {"found_by", "totals", "describe", "end", "given"},
+    "ReceivedStream": {"found_by", "totals", "describe", "end", "given", "report"},
     "Events": {"heard", "emit", "close"},
     "Room": {"aclose"},
-    "ParticipantReceiver": {"network", "aclose", "start", "origin", "tap", "tapped"},
+    "ParticipantReceiver": INNER | {"start"},
 }
 """What the blocking form has under another name, or is for other parts of the package."""
 KINDS: dict[str, Any] = {"Events": Events, "ParticipantReceiver": synopticon_rtc.Receiver}

@@ -221,8 +221,10 @@ async def test_a_receiver_finds_a_broadcaster_that_comes_later_and_one_that_come
 async def test_why_a_dtls_handshake_failed_is_told(server: SignalingServer, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = PeerConnection.answer
 
-    async def answer_another(self: PeerConnection, offer: str, taken: Collection[str] | None = None) -> str:
-        return await answer(self, re.sub(r"(a=fingerprint:\S+ )..", r"\g<1>00", offer), taken)
+    async def answer_another(
+        self: PeerConnection, offer: str, taken: Collection[str] | None = None, *, whole: bool = False
+    ) -> str:
+        return await answer(self, re.sub(r"(a=fingerprint:\S+ )..", r"\g<1>00", offer), taken, whole=whole)
 
     monkeypatch.setattr(PeerConnection, "answer", answer_another)
     reason = ""

@@ -26,7 +26,7 @@ def _module(name: str) -> Any:  # noqa: ANN401 - one that type checkers know on 
         return None
 
 
-_fcntl, _msvcrt, _resource = map(_module, ("fcntl", "msvcrt", "resource"))
+_fcntl, _msvcrt, _resource, _termios = map(_module, ("fcntl", "msvcrt", "resource", "termios"))
 
 
 # Sockets
@@ -139,6 +139,15 @@ def lock(handle: int) -> None:
         _msvcrt.locking(handle, _msvcrt.LK_NBLCK, 1)
     except PermissionError as error:
         raise BlockingIOError(error.errno, error.strerror) from error
+
+
+def forget_typed(terminal: int) -> None:
+    """Throw away what was typed on a terminal and not read yet."""
+    if _termios is not None:
+        _termios.tcflush(terminal, _termios.TCIFLUSH)
+        return
+    while _msvcrt.kbhit():
+        _msvcrt.getch()
 
 
 def scratch_file() -> BinaryIO:

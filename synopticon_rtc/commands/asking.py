@@ -3,11 +3,11 @@
 import asyncio
 import contextlib
 import os
-import termios
 import threading
 
 import click
 
+from synopticon_rtc.basics import system
 from synopticon_rtc.basics.text import NAME, visible
 from synopticon_rtc.sending.admission import Visitor
 
@@ -44,7 +44,7 @@ class Doorkeeper:
         """Read a line in a thread, as not all that a file may be can be waited for by the event loop."""
         if os.isatty(self._file):  # what was typed before is no answer
             self._typed = b""
-            termios.tcflush(self._file, termios.TCIFLUSH)
+            system.forget_typed(self._file)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[str] = loop.create_future()
 

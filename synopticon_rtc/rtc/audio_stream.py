@@ -96,15 +96,15 @@ class AudioStream:
         """Return the RTP timestamp of a time in 1/48000 s."""
         return (self._origin + ticks) & 0xFFFFFFFF
 
-    def send(self, data: bytes, ticks: int, captured: float, lost: int = 0, level: int | None = None) -> int:
+    def send(self, data: bytes, ticks: int, captured: float, level: int | None = None, *, lost: int = 0) -> int:
         """Send 20 ms of Opus to every peer, now.
 
         Args:
             data: The packet.
             ticks: When its first sample is due, 1/48000 s; more than those of the packet before.
             captured: When that sample was captured, seconds since the epoch.
-            lost: How many packets before it are not to be had, and no silence.
             level: How loud it is, -dBov, 0 to 127; None where that is not known.
+            lost: How many packets before it are not to be had, and no silence.
 
         Returns:
             The packet's RTP timestamp.

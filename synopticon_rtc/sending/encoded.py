@@ -399,7 +399,7 @@ class EncodedSoundStream(SentSound):
         ahead = self._ahead()
         captured = clock.now() + ahead if packet.captured is None else packet.captured
         self._stream.ahead = int(ahead * 2**32)
-        self._stream.send(packet.data, packet.rtp_timestamp, captured, packet.lost)
+        self._stream.send(packet.data, packet.rtp_timestamp, captured, lost=packet.lost)
         self._newest = packet.rtp_timestamp, captured
         self._totals.frames += 1
         self._totals.bytes += len(packet.data)

@@ -234,7 +234,7 @@ class SoundStream(SentSound):
         self._encoder.expect(self._stream.losses)
         packet = self._encoder.encode(block)
         if packet is not None:
-            timestamp = self._stream.send(packet.data, packet.ticks, packet.captured, level=packet.level)
+            timestamp = self._stream.send(packet.data, packet.ticks, packet.captured, packet.level)
             self._newest = timestamp, packet.captured
             self._totals.encoded += 1
             self._totals.bytes += len(packet.data)
