@@ -5,10 +5,10 @@ STACKS := tests/conformance/stacks
 # Tests wait more than they work: one more process at a time than there are cores, and four at most. Where it is measured
 # what they run, they work more.
 AT_ONCE = $(shell $(PYTHON) -c "import os; print(min(4, $(if $(COVERED),0,1) + (os.cpu_count() or 1)))")
-# `make test field coverage COVERED=1` measures what the tests run of the package.
+# `make test long field coverage COVERED=1` measures what the tests run of the package.
 PYTEST := $(BIN)/$(if $(COVERED),coverage run,python) -m pytest
 
-.PHONY: demo docs test field coverage fuzz slow conformance bench lint types package clean
+.PHONY: demo docs test long field coverage fuzz slow conformance bench lint types package clean
 
 # What the demo needs alone is installed where nothing is yet.
 .venv/demo: pyproject.toml
@@ -32,12 +32,15 @@ docs: .venv/ready ## the documentation, in build/site: open build/site/index.htm
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 test: .venv/ready ## the tests, those with a browser where one is installed
-	$(PYTEST) -m "not slow and not fuzz and not field" -n $(AT_ONCE) --dist loadfile
+	$(PYTEST) -m "not slow and not fuzz and not field and not long" -n $(AT_ONCE) --dist loadfile
+
+long: .venv/ready ## those that take many seconds each, other programs and browsers among them
+	$(PYTEST) -m "long and not slow" -n $(AT_ONCE) --dist loadfile
 
 field: .venv/ready ## what users bring, by the commands as they run them: a table
 	$(PYTEST) -m "field and not slow" -n auto --maxprocesses 4 --dist loadfile -v --no-header tests/field
 
-coverage: .venv/ready ## lines and branches of the package that `make test field COVERED=1` ran, and those that it did not
+coverage: .venv/ready ## lines and branches of the package that `make test long field COVERED=1` ran, and those that it did not
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

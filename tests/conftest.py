@@ -35,6 +35,13 @@ def portrait() -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(data.astronaut()[:320, 64:384])
 
 
+@pytest.hookimpl(tryfirst=True)  # before it is chosen by marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent.name in {"conformance", "engines"}:  # which start other programs
+            item.add_marker("long")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fuzz-seconds", type=float, default=60.0, help="time for all targets of tests/fuzz together")
 

@@ -93,6 +93,7 @@ def options(command: click.Command) -> set[str]:
     return {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
 
 
+@pytest.mark.long
 def test_code_is_typed_as_the_library_is(tmp_path: Path) -> None:
     files = []
     for document in DOCUMENTS:

@@ -62,6 +62,7 @@ async def join(url: str, count: int) -> None:
 
 
 @pytest.mark.usefixtures("silence")
+@pytest.mark.long
 async def test_joins_of_all_kinds_leave_nothing_at_a_broadcaster() -> None:
     async with (
         SignalingServer(port=0) as server,
@@ -77,6 +78,7 @@ async def test_joins_of_all_kinds_leave_nothing_at_a_broadcaster() -> None:
 
 
 @pytest.mark.usefixtures("silence")
+@pytest.mark.long
 async def test_broadcasters_that_come_and_go_leave_nothing_at_a_receiver() -> None:
     states: asyncio.Queue[str] = asyncio.Queue()
 

@@ -109,6 +109,7 @@ def card() -> Iterator[str]:
         thread.stop(server.__aexit__(None, None, None))
 
 
+@pytest.mark.long
 def test_receivers_write_and_plot_what_the_broadcaster_finds(
     broadcast: tuple[str, subprocess.Popen[str]], tmp_path: Path
 ) -> None:
@@ -345,6 +346,7 @@ def test_both_ends_fit_into_one_process(face_model: Path) -> None:
     assert sum("nose at" in line for line in lines) > 10
 
 
+@pytest.mark.long
 def test_a_broadcaster_is_seen_through_another_server(face_model: Path) -> None:
     assert face_model.exists()
     process = start("cluster/two_servers.py")

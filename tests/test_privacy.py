@@ -60,6 +60,7 @@ def own_addresses() -> set[str]:
 
 
 @pytest.mark.parametrize("engine", ["litert", "mediapipe"])
+@pytest.mark.long
 def test_a_broadcast_and_a_receive_contact_nobody_else(face_model: Path, tmp_path: Path, engine: str) -> None:
     port = str(free_port())
     args = ["--serve", port, "--source", "portrait", "--size", "640x360", "--model", str(face_model), "--json"]

@@ -73,6 +73,7 @@ async def unevenness(receiver: Receiver[Any]) -> float:
     return errors[len(errors) * 9 // 10]
 
 
+@pytest.mark.long
 async def test_delay_can_be_traded_for_an_even_rhythm(server: SignalingServer) -> None:
     async with (
         Broadcaster(server.url, TestPattern(SIZE, FPS), faces=NumberFace(more=0.03)),

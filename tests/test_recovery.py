@@ -142,6 +142,7 @@ async def test_a_killed_broadcaster_is_noticed_and_its_successor_taken() -> None
             await log.frames_after(back, count=1, seconds=5)
 
 
+@pytest.mark.long
 async def test_a_stopped_broadcaster_is_noticed_and_taken_again_once() -> None:
     async with (
         SignalingServer(port=0) as server,
@@ -298,6 +299,7 @@ async def media_come_back(here: Host, there: Host, *, moving: str) -> None:
             pass
 
 
+@pytest.mark.long
 async def test_media_come_back_when_a_host_changes_its_address() -> None:
     with hosts(4) as (one, two, three, four):
         async with asyncio.TaskGroup() as at_once:  # each waits long for signs of life

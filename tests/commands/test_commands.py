@@ -378,6 +378,7 @@ def test_several_sources_are_streams_that_a_receiver_chooses_from() -> None:
     assert events[-1]["frames"] >= 5
 
 
+@pytest.mark.long
 def test_a_stream_that_nobody_publishes_is_named() -> None:
     with Process("broadcast", "--serve", str(free_port()), "--source", "test", "--faces", "0", "--json") as broadcast:
         url = broadcast.next("ready")["url"]

@@ -94,6 +94,7 @@ async def test_everybody_is_recorded_in_files_of_their_own(
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
+@pytest.mark.long
 async def test_who_is_killed_and_comes_back_goes_on_in_the_recording_and_who_stays_away_does_not(
     server: SignalingServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

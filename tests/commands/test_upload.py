@@ -229,6 +229,7 @@ async def killed(process: asyncio.subprocess.Process) -> AsyncIterator[None]:
             await process.communicate()
 
 
+@pytest.mark.long
 async def test_recordings_come_to_s3_also_when_it_was_away_meanwhile(
     server: SignalingServer, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

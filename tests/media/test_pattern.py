@@ -38,6 +38,7 @@ def test_the_number_can_be_read_at_any_size_from_luma_and_colour(size: tuple[int
     assert TestPattern.read_number(frame.to_ndarray(format="bgr24")) == 123_456_789
 
 
+@pytest.mark.long
 def test_the_number_survives_vp8_at_400_kbit_and_scaling_to_a_quarter() -> None:
     encoder = av.CodecContext.create("libvpx", "w")
     encoder.width, encoder.height, encoder.pix_fmt = 1280, 720, "yuv420p"

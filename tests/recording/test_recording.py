@@ -101,6 +101,7 @@ async def test_it_can_be_read_from_any_time_on(film: Path) -> None:
     assert await moments(film, 60) == []
 
 
+@pytest.mark.long
 async def test_each_stream_begins_there_however_long_ago_its_last_keyframe_was(tmp_path: Path) -> None:
     studio = Studio(tmp_path)
     screen = Named("screen", hint="screen")

@@ -80,6 +80,7 @@ async def listening(stream: AudioStream, codec: str = "opus") -> AsyncIterator[t
     await recorder.connection.close()
 
 
+@pytest.mark.long
 async def test_plain_aiortc_plays_it() -> None:
     stream, begin = AudioStream(), clock.now()
     async with listening(stream) as (_, recorder):

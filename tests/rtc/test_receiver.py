@@ -164,6 +164,7 @@ async def test_when_very_much_is_lost_a_keyframe_takes_the_place_of_all_that() -
 
 @pytest.mark.parametrize("codec", ["vp8", "h264"])
 @turned
+@pytest.mark.long
 async def test_at_five_percent_loss_both_ways_video_never_stands_still(codec: Codec) -> None:
     clip = Clip(codec)
     async with watching(clip) as (sender, receiver):
@@ -481,6 +482,7 @@ async def test_from_however_many_sources_a_peer_sends_few_are_kept_and_reported_
 
 
 @turned
+@pytest.mark.long
 async def test_a_silence_costs_nothing_however_long_it_was() -> None:
     async with wired() as (wire, receiver, frames):
         video = receiver_of(receiver)

@@ -3,6 +3,7 @@
 import random
 
 import aiortc
+import pytest
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters, RTCRtpReceiveParameters
 from aiortc.rtp import AnyRtcpPacket, RtpPacket
 from hypothesis import given, settings
@@ -79,6 +80,7 @@ class Viewer:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from([0, 0.02, 0.1, 0.5]), st.integers(1, 30))
+@pytest.mark.long
 async def test_what_comes_out_can_be_decoded_and_goes_on_after_a_keyframe(
     seed: int, loss: float, distance: int
 ) -> None:

@@ -121,6 +121,7 @@ async def test_people_are_told_who_asks_for_what_before_they_are_asked(server: S
         assert len(server.sessions) == 0
 
 
+@pytest.mark.long
 async def test_what_is_sent_is_seen_heard_recorded_switched_off_and_ended(
     server: SignalingServer, opened: Open, tmp_path: Path
 ) -> None:

@@ -282,6 +282,7 @@ async def test_published_pages_receive_a_page(server: SignalingServer, opened: O
 
 
 @pytest.mark.skipif(not FIREFOX.exists(), reason=f"needs Firefox at {FIREFOX}")
+@pytest.mark.long
 async def test_firefox_is_received_and_draws_faces_on_the_frames_that_they_were_found_in(
     server: SignalingServer,
 ) -> None:

@@ -84,6 +84,7 @@ WATCH = f"""
 """
 
 
+@pytest.mark.long
 async def test_the_mesh_of_others_is_drawn_on_the_frames_that_a_program_in_the_room_found_it_in(tmp_path: Path) -> None:
     write_stripes(tmp_path / "stripes.y4m")
     camera = f"--use-file-for-fake-video-capture={tmp_path / 'stripes.y4m'}"

@@ -247,6 +247,7 @@ class Changing:
 
 
 @pytest.mark.parametrize("browser", BROWSERS)
+@pytest.mark.long
 async def test_frames_have_their_own_faces_through_changes_of_size_and_the_wrap_of_timestamps(
     server: SignalingServer, browser: str
 ) -> None:
@@ -523,6 +524,7 @@ async def box(page: Page, selector: str) -> list[float]:
     return found
 
 
+@pytest.mark.long
 async def test_no_part_of_the_page_lies_on_the_picture_or_leaves_the_screen(
     server: SignalingServer, opened: Open
 ) -> None:

@@ -151,6 +151,7 @@ async def stop_reading(server: Server) -> str:
         return reason
 
 
+@pytest.mark.long
 async def test_honest_pairs_lose_nothing_and_abusers_end_by_their_own_doing(server: Server) -> None:
     async with pairs(server) as honest:
         enough = asyncio.Event()

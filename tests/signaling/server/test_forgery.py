@@ -165,6 +165,7 @@ def broken(draw: st.DrawFn) -> bytes:
     payloads=st.lists(messages() | broken(), min_size=1, max_size=6),
     opcode=st.sampled_from([Opcode.TEXT, Opcode.BINARY]),
 )
+@pytest.mark.long
 async def test_no_reader_sees_another_source(readers: list[Reader], payloads: list[bytes], opcode: Opcode) -> None:
     texts, source = await passed_on(payloads, opcode)
     assert [[read(text) for read in readers] for text in texts] == [[source] * len(readers)] * len(texts)

@@ -65,6 +65,7 @@ async def test_a_broadcaster_that_is_killed_is_missed_as_soon_as_on_one_server(n
         assert time.monotonic() - killed < 1.8
 
 
+@pytest.mark.long
 async def test_media_outlive_the_server_of_one_of_them(nats: NatsServer) -> None:
     async with (
         process("signaling", "--port", "0", "--backplane", nats.url) as (signaling, elsewhere),

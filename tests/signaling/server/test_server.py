@@ -399,6 +399,7 @@ inputs = st.binary() | st.text().map(str.encode) | (json_values | near_messages)
 
 @settings(max_examples=40, deadline=None)
 @given(data=st.lists(st.tuples(inputs, st.booleans()), max_size=12))
+@pytest.mark.long
 async def test_no_input_disturbs_others_or_the_server(data: list[tuple[bytes, bool]]) -> None:
     async with SignalingServer(port=0) as server, joined(server, 3) as [hostile, one, two]:
         for payload, text in data:
@@ -841,6 +842,7 @@ async def test_ctrl_c_is_a_clean_end_when_nobody_reads_its_output_any_more() -> 
         assert process.stderr.read() == ""
 
 
+@pytest.mark.long
 async def test_it_ends_when_nobody_reads_its_output() -> None:
     with command("--port", "0", "--json") as process:
         ready = await asyncio.to_thread(line, process)
