@@ -66,8 +66,10 @@ async def test_1080_lines_of_h264_are_sent_at_the_level_that_is_negotiated(monke
     descriptions: list[str] = []
     answer = PeerConnection.answer
 
-    async def noted(connection: PeerConnection, offer: str, taken: Collection[str] | None = None) -> str:
-        descriptions.extend([offer, await answer(connection, offer, taken)])
+    async def noted(
+        connection: PeerConnection, offer: str, taken: Collection[str] | None = None, *, whole: bool = False
+    ) -> str:
+        descriptions.extend([offer, await answer(connection, offer, taken, whole=whole)])
         return descriptions[-1]
 
     monkeypatch.setattr(PeerConnection, "answer", noted)
