@@ -63,7 +63,7 @@ async def test_each_frame_comes_with_its_own_faces(janus: JanusServer, codec: Co
         async for moment in receiver:
             number = TestPattern.read_number(moment.frame.to_ndarray()[: moment.frame.height])
             assert [told(face) for face in moment.faces] in ([], [number])
-            assert (moment.captured is None) is not moment.detected
+            assert moment.captured is not None or not moment.detected  # the others may tell too
             paired += bool(moment.faces)
             if paired == 60:
                 break
