@@ -141,7 +141,7 @@ class Relay:
 
     def share(self, network: LocalNetwork) -> None:
         """Use the network as another one does, so that both share one port; to be called before it is started."""
-        self._network = self.receiver.network = network
+        self.network = self.receiver.network = network
 
     async def start(self) -> Self:
         """Start looking for the broadcaster; does not wait for it. :meth:`aclose` ends that.
