@@ -24,10 +24,9 @@ from benchmarks.between import Between
 from benchmarks.children import ANYWHERE, RECEIVERS, SENDER, Child, child
 from benchmarks.fanout import SETTLE, audience
 from benchmarks.janus_server import ROOM, JanusServer
-from benchmarks.numbered import NumberedFaces
-from benchmarks.pairing import READ_SIZE, WATCH, Paired, judged
+from benchmarks.pairing import Paired, counted, looked_at
 from benchmarks.report import Bar, Result, Table, alone
-from synopticon_rtc import Receiver, SignalingServer, TestPattern
+from synopticon_rtc import Receiver, SignalingServer
 from synopticon_rtc.engines.janus_session import PROTOCOL
 
 LOSS = 0.02
@@ -66,23 +65,8 @@ async def link(loss: float) -> AsyncIterator[str]:
 
 async def python(loss: float, seconds: float) -> Paired:
     """Watch with this package."""
-    counts = dict.fromkeys(("frames", "paired", "wrong", "unread"), 0)
     async with link(loss) as url, Receiver(url) as receiver:
-        since = float("inf")
-        async for moment in receiver:
-            now = time.monotonic()
-            since = min(since, now + SETTLE)
-            if now < since:
-                continue
-            if now > since + seconds:
-                break
-            number = TestPattern.read_number(moment.frame.to_ndarray()[: moment.frame.height])
-            counts["frames"] += 1
-            counts["unread"] += number is None
-            counts["paired"] += moment.detected
-            told = [NumberedFaces.read_number(face.landmarks) for face in moment.faces]
-            counts["wrong"] += moment.detected and [number] != told
-    return Paired("Python", loss, overtaken=0, fps=counts["frames"] / seconds, **counts)
+        return await counted(receiver, loss, seconds)
 
 
 async def chromium(loss: float, seconds: float) -> Paired:
@@ -92,13 +76,9 @@ async def chromium(loss: float, seconds: float) -> Paired:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
         page = await browser.new_page()
         await page.goto(f"{server.viewer}janus?{urlencode({'room': url})}")
-        await page.wait_for_function("() => synopticon.frames > 0")
-        await asyncio.sleep(SETTLE)
-        await page.evaluate(WATCH, READ_SIZE)
-        await asyncio.sleep(seconds)
-        looks = await page.evaluate("looks()")
+        seen = await looked_at(page, loss, seconds)
         await browser.close()
-    return judged(loss, looks, seconds)
+    return seen
 
 
 @dataclass(frozen=True, slots=True)

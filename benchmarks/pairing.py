@@ -14,9 +14,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import quote
 
+import av
 import numpy as np
 from aioice.ice import get_host_addresses
-from playwright.async_api import async_playwright
+from playwright.async_api import Page, async_playwright
 
 from benchmarks.audience import ARGUMENTS, CHROMIUM
 from benchmarks.between import Between
@@ -105,23 +106,27 @@ async def link(loss: float) -> AsyncIterator[tuple[SignalingServer, str]]:
 
 async def python(loss: float, seconds: float) -> Paired:
     """Watch with this package."""
-    counts = dict.fromkeys(("frames", "paired", "wrong", "unread"), 0)
     async with link(loss) as (_, url), Receiver(url) as receiver:
-        since = float("inf")
-        async for moment in receiver:
-            now = time.monotonic()
-            since = min(since, now + SETTLE)
-            if now < since:
-                continue
-            if now > since + seconds:
-                break
-            number = TestPattern.read_number(moment.frame.to_ndarray()[: moment.frame.height])
-            counts["frames"] += 1
-            counts["unread"] += number is None
-            counts["paired"] += moment.detected
-            counts["wrong"] += moment.detected and [number] != [
-                NumberedFaces.read_number(face.landmarks) for face in moment.faces
-            ]
+        return await counted(receiver, loss, seconds)
+
+
+async def counted(receiver: Receiver[av.VideoFrame], loss: float, seconds: float) -> Paired:
+    """Count what a receiver gets, once it has settled."""
+    counts = dict.fromkeys(("frames", "paired", "wrong", "unread"), 0)
+    since = float("inf")
+    async for moment in receiver:
+        now = time.monotonic()
+        since = min(since, now + SETTLE)
+        if now < since:
+            continue
+        if now > since + seconds:
+            break
+        number = TestPattern.read_number(moment.frame.to_ndarray()[: moment.frame.height])
+        told = [NumberedFaces.read_number(face.landmarks) for face in moment.faces]
+        counts["frames"] += 1
+        counts["unread"] += number is None
+        counts["paired"] += moment.detected
+        counts["wrong"] += moment.detected and [number] != told
     return Paired("Python", loss, overtaken=0, fps=counts["frames"] / seconds, **counts)
 
 
@@ -132,13 +137,18 @@ async def chromium(loss: float, seconds: float) -> Paired:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
         page = await browser.new_page(bypass_csp=True)  # which allows no signaling but at the same address
         await page.goto(f"{server.viewer}?url={quote(url)}")
-        await page.wait_for_function("() => synopticon.frames > 0")
-        await asyncio.sleep(SETTLE)
-        await page.evaluate(WATCH, READ_SIZE)
-        await asyncio.sleep(seconds)
-        looks = await page.evaluate("looks()")
+        seen = await looked_at(page, loss, seconds)
         await browser.close()
-    return judged(loss, looks, seconds)
+    return seen
+
+
+async def looked_at(page: Page, loss: float, seconds: float) -> Paired:
+    """Look at what a page shows, once it has settled."""
+    await page.wait_for_function("() => synopticon.frames > 0")
+    await asyncio.sleep(SETTLE)
+    await page.evaluate(WATCH, READ_SIZE)
+    await asyncio.sleep(seconds)
+    return judged(loss, await page.evaluate("looks()"), seconds)
 
 
 def judged(loss: float, looks: list[dict[str, Any]], seconds: float) -> Paired:
