@@ -608,14 +608,18 @@ class Receiver(Generic[F]):
     def age(self, moment: Moment[F]) -> float | None:
         """Return how long ago a moment was captured, in seconds, by clocks aligned over the control channel.
 
-        None where the broadcaster is none of this package, or is gone.
+        None where the broadcaster is none of this package, or is gone, and in the first tenths of a second of a
+        connection.
         """
         peer = next(iter(self._peers.values()), None)
         return None if peer is None else peer.first.age(moment)
 
     @property
     def clock_offset(self) -> float | None:
-        """The broadcaster's clock minus ours, in seconds; None where it is none of this package, or is gone.
+        """The broadcaster's clock minus ours, in seconds; None where it is not known.
+
+        That is where the broadcaster is none of this package, or is gone, and in the first tenths of a second of a
+        connection: frames may come before both have told each other what their clocks show.
 
         So ``moment.captured - receiver.clock_offset`` is when a moment was captured by the clock of this machine, in
         seconds since the epoch.

@@ -275,7 +275,9 @@ async def test_the_delay_is_split_into_parts_that_make_it_up(server: SignalingSe
         Broadcaster(server.url, Portrait(SIZE, FPS), faces=FaceLandmarker(model=face_model)) as broadcaster,
         Receiver(server.url) as receiver,
     ):
-        moments = await take(receiver, 60, lambda _: receiver.stats.delays.network is not None)
+        moments = await take(
+            receiver, 60, lambda _: None not in (receiver.stats.delays.network, receiver.stats.delays.detection)
+        )
         age = receiver.age(moments[-1])
         stats = receiver.stats
         delays = stats.delays

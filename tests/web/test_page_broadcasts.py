@@ -141,8 +141,8 @@ async def test_camera_and_microphone_are_received_in_full_and_with_their_times(
         assert (first.frame.width, first.frame.height) == (1280, 720)
         moments = [await anext(receiver) for _ in range(20)]
         assert all(moment.captured is not None for moment in moments)
-        age = receiver.age(moments[-1])
-        assert age is not None
+        while (age := receiver.age(moments[-1])) is None:  # clocks are known a little after the first frame
+            moments.append(await anext(receiver))
         assert age < 1
         sound = await loud(receiver)
         assert sound.captured == pytest.approx(clock.now(), abs=5)
