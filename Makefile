@@ -5,10 +5,14 @@ STACKS := tests/conformance/stacks
 # Tests wait more than they work: one more process at a time than there are cores, and four at most. Where it is measured
 # what they run, they work more.
 AT_ONCE = $(shell $(PYTHON) -c "import os; print(min(4, $(if $(COVERED),0,1) + (os.cpu_count() or 1)))")
-# `make test long field coverage COVERED=1` measures what the tests run of the package.
+# `make everything coverage COVERED=1` measures what the tests run of the package.
 PYTEST := $(BIN)/$(if $(COVERED),coverage run,python) -m pytest
+# Else each of the hundreds of commands that tests start would compile the package anew: half a second.
+unexport PYTHONDONTWRITEBYTECODE
+# A file's tests run in one process, as they share browsers and servers; tests/conftest.py gives the order of files.
+SPREAD := --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo docs test long field coverage fuzz slow conformance bench lint types package clean
+.PHONY: demo docs test long field everything coverage fuzz slow conformance bench lint types package clean
 
 # What the demo needs alone is installed where nothing is yet.
 .venv/demo: pyproject.toml
@@ -32,15 +36,18 @@ docs: .venv/ready ## the documentation, in build/site: open build/site/index.htm
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 test: .venv/ready ## the tests, those with a browser where one is installed
-	$(PYTEST) -m "not slow and not fuzz and not field and not long" -n $(AT_ONCE) --dist loadfile
+	$(PYTEST) -m "not slow and not fuzz and not field and not long" -n $(AT_ONCE) $(SPREAD)
 
 long: .venv/ready ## those that take many seconds each, other programs and browsers among them
-	$(PYTEST) -m "long and not slow" -n $(AT_ONCE) --dist loadfile
+	$(PYTEST) -m "long and not slow" -n $(AT_ONCE) $(SPREAD)
 
 field: .venv/ready ## what users bring, by the commands as they run them: a table
-	$(PYTEST) -m "field and not slow" -n auto --maxprocesses 4 --dist loadfile -v --no-header tests/field
+	$(PYTEST) -m "field and not slow" -n auto --maxprocesses 4 $(SPREAD) -v --no-header tests/field
 
-coverage: .venv/ready ## lines and branches of the package that `make test long field COVERED=1` ran, and those that it did not
+everything: .venv/ready ## test, long and field in one run, at whose end alone processes wait for the last test
+	$(PYTEST) -m "not slow and not fuzz" -n $(AT_ONCE) $(SPREAD)
+
+coverage: .venv/ready ## lines and branches of the package that `make everything COVERED=1` ran, and those that it did not
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

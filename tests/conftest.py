@@ -2,7 +2,8 @@
 
 import os
 import signal
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import hypothesis
@@ -16,6 +17,9 @@ from synopticon_rtc.faces.model import find_model
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background; commands under test would ignore it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+LONG = 20
+"""How many other tests one that is long, or tries a command as users run it, takes as long as."""
+
 hypothesis.settings.register_profile("any pace", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("any pace")
 
@@ -35,11 +39,20 @@ def portrait() -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(data.astronaut()[:320, 64:384])
 
 
-@pytest.hookimpl(tryfirst=True)  # before it is chosen by marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
+    """Mark what starts other programs; of what is chosen then, begin with the files that have most to do.
+
+    So no process works on one of them in the end while the others have nothing.
+    """
     for item in items:
-        if item.path.parent.name in {"conformance", "engines"}:  # which start other programs
+        if item.path.parent.name in {"conformance", "engines"}:
             item.add_marker("long")
+    yield
+    work: Counter[Path] = Counter()
+    for item in items:
+        work[item.path] += LONG if item.get_closest_marker("long") or item.get_closest_marker("field") else 1
+    items.sort(key=lambda item: (-work[item.path], item.path))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

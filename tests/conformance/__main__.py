@@ -4,22 +4,48 @@ Exits 1 if any pair does not play, or is not refused as it must be.
 """
 
 import asyncio
-import contextlib
 import logging
 import sys
 import tempfile
 import time
+from collections.abc import Awaitable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from browsers import BROWSERS, serving
 from foreign import FOREIGN, Foreign, Workshop, all_foreign, meet, missing
-from pairs import PAGES, SERVERS, all_pairs, check
-from rich.console import Console
+from pairs import PAGES, SERVERS, Pair, all_pairs, check
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-AT_ONCE = 3
-"""Other stacks that meet ours at a time."""
+AT_ONCE = 2
+"""Other stacks that meet ours at a time, beside a page in each browser."""
+
+
+class Results:
+    """What came of each pair, shown as it comes."""
+
+    def __init__(self, screen: Live) -> None:
+        self.pages: dict[Pair, str] = {}
+        self.stacks: dict[Foreign, str] = {}
+        self.failures: list[str] = []
+        self._screen = screen
+
+    async def of(self, pair: Pair | Foreign, meeting: Awaitable[None], passed: str) -> None:
+        """Wait for a pair that meets, and show how long it took, or that it failed."""
+        began = time.monotonic()
+        try:
+            await meeting
+            told = f"{passed} {time.monotonic() - began:.1f} s"
+        except Exception as error:  # noqa: BLE001 - whatever it is, the pair failed
+            told = "[red]FAIL[/]"
+            self.failures.append(f"{pair}: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
+        if isinstance(pair, Pair):
+            self.pages[pair] = told
+        else:
+            self.stacks[pair] = told
+        self._screen.update(Group(pages_table(self.pages), stacks_table(self.stacks)), refresh=True)
 
 
 async def main() -> int:
@@ -30,59 +56,44 @@ async def main() -> int:
     if lacking:
         print(f"the tables need more: {'; '.join(dict.fromkeys(lacking))}", file=sys.stderr)  # noqa: T201
         return 1
-    failures = [*await pages(console), *await stacks(console)]
-    for failure in failures:
-        console.print(failure, markup=False)
-    return bool(failures)
-
-
-async def pages(console: Console) -> list[str]:
-    """Show the pages, one after the other; returns what failed."""
-    results: dict[str, dict[str, str]] = {}
-    failures: list[str] = []
-    async with contextlib.AsyncExitStack() as stack:
-        base = stack.enter_context(serving(PAGES))
-        browsers = {name: await stack.enter_async_context(start()) for name, (_, start) in BROWSERS.items()}
-        screen = stack.enter_context(Live(console=console, auto_refresh=False))
-        for pair in all_pairs():
-            began = time.monotonic()
-            try:
-                await check(pair, browsers[pair.browser] if pair.browser else None, base)
-                told = "[dim]cannot (1)[/]" if pair.impossible else f"[green]pass[/] {time.monotonic() - began:.1f} s"
-            except Exception as error:  # noqa: BLE001 - whatever it is, the pair failed
-                told = "[red]FAIL[/]"
-                failures.append(f"{pair}: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
-            results.setdefault(pair.who, {})[pair.server] = told
-            screen.update(table(results), refresh=True)
+    with Live(console=console, auto_refresh=False) as screen:
+        results = Results(screen)
+        async with asyncio.TaskGroup() as group:
+            for browser in BROWSERS:
+                group.create_task(pages(results, browser))
+            group.create_task(stacks(results))
     console.print("\n(1) and must not:", next(pair.impossible for pair in all_pairs() if pair.impossible), "\n")
-    return failures
+    for failure in results.failures:
+        console.print(failure, markup=False)
+    return bool(results.failures)
 
 
-async def stacks(console: Console) -> list[str]:
-    """Show the other stacks, a few at once; returns what failed."""
-    results: dict[Foreign, str] = {}
-    failures: list[str] = []
+async def pages(results: Results, name: str) -> None:
+    """Have the pages of a browser meet ours one after the other, as it lets only the tab in front run as it should."""
+    async with AsyncExitStack() as stack:
+        base = stack.enter_context(serving(PAGES))
+        browser = await stack.enter_async_context(BROWSERS[name][1]())
+        for pair in all_pairs():
+            if pair.browser == name or (pair.page is None and name == "chromium"):
+                passed = "[dim]cannot (1)[/]" if pair.impossible else "[green]pass[/]"
+                await results.of(pair, check(pair, browser, base), passed)
+
+
+async def stacks(results: Results) -> None:
+    """Have the other stacks meet ours, a few at once."""
     turn = asyncio.Semaphore(AT_ONCE)
-    with tempfile.TemporaryDirectory() as folder, Live(console=console, auto_refresh=False) as screen:
+    with tempfile.TemporaryDirectory() as folder:
         workshop = Workshop(Path(folder))
         await asyncio.to_thread(workshop.prepare)
 
         async def see(foreign: Foreign) -> None:
             async with turn:
-                began = time.monotonic()
-                try:
-                    await meet(foreign, workshop)
-                    told = "[green]refused in words[/]" if foreign.refused else "[green]pass[/]"
-                    results[foreign] = f"{told} {time.monotonic() - began:.1f} s"
-                except Exception as error:  # noqa: BLE001 - whatever it is, the pair failed
-                    results[foreign] = "[red]FAIL[/]"
-                    failures.append(f"{foreign}: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
-                screen.update(stacks_table(results), refresh=True)
+                passed = "[green]refused in words[/]" if foreign.refused else "[green]pass[/]"
+                await results.of(foreign, meet(foreign, workshop), passed)
 
         async with asyncio.TaskGroup() as group:
             for foreign in all_foreign():
                 group.create_task(see(foreign))
-    return failures
 
 
 def stacks_table(results: dict[Foreign, str]) -> Table:
@@ -94,9 +105,12 @@ def stacks_table(results: dict[Foreign, str]) -> Table:
     return grid
 
 
-def table(results: dict[str, dict[str, str]]) -> Table:
+def pages_table(results: dict[Pair, str]) -> Table:
     grid = Table("page", "it", "in", *SERVERS)
-    for who, cells in results.items():
+    rows: dict[str, dict[str, str]] = {pair.who: {} for pair in all_pairs()}
+    for pair, told in results.items():
+        rows[pair.who][pair.server] = told
+    for who, cells in rows.items():
         page, role, browser = ("ours", "to ours", "") if who == "ours-ours" else who.rsplit("-", 2)
         grid.add_row(page, role, browser, *(cells.get(server, "") for server in SERVERS))
     return grid

@@ -1,4 +1,4 @@
-"""The pages in real browsers and our peers, through every server; `slow` has what the shorter run leaves out."""
+"""The pages in real browsers and our peers: what `make conformance` shows in its table, one test a pair, and more."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
@@ -13,11 +13,6 @@ from synopticon_rtc import Receiver
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PAGE = {page.name: page for page in PAGE_TABLE}
-
-
-def marked(pair: Pair) -> object:
-    marks = [pytest.mark.browser] * bool(pair.browser) + [pytest.mark.slow] * (not pair.telling)
-    return pytest.param(pair, marks=marks, id=str(pair))
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +38,9 @@ async def started() -> AsyncIterator[Callable[[str], Awaitable[Browser]]]:
         yield browser
 
 
-@pytest.mark.parametrize("pair", [marked(pair) for pair in all_pairs()])
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.parametrize("pair", list(all_pairs()), ids=str)
 async def test_it_plays(pair: Pair, started: Callable[[str], Awaitable[Browser]], base: str) -> None:
     await check(pair, await started(pair.browser) if pair.browser else None, base)
 

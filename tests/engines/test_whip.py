@@ -87,7 +87,7 @@ async def test_what_is_published_by_whip_is_watched_in_the_room_and_by_whep_and_
                 (moment,) = await first(receiver)
                 assert (moment.frame.width, moment.frame.height) == SIZE
         assert sender.peers == (whip(server),)
-        assert len(server.sessions) == 1
+        await until(lambda: len(server.sessions) == 1)  # both have said goodbye
     await until(lambda: not server.sessions)
 
 

@@ -47,7 +47,7 @@ def test_a_stdout_that_is_full_is_one_line(url: str, args: list[str], tmp_path: 
     args = [str(tmp_path / "secret") if arg == "secret" else arg for arg in args]
     more = ["--url", url] if args[0] != "signaling" else []
     with FULL.open("w") as full:
-        done = run(*args, *more, stdout=full, seconds=15)
+        done = run(*args, *more, stdout=full)
     assert done.code == 1
     assert len(done.err.splitlines()) == 1, done.err
     assert "stdout cannot be written: No space left on device" in done.err
