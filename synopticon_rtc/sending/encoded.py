@@ -25,6 +25,7 @@ from synopticon_rtc.rtc.bitstream import picture_size
 from synopticon_rtc.rtc.capture_time import NTP_EPOCH
 from synopticon_rtc.rtc.stream import CLOCK_RATE
 from synopticon_rtc.sending.ladder import RUNGS, Ladder
+from synopticon_rtc.sending.sent import Sent
 from synopticon_rtc.sending.sound import SentSound
 from synopticon_rtc.sending.stats import BroadcasterStats
 from synopticon_rtc.sending.video import SentVideo
@@ -176,7 +177,21 @@ class EncodedLadder(Ladder):
         return self._feeds[index]
 
 
-class EncodedStream(SentVideo):
+class _Encoded(Sent):
+    """What comes encoded: it says itself when that is of another source."""
+
+    async def replace(self, source: object) -> None:
+        """Say that what comes from now on is of another source: ``source`` is this stream itself.
+
+        Raises:
+            SourceError: It is anything else.
+        """
+        if source is not self:
+            raise SourceError("a stream that comes encoded takes no source: publish another stream")
+        self.replaced += 1
+
+
+class EncodedStream(_Encoded, SentVideo):
     """Sends a video that comes encoded, and the faces in it, to those who watch, until it is published no more.
 
     Args:
@@ -231,16 +246,6 @@ class EncodedStream(SentVideo):
             stack.push_async_callback(self._close_ladders)
             self._life.run(stack, self._adapt(), SynopticonError("the layers are adapted no more"))
             self._exit = stack.pop_all()
-
-    async def replace(self, source: object) -> None:
-        """Say that what comes from now on is of another source: ``source`` is this stream itself.
-
-        Raises:
-            SourceError: It is anything else.
-        """
-        if source is not self:
-            raise SourceError("a stream that comes encoded takes no source: publish another stream")
-        self.replaced += 1
 
     # What comes
 
@@ -362,7 +367,7 @@ class EncodedStream(SentVideo):
         return None if report is None else msgspec.structs.replace(report, stream=name)
 
 
-class EncodedSoundStream(SentSound):
+class EncodedSoundStream(_Encoded, SentSound):
     """Sends a sound that comes in Opus to those who hear it, until it is published no more.
 
     Args:
@@ -381,16 +386,6 @@ class EncodedSoundStream(SentSound):
         """Send what comes from now on. It can be done only once."""
         self._on_end = on_end
         self._exit.callback(self._life.end)
-
-    async def replace(self, source: object) -> None:
-        """Say that what comes from now on is of another source: ``source`` is this stream itself.
-
-        Raises:
-            SourceError: It is anything else.
-        """
-        if source is not self:
-            raise SourceError("a stream that comes encoded takes no source: publish another stream")
-        self.replaced += 1
 
     def put(self, packet: EncodedSound) -> None:
         """Send a packet; each that there is, in order."""
