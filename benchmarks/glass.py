@@ -8,7 +8,7 @@ import asyncio
 import statistics
 from dataclasses import asdict, dataclass
 
-from benchmarks.children import RECEIVERS, pin
+from benchmarks.children import RECEIVERS, Child, pin
 from benchmarks.fanout import SETTLE, audience
 from benchmarks.report import WHO, Bar, Plot, Result, Table, alone, percentile
 
@@ -29,12 +29,17 @@ class Way:
 async def measure(who: str, seconds: float) -> Way:
     """Watch one sender with one receiver."""
     async with audience(who, "benchmarks.watching", "card") as (_, sender, receiver):
-        await receiver.ask("join", count=1, numbers=True)
-        await asyncio.sleep(SETTLE)
-        since = (await receiver.ask("totals"))["time"]
-        await asyncio.sleep(seconds)
-        (seen,) = await receiver.ask("seen", since=since)
-        drawn = {int(number): at for number, at in (await sender.ask("drawn")).items()}
+        return await watch(sender, receiver, seconds)
+
+
+async def watch(sender: Child, receiver: Child, seconds: float) -> Way:
+    """Have the receiver watch, and compare when it had each frame with when the sender drew it."""
+    await receiver.ask("join", count=1, numbers=True)
+    await asyncio.sleep(SETTLE)
+    since = (await receiver.ask("totals"))["time"]
+    await asyncio.sleep(seconds)
+    (seen,) = await receiver.ask("seen", since=since)
+    drawn = {int(number): at for number, at in (await sender.ask("drawn")).items()}
     ms = [1e3 * (at - drawn[number]) for at, number, *_ in seen if number in drawn]
     return Way(ms, len(seen) / seconds, len(seen) - len(ms))
 

@@ -24,7 +24,7 @@ from benchmarks.between import Between
 from benchmarks.children import ANYWHERE, RECEIVERS, SENDER, Child, child
 from benchmarks.fanout import SETTLE, audience
 from benchmarks.janus_server import ROOM, JanusServer
-from benchmarks.pairing import Paired, counted, looked_at
+from benchmarks.pairing import Paired, bars_of, counted, looked_at
 from benchmarks.report import Bar, Result, Table, alone
 from synopticon_rtc import Receiver, SignalingServer
 from synopticon_rtc.engines.janus_session import PROTOCOL
@@ -177,14 +177,8 @@ async def recovery(times: int) -> list[float]:
     return found
 
 
-def _pairing_bars(found: list[Paired]) -> list[Bar]:
-    bars = []
-    for one in found:
-        least = PAGE_RIGHT if one.who == "Chromium" else LOSSY_PAIRED if one.loss else CLEAN_PAIRED
-        text = f"{one.who}, {one.loss:.0%} loss: {one.share:.2%} of the frames paired; at least {least:.0%}"
-        bars.append(Bar(text, one.share >= least))
-        bars.append(Bar(f"{one.who}, {one.loss:.0%} loss: {one.wrong} paired wrongly; none", not one.wrong))
-    return bars
+def _least(one: Paired) -> float:
+    return PAGE_RIGHT if one.who == "Chromium" else LOSSY_PAIRED if one.loss else CLEAN_PAIRED
 
 
 async def run(*, quick: bool) -> Result:
@@ -221,7 +215,7 @@ async def run(*, quick: bool) -> Result:
     spent = Table("20 receivers that count packets, 1280x720 at 30 fps, VP8 at 1.5 Mbit/s", columns, rows, notes)
     slowest = max(back)
     bars = [
-        *_pairing_bars(paired),
+        *(bar for one in paired for bar in bars_of(one, _least(one))),
         Bar(f"picture {slowest:.1f} s after Janus is back; within {BACK_WITHIN:g} s", slowest <= BACK_WITHIN),
     ]
     data = {"paired": [asdict(one) for one in paired], "cost": [asdict(one) for one in costs], "back": back}

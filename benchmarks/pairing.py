@@ -174,14 +174,13 @@ def judged(loss: float, looks: list[dict[str, Any]], seconds: float) -> Paired:
     )
 
 
-def _bars(found: list[Paired]) -> list[Bar]:
-    bars = []
-    for one in found:
-        least = LOSSY_PAIRED if one.loss else CLEAN_PAIRED
-        text = f"{one.who}, {one.loss:.0%} loss: {one.share:.2%} of the frames paired; at least {least:.1%}"
-        bars.append(Bar(text, one.share >= least))
-        bars.append(Bar(f"{one.who}, {one.loss:.0%} loss: {one.wrong} paired wrongly; none", not one.wrong))
-    return bars
+def bars_of(one: Paired, least: float) -> tuple[Bar, Bar]:
+    """Say what share is to be paired at least, and that no frame is to have the faces of another."""
+    what = f"{one.who}, {one.loss:.0%} loss"
+    return (
+        Bar(f"{what}: {one.share:.2%} of the frames paired; at least {least:.1%}", one.share >= least),
+        Bar(f"{what}: {one.wrong} paired wrongly; none", not one.wrong),
+    )
 
 
 async def run(*, quick: bool) -> Result:
@@ -206,7 +205,8 @@ async def run(*, quick: bool) -> Result:
     )
     columns = ("", "frames", "fps", "paired", "wrong", "unread", "overtaken")
     table = Table("Frames with their own faces", columns, rows, notes)
-    return Result([table], _bars(found), data={"paired": [asdict(one) for one in found]})
+    bars = [bar for one in found for bar in bars_of(one, LOSSY_PAIRED if one.loss else CLEAN_PAIRED)]
+    return Result([table], bars, data={"paired": [asdict(one) for one in found]})
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import Any
 
 from benchmarks.children import RECEIVERS, SENDER, Child, child, pin, serve
 from benchmarks.fanout import FULL, SETTLE
+from benchmarks.glass import watch
 from benchmarks.recovery import PATIENCE, end, start
 from benchmarks.report import Bar, Result, Table, alone, percentile
 from synopticon_rtc import Receiver, Relay, SignalingClient, SignalingServer
@@ -79,14 +80,7 @@ async def glass(seconds: float, *, by_relay: bool) -> list[float]:
             await stack.enter_async_context(relayed(server.url, "hall"))
         watched = room(server.url, "hall" if by_relay else "source")
         watching = child("benchmarks.watching", "ours", watched, core=RECEIVERS)
-        receiver = await stack.enter_async_context(watching)
-        await receiver.ask("join", count=1, numbers=True)
-        await asyncio.sleep(SETTLE)
-        since = (await receiver.ask("totals"))["time"]
-        await asyncio.sleep(seconds)
-        (seen,) = await receiver.ask("seen", since=since)
-        drawn = {int(number): at for number, at in (await sender.ask("drawn")).items()}
-    return [1e3 * (at - drawn[number]) for at, number, *_ in seen if number in drawn]
+        return (await watch(sender, await stack.enter_async_context(watching), seconds)).ms
 
 
 # What it costs

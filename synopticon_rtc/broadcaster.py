@@ -39,11 +39,11 @@ from synopticon_rtc.sending.encoded import EncodedSoundStream, EncodedStream
 from synopticon_rtc.sending.peer import Peer
 from synopticon_rtc.sending.published import PublishedStream
 from synopticon_rtc.sending.publisher import Publisher
-from synopticon_rtc.sending.sound import SentSound, SoundStream
+from synopticon_rtc.sending.sent import Sent
+from synopticon_rtc.sending.sound import SoundStream
 from synopticon_rtc.sending.stats import BroadcasterStats, PeerStats
 from synopticon_rtc.sending.stream import Stream
 from synopticon_rtc.sending.upstream import Upstream
-from synopticon_rtc.sending.video import SentVideo
 from synopticon_rtc.signaling.handshake import Ask, BroadcasterHandshake, CreateAnswer, CreateOffer, Notify
 from synopticon_rtc.signaling.messages import Candidate
 from synopticon_rtc.signaling.session import Signaling
@@ -278,7 +278,7 @@ class Broadcaster:
             raise not_open(self)
         if (source is None) == (audio is None):
             raise TypeError("publish takes one source: of a video, or with audio= of sound")
-        stream: SentVideo | SentSound
+        stream: Sent
         if isinstance(source, EncodedStream):
             stream = source
         elif isinstance(audio, EncodedSoundStream):

@@ -23,21 +23,19 @@ from synopticon_rtc.commands.kinds import Bitrate, KeyValue, Size
 from synopticon_rtc.commands.meeting import Meeting, News
 from synopticon_rtc.commands.memory import map_large_pieces
 from synopticon_rtc.commands.options import (
-    announce_option,
+    Reach,
     audio_option,
     ca_option,
     detection_options,
     duration_option,
     engines,
-    ice_server_option,
-    interfaces_option,
     publish_option,
     publish_token_file_option,
+    reach_options,
     room_option,
     screen_option,
     token_file_option,
     trace_option,
-    udp_ports_option,
 )
 from synopticon_rtc.commands.recording import record_option, recorder
 from synopticon_rtc.commands.serving import Serving, serving_options
@@ -49,7 +47,6 @@ from synopticon_rtc.faces.engine import Choice
 from synopticon_rtc.media import Codec, FrameSource, Screen, hint_of, parse_sound, parse_source
 from synopticon_rtc.media.parse import FPS, SIZE
 from synopticon_rtc.recording.recording import RecordedSource, Recording, find_recording
-from synopticon_rtc.rtc import IceServer
 from synopticon_rtc.sending.published import PublishedStream
 from synopticon_rtc.sending.stats import BroadcasterStats
 
@@ -115,11 +112,8 @@ SCREEN_SIZE = (1920, 1080)  # of most
 @click.option(
     "--detect", is_flag=True, help="Look for faces in a recording anew, instead of sending those that are in it."
 )
-@ice_server_option
 @trace_option
-@udp_ports_option
-@announce_option
-@interfaces_option
+@reach_options
 @duration_option
 async def main(
     url: str | None,
@@ -153,11 +147,8 @@ async def main(
     file_size: int | None,
     file_rate: int | None,
     detect: bool,  # noqa: FBT001 - click passes flags so
-    ice_servers: tuple[IceServer, ...],
     trace: Path | None,
-    udp_ports: tuple[int, int] | None,
-    announce: tuple[str, ...],
-    interfaces: tuple[str, ...],
+    reach: Reach,
     duration: float | None,
     output: Output,
 ) -> None:
@@ -188,7 +179,7 @@ async def main(
         meeting = await stack.enter_async_context(
             Meeting(url, serving.where, serving.make, room=room, name=name, tls=ca)
         )
-        meeting.viewer = serving.invite(meeting.server, room, announce, output) or meeting.viewer
+        meeting.viewer = serving.invite(meeting.server, room, reach["announce"], output) or meeting.viewer
         signaling = serving.client(meeting.url, room, token_file, ca, own=meeting.server is not None)
         try:
             broadcaster = Broadcaster(
@@ -204,11 +195,8 @@ async def main(
                 bitrate=bitrate,
                 fps=videos[0].fps,
                 faces_fps=faces_fps,
-                ice_servers=ice_servers,
-                udp_ports=udp_ports,
-                announce=announce,
-                interfaces=interfaces,
                 trace=trace,
+                **reach,
             )
         except ValueError as error:
             raise click.UsageError(f"{error}.") from error

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import math
 import time
@@ -15,6 +16,7 @@ from synopticon_rtc.basics.text import NAME, visible
 from synopticon_rtc.broadcaster import Broadcaster
 from synopticon_rtc.commands.cli import Output
 from synopticon_rtc.commands.kinds import Octets
+from synopticon_rtc.commands.options import add_options
 from synopticon_rtc.errors import FileError, SynopticonError
 from synopticon_rtc.files.incoming import FileOffer
 from synopticon_rtc.files.transfer import FileProgress, FileTransfer
@@ -50,12 +52,7 @@ def files_options(who: str) -> Callable[[Callable[..., Any]], Callable[..., Any]
         rate_option,
     )
 
-    def add(command: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
+    return functools.partial(add_options, options)
 
 
 class Inbox:

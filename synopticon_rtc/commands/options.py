@@ -1,10 +1,11 @@
 """Options that commands share."""
 
+import functools
 import os
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 from urllib.parse import unquote
 
 import click
@@ -48,13 +49,13 @@ class IceServerURL(click.ParamType["IceServer"]):
             self.fail(str(error), param, ctx)
 
 
-ice_server_option = click.option(
-    "--ice-server",
-    "ice_servers",
-    type=IceServerURL(),
-    multiple=True,
-    help="STUN or TURN server for peers behind NAT, may be repeated. None is asked unless named.",
-)
+class Reach(TypedDict):
+    """How peers are reached, as broadcasters and receivers are made with it."""
+
+    ice_servers: "Sequence[IceServer]"
+    udp_ports: tuple[int, int] | None
+    announce: Sequence[str]
+    interfaces: Sequence[str]
 
 
 screen_option = click.option(
@@ -91,12 +92,23 @@ announce_option = click.option(
     help="Address at which others reach this machine on the same UDP ports, as in a cloud; told in place of inner "
     "ones, and may be repeated.",
 )
-interfaces_option = click.option(
-    "--interface",
-    "interfaces",
-    multiple=True,
-    metavar="NAME|ADDRESS",
-    help="Network interface to use for video, and no other; may be repeated.",
+REACH_OPTIONS = (
+    click.option(
+        "--ice-server",
+        "ice_servers",
+        type=IceServerURL(),
+        multiple=True,
+        help="STUN or TURN server for peers behind NAT, may be repeated. None is asked unless named.",
+    ),
+    udp_ports_option,
+    announce_option,
+    click.option(
+        "--interface",
+        "interfaces",
+        multiple=True,
+        metavar="NAME|ADDRESS",
+        help="Network interface to use for video, and no other; may be repeated.",
+    ),
 )
 room_option = click.option("--room", default="", help="Room of the signaling server to meet in.")
 # The token itself is no option: others on the machine can read command lines.
@@ -138,6 +150,22 @@ engine_option = click.option(
 duration_option = click.option("--duration", type=Quantity(min=0, min_open=True), help="Seconds to run.")
 
 
+def add_options(options: Sequence[Callable[..., Any]], command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command several options, in this order."""
+    return functools.reduce(lambda made, option: option(made), reversed(options), command)
+
+
+def reach_options(command: Callable[..., Awaitable[object]]) -> Callable[..., Any]:
+    """Give a command the options of how peers are reached, as one argument, ``reach``."""
+
+    @functools.wraps(command)
+    async def wrapped(**given: Any) -> object:  # noqa: ANN401 - what the command takes
+        reach = {name: given.pop(name) for name in Reach.__annotations__}
+        return await command(reach=reach, **given)
+
+    return add_options(REACH_OPTIONS, wrapped)
+
+
 def detection_options(least: int, default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Add the options of what looks for faces.
 
@@ -160,12 +188,7 @@ def detection_options(least: int, default: str) -> Callable[[Callable[..., Any]]
         engine_option,
     )
 
-    def add(command: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
+    return functools.partial(add_options, options)
 
 
 def signaling_client(url: str, room: str, token_file: Path | None, ca: ssl.SSLContext | None) -> "Signaling":

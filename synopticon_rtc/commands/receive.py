@@ -24,17 +24,15 @@ from synopticon_rtc.commands.everybody import Everybody
 from synopticon_rtc.commands.files import Inbox, files_options
 from synopticon_rtc.commands.meeting import DEFAULT_URL, News
 from synopticon_rtc.commands.options import (
-    announce_option,
+    Reach,
     ca_option,
     detection_options,
     duration_option,
-    ice_server_option,
-    interfaces_option,
     landmarks_option,
+    reach_options,
     room_option,
     token_file_option,
     trace_option,
-    udp_ports_option,
 )
 from synopticon_rtc.commands.recording import record_option, recorder
 from synopticon_rtc.commands.serving import Serving, serving_options
@@ -53,7 +51,6 @@ from synopticon_rtc.receiving.sound import AudioMoment
 from synopticon_rtc.recording.lsl import LSLOutlet
 from synopticon_rtc.recording.table import FacesTable
 from synopticon_rtc.room import Room
-from synopticon_rtc.rtc import IceServer
 
 logger = logging.getLogger(__name__)
 
@@ -147,11 +144,8 @@ LIGHT, SHADE = (255, 248, 214), (32, 22, 0)  # blue, green, red: of what is writ
     show_default=f"{TIMEOUT:g}; with --serve and --all it waits for ever",
     help="Seconds without a frame after which to give up.",
 )
-@ice_server_option
 @trace_option
-@udp_ports_option
-@announce_option
-@interfaces_option
+@reach_options
 async def main(
     url: str | None,
     serving: Serving,
@@ -186,11 +180,8 @@ async def main(
     frames: int | None,
     duration: float | None,
     timeout: float | None,  # noqa: ASYNC109 - of the receiver, that says what was missing
-    ice_servers: tuple[IceServer, ...],
     trace: Path | None,
-    udp_ports: tuple[int, int] | None,
-    announce: tuple[str, ...],
-    interfaces: tuple[str, ...],
+    reach: Reach,
     output: Output,
 ) -> None:
     """Receive the frames and faces of a broadcaster."""
@@ -210,17 +201,17 @@ async def main(
         engine=engine,
     )
     outlet = _outlet(lsl, broadcaster, landmarks=lsl_landmarks, sync=sync)
-    signaling = await serving.meet(url, room, token_file, ca, announce, output)
+    signaling = await serving.meet(url, room, token_file, ca, reach["announce"], output)
     options = Options(
         streams=streams or None,
         sync=sync,
         faces_wait=faces_wait,
         faces_fps=faces_fps,
         return_faces=return_faces,
-        ice_servers=ice_servers,
-        udp_ports=udp_ports,
-        announce=announce,
-        interfaces=interfaces,
+        ice_servers=reach["ice_servers"],
+        udp_ports=reach["udp_ports"],
+        announce=reach["announce"],
+        interfaces=reach["interfaces"],
     )
     if everybody:
         all_of = Everybody(output, record=record, faces_out=faces_out, landmarks=landmarks)

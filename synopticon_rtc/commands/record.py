@@ -15,15 +15,13 @@ from synopticon_rtc.commands.kinds import Duration, Octets
 from synopticon_rtc.commands.meeting import DEFAULT_URL, News
 from synopticon_rtc.commands.memory import share_heaps
 from synopticon_rtc.commands.options import (
-    announce_option,
+    Reach,
     ca_option,
     duration_option,
-    ice_server_option,
-    interfaces_option,
+    reach_options,
     room_option,
     signaling_client,
     token_file_option,
-    udp_ports_option,
 )
 from synopticon_rtc.commands.room import Reel, RoomRecorder, Taped
 from synopticon_rtc.commands.status import Status
@@ -31,7 +29,6 @@ from synopticon_rtc.commands.upload import Upload, is_address
 from synopticon_rtc.errors import without_password
 from synopticon_rtc.events import StateEvent
 from synopticon_rtc.recording.names import START, Names
-from synopticon_rtc.rtc import IceServer
 from synopticon_rtc.signaling.session import Signaling
 
 STATUS_INTERVAL = 1.0  # seconds
@@ -68,10 +65,7 @@ SHOWN = 10  # broadcasters in the status
     help="Run this for each file that is complete, with its path as the last word; no shell reads it.",
 )
 @duration_option
-@ice_server_option
-@udp_ports_option
-@announce_option
-@interfaces_option
+@reach_options
 async def main(
     url: str,
     room: str,
@@ -84,10 +78,7 @@ async def main(
     keep: float | None,
     on_segment: str | None,
     duration: float | None,
-    ice_servers: tuple[IceServer, ...],
-    udp_ports: tuple[int, int] | None,
-    announce: tuple[str, ...],
-    interfaces: tuple[str, ...],
+    reach: Reach,
     output: Output,
 ) -> None:
     """Record every broadcaster of a room, as they come and go: video, sound and faces as they were sent."""
@@ -106,10 +97,7 @@ async def main(
         names,
         segment=segment,
         max_size=max_size,
-        ice_servers=ice_servers,
-        udp_ports=udp_ports,
-        announce=announce,
-        interfaces=interfaces,
+        **reach,
     )
     whom = f"everybody who broadcasts in {f'room {room}' if room else 'the room'}"
     report = _Report(recorder, signaling, output, whom=whom, where=without_password(out))

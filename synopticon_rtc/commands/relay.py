@@ -11,20 +11,17 @@ from synopticon_rtc.basics.text import NAME, visible
 from synopticon_rtc.commands.cli import Command, Output
 from synopticon_rtc.commands.meeting import News
 from synopticon_rtc.commands.options import (
-    announce_option,
+    Reach,
     ca_option,
     duration_option,
-    ice_server_option,
-    interfaces_option,
+    reach_options,
     room_option,
     signaling_client,
     token_file_option,
-    udp_ports_option,
 )
 from synopticon_rtc.commands.status import Rates, Status, milliseconds
 from synopticon_rtc.events import PeerEvent, StateEvent, StreamEvent
 from synopticon_rtc.relaying import Relay
-from synopticon_rtc.rtc import IceServer
 from synopticon_rtc.signaling.session import Signaling
 
 STATUS_INTERVAL = 1.0  # seconds
@@ -46,10 +43,7 @@ SHOWN = 8  # receivers listed in the status
 @click.option("--broadcaster", help="Name or session of the broadcaster; the first that answers without it.")
 @click.option("--stream", "streams", multiple=True, help="Name of the only stream to send on; may be repeated.")
 @click.option("--name", default="", help="What the relay itself is called, as receivers are told who sends on.")
-@ice_server_option
-@udp_ports_option
-@announce_option
-@interfaces_option
+@reach_options
 @duration_option
 async def main(
     source: str,
@@ -62,10 +56,7 @@ async def main(
     broadcaster: str | None,
     streams: tuple[str, ...],
     name: str,
-    ice_servers: tuple[IceServer, ...],
-    udp_ports: tuple[int, int] | None,
-    announce: tuple[str, ...],
-    interfaces: tuple[str, ...],
+    reach: Reach,
     duration: float | None,
     output: Output,
 ) -> None:
@@ -77,10 +68,7 @@ async def main(
             broadcaster=broadcaster,
             streams=streams or None,
             name=name,
-            ice_servers=ice_servers,
-            udp_ports=udp_ports,
-            announce=announce,
-            interfaces=interfaces,
+            **reach,
         )
     except ValueError as error:
         raise click.UsageError(f"{error}.") from error

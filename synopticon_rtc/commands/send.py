@@ -16,20 +16,17 @@ from synopticon_rtc.commands.cli import Command, Output, Quantity
 from synopticon_rtc.commands.files import INTERVAL, rate_option, tell_progress
 from synopticon_rtc.commands.meeting import DEFAULT_URL
 from synopticon_rtc.commands.options import (
-    announce_option,
+    Reach,
     ca_option,
-    ice_server_option,
-    interfaces_option,
+    reach_options,
     room_option,
     signaling_client,
     token_file_option,
     trace_option,
-    udp_ports_option,
 )
 from synopticon_rtc.errors import ConnectionLost, FileError, NobodyAnswered, SynopticonError
 from synopticon_rtc.files.transfer import FileTransfer
 from synopticon_rtc.receiver import Receiver
-from synopticon_rtc.rtc import IceServer
 
 TIMEOUT = 15.0
 """Seconds without the other end, at the beginning and whenever it is gone."""
@@ -52,11 +49,8 @@ NO_STREAM = "-"
     show_default=True,
     help="Seconds without the other end after which to give up.",
 )
-@ice_server_option
 @trace_option
-@udp_ports_option
-@announce_option
-@interfaces_option
+@reach_options
 async def main(
     files: tuple[Path, ...],
     to: str,
@@ -66,11 +60,8 @@ async def main(
     ca: ssl.SSLContext | None,
     file_rate: int | None,
     timeout: float,  # noqa: ASYNC109 - of many things that follow one another
-    ice_servers: tuple[IceServer, ...],
     trace: Path | None,
-    udp_ports: tuple[int, int] | None,
-    announce: tuple[str, ...],
-    interfaces: tuple[str, ...],
+    reach: Reach,
     output: Output,
 ) -> None:
     """Send FILES, and what is in those that are folders, to a broadcaster that takes them, as with --files.
@@ -84,11 +75,8 @@ async def main(
             broadcaster=to,
             streams=(NO_STREAM,),
             video=False,
-            ice_servers=ice_servers,
-            udp_ports=udp_ports,
-            announce=announce,
-            interfaces=interfaces,
             trace=trace,
+            **reach,
         )
     except ValueError as error:
         raise click.UsageError(f"{error}.") from error

@@ -14,7 +14,7 @@ from synopticon_rtc.commands.cli import Output
 from synopticon_rtc.commands.invitation import PAGES, Invitation, check_base, origin_of
 from synopticon_rtc.commands.kinds import Address, Duration
 from synopticon_rtc.commands.meeting import DEFAULT_URL
-from synopticon_rtc.commands.options import signaling_client
+from synopticon_rtc.commands.options import add_options, signaling_client
 from synopticon_rtc.errors import SignalingError
 from synopticon_rtc.signaling import SignalingClient, SignalingServer
 from synopticon_rtc.signaling.addresses import is_loopback, seen_by_others, write_address
@@ -74,7 +74,7 @@ OPTIONS = (
 
 def tls_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options of a server's certificate."""
-    return functools.reduce(lambda made, option: option(made), reversed(TLS_OPTIONS), command)
+    return add_options(TLS_OPTIONS, command)
 
 
 def serving_options(invites: Role) -> Callable[[Callable[..., Awaitable[object]]], Callable[..., Any]]:
@@ -116,7 +116,7 @@ def serving_options(invites: Role) -> Callable[[Callable[..., Awaitable[object]]
                 return await command(serving=serving, **others)
 
         options = [*OPTIONS, LAB_OPTION] if invites == "broadcast" else OPTIONS
-        return functools.reduce(lambda made, option: option(made), reversed(options), wrapped)
+        return add_options(options, wrapped)
 
     return decorate
 

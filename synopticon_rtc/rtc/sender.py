@@ -1,13 +1,12 @@
 """The sending end of one video track to one peer."""
 
-import asyncio
 import contextlib
 import logging
 import math
 import struct
 from collections.abc import Callable
 
-from aiortc import RTCRtpSender, RTCStatsReport
+from aiortc import RTCRtpSender
 from aiortc.rtcrtpparameters import RTCRtpSendParameters
 from aiortc.rtp import (
     RTCP_PSFB_APP,
@@ -24,7 +23,6 @@ from aiortc.rtp import (
 
 from synopticon_rtc.basics import clock
 from synopticon_rtc.basics.faults import Faults
-from synopticon_rtc.rtc import seams
 from synopticon_rtc.rtc.backlog import Backlog
 from synopticon_rtc.rtc.budget import Budget
 from synopticon_rtc.rtc.ice import IceConnection
@@ -32,8 +30,8 @@ from synopticon_rtc.rtc.outlet import Outlet
 from synopticon_rtc.rtc.pacer import BURST
 from synopticon_rtc.rtc.rate import RateControl
 from synopticon_rtc.rtc.repair import Repair
-from synopticon_rtc.rtc.reports import Reports
-from synopticon_rtc.rtc.stream import Codec, EncodedFrame, VideoStream, ntp_time
+from synopticon_rtc.rtc.reporting import ReportingSender
+from synopticon_rtc.rtc.stream import CLOCK_RATE, Codec, EncodedFrame, VideoStream, ntp_time
 from synopticon_rtc.rtc.switch import Switch
 from synopticon_rtc.rtc.watchdog import Watchdog
 from synopticon_rtc.rtc.writer import PacketWriter
@@ -41,7 +39,6 @@ from synopticon_rtc.tracing import Keyframe, Note, ignore
 
 logger = logging.getLogger(__name__)
 
-REPORT_INTERVAL = 1.0
 KEYFRAMES_AT_ONCE = 2
 KEYFRAME_INTERVAL = 2.0
 """Seconds from one keyframe that a peer may cause to the next, after the first ones, where others watch the stream."""
@@ -49,14 +46,13 @@ PACE = 1.5
 """How much faster than its link is thought to bear a peer is sent what waits: a keyframe, and what came after it."""
 
 
-class FanoutSender(RTCRtpSender):
+class FanoutSender(ReportingSender):
     """Sends one peer its packets of a :class:`VideoStream`.
 
-    It takes the place of aiortc's sender, which runs a task a peer and packetises again for each. A packet is encrypted
-    and handed to the socket in the call that brings its frame, or in the next turns of the stream's pacer where that is
-    many. What the socket does not take is not queued: the peer goes on at the next keyframe. A peer that is sent none
-    of its frames for a second, whatever the reason, begins anew at the next keyframe, and the log says so. Sender
-    reports tell when frames were captured, not when they were sent; the first follows the first frame.
+    A packet is encrypted and handed to the socket in the call that brings its frame, or in the next turns of the
+    stream's pacer where that is many. What the socket does not take is not queued: the peer goes on at the next
+    keyframe. A peer that is sent none of its frames for a second, whatever the reason, begins anew at the next
+    keyframe, and the log says so.
 
     Attributes:
         note: Takes what is decided about the peer, for a trace.
@@ -96,7 +92,6 @@ class FanoutSender(RTCRtpSender):
         note: Note = ignore,
         faults: Faults | None = None,
     ) -> None:
-        self._faults = faults or Faults()
         self._select: Callable[[Codec], VideoStream] | None = select  # None where there is nothing to send
         self._codec: Codec = "vp8"  # as negotiated, once it has started
         self.note = note
@@ -104,13 +99,11 @@ class FanoutSender(RTCRtpSender):
         self.wanted = math.inf
         self.bitrate_limit: int | None = None
         self.beside: Callable[[int], list[bytes]] | None = None
-        self._outlet = Outlet(ice, self.rate.rerouted)
+        self._prepare(Outlet(ice, self.rate.rerouted), CLOCK_RATE, faults)
         self._writer = PacketWriter(self._outlet, self._ssrc, self._rtx_ssrc)
         self._repair = Repair(self._writer, self.rate)
         self._backlog = Backlog()
         self._switch = Switch(self, self._backlog, self._queue)
-        self._reports = Reports(self._ssrc, self.kind)
-        self._reporting: asyncio.Task[None] | None = None
         self._has_turn = False  # whether the pacer knows of what waits
         self._pause_until = 0.0  # seconds, for a link that bears no more
         self._keyframes = Budget(1 / KEYFRAME_INTERVAL, KEYFRAMES_AT_ONCE)
@@ -150,11 +143,6 @@ class FanoutSender(RTCRtpSender):
         return self._writer.packets
 
     @property
-    def octets(self) -> int:
-        """Octets of the payloads of what was sent."""
-        return self._reports.octets
-
-    @property
     def frames(self) -> int:
         """Frames that were sent."""
         return self._reports.frames
@@ -169,16 +157,6 @@ class FanoutSender(RTCRtpSender):
         """Packets that the peer missed, and was sent again."""
         return self._repair.retransmits
 
-    @property
-    def rtt(self) -> float | None:
-        """Round-trip time in seconds."""
-        return self._reports.rtt
-
-    @property
-    def loss(self) -> float | None:
-        """Share of packets lost on the way, 0 to 1, as last reported."""
-        return self._reports.loss
-
     # Overrides of what aiortc calls
 
     async def send(self, parameters: RTCRtpSendParameters) -> None:
@@ -187,29 +165,11 @@ class FanoutSender(RTCRtpSender):
             return
         self._outlet.begin(self.transport)
         self._writer.begin(parameters)
-        self._reports.begin(parameters.rtcp.cname or "", seams.transport_id(self.transport))
         self._codec = "h264" if parameters.codecs[0].name == "H264" else "vp8"
-        seams.register_sender(self.transport, self, parameters)
-        self._reporting = asyncio.create_task(self._report())
+        self._begin(parameters)
         if self._select is not None:
             stream = self._switch.stream = self._select(self._codec)
             stream.add(self)
-
-    async def stop(self) -> None:
-        """Stop, and say goodbye to the peer."""
-        self._leave()
-        if self._reporting is None:
-            return
-        seams.unregister_sender(self.transport, self)
-        self._reporting.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._reporting
-        self._outlet.close()
-        self._send_report(goodbye=True)
-
-    async def getStats(self) -> RTCStatsReport:  # noqa: N802 - the name that aiortc calls
-        """Return statistics as aiortc does."""
-        return self._reports.sum_up(self.packets, str(id(self.track)))
 
     async def _handle_rtcp_packet(self, packet: AnyRtcpPacket) -> None:
         now = clock.monotonic()
@@ -401,14 +361,3 @@ class FanoutSender(RTCRtpSender):
         self._repair.pad(now)
         if not self._reports.told:
             self._faults.call(self._send_report)
-
-    # Reports
-
-    async def _report(self) -> None:
-        while True:
-            await asyncio.sleep(REPORT_INTERVAL)
-            if self._reports.latest is not None:
-                self._faults.call(self._send_report)
-
-    def _send_report(self, *, goodbye: bool = False) -> None:
-        self._outlet.send_report(self._reports.write(ntp_time(), self.packets, goodbye=goodbye))

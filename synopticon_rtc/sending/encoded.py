@@ -5,10 +5,8 @@ Whoever has frames, faces and sound from elsewhere makes one of these for each s
 """
 
 import contextlib
-import functools
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
 
 import msgspec
 
@@ -17,14 +15,15 @@ from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.basics.recent import Recent
 from synopticon_rtc.errors import SourceError, SynopticonError
 from synopticon_rtc.faces.wire import FacesMessage
-from synopticon_rtc.media import Codec, Hint, Picture
+from synopticon_rtc.media import Codec
 from synopticon_rtc.peers.control import Report
 from synopticon_rtc.peers.faces_channel import WrittenFaces
 from synopticon_rtc.rtc import AudioStream, EncodedSound, EncodedVideoFrame, FanoutSender, Sender
 from synopticon_rtc.rtc.bitstream import picture_size
-from synopticon_rtc.rtc.capture_time import NTP_EPOCH
 from synopticon_rtc.rtc.stream import CLOCK_RATE
-from synopticon_rtc.sending.ladder import RUNGS, Ladder
+from synopticon_rtc.sending.encoded_ladder import EncodedLadder, VideoOrigin
+from synopticon_rtc.sending.ladder import RUNGS
+from synopticon_rtc.sending.sent import Sent
 from synopticon_rtc.sending.sound import SentSound
 from synopticon_rtc.sending.stats import BroadcasterStats
 from synopticon_rtc.sending.video import SentVideo
@@ -36,147 +35,23 @@ BACKWARD = CLOCK_RATE
 """Ticks by which timestamps may go back, as they do with frames that refer to later ones."""
 LEAP = 10.0
 """Seconds beyond those that have passed by which timestamps may go on and still be those of the same source."""
-SILENCE = 1.0
-"""Seconds without a frame after which it is no wonder that nobody is sent any."""
 
 
-class Feed:
-    """A layer that comes encoded, in the place of an encoder: what is wanted of that is asked of whoever sends it.
+class _Encoded(Sent):
+    """What comes encoded: it says itself when that is of another source."""
 
-    Args:
-        codec: What it is encoded with.
-        bitrate: With which it comes as long as nobody asks for less, bit/s.
-        request_keyframe: Asks for a keyframe.
-        limit: Asks for another bit rate, bit/s.
+    async def replace(self, source: object) -> None:
+        """Say that what comes from now on is of another source: ``source`` is this stream itself.
 
-    Attributes:
-        codec: As it was given.
-        bitrate: What was asked for last, bit/s.
-        frames: Frames that came.
-        keyframes: Keyframes among them.
-        heard: When the last of them did, by the loop's clock.
-    """
-
-    encode_ms = wait_ms = 0.0
-    is_busy = False
-
-    def __init__(
-        self, codec: Codec, bitrate: int, request_keyframe: Callable[[], None], limit: Callable[[int], None]
-    ) -> None:
-        self.codec: Codec = codec
-        self.bitrate = bitrate
-        self.frames = self.keyframes = 0
-        self.heard = clock.monotonic()
-        self._request_keyframe = request_keyframe
-        self._limit = limit
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether none has come for a while."""
-        return clock.monotonic() > self.heard + SILENCE
-
-    def encode(self, frame: Picture) -> None:
-        """Do nothing: what comes is encoded."""
-
-    def request_keyframe(self) -> None:
-        """Have a keyframe come soon."""
-        self._request_keyframe()
-
-    def set_bitrate(self, bitrate: int) -> None:
-        """Ask for another bit rate, bit/s."""
-        if bitrate != self.bitrate:
-            self.bitrate = bitrate
-            self._limit(bitrate)
-
-    async def aclose(self) -> None:
-        """Do nothing: whoever sends it has to end it."""
-
-
-class VideoOrigin(Protocol):
-    """Where a video comes from."""
-
-    def request_keyframe(self, layer: int) -> None:
-        """Have a keyframe of a layer come soon: somebody watches it, or is about to.
-
-        Args:
-            layer: 0 for that in full size; those above it, which are asked for only where there may be more than one,
-                are smaller, and need not come before.
+        Raises:
+            SourceError: It is anything else.
         """
-
-    def limit(self, layer: int, bitrate: int) -> None:
-        """Have a layer come with another bit rate, bit/s, as far as that can be had."""
-
-
-class EncodedLadder(Ladder):
-    """The layers of a video that come encoded.
-
-    Args:
-        codec: What they are encoded with.
-        bitrate: Of the top layer, bit/s.
-        fps: The frame rate.
-        hint: What it shows.
-        layers: The most that there may be.
-        origin: Where they come from.
-        on_packet: Called with the size of each frame in bytes.
-        faults: What counts errors that nobody foresaw.
-    """
-
-    def __init__(
-        self,
-        codec: Codec,
-        *,
-        bitrate: int,
-        fps: float,
-        hint: str,
-        layers: int,
-        origin: VideoOrigin,
-        on_packet: Callable[[int], None],
-        faults: Faults,
-    ) -> None:
-        shown: Hint = "screen" if hint == "screen" else "camera"
-        super().__init__(codec, bitrate=bitrate, fps=fps, origin=0, hint=shown, on_packet=on_packet, faults=faults)
-        self._most = layers
-        self._feeds: dict[int, Feed] = {}
-        self._from = origin
-
-    def put(self, frame: EncodedVideoFrame, captured: float | None, index: int, ahead: float) -> None:
-        """Send a frame of a layer to those who watch that."""
-        layer, feed = self._layer(index), self._feeds[index]
-        feed.frames += 1
-        feed.keyframes += frame.keyframe
-        feed.heard = clock.monotonic()
-        if index == 0:
-            self._count += 1
-            if (size := picture_size(frame)) is not None:
-                self._rungs = min(self._most, self._count_rungs(*size))
-        self._on_packet(len(frame.data))
-        layer.stream.ahead = int(ahead * 2**32)
-        layer.stream.send_encoded(
-            frame.data,
-            frame.rtp_timestamp,
-            keyframe=frame.keyframe,
-            captured=None if captured is None else int((captured + NTP_EPOCH) * 2**32),
-        )
-        if index == 0 and self._taps:
-            self._tell(frame)
-
-    def bitrate_of(self, index: int) -> int:
-        """Return the bit rate of a layer that is asked for, bit/s; 0 where nobody watches it."""
-        if index not in self._feeds or not self._layers[index].stream.viewers:
-            return 0
-        return self._feeds[index].bitrate
-
-    def _make(self, index: int) -> Feed:
-        self._feeds[index] = Feed(
-            self._codec,
-            self._nominal(index),
-            functools.partial(self._from.request_keyframe, index),
-            functools.partial(self._from.limit, index),
-        )
-        return self._feeds[index]
+        if source is not self:
+            raise SourceError("a stream that comes encoded takes no source: publish another stream")
+        self.replaced += 1
 
 
-class EncodedStream(SentVideo):
+class EncodedStream(_Encoded, SentVideo):
     """Sends a video that comes encoded, and the faces in it, to those who watch, until it is published no more.
 
     Args:
@@ -231,16 +106,6 @@ class EncodedStream(SentVideo):
             stack.push_async_callback(self._close_ladders)
             self._life.run(stack, self._adapt(), SynopticonError("the layers are adapted no more"))
             self._exit = stack.pop_all()
-
-    async def replace(self, source: object) -> None:
-        """Say that what comes from now on is of another source: ``source`` is this stream itself.
-
-        Raises:
-            SourceError: It is anything else.
-        """
-        if source is not self:
-            raise SourceError("a stream that comes encoded takes no source: publish another stream")
-        self.replaced += 1
 
     # What comes
 
@@ -362,7 +227,7 @@ class EncodedStream(SentVideo):
         return None if report is None else msgspec.structs.replace(report, stream=name)
 
 
-class EncodedSoundStream(SentSound):
+class EncodedSoundStream(_Encoded, SentSound):
     """Sends a sound that comes in Opus to those who hear it, until it is published no more.
 
     Args:
@@ -381,16 +246,6 @@ class EncodedSoundStream(SentSound):
         """Send what comes from now on. It can be done only once."""
         self._on_end = on_end
         self._exit.callback(self._life.end)
-
-    async def replace(self, source: object) -> None:
-        """Say that what comes from now on is of another source: ``source`` is this stream itself.
-
-        Raises:
-            SourceError: It is anything else.
-        """
-        if source is not self:
-            raise SourceError("a stream that comes encoded takes no source: publish another stream")
-        self.replaced += 1
 
     def put(self, packet: EncodedSound) -> None:
         """Send a packet; each that there is, in order."""

@@ -10,9 +10,8 @@ from synopticon_rtc.media import AnySound, Source
 from synopticon_rtc.peers.published import Kind
 from synopticon_rtc.peers.tap import Tap
 from synopticon_rtc.sending.encoded import EncodedSoundStream, EncodedStream
-from synopticon_rtc.sending.sound import SentSound
+from synopticon_rtc.sending.sent import Sent
 from synopticon_rtc.sending.stats import BroadcasterStats
-from synopticon_rtc.sending.video import SentVideo
 
 
 class PublishedStream:
@@ -30,7 +29,7 @@ class PublishedStream:
     def __init__(
         self,
         name: str,
-        stream: SentVideo | SentSound,
+        stream: Sent,
         *,
         changed: Callable[["PublishedStream", StreamState], None],
         retell: Callable[[], None],

@@ -32,7 +32,7 @@ from synopticon_rtc.rtc import FanoutSender
 from synopticon_rtc.sending.beside import Beside
 from synopticon_rtc.sending.peer import Peer
 from synopticon_rtc.sending.published import PublishedStream
-from synopticon_rtc.sending.sound import SentSound
+from synopticon_rtc.sending.sent import Sent
 from synopticon_rtc.sending.stats import PeerStats
 from synopticon_rtc.sending.video import SentVideo
 from synopticon_rtc.sending.watcher import Watcher
@@ -73,7 +73,7 @@ class Publisher:
         self.events: Events[StreamEvent] = Events(faults=faults)
         self._do = do
         self._renew = renew
-        self._streams: dict[str, SentVideo | SentSound] = {}  # also those that are about to be published
+        self._streams: dict[str, Sent] = {}  # also those that are about to be published
         self._peers: list[Peer] = []
         self._taps: dict[Tap, dict[str, Callable[[], None]]] = {}  # what ends each, by the name of its stream
         self._ending: set[asyncio.Task[None]] = set()
@@ -87,7 +87,7 @@ class Publisher:
     # Streams
 
     async def publish(
-        self, name: str, stream: SentVideo | SentSound, on_end: Callable[[BaseException | None], None] | None = None
+        self, name: str, stream: Sent, on_end: Callable[[BaseException | None], None] | None = None
     ) -> PublishedStream:
         """Start a stream, and send it to all that take it.
 
@@ -146,7 +146,7 @@ class Publisher:
     def _ended(
         self,
         name: str,
-        stream: SentVideo | SentSound,
+        stream: Sent,
         on_end: Callable[[BaseException | None], None] | None,
         error: BaseException | None,
     ) -> None:

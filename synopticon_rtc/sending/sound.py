@@ -3,15 +3,11 @@
 import asyncio
 import contextlib
 import functools
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import cast
 
 from synopticon_rtc.basics.faults import Faults
-from synopticon_rtc.basics.life import Life
 from synopticon_rtc.errors import SourceError
-from synopticon_rtc.events import DetectorEvent, Events, SourceEvent
-from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.media import AnySound, Codec, OpusEncoder, Sound, as_sound, blocks_of
 from synopticon_rtc.peers.control import Report
 from synopticon_rtc.peers.published import Kind
@@ -20,69 +16,25 @@ from synopticon_rtc.rtc import AudioSender, AudioStream, EncodedSound, PeerConne
 from synopticon_rtc.rtc.audio_stream import AudioPacket
 from synopticon_rtc.rtc.capture_time import NTP_EPOCH
 from synopticon_rtc.sending.feed import Feed
+from synopticon_rtc.sending.sent import Sent
 from synopticon_rtc.sending.stats import BroadcasterStats
 from synopticon_rtc.sending.watcher import Watcher
 
 
-class SentSound(ABC):
+class SentSound(Sent):
     """Sends a sound to those who hear it: what is the same wherever it comes from.
 
     Args:
         hint: What it sounds like: ``microphone``, or what else its source says of itself.
         stream: What packs it, and sends it to all who hear it.
-
-    Attributes:
-        hint: As it was given.
-        source_events: None are told of a sound, as of ``detector_events`` and ``faces``: it has what a video has.
-        muted: Whether nothing is sent of it for now; its source goes on.
-        replaced: How often its source was replaced by another.
     """
 
     kind: Kind = "audio"
-    has_faces = False
-    detector_name = ""
 
     def __init__(self, hint: str, stream: AudioStream) -> None:
-        self.source_events: Events[SourceEvent] = Events()
-        self.detector_events: Events[DetectorEvent] = Events()
-        self.faces: Events[Moment] = Events()
-        self.hint = hint
-        self.muted = False
-        self.replaced = 0
+        super().__init__(hint, None)
         self._stream = stream
         self._newest: tuple[int, float] | None = None  # RTP timestamp and time of capture of what was sent last
-        self._totals = BroadcasterStats()
-        self._watchers: list[Watcher] = []
-        self._life = Life(self._end)
-        self._on_end: Callable[[BaseException | None], None] = lambda _: None
-        self._exit = contextlib.AsyncExitStack()
-
-    # Its life
-
-    @abstractmethod
-    async def start(self, on_end: Callable[[BaseException | None], None]) -> None:
-        """Start sending; returns when there is something to send. It can be done only once.
-
-        Args:
-            on_end: Called once, when the sound ends, with the error that was the reason, or None.
-        """
-
-    @abstractmethod
-    async def replace(self, source: object) -> None:
-        """Go on with another source, once it has given something; receivers stay."""
-
-    def end(self) -> None:
-        """End iterations over what it tells; what runs is stopped by :meth:`aclose`."""
-        self._life.end()
-
-    async def aclose(self) -> None:
-        """Stop all that runs; a second call does nothing."""
-        await self._exit.aclose()
-
-    def _end(self, error: BaseException | None) -> None:
-        for events in (self.source_events, self.detector_events, self.faces):
-            events.close()
-        self._on_end(error)
 
     # Who hears it
 
@@ -94,21 +46,10 @@ class SentSound(ABC):
         sender: Sender | None = None,
         codec: Codec | None = None,  # noqa: ARG002 - as above
     ) -> Watcher:
-        """Send it to one more peer; to be called before the connection is described.
-
-        Args:
-            connection: Over which it goes.
-            video: Whether the peer takes video.
-            sender: One of the connection that sent another sound; None for a media section of its own.
-            codec: The codec that is preferred for video.
-        """
+        """Send it to one more peer; to be called before the connection is described."""
         watcher = Watcher(connection, sender or connection.add_audio(self._stream), inherited=sender is not None)
-        self._watchers.append(watcher)
+        self.watchers.append(watcher)
         return watcher
-
-    def suits(self, sender: Sender) -> bool:  # noqa: ARG002 - all are for Opus
-        """Whether it can be sent on a media section that is free."""
-        return True
 
     def agree(self, watcher: Watcher) -> None:
         """Send a peer what it has agreed to take."""
@@ -117,41 +58,18 @@ class SentSound(ABC):
             watcher.inherited = False
             watcher.sender.switch(self._stream)
 
-    def request_keyframe(self) -> None:  # noqa: B027 - the same of all sounds
+    def request_keyframe(self) -> None:
         """Do nothing: each packet stands alone."""
 
     def tap(self, tapped: Tapped, tap: Tap) -> Callable[[], None]:
-        """Tell somebody of each packet, until what is returned is called; ``tapped`` is what the stream is called."""
+        """Tell somebody of each packet, until what is returned is called."""
         listener = _Tapping(lambda packet: tap.sound(tapped, packet))
         self._stream.add(listener)
         return functools.partial(self._stream.remove, listener)
 
-    def remove(self, watcher: Watcher) -> None:
-        """Look after a peer no more."""
-        self._watchers.remove(watcher)
-
-    # What it is for now
-
-    def mute(self) -> None:
-        """Send nothing, until :meth:`unmute`."""
-        self.muted = True
-
-    def unmute(self) -> None:
-        """Send again."""
-        self.muted = False
-
-    @property
-    @abstractmethod
-    def bitrate(self) -> int:
-        """Of Opus, bit/s; 0 where it is what suits the channels."""
-
-    @bitrate.setter
-    @abstractmethod
-    def bitrate(self, bitrate: int) -> None: ...
-
     # Figures
 
-    def snapshot(self) -> None:  # noqa: B027 - as above
+    def snapshot(self) -> None:
         """Return nothing: there is no picture of a sound."""
 
     def stats(self) -> BroadcasterStats:

@@ -2,21 +2,15 @@
 
 import asyncio
 import contextlib
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
-import av
-
 from synopticon_rtc.basics import clock
 from synopticon_rtc.basics.faults import Faults
-from synopticon_rtc.basics.life import Life
-from synopticon_rtc.events import DetectorEvent, Events, SourceEvent
-from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.media import Codec
 from synopticon_rtc.media.codecs import check_codec
 from synopticon_rtc.media.encoder import check_range
-from synopticon_rtc.peers.control import Report
 from synopticon_rtc.peers.faces_channel import WrittenFaces
 from synopticon_rtc.peers.published import Kind
 from synopticon_rtc.peers.tap import Tap, Tapped
@@ -24,14 +18,15 @@ from synopticon_rtc.rtc import EncodedVideoFrame, FanoutSender, PeerConnection, 
 from synopticon_rtc.rtc.budget import Budget
 from synopticon_rtc.rtc.level import level_for
 from synopticon_rtc.sending.ladder import BITRATES, Ladder, Layer
-from synopticon_rtc.sending.stats import BroadcasterStats, PeerStats
+from synopticon_rtc.sending.sent import Sent
+from synopticon_rtc.sending.stats import PeerStats
 from synopticon_rtc.sending.watcher import Watcher
 
 ADAPT_INTERVAL = 0.25  # seconds
 PREPARED = 1 / 2, 2  # keyframes made for who has but asked for an offer, a second and at once, while others watch
 
 
-class SentVideo(ABC):
+class SentVideo(Sent):
     """Sends a video, and the faces in it, to those who watch: what is the same wherever both come from.
 
     Args:
@@ -40,15 +35,6 @@ class SentVideo(ABC):
         bitrate: Of the video in full size, bit/s.
         fps: The frame rate for which that is planned.
         faults: What counts errors that nobody foresaw.
-
-    Attributes:
-        source_events: When the source falls silent, and when it is heard again.
-        detector_events: What happens to the detector.
-        faces: The moments in which faces were looked for.
-        watchers: Those who are sent the stream, connected or about to be.
-        hint: As it was given.
-        muted: Whether nothing is sent of it for now; its source goes on.
-        replaced: How often its source was replaced by another.
 
     Raises:
         ValueError: There is no codec, or an unknown one, or the bit rate is out of range.
@@ -64,47 +50,16 @@ class SentVideo(ABC):
         for codec in codecs:
             check_codec(codec)
         check_range("bitrate", bitrate, *BITRATES, "bit/s")
-        self._faults = faults or Faults()
-        self.hint = hint
-        self.source_events: Events[SourceEvent] = Events(faults=self._faults)
-        self.detector_events: Events[DetectorEvent] = Events(faults=self._faults)
-        self.faces: Events[Moment] = Events(kept=1, faults=self._faults)
-        self.watchers: list[Watcher] = []
-        self.muted = False
-        self.replaced = 0
+        super().__init__(hint, faults)
         self._codecs: Sequence[Codec] = tuple(codecs)
         self._bitrate = int(bitrate)
         self._fps = fps
         self._ladders: dict[Codec, Ladder] = {}
         self._taps: list[Callable[[WrittenFaces], None]] = []
         self._prepared = Budget(*PREPARED)
-        self._totals = BroadcasterStats()
-        self._life = Life(self._end)
-        self._on_end: Callable[[BaseException | None], None] = lambda _: None
         self._now: Callable[[], float] = clock.monotonic  # the loop's clock, from the start on
-        self._exit = contextlib.AsyncExitStack()
 
     # Its life
-
-    @abstractmethod
-    async def start(self, on_end: Callable[[BaseException | None], None]) -> None:
-        """Start sending; returns when there is something to send. It can be done only once.
-
-        Args:
-            on_end: Called once, when the stream ends, with the error that was the reason, or None.
-        """
-
-    @abstractmethod
-    async def replace(self, source: object) -> None:
-        """Go on with another source, once it has given something; times and receivers stay."""
-
-    def end(self) -> None:
-        """End iterations over its events and faces; what runs is stopped by :meth:`aclose`."""
-        self._life.end()
-
-    async def aclose(self) -> None:
-        """Stop all that runs; a second call does nothing."""
-        await self._exit.aclose()
 
     async def _adapt(self) -> None:
         """Give every watcher what its link bears."""
@@ -121,38 +76,12 @@ class SentVideo(ABC):
         for ladder in self._ladders.values():
             await ladder.aclose()
 
-    def _end(self, error: BaseException | None) -> None:
-        self.source_events.close()
-        self.detector_events.close()
-        self.faces.close()
-        self._on_end(error)
-
     # Who watches
-
-    @property
-    @abstractmethod
-    def has_faces(self) -> bool:
-        """Whether faces are sent with it."""
-
-    @property
-    @abstractmethod
-    def detector_name(self) -> str:
-        """What looks for faces, in words for people; empty where nobody does."""
 
     def add(
         self, connection: PeerConnection, *, video: bool, sender: Sender | None = None, codec: Codec | None = None
     ) -> Watcher:
-        """Send the stream to one more peer; to be called before the connection is described.
-
-        Its faces are sent once the watcher is given a way for them.
-
-        Args:
-            connection: Over which it goes.
-            video: Whether the peer takes the video.
-            sender: One of the connection that sent another stream, and is to send this one once the peer has agreed;
-                None for a media section of its own.
-            codec: The codec that is preferred for this peer, where it is one of those that are offered.
-        """
+        """Send the stream to one more peer; to be called before the connection is described."""
         watcher = Watcher(connection, sender, inherited=sender is not None)
         codecs = sorted(self._codecs, key=lambda one: one != codec)
         if video:
@@ -165,10 +94,6 @@ class SentVideo(ABC):
         self.watchers.append(watcher)
         return watcher
 
-    def suits(self, sender: Sender) -> bool:  # noqa: ARG002 - what encodes suits any
-        """Whether it can be sent on a media section that is free."""
-        return True
-
     def agree(self, watcher: Watcher) -> None:
         """Send a peer what it has agreed to take."""
         watcher.settle()
@@ -176,22 +101,13 @@ class SentVideo(ABC):
             watcher.inherited = False
             watcher.sender.begin(self._top)
 
-    def remove(self, watcher: Watcher) -> None:
-        """Look after a peer no more."""
-        self.watchers.remove(watcher)
-
     def request_keyframe(self) -> None:
         """Have a keyframe come soon, in each codec that is watched."""
         for ladder in self._ladders.values():
             ladder.top.request_keyframe()
 
     def tap(self, tapped: Tapped, tap: Tap) -> Callable[[], None]:
-        """Tell somebody of each frame in full size, and of its faces, until what is returned is called.
-
-        Args:
-            tapped: What the stream is called meanwhile.
-            tap: Who is told.
-        """
+        """Tell somebody of each frame in full size, and of its faces, until what is returned is called."""
         watched = (ladder for ladder in self._ladders.values() if ladder.top.viewers)
         ladder = next(watched, None) or self.ladder(self._codecs[0])
 
@@ -252,14 +168,6 @@ class SentVideo(ABC):
 
     # What it is for now
 
-    def mute(self) -> None:
-        """Send nothing, until :meth:`unmute`."""
-        self.muted = True
-
-    def unmute(self) -> None:
-        """Send again."""
-        self.muted = False
-
     @property
     def bitrate(self) -> int:
         """Of the video in full size, bit/s; what a link bears less of is sent smaller."""
@@ -272,10 +180,6 @@ class SentVideo(ABC):
         for ladder in self._ladders.values():
             ladder.set_bitrate(self._bitrate)
 
-    @abstractmethod
-    def snapshot(self) -> av.VideoFrame | None:
-        """Return the newest frame of the source, which is only to be read; None where there is none."""
-
     # Figures
 
     def _layer_of(self, watcher: Watcher) -> Layer | None:
@@ -287,10 +191,6 @@ class SentVideo(ABC):
     def _count_bytes(self, size: int) -> None:
         self._totals.bytes += size
 
-    @abstractmethod
-    def stats(self) -> BroadcasterStats:
-        """Return totals since the start; whoever has the peers counts them."""
-
     def peer_stats(self, connection: PeerConnection, watcher: Watcher | None) -> PeerStats:
         """Return what was sent to a peer over its connection, and in what size and codec this stream, if it is."""
         layer = self._layer_of(watcher) if watcher is not None else None
@@ -300,12 +200,3 @@ class SentVideo(ABC):
             scale=layer.scale if layer else None,
             encode_ms=layer.encoder.encode_ms if layer else 0.0,
         )
-
-    @abstractmethod
-    def report(self, watcher: Watcher, name: str | None = None) -> Report | None:
-        """Say what part we have in the delay of a peer's frames, None before the first.
-
-        Args:
-            watcher: The peer.
-            name: What the peer is told this stream by; None for that of the first offer.
-        """

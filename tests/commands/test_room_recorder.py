@@ -2,15 +2,17 @@
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import json
 import re
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import click
 import pytest
+import waiting
 from field_helpers import command, run, run_in_terminal
 from test_recorder import largest_file
 
@@ -28,6 +30,7 @@ from synopticon_rtc.signaling.access import Role
 from synopticon_rtc.signaling.server.tokens import Claims, TokenKeys, make_token
 
 LONG = 30.0
+until = functools.partial(waiting.until, seconds=LONG)
 
 
 @pytest.fixture
@@ -54,12 +57,6 @@ async def broadcasting(server: SignalingServer, name: str) -> AsyncIterator[None
     finally:
         process.send_signal(signal.SIGKILL)
         await process.wait()
-
-
-async def until(happened: Callable[[], bool]) -> None:
-    async with asyncio.timeout(LONG):
-        while not happened():  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0.02)
 
 
 def recorded(recorder: RoomRecorder) -> dict[str, int]:

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 from field_helpers import command
 from moto.server import ThreadedMotoServer
 from rtc_network import free_port
+from waiting import until
 
 from synopticon_rtc import Broadcaster, SignalingServer, TestPattern
 from synopticon_rtc.commands import upload
@@ -74,12 +75,6 @@ def waiting(spool: Path) -> set[str]:
     return {path.name for path in spool.rglob("*") if path.is_file()} - {upload.LOCK}
 
 
-async def until(happened: Callable[[], bool]) -> None:
-    async with asyncio.timeout(LONG):
-        while not happened():  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0.02)
-
-
 async def test_a_file_is_uploaded_and_then_deleted_here(store: Store, tmp_path: Path) -> None:
     made, told = uploading(tmp_path)
     async with made, asyncio.timeout(LONG):
@@ -99,7 +94,7 @@ async def test_it_is_kept_and_tried_again_while_the_store_is_away(
     async with made:
         path = written(made, "a")
         made.put(path)
-        await until(lambda: store.puts > 3)
+        await until(lambda: store.puts > 3, LONG)
         assert waiting(tmp_path) == {"a.mkv", "a.mkv.begun"}
         assert [record.message for record in caplog.records] == [
             f"{path} is not uploaded yet, and tried again: the store\\nis away"

@@ -242,13 +242,15 @@ async def join(
 
 
 @contextlib.asynccontextmanager
-async def watching(clip: Clip, **edits: Callable[[str], str]) -> AsyncIterator[tuple[Peer, Peer]]:
-    """Connect a sender of a clip with a receiver."""
+async def watching(clip: Clip, *, shown: int = 0, **edits: Callable[[str], str]) -> AsyncIterator[tuple[Peer, Peer]]:
+    """Connect a sender of a clip with a receiver, and wait until so many frames are shown."""
     async with Peer() as sender, Peer() as receiver:
         sender.connection.add_video(lambda _: clip.stream, [clip.stream.codec])
         viewers = clip.stream.viewers
         await join(sender, receiver, **edits)
         await sender.until(lambda: clip.stream.viewers > viewers)
+        await clip.play(shown)
+        await receiver.until(lambda: len(receiver.frames) >= shown)
         yield sender, receiver
 
 

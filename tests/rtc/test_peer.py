@@ -196,9 +196,8 @@ async def test_one_peer_that_fails_does_not_stop_the_others(caplog: pytest.LogCa
 
     clip = Clip()
     clip.stream.add(Broken())
-    async with watching(clip) as (_, receiver):
-        await clip.play(5)
-        await receiver.until(lambda: len(receiver.frames) == 5)
+    async with watching(clip, shown=5):
+        pass
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
         "a frame is not sent to a peer"
     ]
@@ -210,9 +209,7 @@ async def test_one_peer_that_fails_does_not_stop_the_others(caplog: pytest.LogCa
 @turned
 async def test_a_lost_picture_leads_to_a_request_for_a_keyframe() -> None:
     clip = Clip()
-    async with watching(clip) as (_, receiver):
-        await clip.play(3)
-        await receiver.until(lambda: len(receiver.frames) == 3)
+    async with watching(clip, shown=3) as (_, receiver):
         before = clip.requests
         receiver.connection._receivers["0"]._need_keyframe()
         await receiver.until(lambda: clip.requests == before + 1)
@@ -221,9 +218,7 @@ async def test_a_lost_picture_leads_to_a_request_for_a_keyframe() -> None:
 @turned
 async def test_a_packet_lost_for_good_freezes_the_video_for_no_longer_than_a_keyframe_takes() -> None:
     clip = Clip()
-    async with watching(clip) as (sender, receiver):
-        await clip.play(2)
-        await receiver.until(lambda: len(receiver.frames) == 2)
+    async with watching(clip, shown=2) as (sender, receiver):
         requests, lost = clip.requests, sender.connection.senders[0]._writer.next_number.to_bytes(2, "big")
         # Neither the packet nor its retransmissions, which name it in their first two octets, arrive.
         Tap(sender, lambda data: is_rtp(data) and (data[2:4] == lost or data[1] & 0x7F == 98))
@@ -245,7 +240,7 @@ def drop_rtx(sdp: str) -> str:
 async def test_lost_packets_are_sent_again(codec: Codec, rtx: bool) -> None:  # noqa: FBT001 - a parameter
     clip = Clip(codec)
     edits = {} if rtx else {"answer": drop_rtx}
-    async with watching(clip, **edits) as (sender, receiver):
+    async with watching(clip, shown=0, **edits) as (sender, receiver):
         seen: set[int] = set()
         source = sender.connection.senders[0]._ssrc.to_bytes(4, "big")
 
@@ -270,7 +265,7 @@ async def test_lost_packets_are_sent_again(codec: Codec, rtx: bool) -> None:  # 
 
 @turned
 async def test_reports_give_round_trip_time_and_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in "sender", "reception":
+    for module in "reporting", "reception":
         monkeypatch.setattr(f"synopticon_rtc.rtc.{module}.REPORT_INTERVAL", 0.2)
     clip = Clip()
     async with watching(clip) as (sender, receiver):

@@ -81,9 +81,7 @@ class Copies:
 @turned
 async def test_a_lost_retransmission_is_asked_for_again_in_time() -> None:
     clip = Clip()
-    async with watching(clip) as (sender, receiver):
-        await clip.play(3)
-        await receiver.until(lambda: len(receiver.frames) == 3)
+    async with watching(clip, shown=3) as (sender, receiver):
         requests, number = clip.requests, next_number(sender)
         copies = Copies(sender, range(number, number + 1), copies=3)
         Tap(sender, copies)
@@ -97,9 +95,7 @@ async def test_a_lost_retransmission_is_asked_for_again_in_time() -> None:
 @turned
 async def test_a_request_is_repeated_without_any_packet_coming() -> None:
     clip = Clip()
-    async with watching(clip) as (sender, receiver):
-        await clip.play(3)
-        await receiver.until(lambda: len(receiver.frames) == 3)
+    async with watching(clip, shown=3) as (sender, receiver):
         number = next_number(sender)
         Tap(sender, Copies(sender, range(number, number + 1), copies=3))
         await clip.play(2, interval=0)
@@ -109,9 +105,7 @@ async def test_a_request_is_repeated_without_any_packet_coming() -> None:
 @turned
 async def test_a_keyframe_is_asked_for_until_it_comes() -> None:
     clip = Clip()
-    async with watching(clip) as (sender, receiver):
-        await clip.play(3)
-        await receiver.until(lambda: len(receiver.frames) == 3)
+    async with watching(clip, shown=3) as (sender, receiver):
         before, number = clip.requests, next_number(sender)
         lost = 0
 
@@ -143,9 +137,7 @@ async def test_who_gets_nothing_from_the_start_asks_for_a_keyframe() -> None:
 @turned
 async def test_when_very_much_is_lost_a_keyframe_takes_the_place_of_all_that() -> None:
     clip = Clip()
-    async with watching(clip) as (sender, receiver):
-        await clip.play(3)
-        await receiver.until(lambda: len(receiver.frames) == 3)
+    async with watching(clip, shown=3) as (sender, receiver):
         await elapse(0.3)
         before, number = clip.requests, next_number(sender)
         copies = Copies(sender, range(number, number + MOST_MISSING + 20), copies=1)
@@ -182,9 +174,7 @@ async def test_at_five_percent_loss_both_ways_video_never_stands_still(codec: Co
 @turned
 async def test_nothing_is_asked_for_after_the_end() -> None:
     clip = Clip()
-    async with watching(clip) as (sender, receiver):
-        await clip.play(3)
-        await receiver.until(lambda: len(receiver.frames) == 3)
+    async with watching(clip, shown=3) as (sender, receiver):
         tap = Tap(receiver, lambda _: False)
         receiver_of(receiver)._need_keyframe()
         await sender.connection.close()
@@ -198,9 +188,7 @@ async def test_nothing_is_asked_for_after_the_end() -> None:
 
 async def test_what_came_while_the_loop_was_held_up_is_read_at_once() -> None:
     clip = Clip()
-    async with watching(clip) as (sender, receiver):
-        await clip.play(2)
-        await receiver.until(lambda: len(receiver.frames) == 2)
+    async with watching(clip, shown=2) as (sender, receiver):
         for _ in range(20):
             clip.send()
         await turns(4)
@@ -331,9 +319,7 @@ async def wired(**options: Any) -> AsyncIterator[tuple[Wire, Peer, list[EncodedV
 @turned
 async def test_a_sender_with_a_new_source_is_followed(jump: int) -> None:
     clip = Clip()
-    async with watching(clip) as (sender, receiver):
-        await clip.play(10)
-        await receiver.until(lambda: len(receiver.frames) == 10)
+    async with watching(clip, shown=10) as (sender, receiver):
         fanout = sender.connection.senders[0]
         fanout._writer._ssrc ^= 0x1234
         fanout._writer.next_number = (fanout._writer.next_number + jump) & 0xFFFF
@@ -347,9 +333,7 @@ async def test_a_sender_with_a_new_source_is_followed(jump: int) -> None:
 @turned
 async def test_a_new_source_that_begins_without_a_keyframe_is_asked_for_one() -> None:
     clip = Clip()
-    async with watching(clip) as (sender, receiver):
-        await clip.play(10)
-        await receiver.until(lambda: len(receiver.frames) == 10)
+    async with watching(clip, shown=10) as (sender, receiver):
         fanout = sender.connection.senders[0]
         fanout._writer._ssrc ^= 0x1234
         fanout._writer.next_number ^= 0x4000
@@ -433,9 +417,7 @@ async def test_a_goodbye_of_somebody_else_is_none() -> None:
 @turned
 async def test_a_source_that_comes_back_long_after_a_goodbye_is_shown_again(*, anew: bool) -> None:
     clip = Clip()
-    async with watching(clip) as (sender, receiver):
-        await clip.play(3)
-        await receiver.until(lambda: len(receiver.frames) == 3)
+    async with watching(clip, shown=3) as (sender, receiver):
         fanout, video, tap = sender.connection.senders[0], receiver_of(receiver), Tap(receiver, lambda _: False)
         await Wire(sender, receiver).send(RtcpByePacket([fanout._ssrc]))
         await receiver.until(lambda: video._parted)

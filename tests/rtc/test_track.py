@@ -73,9 +73,7 @@ async def test_a_slow_consumer_gets_the_newest_frame_each_time() -> None:
 
 async def test_frames_tell_when_they_arrived() -> None:
     clip = Clip()
-    async with watching(clip) as (_, receiver):
-        await clip.play(10)
-        await receiver.until(lambda: len(receiver.frames) == 10)
+    async with watching(clip, shown=10) as (_, receiver):
         times = [frame.arrived for frame in receiver.frames]
         assert all(0 < later - earlier < 0.5 for earlier, later in itertools.pairwise(times))
 

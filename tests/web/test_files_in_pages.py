@@ -11,6 +11,7 @@ import pytest_asyncio
 from browsers import CHROMIUM, CHROMIUM_ARGUMENTS
 from files_helpers import written
 from playwright.async_api import Browser, Page, async_playwright
+from waiting import until
 
 from synopticon_rtc import Broadcaster, Receiver, SignalingServer, TestPattern
 from synopticon_rtc.errors import FileError
@@ -99,8 +100,7 @@ async def test_the_viewer_takes_and_offers_files(chromium: Browser, tmp_path: Pa
         Broadcaster(server.url, TestPattern((320, 240), 15)) as broadcaster,
         opened(chromium, server.viewer) as page,
     ):
-        while not broadcaster.peers:  # noqa: ASYNC110 - a page tells of nothing
-            await asyncio.sleep(0.02)
+        await until(lambda: broadcaster.peers)
         await exchange(page, broadcaster, broadcaster.peers[0], path, tmp_path)
         refused = await broadcaster.send_file(path, to=broadcaster.peers[0])
         await page.get_by_role("button", name="No", exact=True).click()
