@@ -1,6 +1,7 @@
 """WHIP and WHEP between our own two ends, over HTTP and real sockets."""
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import AsyncIterator
 from fractions import Fraction
@@ -13,8 +14,12 @@ from waiting import until
 
 from synopticon_rtc import Broadcaster, Face, Moment, PeerEvent, Receiver, SignalingServer
 from synopticon_rtc.engines import as_engine, as_signaling
+from synopticon_rtc.engines.http import Web
 from synopticon_rtc.errors import InvalidURL, SignalingError
+from synopticon_rtc.faces.wire import PROTOCOL, decode
 from synopticon_rtc.ingest import Ingest
+from synopticon_rtc.peers import faces_beside
+from synopticon_rtc.rtc import Channel, Codec, EncodedVideoFrame, PeerConnection
 from synopticon_rtc.signaling.server.tokens import Claims, TokenKeys, make_token
 
 SECRET = b"a secret of thirty-two bytes....."
@@ -101,6 +106,57 @@ async def test_faces_go_through_whip_and_whep_to_their_frames(server: SignalingS
     assert len(found) >= 10
     for moment in found:
         assert moment.faces[0].landmarks[0, 0] == pytest.approx(brightness(moment.frame), abs=0.02)
+
+
+@contextlib.asynccontextmanager
+async def player(server: SignalingServer, *, channel: bool) -> AsyncIterator[tuple[list[EncodedVideoFrame], list[int]]]:
+    """Watch by WHEP; gives the frames, and the RTP timestamps of the faces, by a channel if there is to be one."""
+    frames: list[EncodedVideoFrame] = []
+    found: list[int] = []
+
+    def take(data: str | bytes) -> None:
+        assert isinstance(data, bytes)
+        found.append(decode(data).rtp_timestamp or 0)
+
+    def add(channel: Channel) -> None:
+        channel.on_message = take
+
+    def see(_: str, frame: EncodedVideoFrame) -> None:
+        frames.append(frame)
+        for data in faces_beside.read(frame):
+            take(data)
+
+    connection = PeerConnection(on_encoded=see, on_channel=add)
+    connection.receive()
+    if channel:
+        connection.add_channel("faces", protocol=PROTOCOL)
+    try:
+        offer = await connection.offer()
+        reply = await Web().ask("POST", whep(server).removeprefix("whep+"), {"Content-Type": "application/sdp"}, offer)
+        await connection.set_answer(reply.text)
+        yield frames, found
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize(("codec", "channel"), [("h264", False), ("h264", True), ("vp8", True)])
+async def test_whoever_watches_what_came_by_whip_gets_the_faces_of_each_frame_once(
+    server: SignalingServer, codec: Codec, *, channel: bool
+) -> None:
+    async with (
+        Broadcaster(whip(server), Numbers(), faces=Finds(), codecs=[codec]),
+        Receiver(f"{server.url}?room=lab", broadcaster="cam", timeout=10) as near,
+    ):
+        await first(near)
+        async with player(server, channel=channel) as (frames, found):
+            await until(lambda: len(frames) > 40)
+        assert frames[0].codec == codec
+        assert len(found) >= 30
+        assert len(set(found)) == len(found)
+        assert set(found) & {frame.rtp_timestamp for frame in frames}
+        moments = await first(near, 20)
+        assert sum(bool(moment.faces) for moment in moments) >= 15
+        assert near.stats.faces_messages <= near.stats.frames + 1
 
 
 async def test_a_broadcaster_is_watched_by_whep_until_it_ends_the_resource(server: SignalingServer) -> None:
