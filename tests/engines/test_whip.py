@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import itertools
+import re
+import socket
 from collections.abc import AsyncIterator
 from fractions import Fraction
 from typing import Any
@@ -19,7 +21,7 @@ from synopticon_rtc.errors import InvalidURL, SignalingError
 from synopticon_rtc.faces.wire import PROTOCOL, decode
 from synopticon_rtc.ingest import Ingest
 from synopticon_rtc.peers import faces_beside
-from synopticon_rtc.rtc import Channel, Codec, EncodedVideoFrame, PeerConnection
+from synopticon_rtc.rtc import Channel, Codec, EncodedVideoFrame, PeerConnection, VideoStream
 from synopticon_rtc.signaling.server.tokens import Claims, TokenKeys, make_token
 
 SECRET = b"a secret of thirty-two bytes....."
@@ -157,6 +159,30 @@ async def test_whoever_watches_what_came_by_whip_gets_the_faces_of_each_frame_on
         moments = await first(near, 20)
         assert sum(bool(moment.faces) for moment in moments) >= 15
         assert near.stats.faces_messages <= near.stats.frames + 1
+
+
+async def test_all_that_a_server_takes_and_sends_on_goes_by_its_one_udp_port() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    async with (
+        SignalingServer(port=0, ingest=Ingest((port, port))) as server,
+        Broadcaster(whip(server), Numbers()),
+        Receiver(f"{server.url}?room=lab", broadcaster="cam", timeout=10) as near,
+    ):
+        await first(near)
+        receives, sends = PeerConnection(on_encoded=lambda _, __: None), PeerConnection()
+        receives.receive()
+        sends.add_video(VideoStream)
+        try:
+            for connection, url in ((receives, whep(server)), (sends, whip(server, "lab/other"))):
+                headers = {"Content-Type": "application/sdp"}
+                reply = await Web().ask("POST", url.partition("+")[2], headers, await connection.offer())
+                ports = re.findall(r"^a=candidate:\S+ 1 udp \d+ \S+ (\d+) ", reply.text, re.MULTILINE)
+                assert set(ports) == {str(port)}
+        finally:
+            await receives.close()
+            await sends.close()
 
 
 async def test_a_broadcaster_is_watched_by_whep_until_it_ends_the_resource(server: SignalingServer) -> None:
