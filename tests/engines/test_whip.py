@@ -21,7 +21,7 @@ from synopticon_rtc.errors import InvalidURL, SignalingError
 from synopticon_rtc.faces.wire import PROTOCOL, decode
 from synopticon_rtc.ingest import Ingest
 from synopticon_rtc.peers import faces_beside
-from synopticon_rtc.rtc import Channel, Codec, EncodedVideoFrame, PeerConnection, VideoStream
+from synopticon_rtc.rtc import Channel, Codec, EncodedVideoFrame, PeerConnection
 from synopticon_rtc.signaling.server.tokens import Claims, TokenKeys, make_token
 
 SECRET = b"a secret of thirty-two bytes....."
@@ -173,7 +173,7 @@ async def test_all_that_a_server_takes_and_sends_on_goes_by_its_one_udp_port() -
         await first(near)
         receives, sends = PeerConnection(on_encoded=lambda _, __: None), PeerConnection()
         receives.receive()
-        sends.add_video(VideoStream)
+        sends.add_audio(None)
         try:
             for connection, url in ((receives, whep(server)), (sends, whip(server, "lab/other"))):
                 headers = {"Content-Type": "application/sdp"}
