@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator
 from fractions import Fraction
 from typing import Any
+from urllib.parse import urljoin
 
 import av
 import numpy as np
@@ -159,6 +160,30 @@ async def test_whoever_watches_what_came_by_whip_gets_the_faces_of_each_frame_on
         moments = await first(near, 20)
         assert sum(bool(moment.faces) for moment in moments) >= 15
         assert near.stats.faces_messages <= near.stats.frames + 1
+
+
+async def test_a_publisher_that_ends_before_it_sends_anything_leaves_no_session(server: SignalingServer) -> None:
+    connection = PeerConnection()
+    connection.add_audio(None)
+    try:
+        url, headers = whip(server).partition("+")[2], {"Content-Type": "application/sdp"}
+        reply = await Web().ask("POST", url, headers, await connection.offer())
+        assert (reply.status, len(server.sessions)) == (201, 1)
+        await Web().ask("DELETE", urljoin(url, reply.headers["Location"]), {})
+        await until(lambda: not server.sessions, seconds=3)
+    finally:
+        await connection.close()
+
+
+async def test_offers_of_strangers_that_cannot_be_used_fill_no_log(
+    server: SignalingServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    url, headers = whip(server).partition("+")[2], {"Content-Type": "application/sdp"}
+    for offer in ("v=0", "m=video 9 UDP/TLS/RTP/SAVPF 96\r\n" * 20, "a=" + "x" * 40_000):
+        reply = await Web().ask("POST", url, headers, offer)
+        assert (reply.status, "session description" in reply.text) == (400, True)
+    assert caplog.records == []
+    await until(lambda: not server.sessions)
 
 
 async def test_all_that_a_server_takes_and_sends_on_goes_by_its_one_udp_port() -> None:
