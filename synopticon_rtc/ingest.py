@@ -8,6 +8,7 @@ from typing import Any
 
 from synopticon_rtc.errors import SynopticonError
 from synopticon_rtc.relaying import Relay
+from synopticon_rtc.rtc import sdp
 from synopticon_rtc.rtc.network import LocalNetwork
 from synopticon_rtc.signaling.client import SignalingClient
 from synopticon_rtc.signaling.messages import (
@@ -56,6 +57,7 @@ class Ingest:
         Raises:
             SynopticonError: The offer cannot be used.
         """
+        sdp.read_offer(offer)  # else it would be as much work, and be logged, as a peer that fails
         posted = _Posted(offer, name)
         relay = Relay(posted, client)
         relay.share(self._network)

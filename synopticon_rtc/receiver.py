@@ -38,11 +38,9 @@ from synopticon_rtc.peers.messages import Message, MessageHub
 from synopticon_rtc.peers.negotiator import Negotiator
 from synopticon_rtc.peers.published import (
     FullOffer,
-    Kind,
     Limit,
     NewAnswer,
     NewOffer,
-    Published,
     Refusal,
     Relays,
     Streams,
@@ -804,11 +802,7 @@ class Receiver(Generic[F]):
         if state == "connected" and peer is not None and peer.behind is not None:
             peer.behind.open(peer.connection)
         elif state == "connected" and peer is not None and peer.is_whole:  # whoever sends can tell of no streams
-            sections = {"video": peer.connection.received, "audio": peer.connection.heard}
-            names: dict[Kind, str] = {"video": "camera", "audio": "microphone"}
-            self._catalogue.update(
-                peer, [Published(name, kind, name, mid) for kind, name in names.items() for mid in sections[kind][:1]]
-            )
+            self._catalogue.update(peer, peer.all_there_is())
         self._negotiator.changed(link, state)
 
     def _make_stream(self, peer: Peer, handle: ReceivedStream) -> Stream | SoundStream:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, Self
 
 import pytest
-from networks import Host, hosts
+from networks import Host, hosts, rules
 from networks import connect as lay_cable
 from waiting import until
 from websockets.asyncio.client import ClientConnection, connect
@@ -305,3 +305,34 @@ async def test_media_come_back_when_a_host_changes_its_address() -> None:
         async with asyncio.TaskGroup() as at_once:  # each waits long for signs of life
             at_once.create_task(media_come_back(one, two, moving="receiver"))
             at_once.create_task(media_come_back(three, four, moving="broadcaster"))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seconds", [6, 13])
+async def test_what_is_published_by_whip_is_seen_again_once_its_way_is_open_again(seconds: float) -> None:
+    """ICE cannot be restarted: it is another session, whose offer meets a server that may know of the first one."""
+    with hosts(2) as (here, there):
+        lay_cable(here, "198.51.100.1/24", there, "198.51.100.2/24")
+        room, whip = "ws://198.51.100.1:8081/ws", "whip+http://198.51.100.1:8081/whip/lab/cam"
+        listening = ("--host", "0.0.0.0", "--insecure", "--whip")  # noqa: S104 - a test's own
+        async with (
+            process("signaling", *listening, prefix=on(here)) as server,
+            process("broadcast", "--url", whip, *CARD, prefix=on(there)) as broadcast,
+            process("receive", "--url", room, "--room", "lab", "--timeout", "60", prefix=on(here)) as receive,
+            asyncio.timeout(90),
+        ):
+            await event(server, "ready")
+            await event(broadcast, "ready")
+            assert (await states_until_connected(receive))[-1] == "connected"
+            assert (await event(receive, "stats"))["decoded"]
+            rules(
+                there, "add table inet cut; add chain inet cut way { type filter hook input priority 0; policy drop; }"
+            )
+            await asyncio.sleep(seconds)  # for which the way is closed
+            rules(there, "delete table inet cut")
+            opened = time.monotonic()
+            assert (await states_until_connected(receive))[-1] == "connected"
+            decoded = (await event(receive, "stats"))["decoded"]
+            while (await event(receive, "stats"))["decoded"] == decoded:
+                pass
+            assert time.monotonic() - opened < 5 + 2  # with two reports of one a second

@@ -34,6 +34,7 @@ from synopticon_rtc.errors import SignalingError
 from synopticon_rtc.faces.wire import FacesMessage
 from synopticon_rtc.peers.tap import Tapped
 from synopticon_rtc.rtc import EncodedSound
+from synopticon_rtc.rtc.network import LocalNetwork
 from synopticon_rtc.signaling.server.tokens import TokenKeys
 
 __all__ = ["clocks"]
@@ -510,3 +511,13 @@ async def test_all_of_it_passes_over_real_sockets() -> None:
                 lambda: relay.broadcaster and next(iter(relay.broadcaster.peer_stats().values())).codec == "h264"
             )
             assert relay.faults == 0
+
+
+async def test_a_relay_uses_one_network_at_both_ends_also_one_that_it_shares() -> None:
+    relay = Relay("ws://127.0.0.1:1/ws?room=here", "ws://127.0.0.1:1/ws?room=there", udp_ports=(5000, 5000))
+    network = LocalNetwork((6000, 6000))
+    for _ in range(2):
+        assert relay.receiver.network is relay.network
+        assert relay.receive_more("camera").network is relay.network
+        relay.share(network)
+    assert relay.network is network

@@ -18,6 +18,9 @@ from synopticon_rtc.rtc.budget import Budget
 CHANGES = 5, 30
 """How often a broadcaster may change what it publishes: a second, and at once."""
 
+PUBLISHER = "whoever publishes"
+"""What finds the faces in a video, as far as it is told."""
+
 
 @dataclass(slots=True, eq=False)
 class Peer:
@@ -115,6 +118,15 @@ class Peer:
             self.messages.close()
         if self.files is not None:
             self.files.close()
+
+    def all_there_is(self) -> list[Published]:
+        """Say what it sends that cannot: a video, perhaps with faces where it has channels for them, and a sound."""
+        faces = self.connection.offered_channels
+        video = [
+            Published("camera", "video", "camera", mid, faces=faces, detector=PUBLISHER if faces else "")
+            for mid in self.connection.received[:1]
+        ]
+        return video + [Published("microphone", "audio", "microphone", mid) for mid in self.connection.heard[:1]]
 
     def section(self, stream: Stream | SoundStream | None) -> str | None:
         """Return the media section that a stream comes on, None while nobody has told."""

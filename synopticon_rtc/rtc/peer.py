@@ -213,6 +213,12 @@ class PeerConnection:
         agreed = {one.mid for one in self._connection.getTransceivers() if one.currentDirection == "recvonly"}
         return tuple(mid for mid in self._sounds if mid in agreed)
 
+    @property
+    def offered_channels(self) -> bool:
+        """Whether the peer has offered data channels, which nobody does who has nothing to send on them."""
+        ours = self._connection.localDescription
+        return ours is not None and ours.type == "answer" and self._connection.sctp is not None
+
     # The side that offers
 
     def add_video(

@@ -196,7 +196,9 @@ def read_offer(text: str, level: int = 0) -> Remote:
             data = section if section.is_data else data
     if not taken:
         if any(section.kind == "video" and not section.rejected for section in sections):
-            raise NoCommonCodec("this peer offers none of our codecs: it must offer VP8 or H.264")
+            raise NoCommonCodec(
+                "this peer offers none of our codecs: it must offer VP8, or H.264 with packetization-mode=1"
+            )
         raise InvalidSDP("the offer has neither video nor a data channel")
     sent = [section for section in taken if _direction(session, section) in {"sendonly", "sendrecv"}]
     video = next((section for section in sent if section.kind == "video"), None)

@@ -12,6 +12,7 @@ MOST = 2**14
 """Bytes of one message: what is longer would hold up the picture that it goes with."""
 _USER_DATA = 5  # payloadType
 _START_LIKE = re.compile(rb"\0\0(?=[\0-\3])")
+_CODE = START_CODE[1:]  # with or without a zero before it
 _END = b"\x80"  # rbsp_trailing_bits
 
 
@@ -24,16 +25,31 @@ def write(data: bytes) -> bytes:
 
 def read(frame: bytes) -> Iterator[bytes]:
     """Give the data of ours in a frame, in Annex B form; what is cut off is left out."""
+    for begin, end in _units(frame):
+        if (data := _data(frame[begin:end])) is not None:
+            yield data
+
+
+def without(frame: bytes) -> bytes:
+    """Return a frame, in Annex B form, without the data of ours in it."""
+    kept, at = [], 0
+    for begin, end in _units(frame):
+        kept.append(frame[at : begin - len(_CODE)])
+        at = end
+    return b"".join([*kept, frame[at:]]) if kept else frame
+
+
+def _units(frame: bytes) -> Iterator[tuple[int, int]]:
+    """Give where each NAL unit with our name begins, after its start code, and where the next start code does."""
     at = frame.find(NAME)
     while at >= 0:
-        begin = frame.rfind(START_CODE[1:], 0, at) + len(START_CODE) - 1
-        end = frame.find(START_CODE[1:], at)
-        unit = frame[begin:] if end < 0 else frame[begin:end]
-        if unit[0] & 0x1F == SEI and (data := _data(unit)) is not None:
-            yield data
-        elif unit[0] & 0x1F in SLICES:
+        code, end = frame.rfind(_CODE, 0, at), frame.find(_CODE, at)
+        begin, end = code + len(_CODE), len(frame) if end < 0 else end
+        if code >= 0 and frame[begin] & 0x1F == SEI:
+            yield begin, end
+        elif code >= 0 and frame[begin] & 0x1F in SLICES:
             return
-        at = frame.find(NAME, at + len(NAME))
+        at = frame.find(NAME, end)
 
 
 def _data(unit: bytes) -> bytes | None:

@@ -18,7 +18,7 @@ from synopticon_rtc.faces.wire import FacesMessage
 from synopticon_rtc.media import Codec
 from synopticon_rtc.peers.control import Report
 from synopticon_rtc.peers.faces_channel import WrittenFaces
-from synopticon_rtc.rtc import AudioStream, EncodedSound, EncodedVideoFrame, FanoutSender, Sender
+from synopticon_rtc.rtc import AudioStream, EncodedSound, EncodedVideoFrame, FanoutSender, Sender, sei
 from synopticon_rtc.rtc.bitstream import picture_size
 from synopticon_rtc.rtc.stream import CLOCK_RATE
 from synopticon_rtc.sending.encoded_ladder import EncodedLadder, VideoOrigin
@@ -110,7 +110,7 @@ class EncodedStream(_Encoded, SentVideo):
     # What comes
 
     def put(self, frame: EncodedVideoFrame, captured: float | None = None, layer: int = 0) -> None:
-        """Send a frame; each that there is, in order.
+        """Send a frame; each that there is, in order. Faces in it are those of :meth:`put_faces`, if any come.
 
         Args:
             frame: It. Those of all layers of one picture have the same RTP timestamp.
@@ -120,6 +120,8 @@ class EncodedStream(_Encoded, SentVideo):
         """
         if self.muted:
             return
+        if frame.codec == "h264" and self.has_faces:  # which go to each peer in the way that it takes them
+            frame = replace(frame, data=sei.without(frame.data))
         ahead = self._ahead()
         captured = frame.captured if captured is None else captured
         if layer == 0:

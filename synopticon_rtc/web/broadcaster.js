@@ -156,6 +156,8 @@ export class Broadcaster {
     const watcher = this.#watchers.get(source);
     if (type === "webrtc_seek_broadcaster" || type === "request_offer") {
       if (typeof source === "string" && source !== "") this.#sought(message);
+    } else if (type === "webrtc_offer" && accepts(message, "offers", "receiving")) {
+      this.#signaling.relay("webrtc_ice", source, { bye: NO_OFFERS });
     } else if (type === "webrtc_answer") {
       if (message.sdp?.type === "answer" && typeof message.sdp.sdp === "string") watcher?.takeAnswer(message.sdp.sdp);
     } else if (type === "webrtc_ice" && message.bye != null) {
@@ -310,6 +312,9 @@ export class Broadcaster {
     if (accepts(asked, "control", "control/1")) this.#signaling.relay("webrtc_ice", asked.sourceSession, content);
   }
 }
+
+/** Whoever has to offer, as a player of WHEP does, is told at once that a page makes all offers itself. */
+const NO_OFFERS = "it is a page, which takes no offers: watch it in its room";
 
 /** What somebody calls themselves, empty where they do not say. */
 const called = (name) => (typeof name === "string" ? name.trim().slice(0, 80) : "");

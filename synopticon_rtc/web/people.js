@@ -164,6 +164,7 @@ export class People {
   #received(message) {
     const { type, sourceSession: source } = message;
     const person = this.#of(source);
+    if (type === "webrtc_offer" && message.accept?.offers?.includes?.("receiving")) return; // it wants to be sent something
     if (type === "webrtc_offer") {
       const { type: kind, sdp } = message.sdp ?? {};
       if (typeof source === "string" && kind === "offer" && typeof sdp === "string") this.#offered(message);

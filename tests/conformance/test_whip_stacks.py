@@ -15,7 +15,7 @@ import av
 import numpy as np
 import pytest
 from browsers import CHROMIUM, chromium, until_told
-from foreign import GO_PATH, STACKS, missing
+from foreign import GO_PATH, STACKS, Program, missing, running
 from waiting import until
 
 from synopticon_rtc import Broadcaster, Face, Moment, Receiver, SignalingServer, TestPattern
@@ -226,6 +226,38 @@ async def _until(broadcaster: Broadcaster, state: str) -> str:
         if event.state == state:
             return event.reason
     return ""
+
+
+# GStreamer: Debian has no element of WHIP or WHEP, so its webrtcbin with a few lines that speak HTTP stands in for one
+
+needs_gstreamer = pytest.mark.skipif(bool(missing("gstreamer")), reason=missing("gstreamer") or "-")
+
+
+def webrtcbin(url: str, role: str, codec: str) -> contextlib.AbstractAsyncContextManager[Program]:
+    return running([sys.executable, str(STACKS / "gstreamer.py"), url, role, codec, "-"])
+
+
+@needs_gstreamer
+@pytest.mark.long
+@pytest.mark.parametrize("codec", ["h264", "vp8"])
+async def test_gstreamer_publishes_video_and_faces_into_a_room_and_another_one_watches(
+    server: SignalingServer, codec: str
+) -> None:
+    base = f"http://127.0.0.1:{server.port}"
+    async with webrtcbin(f"{base}/whip/lab/gst", "broadcast", codec) as publisher:
+        async with Receiver(f"{server.url}?room=lab", broadcaster="gst", timeout=60) as receiver:
+            async for moment in receiver:
+                if moment.faces:
+                    break
+            assert (moment.frame.width, moment.frame.height) == (320, 240)
+            async with webrtcbin(f"{base}/whep/lab/gst", "receive", codec) as player:
+                await player.until("frames", most=10)
+                assert player.report["size"] == [320, 240]
+                player.process.terminate()
+                await player.until("deleted")
+        publisher.process.terminate()
+        await publisher.until("deleted")
+    await until(lambda: not server.sessions)
 
 
 # PyAV

@@ -1,10 +1,14 @@
 """WHIP and WHEP between our own two ends, over HTTP and real sockets."""
 
 import asyncio
+import contextlib
 import itertools
+import re
+import socket
 from collections.abc import AsyncIterator
 from fractions import Fraction
 from typing import Any
+from urllib.parse import urljoin
 
 import av
 import numpy as np
@@ -13,8 +17,12 @@ from waiting import until
 
 from synopticon_rtc import Broadcaster, Face, Moment, PeerEvent, Receiver, SignalingServer
 from synopticon_rtc.engines import as_engine, as_signaling
+from synopticon_rtc.engines.http import Web
 from synopticon_rtc.errors import InvalidURL, SignalingError
+from synopticon_rtc.faces.wire import PROTOCOL, decode
 from synopticon_rtc.ingest import Ingest
+from synopticon_rtc.peers import faces_beside
+from synopticon_rtc.rtc import Channel, Codec, EncodedVideoFrame, PeerConnection
 from synopticon_rtc.signaling.server.tokens import Claims, TokenKeys, make_token
 
 SECRET = b"a secret of thirty-two bytes....."
@@ -101,6 +109,105 @@ async def test_faces_go_through_whip_and_whep_to_their_frames(server: SignalingS
     assert len(found) >= 10
     for moment in found:
         assert moment.faces[0].landmarks[0, 0] == pytest.approx(brightness(moment.frame), abs=0.02)
+
+
+@contextlib.asynccontextmanager
+async def player(server: SignalingServer, *, channel: bool) -> AsyncIterator[tuple[list[EncodedVideoFrame], list[int]]]:
+    """Watch by WHEP; gives the frames, and the RTP timestamps of the faces, by a channel if there is to be one."""
+    frames: list[EncodedVideoFrame] = []
+    found: list[int] = []
+
+    def take(data: str | bytes) -> None:
+        assert isinstance(data, bytes)
+        found.append(decode(data).rtp_timestamp or 0)
+
+    def add(channel: Channel) -> None:
+        channel.on_message = take
+
+    def see(_: str, frame: EncodedVideoFrame) -> None:
+        frames.append(frame)
+        for data in faces_beside.read(frame):
+            take(data)
+
+    connection = PeerConnection(on_encoded=see, on_channel=add)
+    connection.receive()
+    if channel:
+        connection.add_channel("faces", protocol=PROTOCOL)
+    try:
+        offer = await connection.offer()
+        reply = await Web().ask("POST", whep(server).removeprefix("whep+"), {"Content-Type": "application/sdp"}, offer)
+        await connection.set_answer(reply.text)
+        yield frames, found
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize(("codec", "channel"), [("h264", False), ("h264", True), ("vp8", True)])
+async def test_whoever_watches_what_came_by_whip_gets_the_faces_of_each_frame_once(
+    server: SignalingServer, codec: Codec, *, channel: bool
+) -> None:
+    async with (
+        Broadcaster(whip(server), Numbers(), faces=Finds(), codecs=[codec]),
+        Receiver(f"{server.url}?room=lab", broadcaster="cam", timeout=10) as near,
+    ):
+        await first(near)
+        async with player(server, channel=channel) as (frames, found):
+            await until(lambda: len(frames) > 40)
+        assert frames[0].codec == codec
+        assert len(found) >= 30
+        assert len(set(found)) == len(found)
+        assert set(found) & {frame.rtp_timestamp for frame in frames}
+        moments = await first(near, 20)
+        assert sum(bool(moment.faces) for moment in moments) >= 15
+        assert near.stats.faces_messages <= near.stats.frames + 1
+
+
+async def test_a_publisher_that_ends_before_it_sends_anything_leaves_no_session(server: SignalingServer) -> None:
+    connection = PeerConnection()
+    connection.add_audio(None)
+    try:
+        url, headers = whip(server).partition("+")[2], {"Content-Type": "application/sdp"}
+        reply = await Web().ask("POST", url, headers, await connection.offer())
+        assert (reply.status, len(server.sessions)) == (201, 1)
+        await Web().ask("DELETE", urljoin(url, reply.headers["Location"]), {})
+        await until(lambda: not server.sessions, seconds=3)
+    finally:
+        await connection.close()
+
+
+async def test_offers_of_strangers_that_cannot_be_used_fill_no_log(
+    server: SignalingServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    url, headers = whip(server).partition("+")[2], {"Content-Type": "application/sdp"}
+    for offer in ("v=0", "m=video 9 UDP/TLS/RTP/SAVPF 96\r\n" * 20, "a=" + "x" * 40_000):
+        reply = await Web().ask("POST", url, headers, offer)
+        assert (reply.status, "session description" in reply.text) == (400, True)
+    assert caplog.records == []
+    await until(lambda: not server.sessions)
+
+
+async def test_all_that_a_server_takes_and_sends_on_goes_by_its_one_udp_port() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    async with (
+        SignalingServer(port=0, ingest=Ingest((port, port))) as server,
+        Broadcaster(whip(server), Numbers()),
+        Receiver(f"{server.url}?room=lab", broadcaster="cam", timeout=10) as near,
+    ):
+        await first(near)
+        receives, sends = PeerConnection(on_encoded=lambda _, __: None), PeerConnection()
+        receives.receive()
+        sends.add_audio(None)
+        try:
+            for connection, url in ((receives, whep(server)), (sends, whip(server, "lab/other"))):
+                headers = {"Content-Type": "application/sdp"}
+                reply = await Web().ask("POST", url.partition("+")[2], headers, await connection.offer())
+                ports = re.findall(r"^a=candidate:\S+ 1 udp \d+ \S+ (\d+) ", reply.text, re.MULTILINE)
+                assert set(ports) == {str(port)}
+        finally:
+            await receives.close()
+            await sends.close()
 
 
 async def test_a_broadcaster_is_watched_by_whep_until_it_ends_the_resource(server: SignalingServer) -> None:

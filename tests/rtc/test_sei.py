@@ -37,3 +37,16 @@ def test_what_others_write_does_no_harm(frame: bytes) -> None:
 def test_sei_of_others_is_passed_over() -> None:
     theirs = sei.write(b"theirs").replace(sei.NAME, bytes(range(1, 17)))
     assert list(sei.read(START_CODE + theirs + START_CODE + sei.write(b"ours") + SLICE)) == [b"ours"]
+
+
+@given(st.lists(st.binary(max_size=600) | LIKE_CODES, max_size=4))
+def test_a_frame_is_as_it_was_without_what_was_written_into_it(data: list[bytes]) -> None:
+    theirs = START_CODE + sei.write(b"theirs").replace(sei.NAME, bytes(range(1, 17)))
+    frame = theirs + b"".join(START_CODE + sei.write(one) for one in data) + SLICE
+    assert sei.without(frame) == theirs + SLICE
+
+
+@given(st.binary(max_size=2000))
+def test_what_is_not_ours_stays(frame: bytes) -> None:
+    assert sei.without(frame) is frame
+    assert not list(sei.read(sei.without(frame + sei.NAME + frame)))

@@ -18,6 +18,7 @@ from playwright.async_api import Browser, Page, async_playwright
 
 from synopticon_rtc import Face, Moment, Receiver, Recorder, SignalingServer
 from synopticon_rtc.basics import clock
+from synopticon_rtc.errors import SignalingError
 from synopticon_rtc.faces.wire import PROTOCOL, FacesMessage, encode
 from synopticon_rtc.receiving.sound import AudioMoment
 
@@ -152,6 +153,19 @@ async def test_camera_and_microphone_are_received_in_full_and_with_their_times(
         }
         assert receiver.origin.name == "Ada"
         assert await page.evaluate("broadcaster.watchers.map(({ up, recorded }) => [up, recorded])") == [[True, False]]
+
+
+async def test_a_player_that_offers_is_told_at_once_that_a_page_takes_no_offers(
+    server: SignalingServer, opened: Open
+) -> None:
+    async with opened(server.viewer) as page, Receiver(server.url, timeout=WITHIN) as receiver:
+        await page.evaluate(publishing(server.url))
+        await watched(receiver, "camera")
+        endpoint = server.url.replace("ws", "whep+http", 1).removesuffix("/ws")
+        async with Receiver(f"{endpoint}/whep/page", timeout=WITHIN) as player:
+            with pytest.raises(SignalingError, match=r"HTTP 400 .* it is a page, which takes no offers"):
+                await anext(player)
+        await watched(receiver, "camera")
 
 
 async def test_streams_come_go_and_change(server: SignalingServer, opened: Open) -> None:

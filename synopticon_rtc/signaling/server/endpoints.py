@@ -17,6 +17,7 @@ from http import HTTPStatus
 from typing import Protocol
 
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
 
 from synopticon_rtc.errors import InvalidMessage, SynopticonError
 from synopticon_rtc.signaling.client import SignalingClient
@@ -321,15 +322,18 @@ class Endpoints:
             log.info("publisher %s in room %r ends: %s", one_line(name), room, one_line(reason))
             self._names.discard(place)
             self._resources.pop(id_, None)
+            first.end(CloseCode.NORMAL_CLOSURE, reason[:100])  # of one that sent nothing, nobody has had it
 
-        first = None
         try:
             first = enter()
+        except BaseException:
+            self._names.discard(place)
+            raise
+        try:
             answer, ingested = await self._ingest.take(offer, InsideClient(first, enter), name, ended)
         except BaseException as error:
             self._names.discard(place)
-            if first is not None:
-                await first.close()
+            await first.close()
             if isinstance(error, SynopticonError):
                 raise Refused(HTTPStatus.BAD_REQUEST, "bad_offer", one_line(str(error))) from error
             raise

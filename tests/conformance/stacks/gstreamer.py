@@ -1,6 +1,7 @@
 """GStreamer's webrtcbin: `gstreamer.py URL ROLE CODEC CLIP [OPTION...]`, with Debian's python3-gi.
 
 Options: `extras` (audio and a second video), `unbundled` (its default), `ecdsa` (for its RSA certificate).
+Where URL begins with http, it is that of an endpoint of WHIP or WHEP; until it is ended, which is told by a DELETE.
 """
 
 import asyncio
@@ -8,9 +9,12 @@ import ctypes
 import datetime as dt
 import json
 import re
+import signal
 import sys
 import threading
 import time
+import urllib.parse
+import urllib.request
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -41,6 +45,7 @@ ENCODE = {
     "application/x-rtp,media=video,encoding-name=H264,clock-rate=90000,payload={pt}",
 }[CODEC]
 DECODE = {"vp8": "rtpvp8depay ! vp8dec", "h264": "rtph264depay ! avdec_h264"}[CODEC]
+OFFERED = ",packetization-mode=(string)1,profile-level-id=(string)42e01f" if CODEC == "h264" else ""
 OPENING = {"receive": ("webrtc_offer",), "broadcast": ("request_offer", "webrtc_seek_broadcaster")}[ROLE]
 CONNECTED = threading.Event()
 STRUCTURE_VALUE = Gst.Structure.get_value  # looked up here: in two threads at once, the bindings may not find it
@@ -86,6 +91,11 @@ class Peer:
             self.bin = Gst.ElementFactory.make("webrtcbin", "peer")
             self.bin.set_property("bundle-policy", policy)
             self.pipeline.add(self.bin)
+            if URL.startswith("http"):
+                caps = Gst.caps_from_string(
+                    f"application/x-rtp,media=video,encoding-name={CODEC.upper()},clock-rate=90000,payload=96{OFFERED}"
+                )
+                self.bin.emit("add-transceiver", GstWebRTC.WebRTCRTPTransceiverDirection.RECVONLY, caps)
         else:
             self.bin = self.pipeline.get_by_name("peer")
         stay_at_home(self.bin)
@@ -228,7 +238,42 @@ async def seek(ask: Callable[[], None]) -> None:
         await asyncio.sleep(6)
 
 
+async def post() -> None:
+    """Find our peer by an endpoint, as an element for WHIP or WHEP would: an offer, candidates after it, the end."""
+    loop = asyncio.get_running_loop()
+    said: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue()
+    peer = Peer(lambda kind, **fields: loop.call_soon_threadsafe(said.put_nowait, (kind, fields)))
+    loop.add_signal_handler(signal.SIGTERM, said.put_nowait, ("end", {}))
+    where, tag, early = "", "", list[str]()
+    if ROLE == "receive":  # nothing that it has to send makes it offer
+        peer.describe("offer")
+
+    async def ask(method: str, url: str, headers: dict[str, str], text: str = "") -> Any:
+        request = urllib.request.Request(url, text.encode() or None, headers, method=method)  # noqa: S310 - a test's
+        return await asyncio.to_thread(urllib.request.urlopen, request, timeout=20)
+
+    while True:
+        kind, fields = await said.get()
+        if kind == "webrtc_offer":
+            answer = await ask("POST", URL, {"Content-Type": "application/sdp"}, fields["sdp"]["sdp"])
+            where, tag = urllib.parse.urljoin(URL, answer.headers["Location"]), answer.headers["ETag"]
+            peer.take("answer", answer.read().decode())
+        elif kind == "webrtc_ice":
+            early.append(f"a={fields['candidate']['candidate']}\r\n")
+        else:
+            tell(deleted=(await ask("DELETE", where, {})).status)
+            return
+        if where and early:
+            fragment = "m=video 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:video0\r\n" + "".join(early)
+            headers = {"Content-Type": "application/trickle-ice-sdpfrag", "If-Match": tag}
+            tell(patched=(await ask("PATCH", where, headers, fragment)).status)
+            early.clear()
+
+
 async def main() -> None:
+    if URL.startswith("http"):
+        await post()
+        return
     async with connect(URL, compression=None) as websocket:
         await meet(websocket)
 
