@@ -15,12 +15,12 @@ NAMELESS = "file"
 
 def safe(name: str) -> str:
     """Return a name that leads nowhere else, names no device and is not hidden, with the suffix that it had."""
-    stem, _, suffix = name.rpartition(".")
-    if not stem or len(suffix.encode(errors="replace")) > LONGEST_SUFFIX:
-        stem, suffix = name, ""
-    ending = fit(suffix, LONGEST_SUFFIX)
-    kept = fit(stem, LONGEST - len(ending.encode()) - 1) or NAMELESS
-    return not_a_device(f"{kept}.{ending}" if ending else kept)
+    whole = fit(name, 4 * len(name)) or NAMELESS
+    stem, dot, suffix = whole.rpartition(".")
+    if not stem or len(suffix.encode()) > LONGEST_SUFFIX:
+        stem, dot, suffix = whole, "", ""
+    kept = fit(stem, LONGEST - len(suffix.encode()) - 1) or NAMELESS
+    return not_a_device(f"{kept}{dot}{suffix}")
 
 
 def numbered(name: str) -> Iterator[str]:
