@@ -1,6 +1,7 @@
 """What files are called where they are received, whatever a stranger calls them."""
 
 import itertools
+import re
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path, PurePath
@@ -11,6 +12,7 @@ LONGEST = 200
 """Bytes of a name: file systems take 255, and some follow for a number, or for what is not whole yet."""
 LONGEST_SUFFIX = 20
 NAMELESS = "file"
+_PART = re.compile(r"\.[0-9a-f]{8}\.part$", re.IGNORECASE)  # what is on its way is called so, and nothing else
 
 
 def safe(name: str) -> str:
@@ -20,7 +22,8 @@ def safe(name: str) -> str:
     if not stem or len(suffix.encode()) > LONGEST_SUFFIX:
         stem, dot, suffix = whole, "", ""
     kept = fit(stem, LONGEST - len(suffix.encode()) - 1) or NAMELESS
-    return not_a_device(f"{kept}{dot}{suffix}")
+    name = not_a_device(f"{kept}{dot}{suffix}")
+    return f"{name}_" if _PART.search(name) else name
 
 
 def numbered(name: str) -> Iterator[str]:
