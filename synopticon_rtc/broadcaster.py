@@ -45,7 +45,7 @@ from synopticon_rtc.sending.stats import BroadcasterStats, PeerStats
 from synopticon_rtc.sending.stream import Stream
 from synopticon_rtc.sending.upstream import Upstream
 from synopticon_rtc.signaling.handshake import Ask, BroadcasterHandshake, CreateAnswer, CreateOffer, Notify
-from synopticon_rtc.signaling.messages import Candidate
+from synopticon_rtc.signaling.messages import Candidate, one_line
 from synopticon_rtc.signaling.session import Signaling
 from synopticon_rtc.tracing import Trace
 
@@ -311,7 +311,7 @@ class Broadcaster:
         Args:
             name: The channel that it goes on, 1 to 64 bytes of UTF-8; both ends just use the name.
             data: Text or bytes, at most 1 MiB, or 16 KiB with ``latest``.
-            to: The session of the receiver, None for all.
+            to: The session of the receiver, or its name; None for all.
             latest: Whether only the newest message of this name counts: those that wait give way to it, and what is
                 lost on the way is not sent again.
 
@@ -320,10 +320,11 @@ class Broadcaster:
 
         Raises:
             ConnectionLost: That receiver is not connected, or goes meanwhile.
-            ValueError: The name or the message is too long, or there are too many names.
+            ValueError: The name or the message is too long, there are too many names, or several receivers are called
+                ``to``.
             TypeError: It is neither text nor bytes.
         """
-        return await self._hub.send(name, data, to=to, latest=latest)
+        return await self._hub.send(name, data, to=None if to is None else self._session_of(to), latest=latest)
 
     def messages(self, name: str) -> AsyncIterator[Message]:
         """Iterate over the messages that receivers send on a channel of this name, until the broadcaster is closed.
@@ -350,16 +351,16 @@ class Broadcaster:
 
         Args:
             path: Of the file.
-            to: The session of the receiver.
+            to: The session of the receiver, or its name.
             folder: The folders that it is to be in there, the outermost first.
             rate: Bytes a second that it takes at most, None for all that nobody else needs.
 
         Raises:
             FileError: It cannot be read.
             ConnectionLost: That receiver is not connected, or takes no files.
-            ValueError: The rate is less than 1000.
+            ValueError: The rate is less than 1000, or several receivers are called ``to``.
         """
-        return await self._files.send(path, to, folder=tuple(folder), rate=rate)
+        return await self._files.send(path, self._session_of(to), folder=tuple(folder), rate=rate)
 
     async def send_folder(
         self, path: str | os.PathLike[str], *, to: str, rate: float | None = None
@@ -368,7 +369,7 @@ class Broadcaster:
 
         Links are left out. It raises what :meth:`send_file` raises, and where there are more than 10,000 files.
         """
-        return await self._files.send_folder(path, to, rate=rate)
+        return await self._files.send_folder(path, self._session_of(to), rate=rate)
 
     @property
     def files(self) -> AsyncIterator[FileOffer]:
@@ -445,6 +446,20 @@ class Broadcaster:
         """The sessions of the receivers that are connected."""
         return tuple(peer.session for peer in self._connected)
 
+    def _session_of(self, to: str) -> str:
+        """Return whom a session or a name means: nobody takes the place of a session by calling itself so.
+
+        Raises:
+            ValueError: It means several.
+        """
+        connected = self._connected
+        if any(peer.session == to for peer in connected):
+            return to
+        called = dict.fromkeys(peer.session for peer in connected if peer.name and peer.name == one_line(to))
+        if len(called) > 1:
+            raise ValueError(f"several receivers are called {to}: name the session of one: {', '.join(called)}")
+        return next(iter(called), to)
+
     @property
     def recorders(self) -> tuple[str, ...]:
         """The sessions of the receivers that record what they are sent, and say so, as those of this package do."""
@@ -514,7 +529,8 @@ class Broadcaster:
             offer_capture_time=asked.accepts("streams", published.PROTOCOL),
             faults=self._faults,
         )
-        peer = Peer(link, action.session, asked, connection, engine=way if isinstance(way, Engine) else None)
+        engine = way if isinstance(way, Engine) else None
+        peer = Peer(link, action.session, asked, connection, one_line(asked.name), engine=engine)
         with contextlib.ExitStack() as undo:
             undo.callback(self._publisher.leave, peer)
             self._publisher.join(peer)
@@ -583,12 +599,12 @@ class Broadcaster:
     def _recorded(self, peer: Peer, recording: bool) -> None:  # noqa: FBT001 - what a callback is given
         peer.recording = recording
         if recording:
-            self.events.emit(PeerEvent(peer.session, "recording", "it records what it is sent"))
+            self.events.emit(PeerEvent(peer.session, "recording", "it records what it is sent", peer.name))
         else:
-            self.events.emit(PeerEvent(peer.session, "recording_ended", "it records no more"))
+            self.events.emit(PeerEvent(peer.session, "recording_ended", "it records no more", peer.name))
 
     def _notify(self, change: Notify) -> None:
-        self.events.emit(PeerEvent(change.session, change.state, change.reason))
+        self.events.emit(PeerEvent(change.session, change.state, change.reason, change.name))
         if self._signaling_lost is not None:
             self._lose_signaling(self._signaling_lost)
 

@@ -25,11 +25,13 @@ class PeerEvent:
         state: ``connecting``, ``connected`` or ``closed``; ``refused``, where it is not admitted; ``recording`` or
             ``recording_ended``.
         reason: Why, in words for people.
+        name: What the receiver calls itself, for which nobody vouches; empty where it gives no name.
     """
 
     session: str
     state: State | Literal["recording", "recording_ended"]
     reason: str
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,6 +110,7 @@ Queue: TypeAlias = Latest[Moment[F] | None]
 class Options(TypedDict, total=False):
     """What does not change the type of the frames, and may be the same for several receivers."""
 
+    name: str
     streams: Sequence[str] | None
     sync: Sync
     faces_wait: float | None
@@ -145,6 +146,7 @@ class Receiver(Generic[F]):
     Args:
         signaling: The address of a Synopticon signaling server, or a client that is shared with others.
         broadcaster: The name or the signaling session of the broadcaster to receive, None for the first that answers.
+        name: A name for people, which broadcasters are told, and by which they can address this receiver.
         streams: The names of the streams to take, None for all that the broadcaster publishes. What nobody takes is not
             sent, nor encoded, nor looked at. The first of them that is there is what the iteration is over.
         sync: ``exact`` gives every frame its own faces, for which it waits; ``latest`` waits for nothing and gives it
@@ -194,8 +196,8 @@ class Receiver(Generic[F]):
             ``faces_wait`` or ``timeout`` is negative, ``faces_fps`` is not above 0, a ``detector`` has no decoded
             frames to look at, ``max_size`` is no size, ``udp_ports`` is no range, or an address or interface is not
             there.
-        TypeError: ``signaling`` is neither an address nor a client, ``broadcaster`` no text, or something else is among
-            the ICE servers.
+        TypeError: ``signaling`` is neither an address nor a client, ``broadcaster`` or ``name`` no text, or something
+            else is among the ICE servers.
     """
 
     @overload
@@ -239,6 +241,7 @@ class Receiver(Generic[F]):
         signaling: str | Signaling,
         *,
         broadcaster: str | None = None,
+        name: str = "",
         streams: Sequence[str] | None = None,
         sync: Sync = "exact",
         faces_wait: float | None = None,
@@ -258,7 +261,7 @@ class Receiver(Generic[F]):
         trace: str | os.PathLike[str] | None = None,
     ) -> None:
         _check_streams(streams)
-        _check(broadcaster, sync, jitter_ms, faces_wait, timeout, max_size, ice_servers)
+        _check(broadcaster, name, sync, jitter_ms, faces_wait, timeout, max_size, ice_servers)
         finder.check(detector, faces_fps=faces_fps, return_faces=return_faces, video=video, decode=decode)
         self.signaling = as_signaling(signaling)
         self._faults = Faults()
@@ -279,6 +282,7 @@ class Receiver(Generic[F]):
         self._trace = Trace(trace, "receiver")
         self._handshake = ReceiverHandshake(
             want=broadcaster,
+            name=name,
             taken=lambda: frozenset(self.signaling.claimed),
             accept=ACCEPT | ({} if video else {"video": []}) | ({} if streams is None else {"take": list(streams)}),
             timestamp=lambda: time.time_ns() // 1_000_000,
@@ -1010,6 +1014,7 @@ def _check_streams(streams: object) -> None:
 
 def _check(
     broadcaster: object,
+    name: object,
     sync: Sync,
     jitter_ms: float,
     faces_wait: float | None,
@@ -1025,6 +1030,8 @@ def _check(
             raise ValueError(f"{option} must be 0 or more, not {value}")
     if not isinstance(broadcaster, str | None):
         raise TypeError(f"broadcaster must be a name or a session, not {broadcaster!r:.100}")
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a text, not {name!r:.100}")
     check_servers(ice_servers)
     match max_size:
         case int(width), int(height) if min(width, height) >= 1:

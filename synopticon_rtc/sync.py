@@ -10,6 +10,7 @@ import asyncio
 import functools
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar, Unpack, cast, overload
 
 import av
@@ -19,11 +20,13 @@ from synopticon_rtc import receiver as receivers
 from synopticon_rtc import room as rooms
 from synopticon_rtc.basics.life import entered_before, not_open
 from synopticon_rtc.basics.loop import LoopThread
-from synopticon_rtc.errors import NobodyAnswered
+from synopticon_rtc.errors import NobodyAnswered, SynopticonError
 from synopticon_rtc.events import DetectorEvent, ParticipantEvent, PeerEvent, SourceEvent, StateEvent, StreamEvent
 from synopticon_rtc.events import Events as AsyncEvents
 from synopticon_rtc.faces import Detector
 from synopticon_rtc.faces.moment import Moment
+from synopticon_rtc.files import incoming, transfer
+from synopticon_rtc.files.transfer import FileProgress
 from synopticon_rtc.peers.messages import Message
 from synopticon_rtc.peers.published import Kind
 from synopticon_rtc.receiver import Options, ReceiverOptions
@@ -40,6 +43,8 @@ from synopticon_rtc.signaling.session import Signaling
 __all__ = [
     "Broadcaster",
     "Events",
+    "FileOffer",
+    "FileTransfer",
     "Participant",
     "ParticipantMoment",
     "ParticipantReceiver",
@@ -170,6 +175,42 @@ class ReceivedStream(_Handle[received.ReceivedStream]):
     snapshot = _calls(received.ReceivedStream.snapshot)
 
 
+class FileTransfer(_Handle[transfer.FileTransfer]):
+    """See :class:`synopticon_rtc.FileTransfer`: an iteration of its progress that waits for each."""
+
+    name = _Read[str]()
+    folder = _Read[tuple[str, ...]]()
+    size = _Read[int]()
+    session = _Read[str]()
+    sent = _Read[bool]()
+    path = _Read[Path | None]()
+    moved = _Read[int]()
+    progress = _Read[FileProgress]()
+    is_over = _Read[bool]()
+    error = _Read[SynopticonError | None]()
+    wait = _waits(transfer.FileTransfer.wait)
+    cancel = _calls(transfer.FileTransfer.cancel)
+
+    def __iter__(self) -> Iterator[FileProgress]:
+        return self._thread.iterate(aiter(self._it))
+
+
+class FileOffer(_Handle[incoming.FileOffer]):
+    """See :class:`synopticon_rtc.FileOffer`."""
+
+    name = _Read[str]()
+    folder = _Read[tuple[str, ...]]()
+    size = _Read[int]()
+    modified = _Read[float | None]()
+    session = _Read[str]()
+    reject = _calls(incoming.FileOffer.reject)
+
+    @_takes(incoming.FileOffer.accept)
+    def accept(self, *arguments: Any, **options: Any) -> FileTransfer:  # noqa: ANN401 - the line above tells
+        """Have it sent, to go into a folder."""
+        return FileTransfer(self._thread, self._thread.run(self._it.accept(*arguments, **options)))
+
+
 class PublishedStream(_Handle[published.PublishedStream]):
     """See :class:`synopticon_rtc.PublishedStream`."""
 
@@ -284,6 +325,23 @@ class _Receiving(_Blocking[receivers.Receiver[F]], Generic[F]):
     def messages(self, name: str) -> Iterator[Message]:
         """Iterate over the messages that the broadcaster sends on a channel of this name."""
         return self._thread.iterate(self._thread.call(self._it.messages, name))
+
+    @_takes(receivers.Receiver.send_file)
+    def send_file(self, *arguments: Any, **options: Any) -> FileTransfer:  # noqa: ANN401 - the line above tells
+        """Offer a file to the broadcaster, and send it once that is accepted; returns at once with what tells of it."""
+        return FileTransfer(self._thread, self._thread.run(self._it.send_file(*arguments, **options)))
+
+    @_takes(receivers.Receiver.send_folder)
+    def send_folder(self, *arguments: Any, **options: Any) -> list[FileTransfer]:  # noqa: ANN401 - as above
+        """Offer all files of a folder, and of those within it, one after the other."""
+        sent = self._thread.run(self._it.send_folder(*arguments, **options))
+        return [FileTransfer(self._thread, each) for each in sent]
+
+    @property
+    def files(self) -> Iterator[FileOffer]:
+        """An iteration over the files that the broadcaster offers, each given out once, until the receiver is left."""
+        for offer in self._thread.iterate(self._it.files):
+            yield FileOffer(self._thread, offer)
 
     def age(self, moment: Moment[F]) -> float | None:
         """Return how long ago a moment was captured, in seconds, None where that is not known."""
@@ -484,6 +542,23 @@ class Broadcaster(_Session[broadcasters.Broadcaster]):
     def publish(self, *arguments: Any, **options: Any) -> PublishedStream:  # noqa: ANN401 - the line above tells
         """Send one more stream, and wait until it has begun."""
         return PublishedStream(self._thread, self._thread.run(self._it.publish(*arguments, **options)))
+
+    @_takes(broadcasters.Broadcaster.send_file)
+    def send_file(self, *arguments: Any, **options: Any) -> FileTransfer:  # noqa: ANN401 - the line above tells
+        """Offer a file to a receiver, and send it once that is accepted; returns at once with what tells of it."""
+        return FileTransfer(self._thread, self._thread.run(self._it.send_file(*arguments, **options)))
+
+    @_takes(broadcasters.Broadcaster.send_folder)
+    def send_folder(self, *arguments: Any, **options: Any) -> list[FileTransfer]:  # noqa: ANN401 - as above
+        """Offer all files of a folder, and of those within it, one after the other."""
+        sent = self._thread.run(self._it.send_folder(*arguments, **options))
+        return [FileTransfer(self._thread, each) for each in sent]
+
+    @property
+    def files(self) -> Iterator[FileOffer]:
+        """An iteration over the files that receivers offer, each given out once, until the broadcaster is closed."""
+        for offer in self._thread.iterate(self._it.files):
+            yield FileOffer(self._thread, offer)
 
     def messages(self, name: str) -> Iterator[Message]:
         """Iterate over the messages that receivers send on a channel of this name."""

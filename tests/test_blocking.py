@@ -8,23 +8,23 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, assert_type
 
 import av
 import pytest
+from files_helpers import written
 from waiting import blocked_until
 
 import synopticon_rtc
 from synopticon_rtc import EncodedVideoFrame, Moment, SignalingServer, TestPattern, Tone, Visitor, sync
 from synopticon_rtc.basics.loop import LoopThread
-from synopticon_rtc.errors import ConnectionLost, NobodyAnswered, SourceError
+from synopticon_rtc.errors import ConnectionLost, FileError, NobodyAnswered, SourceError
 from synopticon_rtc.events import Events, PeerEvent
 
 CARD = TestPattern((320, 180), 30)
 NOWHERE = "ws://127.0.0.1:9/ws"
-FILES = {"files", "send_file", "send_folder"}
-"""What has no blocking form."""
-INNER = {"network", "aclose", "origin", "tap", "tapped", "hear_names", "refuse"} | FILES
+INNER = {"network", "aclose", "origin", "tap", "tapped", "hear_names", "refuse"}
 OTHERWISE = {
     "Receiver": INNER,
     "Broadcaster": INNER,
@@ -33,6 +33,7 @@ OTHERWISE = {
     "Events": {"heard", "emit", "close"},
     "Room": {"aclose"},
     "ParticipantReceiver": INNER | {"start"},
+    "FileTransfer": {"came", "end", "on_cancel"},
 }
 """What the blocking form has under another name, or is for other parts of the package."""
 KINDS: dict[str, Any] = {"Events": Events, "ParticipantReceiver": synopticon_rtc.Receiver}
@@ -239,6 +240,30 @@ def test_ctrl_c_ends_a_wait_and_closes(url: str) -> None:
     with ThreadPoolExecutor(1) as threads, pytest.raises(KeyboardInterrupt), receiver:  # noqa: PT012 - what is waited for
         threads.submit(interrupt)
         next(iter(receiver))
+
+
+def test_files_go_both_ways(url: str, tmp_path: Path) -> None:
+    path, there = written(tmp_path / "notes.bin", 300_000), tmp_path / "there"
+    (tmp_path / "folder").mkdir()
+    written(tmp_path / "folder" / "one.bin", 5)
+    with sync.Broadcaster(url, CARD) as broadcaster, sync.Receiver(url, name="bob", timeout=20) as receiver:
+        receiver.read()
+        blocked_until(lambda: broadcaster.peers)
+        sent = [broadcaster.send_file(path, to="bob"), *broadcaster.send_folder(tmp_path / "folder", to="bob")]
+        for transfer, offer in zip(sent, receiver.files, strict=False):
+            received = offer.accept(there)
+            assert [*received][-1].octets == offer.size
+            transfer.wait()
+            assert received.path is not None
+            assert (received.is_over, received.error, received.sent, transfer.sent) == (True, None, False, True)
+        assert (there / "notes.bin").read_bytes() == path.read_bytes()
+        sent = [receiver.send_file(path), *receiver.send_folder(tmp_path / "folder")]
+        next(broadcaster.files).reject("no room")
+        with pytest.raises(FileError, match="no room"):
+            sent[0].wait()
+        sent[1].cancel()
+        with pytest.raises(FileError, match="cancelled"):
+            sent[1].wait()
 
 
 @pytest.mark.parametrize("name", sync.__all__)

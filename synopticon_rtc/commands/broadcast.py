@@ -202,11 +202,11 @@ async def main(
             raise click.UsageError(f"{error}.") from error
         shown = " and ".join(without_password(video.text) for video in videos)
         looks = any(video.faces for video in videos)
-        report = _Report(broadcaster, output, source=shown, meeting=meeting, looks=looks, lines=ask)
-        report.inbox = Inbox(broadcaster, files, output, largest=file_size, rate=file_rate, aloud=not report.is_live)
+        inbox = Inbox(files, output, largest=file_size, rate=file_rate)
+        report = _Report(broadcaster, output, inbox, source=shown, meeting=meeting, looks=looks, lines=ask)
         stack.callback(report.summarize)
         await stack.enter_async_context(broadcaster)
-        await stack.enter_async_context(report.inbox.taking())
+        await stack.enter_async_context(inbox.taking(broadcaster))
         for video in videos[1:]:
             await broadcaster.publish(
                 _name(hint_of(video.source), broadcaster.streams),
@@ -285,7 +285,15 @@ class _Report:
     """Tells people or programs what a broadcaster does."""
 
     def __init__(
-        self, broadcaster: Broadcaster, output: Output, *, source: str, meeting: Meeting, looks: bool, lines: bool
+        self,
+        broadcaster: Broadcaster,
+        output: Output,
+        inbox: Inbox,
+        *,
+        source: str,
+        meeting: Meeting,
+        looks: bool,
+        lines: bool,
     ) -> None:
         self._looks = looks
         self._broadcaster = broadcaster
@@ -293,7 +301,8 @@ class _Report:
         self._meeting = meeting
         self._status = Status(f"synopticon · {broadcaster.name or source}", enabled=not (output.json or lines))
         self._rates = Rates()
-        self.inbox: Inbox | None = None
+        self._inbox = inbox
+        inbox.aloud = not self._status.shown
         self._news = News(broadcaster.signaling, output, aloud=not self._status.shown)
         broadcaster.events.subscribe(self._peer)
         broadcaster.source_events.subscribe(self._source)
@@ -393,7 +402,7 @@ class _Report:
                 "faces": f"{stats.faces}   looked for {stats.faces_fps:.1f} times a second{found}",
                 "receivers": "\n".join([str(len(peers)), *(visible(session, NAME) for session in peers[:SHOWN])]),
             }
-            | (self.inbox.rows() if self.inbox is not None else {})
+            | self._inbox.rows()
         )
 
     def _stream(self, event: StreamEvent) -> None:
@@ -411,9 +420,10 @@ class _Report:
         self._output.event("detector", state=event.state, reason=event.reason)
 
     def _peer(self, event: PeerEvent) -> None:
-        self._output.event("peer", session=event.session, state=event.state, reason=event.reason)
+        self._output.event("peer", **dataclasses.asdict(event))
         if not self._status.shown:
-            self._output.say(f"peer {event.session} {event.state}: {event.reason}")
+            who = visible(event.name or event.session, NAME)
+            self._output.say(f"peer {who} {event.state}: {event.reason}")
 
 
 def _streamed(stream: PublishedStream) -> str:

@@ -14,10 +14,12 @@ import click
 
 from synopticon_rtc.basics.text import NAME, visible
 from synopticon_rtc.commands.cli import Output
+from synopticon_rtc.commands.files import Inbox
 from synopticon_rtc.commands.meeting import News
 from synopticon_rtc.commands.room import Reel, Taped
 from synopticon_rtc.commands.status import Rates, Status, found, milliseconds
 from synopticon_rtc.events import ParticipantEvent
+from synopticon_rtc.files.names import safe
 from synopticon_rtc.recording.names import Names
 from synopticon_rtc.recording.table import FacesTable, kind_of
 from synopticon_rtc.room import Participant, ParticipantMoment, Room
@@ -35,6 +37,7 @@ class Guest:
         record: Gives the paths of recordings, None for none.
         faces: Gives the path of the table of faces, None for none.
         landmarks: Whether that has the landmarks, as for :class:`~synopticon_rtc.recording.table.FacesTable`.
+        inbox: Takes its files, each in a folder of its name.
         taped: Called with what happens to files of recordings.
 
     Attributes:
@@ -52,6 +55,7 @@ class Guest:
         record: Names | None,
         faces: Names | None,
         landmarks: bool | None,
+        inbox: Inbox,
         taped: Callable[[Taped], object],
     ) -> None:
         self.frames = self.looked_at = self.with_faces = 0
@@ -60,14 +64,17 @@ class Guest:
         self._participant = participant
         self._faces = faces
         self._landmarks = landmarks
+        self._inbox = inbox
         self._rates = Rates()
         self._exit = contextlib.AsyncExitStack()
         self._left = False
 
     async def __aenter__(self) -> Self:
-        """Begin to record."""
+        """Begin to record, and to take files."""
         if self.reel is not None:
             await self._exit.enter_async_context(self.reel)
+        who = self._participant
+        await self._exit.enter_async_context(self._inbox.taking(who.receiver, lambda: safe(who.name or who.session)))
         return self
 
     async def __aexit__(self, *exception: object) -> None:
@@ -115,6 +122,7 @@ class Everybody:
         record: The pattern of paths of recordings, with ``{name}``; None for none.
         faces_out: The same of tables of faces.
         landmarks: Whether those have the landmarks; None: all but CSV have.
+        inbox: Takes the files that participants offer.
 
     Raises:
         UsageError: A path has no ``{name}``.
@@ -128,6 +136,7 @@ class Everybody:
         record: Path | None = None,
         faces_out: Path | None = None,
         landmarks: bool | None = None,
+        inbox: Inbox,
     ) -> None:
         self._names = [
             None if record is None else Names(_with_name("--record", record)),
@@ -136,13 +145,17 @@ class Everybody:
         self._landmarks = landmarks
         self._output = output
         self._status = Status("synopticon · receive", enabled=not output.json)
+        self._inbox = inbox
+        inbox.aloud = not self._status.shown
         self._met = 0  # that have joined
         self._frames = self._looked_at = self._with_faces = self._late = 0
 
     def beside(self, participant: Participant[Any]) -> Guest:
         """Make what is beside the receiver of a participant."""
         record, faces = self._names
-        return Guest(participant, record=record, faces=faces, landmarks=self._landmarks, taped=self._taped)
+        return Guest(
+            participant, record=record, faces=faces, landmarks=self._landmarks, inbox=self._inbox, taped=self._taped
+        )
 
     async def receive(self, room: Room[Any], *, frames: int | None, duration: float | None) -> None:
         """Receive until there were so many frames in all, or the time is over.
@@ -152,6 +165,7 @@ class Everybody:
         """
         for names in filter(None, self._names):
             await asyncio.to_thread(names.prepare)
+        await self._inbox.prepare()
         news = News(room.signaling, self._output, aloud=not self._status.shown)
         room.events.subscribe(self._changed)
         async with contextlib.AsyncExitStack() as stack:
@@ -197,7 +211,10 @@ class Everybody:
             lost = {"signaling": f"not connected: {news.missing}"} if news.missing else {}
             here = sum(participant.is_here for participant in room.participants)
             self._status.update(
-                {"room": f"{here} here   {self._frames} frames, {self._late} of them late"} | more | lost,
+                {"room": f"{here} here   {self._frames} frames, {self._late} of them late"}
+                | more
+                | self._inbox.rows()
+                | lost,
                 [COLUMNS, *(_row(figures) for figures in told[:SHOWN])] if told else (),
             )
             await asyncio.sleep(STATUS_INTERVAL)

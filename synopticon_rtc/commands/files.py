@@ -5,6 +5,7 @@ import contextlib
 import functools
 import logging
 import math
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -56,56 +57,64 @@ def files_options(who: str) -> Callable[[Callable[..., Any]], Callable[..., Any]
 
 
 class Inbox:
-    """Takes files, and tells people or programs of them.
+    """Takes files, of any number of peers, and tells people or programs of them.
 
     Args:
-        peer: To whom they are offered.
         folder: Where they go; None to take none.
         output: Where to tell of them.
         largest: Bytes of the largest that is taken, None for any.
         rate: Bytes a second that each takes at most, None for all that is left.
+
+    Attributes:
         aloud: Whether people have no other sign of it.
 
     Raises:
         UsageError: There are options, and no folder.
     """
 
-    def __init__(
-        self,
-        peer: Broadcaster | Receiver[Any],
-        folder: Path | None,
-        output: Output,
-        *,
-        largest: int | None,
-        rate: int | None,
-        aloud: bool,
-    ) -> None:
+    def __init__(self, folder: Path | None, output: Output, *, largest: int | None, rate: int | None) -> None:
         if folder is None and (largest or rate):
             raise click.UsageError("--file-size and --file-rate belong to --files.")
-        self._peer = peer
+        self.aloud = True
         self._folder = folder
         self._output = output
         self._largest = largest
         self._rate = rate
-        self._aloud = aloud
         self._count = 0
         self._running: dict[asyncio.Task[None], FileTransfer] = {}
 
+    async def prepare(self) -> None:
+        """Make the folder.
+
+        Raises:
+            FileError: It cannot be made, or written to.
+        """
+        if self._folder is not None:
+            await asyncio.to_thread(_make, self._folder)
+
     @contextlib.asynccontextmanager
-    async def taking(self) -> AsyncIterator[None]:
-        """Take what is offered meanwhile."""
+    async def taking(
+        self, peer: Broadcaster | Receiver[Any], within: Callable[[], str] | None = None
+    ) -> AsyncIterator[None]:
+        """Take what is offered to a broadcaster or a receiver meanwhile.
+
+        Args:
+            peer: To whom it is offered.
+            within: Gives the folder within the folder to which what is offered then goes; None for none.
+
+        Raises:
+            FileError: As for :meth:`prepare`.
+        """
         if self._folder is None:
             yield
             return
-        try:
-            await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True)
-        except OSError as error:
-            raise FileError(f"the folder {self._folder} cannot be made: {error.strerror}") from error
-        task = asyncio.create_task(self._take(self._folder))
+        await self.prepare()
+        following: set[asyncio.Task[None]] = set()
+        task = asyncio.create_task(self._take(peer, self._folder, within, following))
         try:
             yield
         finally:
-            tasks = [task, *self._running]
+            tasks = [task, *following]
             for each in tasks:
                 each.cancel()
             await asyncio.wait(tasks)
@@ -115,19 +124,27 @@ class Inbox:
         shown = [f"{visible(each.name, NAME)}\n{bar(each.progress)}" for each in self._running.values()]
         return {"files": "\n".join(shown[:SHOWN])} if shown else {}
 
-    async def _take(self, folder: Path) -> None:
-        async for offer in self._peer.files:
+    async def _take(
+        self,
+        peer: Broadcaster | Receiver[Any],
+        folder: Path,
+        within: Callable[[], str] | None,
+        following: set[asyncio.Task[None]],
+    ) -> None:
+        async for offer in peer.files:
             if reason := self._refusal(offer):
                 offer.reject(reason)
                 self._tell(offer, "refused", reason)
                 continue
             self._count += 1
             try:
-                transfer = await offer.accept(folder, rate=self._rate)
+                transfer = await offer.accept(folder / within() if within else folder, rate=self._rate)
             except SynopticonError as error:
                 self._tell(offer, "failed", str(error))
                 continue
             task = asyncio.create_task(self._follow(offer, transfer))
+            following.add(task)
+            task.add_done_callback(following.discard)
             self._running[task] = transfer
             task.add_done_callback(self._running.pop)
 
@@ -153,8 +170,17 @@ class Inbox:
         self._output.event(
             "file", state=state, name=offer.name, size=offer.size, session=offer.session, reason=reason, **more
         )
-        if self._aloud and state != "begun":
+        if self.aloud and state != "begun":
             self._output.say(f"file {offer.name}: {reason or more.get('path', state)}")
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"the folder {folder} cannot be made: {error.strerror}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise FileError(f"the folder {folder} cannot be written to")
 
 
 def tell_progress(output: Output, transfer: FileTransfer, progress: FileProgress) -> None:

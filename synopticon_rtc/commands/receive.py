@@ -77,6 +77,7 @@ LIGHT, SHADE = (255, 248, 214), (32, 22, 0)  # blue, green, red: of what is writ
 @token_file_option
 @ca_option
 @click.option("--from", "broadcaster", help="Name or session of the broadcaster; the first that answers without it.")
+@click.option("--name", default="", help="Name by which broadcasters can address this receiver, to send it files.")
 @click.option("--all", "everybody", is_flag=True, help="Receive everybody who broadcasts in the room, and list them.")
 @click.option(
     "--stream",
@@ -153,6 +154,7 @@ async def main(
     token_file: Path | None,
     ca: ssl.SSLContext | None,
     broadcaster: str | None,
+    name: str,
     everybody: bool,  # noqa: FBT001 - click passes flags so
     streams: tuple[str, ...],
     no_video: bool,  # noqa: FBT001
@@ -187,9 +189,8 @@ async def main(
     """Receive the frames and faces of a broadcaster."""
     _check_together(no_video=no_video, show=show, record=record)
     if everybody:
-        _check_all(
-            broadcaster=broadcaster, show=show, play=play, audio_out=audio_out, lsl=lsl, trace=trace, files=files
-        )
+        _check_all(broadcaster=broadcaster, show=show, play=play, audio_out=audio_out, lsl=lsl, trace=trace)
+    inbox = Inbox(files, output, largest=file_size, rate=file_rate)
     detector = _detector(
         detect=detect,
         return_faces=return_faces,
@@ -203,6 +204,7 @@ async def main(
     outlet = _outlet(lsl, broadcaster, landmarks=lsl_landmarks, sync=sync)
     signaling = await serving.meet(url, room, token_file, ca, reach["announce"], output)
     options = Options(
+        name=name,
         streams=streams or None,
         sync=sync,
         faces_wait=faces_wait,
@@ -214,7 +216,7 @@ async def main(
         interfaces=reach["interfaces"],
     )
     if everybody:
-        all_of = Everybody(output, record=record, faces_out=faces_out, landmarks=landmarks)
+        all_of = Everybody(output, record=record, faces_out=faces_out, landmarks=landmarks, inbox=inbox)
         await all_of.receive(
             _usable(lambda: Room(signaling, video=not no_video, detector=detector, beside=all_of.beside, **options)),
             frames=frames,
@@ -236,15 +238,14 @@ async def main(
         table = await stack.enter_async_context(FacesTable(faces_out, landmarks=landmarks)) if faces_out else None
         window = await stack.enter_async_context(Window()) if show else None
         picture = _Picture(receiver)
-        report = _Report(receiver, output)
-        report.inbox = Inbox(receiver, files, output, largest=file_size, rate=file_rate, aloud=not report.is_live)
+        report = _Report(receiver, output, inbox)
         stack.callback(report.summarize)
         if record is not None:
             recorded = recorder(record, receiver, output, aloud=not report.is_live)
             await stack.enter_async_context(recorded)
         give = await _open_outlet(stack, outlet, receiver, report)
         await stack.enter_async_context(receiver)
-        await stack.enter_async_context(report.inbox.taking())
+        await stack.enter_async_context(inbox.taking(receiver))
         await stack.enter_async_context(report.reporting())
         sinks = await _open_sinks(stack, play, audio_out)
         gc.freeze()  # looking through all that was imported would hold up every frame for 50 ms, now and then
@@ -428,18 +429,19 @@ class _Picture:
 class _Report:
     """Tells people or programs what a receiver gets."""
 
-    def __init__(self, receiver: Receiver[Any], output: Output) -> None:
+    def __init__(self, receiver: Receiver[Any], output: Output, inbox: Inbox) -> None:
         self.frames = 0
         self._looked_at = 0
         self._with_faces = 0
         self._receiver = receiver
         self._output = output
         self._status = Status("synopticon · receive", enabled=not output.json)
+        self._inbox = inbox
+        inbox.aloud = not self._status.shown
         self._news = News(receiver.signaling, output, aloud=not self._status.shown)
         self._rates = Rates()
         self._state = StateEvent("seeking", "")
         self._first = self._last = 0.0
-        self.inbox: Inbox | None = None
         receiver.events.subscribe(self._changed)
         receiver.detector_events.subscribe(self._detector)
 
@@ -526,7 +528,7 @@ class _Report:
                     "delay": f"{delay:.0f} ms{_split(delays)}" if delay is not None else "-",
                 }
                 | ({"by way of": relays} if relays else {})
-                | (self.inbox.rows() if self.inbox is not None else {})
+                | self._inbox.rows()
                 | lost
             )
             await asyncio.sleep(STATUS_INTERVAL)

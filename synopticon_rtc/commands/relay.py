@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import ssl
 from pathlib import Path
 
@@ -163,9 +164,10 @@ class _Report:
             self._output.say(f"{f'broadcaster {who}' if who else 'broadcaster'} {event.state}: {event.reason}")
 
     def _peer(self, event: PeerEvent) -> None:
-        self._output.event("peer", session=event.session, state=event.state, reason=event.reason)
+        self._output.event("peer", **dataclasses.asdict(event))
         if not self._status.shown:
-            self._output.say(f"peer {event.session} {event.state}: {event.reason}")
+            who = visible(event.name or event.session, NAME)
+            self._output.say(f"peer {who} {event.state}: {event.reason}")
 
     def _stream(self, event: StreamEvent) -> None:
         fields = {"name": event.name, "kind": event.kind, "state": event.state, "reason": event.reason}

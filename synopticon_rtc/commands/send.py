@@ -66,6 +66,8 @@ async def main(
 ) -> None:
     """Send FILES, and what is in those that are folders, to a broadcaster that takes them, as with --files.
 
+    A receiver can be sent files by its broadcaster alone: docs/files.md tells how.
+
     Where the connection is lost, it goes on as soon as it is there again; if it ends for good, the same command goes
     on where it was.
     """
@@ -135,7 +137,8 @@ class _Sending:
                 await self._connected.wait()
         except TimeoutError:
             raise NobodyAnswered(
-                f"no broadcaster called {self._to} was there within {self._timeout:g} s: start one with --files"
+                f"no broadcaster called {self._to} was there within {self._timeout:g} s: start one with --files "
+                "(a receiver can be sent files by its broadcaster alone)"
             ) from None
 
     async def _follow(self, transfer: FileTransfer) -> bool:

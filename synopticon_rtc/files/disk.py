@@ -7,10 +7,11 @@ import os
 import shutil
 import stat
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from synopticon_rtc.basics import system
 from synopticon_rtc.errors import FileError
 from synopticon_rtc.files.names import numbered, part_of
 
@@ -49,10 +50,17 @@ class Source:
         self._hash = hashlib.sha256()
         self._lock = threading.Lock()
 
-    def matches(self, octets: int, digest: str) -> bool:
-        """Whether its first bytes have this hash; if so, it is read on from there, else from the beginning."""
+    def matches(self, octets: int, digest: str, is_over: Callable[[], bool]) -> bool:
+        """Whether its first bytes have this hash; if so, it is read on from there, else from the beginning.
+
+        Raises:
+            FileError: It cannot be read, or ``is_over`` has said meanwhile that nobody waits for this any more.
+        """
         with self._lock:
-            hashed = _hash_of(self._file, octets) if 0 < octets <= self.size else None
+            try:
+                hashed = _hash_of(self._file, octets, is_over) if 0 < octets <= self.size else None
+            except (OSError, ValueError) as error:
+                raise FileError(f"{self._path} cannot be read: {_words(error)}") from error
             if hashed is not None and hashed.hexdigest() == digest:
                 self._hash = hashed
                 return True
@@ -98,12 +106,13 @@ class Part:
 
     Args:
         folder: Where it goes; made where it is not there.
+        within: The folders in that one to which it goes, the outermost first; made likewise, and none of them a link.
         name: What it is called.
         size: Bytes of it when it is whole.
         modified: When its sender has changed it last, seconds since the epoch; None where that is not known.
         overwrite: Whether one of its name gives way to it.
         promised: Bytes that others on their way will take of the disk.
-        taken: Paths that others are written to.
+        is_over: Whether nobody waits for it any more.
 
     Attributes:
         path: Where it is written to, while it is not whole.
@@ -111,21 +120,24 @@ class Part:
         digest: Their hash, in hexadecimal digits.
 
     Raises:
-        FileError: It cannot be written there, or there is no room for it.
+        FileError: It cannot be written there, is written already, or there is no room for it.
     """
 
     def __init__(
         self,
         folder: Path,
+        within: Sequence[str],
         name: str,
         size: int,
         modified: float | None,
         *,
         overwrite: bool,
         promised: int,
-        taken: Collection[Path],
+        is_over: Callable[[], bool],
     ) -> None:
-        self._wanted = folder / name
+        self._folder = folder
+        self._wanted = folder.joinpath(*within, name)
+        self._is_over = is_over
         self._size = size
         self._modified = modified
         self._overwrite = overwrite
@@ -134,20 +146,26 @@ class Part:
         self._whole: Path | None = None  # where the same file seems to be already
         self._hash: Any = hashlib.sha256()
         self.path = part_of(self._wanted, size, modified)
-        if self.path in taken:
-            raise FileError(f"{name} is being received already")
+        self.octets = 0
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            self._make_folders()
             self._find()
-            free = shutil.disk_usage(folder).free - promised
+            self._check_room(promised)
         except OSError as error:
             self.close()
-            raise FileError(f"{name} cannot be written in {folder}: {error.strerror}") from error
-        self.octets = 0 if self._file is None else os.fstat(self._file.fileno()).st_size
-        if size - self.octets > free:
+            raise FileError(f"{name} cannot be written in {self._wanted.parent}: {_words(error)}") from error
+        except FileError:
             self.close()
-            raise FileError(f"there is no room for {name}: it needs {size - self.octets} bytes, and {free} are free")
+            raise
         self.digest = self._hash.hexdigest() if self.octets else ""
+
+    def _make_folders(self) -> None:
+        """Make the folders, of which those that a stranger names lead nowhere else."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for folder in reversed([each for each in self._wanted.parents if each.is_relative_to(self._folder)][:-1]):
+            folder.mkdir(exist_ok=True)
+            if folder.is_symlink():
+                raise FileError(f"{self._wanted.name} is not written to {folder}: that is a link to elsewhere")
 
     def _find(self) -> None:
         """Open what is there already: all of it under its own name, or a part."""
@@ -163,12 +181,43 @@ class Part:
         if there > self._size:
             self._file.truncate(0)
             there = 0
-        self._hash = _hash_of(self._file, there) or hashlib.sha256()
+        self._hash, self.octets = _hash_of(self._file, there, self._is_over) or hashlib.sha256(), there
+
+    def _check_room(self, promised: int) -> None:
+        free = shutil.disk_usage(self._wanted.parent).free - promised
+        needed = self._size - self.octets
+        if needed > free:
+            raise FileError(f"there is no room for {self._wanted.name}: it needs {needed} bytes, and {free} are free")
 
     def _open_part(self) -> None:
-        self._file = open(  # noqa: SIM115 - it is closed by close()
+        """Open what is not whole yet, or begin it, for nobody else to write to at the same time.
+
+        Raises:
+            FileError: Somebody does, in whichever process.
+            OSError: It cannot be opened.
+        """
+        file = open(  # noqa: SIM115 - it is closed by close()
             self.path, "r+b", buffering=0, opener=lambda path, flags: _unlinked(path, flags | os.O_CREAT)
         )
+        try:
+            system.lock(file.fileno())
+        except BlockingIOError:
+            file.close()
+            raise FileError(f"{self._wanted.name} is being received already") from None
+        except OSError:  # this file system knows no locks
+            pass
+        self._file = file
+        if not self._is_there:  # whoever had it has given it its name meanwhile
+            raise FileError(f"{self._wanted.name} was being received already")
+
+    @property
+    def _is_there(self) -> bool:
+        """Whether what is written to still is what is called so."""
+        assert self._file is not None  # noqa: S101 - it is open
+        try:
+            return os.path.samestat(os.fstat(self._file.fileno()), self.path.lstat())
+        except FileNotFoundError:
+            return False
 
     def begin(self, at: int) -> None:
         """Take the content from here on: from the end of what is there, or from the beginning.
@@ -229,12 +278,19 @@ class Part:
                 return self._whole
             try:
                 os.fsync(self._file.fileno())
-                self._close()
+                if not self._is_there:
+                    raise FileError(
+                        f"{self._wanted.name} cannot be given its name: somebody has taken {self.path} away"
+                    )
+                if os.name == "nt":  # pragma: no cover - where nobody renames what is open
+                    self._close()
                 if self._modified is not None:
                     os.utime(self.path, (self._modified, self._modified))
                 return self._rename()
             except (OSError, OverflowError) as error:
                 raise FileError(f"{self._wanted.name} cannot be given its name: {_words(error)}") from error
+            finally:
+                self._close()
 
     def _rename(self) -> Path:
         if self._overwrite:
@@ -252,6 +308,9 @@ class Part:
     def close(self) -> None:
         """Write no more; what is there stays."""
         with self._lock:
+            if self._file is not None and self._whole is None and not self.octets and self._is_there:
+                with contextlib.suppress(OSError):
+                    self.path.unlink()  # nothing is
             self._close()
 
     def _close(self) -> None:
@@ -260,15 +319,15 @@ class Part:
             self._file = None
 
 
-def files_in(folder: Path, most: int) -> list[tuple[Path, tuple[str, ...]]]:
-    """List the files in a folder and in those within it, each with the folders that it is in, that one first.
+def files_in(folder: Path, most: int) -> list[tuple[Path, tuple[str, ...], int]]:
+    """List the files in a folder and below: each, the folders that it is in, that one first, and its bytes.
 
-    Links are left out, so that nothing is sent that lies elsewhere.
+    Links are left out, so that nothing is sent that lies elsewhere, and what goes meanwhile.
 
     Raises:
         FileError: It cannot be read, or there are too many.
     """
-    found: list[tuple[Path, tuple[str, ...]]] = []
+    found: list[tuple[Path, tuple[str, ...], int]] = []
 
     def fail(error: OSError) -> None:
         raise FileError(f"{error.filename} cannot be read: {error.strerror}")
@@ -279,19 +338,29 @@ def files_in(folder: Path, most: int) -> list[tuple[Path, tuple[str, ...]]]:
         within = Path(root).relative_to(outermost).parts
         for name in sorted(names):
             path = Path(root, name)
-            if path.is_file() and not path.is_symlink():
-                found.append((path, (outermost.name or "files", *within)))
+            with contextlib.suppress(FileNotFoundError):
+                state = path.lstat()
+                if stat.S_ISREG(state.st_mode):
+                    found.append((path, (outermost.name or "files", *within), state.st_size))
         if len(found) > most:
             raise FileError(f"{folder} has more than {most} files: send what is in it in parts, or as an archive")
     return found
 
 
-def _hash_of(file: BinaryIO, octets: int) -> Any:  # noqa: ANN401 - hashlib names no type
-    """Hash the first bytes of a file, and stand behind them; None where there are fewer."""
+def _hash_of(file: BinaryIO, octets: int, is_over: Callable[[], bool]) -> Any:  # noqa: ANN401 - hashlib names no type
+    """Hash the first bytes of a file, and stand behind them; None where there are fewer.
+
+    That takes minutes of a large one, which nobody waits for at the end of a process.
+
+    Raises:
+        FileError: It is over.
+    """
     file.seek(0)
     hashed = hashlib.sha256()
     left = octets
     while left and (data := file.read(min(left, BLOCK))):
+        if is_over():
+            raise FileError("nobody waits for it any more")
         hashed.update(data)
         left -= len(data)
     return None if left else hashed

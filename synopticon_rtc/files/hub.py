@@ -238,13 +238,18 @@ class FileHub:
                 yield self._offers.popleft()[1]
         finally:
             self._readers -= 1
+            for incoming, offer in self._offers if not self._readers else ():
+                self._look_later(incoming, offer)
 
     def put(self, incoming: Incoming, offer: FileOffer) -> None:
         """Take an offer; one that nobody asks for is refused after a while."""
         self._offers.append((incoming, offer))
         self._changed.set()
         if not self._readers:
-            asyncio.get_running_loop().call_later(UNASKED, self._look, incoming, offer)
+            self._look_later(incoming, offer)
+
+    def _look_later(self, incoming: Incoming, offer: FileOffer) -> None:
+        asyncio.get_running_loop().call_later(UNASKED, self._look, incoming, offer)
 
     def _look(self, incoming: Incoming, offer: FileOffer) -> None:
         if not self._readers and (incoming, offer) in self._offers:
@@ -261,10 +266,6 @@ class FileHub:
     def promised(self) -> int:
         """Bytes that files on their way will take of the disk."""
         return sum(incoming.promised for link in self._links for incoming in link.receiving)
-
-    def paths(self) -> set[Path]:
-        """Return where files on their way are written."""
-        return {path for link in self._links for incoming in link.receiving if (path := incoming.path) is not None}
 
     # Threads and tasks
 
@@ -324,9 +325,9 @@ def _files(folder: Path) -> list[tuple[Path, tuple[str, ...], int]]:
     if not folder.is_dir():
         raise FileError(f"{folder} is no folder")
     found = files_in(folder, MAX_FILES)
-    if any(len(within) > MAX_DEPTH for _, within in found):
+    if any(len(within) > MAX_DEPTH for _, within, _ in found):
         raise FileError(f"{folder} has more than {MAX_DEPTH} folders within one another")
-    return [(path, tuple(map(_text, within)), path.stat().st_size) for path, within in found]
+    return [(path, tuple(map(_text, within)), size) for path, within, size in found]
 
 
 def _text(name: str) -> str:

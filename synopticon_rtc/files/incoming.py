@@ -68,7 +68,7 @@ class FileOffer:
             FileError: It cannot be written there, there is no room, it is withdrawn, or was accepted or rejected.
         """
         check_rate(rate)
-        return await self._incoming.accept(Path(folder).joinpath(*self.folder), overwrite=overwrite, rate=rate)
+        return await self._incoming.accept(Path(folder), overwrite=overwrite, rate=rate)
 
     def reject(self, reason: str = "") -> None:
         """Refuse it, and say why. An offer that is no more is none to refuse."""
@@ -108,11 +108,6 @@ class Incoming:
         channel.on_close = self._closed
 
     @property
-    def path(self) -> Path | None:
-        """Where it is written to."""
-        return None if self._part is None else self._part.path
-
-    @property
     def promised(self) -> int:
         """Bytes that it will take of the disk."""
         return 0 if self._part is None or self._offer is None else max(0, self._offer.size - self._part.octets)
@@ -129,23 +124,33 @@ class Incoming:
             offer.name, offer.folder, offer.size, self._session, path=None, sent=False
         )
         transfer.on_cancel = self._cancel
-        make = functools.partial(Part, folder, offer.name, offer.size, offer.modified, overwrite=overwrite)
+        make = functools.partial(
+            Part,
+            folder,
+            offer.folder,
+            offer.name,
+            offer.size,
+            offer.modified,
+            overwrite=overwrite,
+            promised=self._hub.promised,
+            is_over=lambda: self.is_over,
+        )
         try:
-            part = await self._hub.in_thread(
-                functools.partial(make, promised=self._hub.promised, taken=self._hub.paths())
-            )
+            part = await self._hub.in_thread(make)
         except FileError as error:
             self._end(error, "it cannot be stored there")
             raise
-        if self.is_over or part.path in self._hub.paths():
+        except BaseException:  # whoever accepts it does not wait so long
+            self._end(FileError(f"{offer.name} was not accepted in the end"), "it is not wanted any more")
+            raise
+        if self.is_over:
             self._hub.spawn(self._hub.in_thread(part.close))
-            double = FileError(f"{offer.name} is " + ("offered no more" if self.is_over else "being received already"))
-            self._end(double, "it is being received already")
-            raise double
+            raise FileError(f"{offer.name} is offered no more")
         self._part, self._rate = part, rate
         transfer.came(part.octets)
         self._say(Accepted(part.octets, part.digest))
-        self._task = self._hub.spawn(self._run(transfer, part))
+        self._task = self._hub.keep(asyncio.create_task(self._run(transfer, part)))
+        self._task.add_done_callback(lambda _: self._leave(part))  # also of one that never began
         return transfer
 
     def refuse(self, reason: str) -> None:
@@ -214,7 +219,10 @@ class Incoming:
             self._end(error, str(error))
         finally:
             self._end(ConnectionLost(f"{transfer.name} is received no more"), "")
-            self._hub.spawn(self._hub.in_thread(functools.partial(_leave, part, bytes(self._buffer))))
+
+    def _leave(self, part: Part) -> None:
+        """Write what is left, to be sent no second time, and close."""
+        self._hub.spawn(self._hub.in_thread(functools.partial(_leave, part, bytes(self._buffer))))
 
     async def _write(self, transfer: FileTransfer, part: Part) -> bool:
         """Write what has come, as soon as it is worth it; False once all of it is written."""

@@ -1,6 +1,7 @@
 """What files are called where they are received, whatever a stranger calls them."""
 
 import itertools
+import re
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path, PurePath
@@ -11,16 +12,18 @@ LONGEST = 200
 """Bytes of a name: file systems take 255, and some follow for a number, or for what is not whole yet."""
 LONGEST_SUFFIX = 20
 NAMELESS = "file"
+_PART = re.compile(r"\.[0-9a-f]{8}\.part$", re.IGNORECASE)  # what is on its way is called so, and nothing else
 
 
 def safe(name: str) -> str:
     """Return a name that leads nowhere else, names no device and is not hidden, with the suffix that it had."""
-    stem, _, suffix = name.rpartition(".")
-    if not stem or len(suffix.encode(errors="replace")) > LONGEST_SUFFIX:
-        stem, suffix = name, ""
-    ending = fit(suffix, LONGEST_SUFFIX)
-    kept = fit(stem, LONGEST - len(ending.encode()) - 1) or NAMELESS
-    return not_a_device(f"{kept}.{ending}" if ending else kept)
+    whole = fit(name, 4 * len(name)) or NAMELESS
+    stem, dot, suffix = whole.rpartition(".")
+    if not stem or len(suffix.encode()) > LONGEST_SUFFIX:
+        stem, dot, suffix = whole, "", ""
+    kept = fit(stem, LONGEST - len(suffix.encode()) - 1) or NAMELESS
+    name = not_a_device(f"{kept}{dot}{suffix}")
+    return f"{name}_" if _PART.search(name) else name
 
 
 def numbered(name: str) -> Iterator[str]:

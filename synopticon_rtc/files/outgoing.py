@@ -64,6 +64,7 @@ class Outgoing:
         self._limit = 0
         self._answer: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
         self._moved = asyncio.Event()
+        self._told_all = False
         self._done = False
         self._task: asyncio.Task[None] | None = None
         transfer.on_cancel = self.cancel
@@ -123,14 +124,17 @@ class Outgoing:
             if self.channel.is_open:
                 self._say(offer)
             accepted = await self._answer
-            goes_on = await self._hub.in_thread(functools.partial(source.matches, accepted.at, accepted.sha256))
+            look = functools.partial(source.matches, accepted.at, accepted.sha256, lambda: transfer.is_over)
+            goes_on = await self._hub.in_thread(look)
             self._at = accepted.at if goes_on else 0
             self._limit = self._at + wire.WINDOW
             self._say(Begun(self._at))
             transfer.came(self._at)
             await self._read_all(source)
             await self._until(lambda: not self._blocks)
-            self._say(Ended(await self._hub.in_thread(source.end)))
+            digest = await self._hub.in_thread(source.end)
+            self._told_all = True
+            self._say(Ended(digest))
             await self._until(lambda: self._done, KEEPING)
             transfer.came(transfer.size)
             transfer.end()
@@ -187,7 +191,7 @@ class Outgoing:
                 self._limit = max(self._limit, octets)
                 self.transfer.came(max(min(octets - wire.WINDOW, self._at), 0))
                 self._wake(self)
-            case Done():
+            case Done() if self._told_all:
                 self._done = True
             case Cancelled(reason):
                 self._end(FileError(f"{self.transfer.name} is not taken: {visible(reason) or 'no reason was given'}"))

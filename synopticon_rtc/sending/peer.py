@@ -21,6 +21,7 @@ class Peer:
         link: By which the negotiator knows it.
         session: Its signaling session.
         asked: The message by which it asked, which says what it can read and wants.
+        name: What it calls itself, for which nobody vouches; empty where it gives no name.
         connection: What all goes over that it is sent.
         watchers: What it is sent of each stream, by the stream's name.
         first: The name of the stream that its first offer carries; None where that has none.
@@ -40,6 +41,7 @@ class Peer:
     session: str
     asked: Relayed
     connection: PeerConnection
+    name: str = ""
     watchers: dict[str, Watcher] = field(default_factory=dict)
     first: str | None = None
     spare: list[Sender] = field(default_factory=list)

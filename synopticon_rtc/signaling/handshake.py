@@ -155,11 +155,13 @@ class Notify:
         state: Of the peer, or of a receiver itself.
         session: The peer's, empty where there is none.
         reason: Why, in words for people; some are others' own.
+        name: What the peer calls itself, for which nobody vouches; empty where it gives no name.
     """
 
     state: State
     session: str
     reason: str
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,7 +363,8 @@ class Handshake(ABC):
             return []
         known.phase = "connected"
         known.deadline = known.repeat_at = float("inf")
-        return [Notify("connected", known.session, f"connected with {visible(known.name or known.session, NAME)}")]
+        reason = f"connected with {visible(known.name or known.session, NAME)}"
+        return [Notify("connected", known.session, reason, known.name)]
 
     def lost(self, link: int, reason: str, now: float) -> list[Action]:
         """The peer connection failed, went silent, or was closed by the peer."""
@@ -442,7 +445,7 @@ class Handshake(ABC):
         actions: list[Action] = []
         if bye and link.takes_bye and link.reachable and self.session is not None:
             actions.append(self._to(link, Ice(bye=reason)))
-        return [*actions, Close(link.id, reason), Notify("closed", link.session, reason)]
+        return [*actions, Close(link.id, reason), Notify("closed", link.session, reason, link.name)]
 
     def _describe(self, link: Link, message: Offer | Answer) -> list[Action]:
         link.description = message
@@ -569,7 +572,10 @@ class BroadcasterHandshake(Handshake):
         self._remember(session, "" if admitted else NOT_ADMITTED)
         if admitted:
             return self._serve(message, now)
-        return [*self._refuse(message), Notify("refused", session, "the receiver is not admitted")]
+        return [
+            *self._refuse(message),
+            Notify("refused", session, "the receiver is not admitted", one_line(message.name)),
+        ]
 
     def send_away(self, session: str, reason: str) -> list[Action]:
         """Let a receiver go, if it is there, and serve its session no more."""
@@ -641,7 +647,7 @@ class BroadcasterHandshake(Handshake):
             create = CreateAnswer(link.id, link.session, message)
         else:
             create = CreateOffer(link.id, link.session, message)
-        return [*actions, Notify("connecting", link.session, "a receiver asked for the stream"), create]
+        return [*actions, Notify("connecting", link.session, "a receiver asked for the stream", link.name), create]
 
     def _ask(self, message: Wish, now: float) -> list[Action]:
         """Have the application asked of a receiver, once; of what it seeks meanwhile, the last counts."""

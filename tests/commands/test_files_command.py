@@ -29,9 +29,14 @@ async def sending(lobby: Lobby, *, json: bool = False, rate: int | None = None) 
         yield _Sending(receiver, Output(json=json), to="anna", rate=rate, timeout=5)
 
 
-def inbox(far: Far, folder: Path, *, json: bool = False, largest: int | None = None) -> Inbox:
-    """Return what takes the files of a broadcaster."""
-    return Inbox(far.broadcaster, folder, Output(json=json), largest=largest, rate=None, aloud=True)
+def inbox(folder: Path | None, *, json: bool = False, largest: int | None = None) -> Inbox:
+    """Return what takes files."""
+    return Inbox(folder, Output(json=json), largest=largest, rate=None)
+
+
+def taking(far: Far, folder: Path, *, largest: int | None = None) -> contextlib.AbstractAsyncContextManager[None]:
+    """Have a broadcaster take files."""
+    return inbox(folder, largest=largest).taking(far.broadcaster)
 
 
 @turned
@@ -40,7 +45,7 @@ async def test_files_and_folders_are_sent_and_told_of(tmp_path: Path, capsys: py
     (tmp_path / "folder").mkdir()
     paths = [written(tmp_path / "a.bin", 400_000), tmp_path / "folder"]
     written(tmp_path / "folder" / "b.bin", 3)
-    async with lobby.broadcasting("anna") as anna, inbox(anna, tmp_path / "there").taking(), sending(lobby) as sent:
+    async with lobby.broadcasting("anna") as anna, taking(anna, tmp_path / "there"), sending(lobby) as sent:
         await sent.send(paths)
     assert (tmp_path / "there" / "folder" / "b.bin").stat().st_size == 3
     said = capsys.readouterr().out.splitlines()
@@ -52,10 +57,10 @@ async def test_files_and_folders_are_sent_and_told_of(tmp_path: Path, capsys: py
 async def test_programs_are_told_how_far_a_file_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lobby = Lobby()
     async with lobby.broadcasting("anna") as anna, sending(lobby, json=True, rate=20_000) as sent:
-        taking = inbox(anna, tmp_path / "there", json=True)
-        async with taking.taking():
+        box = inbox(tmp_path / "there", json=True)
+        async with box.taking(anna.broadcaster):
             await sent.send([written(tmp_path / "a.bin", 50_000)])
-            assert not taking.rows()
+            assert not box.rows()
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["state"] for line in told if line["event"] == "file"].count("complete") == 2
 
@@ -67,11 +72,11 @@ async def test_sending_goes_on_where_it_was_when_the_connection_is_there_again(t
     async with sending(lobby, rate=400_000) as sent:
         task = asyncio.create_task(sent.send([path]))
         async with lobby.broadcasting("anna") as anna:
-            taking = inbox(anna, tmp_path / "there")
-            async with taking.taking():
+            box = inbox(tmp_path / "there")
+            async with box.taking(anna.broadcaster):
                 await elapse(3)
-                assert "a.bin" in taking.rows()["files"]
-        async with lobby.broadcasting("anna") as anna, inbox(anna, tmp_path / "there").taking():
+                assert "a.bin" in box.rows()["files"]
+        async with lobby.broadcasting("anna") as anna, taking(anna, tmp_path / "there"):
             await task
     assert (tmp_path / "there" / "a.bin").read_bytes() == path.read_bytes()
 
@@ -82,7 +87,7 @@ async def test_a_file_that_is_too_large_is_refused_with_the_reason(tmp_path: Pat
     paths = [written(tmp_path / name, 100) for name in ("a", "b")]
     async with (
         lobby.broadcasting("anna") as anna,
-        inbox(anna, tmp_path / "there", largest=99).taking(),
+        taking(anna, tmp_path / "there", largest=99),
         sending(lobby) as sent,
     ):
         with pytest.raises(FileError, match="a is not taken: it has 100 bytes, and 99 are taken at most"):
@@ -100,10 +105,9 @@ async def test_who_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
 async def test_a_folder_that_cannot_be_made_and_options_without_one_are_wrong_use(tmp_path: Path) -> None:
     receiver = Receiver("ws://127.0.0.1:1/ws")
     with pytest.raises(click.UsageError, match="belong to --files"):
-        Inbox(receiver, None, Output(json=True), largest=5, rate=None, aloud=False)
-    taking = Inbox(receiver, written(tmp_path / "a", 1) / "b", Output(json=True), largest=None, rate=None, aloud=False)
+        inbox(None, largest=5)
     with pytest.raises(FileError, match="cannot be made"):
-        async with taking.taking():
+        async with inbox(written(tmp_path / "a", 1) / "b").taking(receiver):
             pass
 
 

@@ -10,12 +10,14 @@ from pathlib import Path
 import click
 import pytest
 from field_helpers import command, run, run_in_terminal
+from files_helpers import written
 from lobby import Lobby
 from turned import elapse, turned
 
 from synopticon_rtc import Broadcaster, Recording, SignalingServer, TestPattern
 from synopticon_rtc.commands.cli import Output
 from synopticon_rtc.commands.everybody import Everybody
+from synopticon_rtc.commands.files import Inbox
 from synopticon_rtc.commands.receive import _check_all
 from synopticon_rtc.errors import TableError
 
@@ -104,9 +106,29 @@ def test_what_is_for_one_broadcaster_is_refused(option: str, value: object) -> N
     _check_all(broadcaster=None, **dict.fromkeys(given))
 
 
-def everybody(record: str | None = None, faces_out: str | None = None) -> Everybody:
+def everybody(record: str | None = None, faces_out: str | None = None, files: Path | None = None) -> Everybody:
     paths = [None if path is None else Path(path) for path in (record, faces_out)]
-    return Everybody(Output(json=False), record=paths[0], faces_out=paths[1], landmarks=None)
+    output = Output(json=False)
+    inbox = Inbox(files, output, largest=None, rate=None)
+    return Everybody(output, record=paths[0], faces_out=paths[1], landmarks=None, inbox=inbox)
+
+
+@turned
+async def test_the_files_of_each_go_into_a_folder_of_their_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lobby, told = Lobby(), everybody(files=tmp_path / "there")
+    path = written(tmp_path / "notes.bin", 5000)
+    async with lobby.broadcasting("../Ada") as ada, lobby.broadcasting("Bo") as bo:
+        receiving = asyncio.create_task(told.receive(lobby.room(beside=told.beside), frames=None, duration=20))
+        for far in (ada, bo):
+            while not far.broadcaster.peers:
+                await elapse(0.1)
+            await (await far.broadcaster.send_file(path, to=far.broadcaster.peers[0])).wait()
+        await receiving
+    came = {str(each.relative_to(tmp_path / "there")) for each in (tmp_path / "there").rglob("*.bin")}
+    assert came == {"_Ada/notes.bin", "Bo/notes.bin"}
+    assert f"file notes.bin: {tmp_path}/there/Bo/notes.bin" in capsys.readouterr().out.splitlines()
 
 
 def test_files_of_all_need_names() -> None:

@@ -4,6 +4,8 @@ import asyncio
 import errno
 import json
 import os
+import shutil
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,9 +16,10 @@ from turned import elapse, turned
 from wires import Losses
 
 from synopticon_rtc.errors import ConnectionLost, FileError
-from synopticon_rtc.files.disk import Part
+from synopticon_rtc.files.disk import Part, Source
 from synopticon_rtc.files.hub import AT_ONCE, AT_ONCE_OFFERED, REFUSED, UNASKED
 from synopticon_rtc.files.outgoing import STALLED
+from synopticon_rtc.files.transfer import FileTransfer
 from synopticon_rtc.files.wire import PROTOCOL, WINDOW
 from synopticon_rtc.rtc import Channel
 
@@ -287,7 +290,235 @@ async def test_a_disk_that_is_full_in_the_middle_is_one_error_at_both_ends_and_k
         assert sent.moved < 1_500_000
 
 
+@pytest.mark.parametrize("end", ["one", "two"])
+@pytest.mark.parametrize("state", ["offered", "accepted", "moving", "written", "whole"])
+@turned
+async def test_it_can_be_cancelled_in_every_state_and_sent_once_more(tmp_path: Path, end: str, state: str) -> None:
+    path, there = written(tmp_path / "notes.bin", 400_000), tmp_path / "there"
+    async with connected() as (one, two):
+        sent = await one.hub.send(path, None, rate=None if state == "written" else 1_000_000)
+        offer = await offered(two)
+        received = await offer.accept(there) if state != "offered" else None
+        if state == "moving":
+            await elapse(0.2)
+        elif state == "written":
+            while sent.moved < sent.size:
+                await elapse(0.001)
+        elif state == "whole":
+            await sent.wait()
+        if end == "one":
+            sent.cancel("enough")
+        elif received is not None:
+            received.cancel("enough")
+        else:
+            offer.reject("enough")
+        await all_over(sent, received)
+        await comes_once_more(one, two, path, there)
+
+
+@pytest.mark.parametrize("end", ["one", "two"])
+@turned
+async def test_it_can_be_cancelled_while_its_place_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    path, there = written(tmp_path / "notes.bin", 400_000), tmp_path / "there"
+
+    async def slowly(function: Callable[[], object]) -> object:
+        await elapse(1)
+        return function()
+
+    async with connected() as (one, two):
+        sent = await one.hub.send(path, None, rate=None)
+        offer = await offered(two)
+        with monkeypatch.context() as patched:
+            patched.setattr(two.hub, "in_thread", slowly)
+            accepting = asyncio.create_task(offer.accept(there))
+            await elapse(0.5)
+            accepting.cancel() if end == "two" else sent.cancel("enough")
+            with pytest.raises((asyncio.CancelledError, FileError)):
+                await accepting
+        await all_over(sent, None)
+        await comes_once_more(one, two, path, there)
+
+
+async def all_over(*transfers: FileTransfer | None) -> None:
+    """Wait until it is over at both ends."""
+    await elapse(2)
+    assert all(transfer is None or transfer.is_over for transfer in transfers)
+
+
+async def comes_once_more(one: End, two: End, path: Path, there: Path) -> None:
+    """Send it once more, whatever became of it before."""
+    assert not two.link.receiving
+    sent, received = await carried(one, two, path, there)
+    await received.wait()
+    await sent.wait()
+    assert files_of(there) == files_of(path.parent)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Read all files of a folder."""
+    return {each.name: each.read_bytes() for each in folder.iterdir() if each.is_file()}
+
+
+@turned
+async def test_two_that_receive_the_same_file_into_one_folder_never_write_to_the_same(tmp_path: Path) -> None:
+    path, there = written(tmp_path / "notes.bin", 400_000), tmp_path / "there"
+    async with connected() as (one, two), connected() as (three, four):
+        _, first = await carried(one, two, path, there, rate=200_000)
+        await elapse(0.5)
+        sent = await three.hub.send(path, None, rate=None)
+        with pytest.raises(FileError, match="is being received already"):
+            await (await offered(four)).accept(there)
+        with pytest.raises(FileError, match="cannot be stored"):
+            await sent.wait()
+        await first.wait()
+        sent, _ = await carried(three, four, path, there)
+        await sent.wait()
+        assert sent.moved == 0
+    assert [each.name for each in there.iterdir()] == ["notes.bin"]
+
+
+@turned
+async def test_a_part_that_somebody_takes_away_gets_no_name(tmp_path: Path) -> None:
+    path, there = written(tmp_path / "notes.bin", 400_000), tmp_path / "there"
+    async with connected() as (one, two):
+        sent, _ = await carried(one, two, path, there, rate=200_000)
+        await elapse(0.5)
+        (part,) = there.iterdir()
+        part.unlink()
+        part.write_bytes(b"another's")
+        with pytest.raises(FileError, match="somebody has taken"):
+            await sent.wait()
+    assert [each.name for each in there.iterdir()] == [part.name]
+
+
+@turned
+async def test_what_never_came_leaves_nothing(tmp_path: Path) -> None:
+    async with connected() as (one, two):
+        stranger = Stranger(one)
+        await stranger.say("offer", name="a", size=4)
+        transfer = await (await offered(two)).accept(tmp_path / "there")
+        transfer.cancel()
+        await elapse(1)
+        stranger = Stranger(one, "another")
+        await stranger.say("offer", name="a", size=2**50)
+        with pytest.raises(FileError, match="no room for a"):
+            await (await offered(two)).accept(tmp_path / "there")
+    assert not list((tmp_path / "there").iterdir())
+
+
+@turned
+async def test_names_that_differ_in_how_they_are_written_are_two_files(tmp_path: Path) -> None:
+    folder, there = tmp_path / "folder", tmp_path / "there"
+    folder.mkdir()
+    for number, name in enumerate(["caf\u00e9.txt", "cafe\u0301.txt"]):
+        (folder / name).write_text(str(number))
+        os.utime(folder / name, (1, 1))
+    async with connected() as (one, two):
+        for transfer in await one.hub.send_folder(folder, None, rate=None):
+            await (await offered(two)).accept(there)
+            await transfer.wait()
+    assert {each.name: each.read_text() for each in (there / "folder").iterdir()} == {
+        "caf\u00e9.txt": "1",  # which stands first in the order of its letters
+        "caf\u00e9 (1).txt": "0",
+    }
+
+
+@turned
+async def test_a_file_that_goes_while_it_is_sent_is_sent_whole_and_one_that_gets_shorter_is_not(tmp_path: Path) -> None:
+    path, there = written(tmp_path / "notes.bin", 2_000_000), tmp_path / "there"
+    content = path.read_bytes()
+    async with connected() as (one, two):
+        _, received = await carried(one, two, path, there, rate=1_000_000)
+        await elapse(0.5)
+        path.unlink()
+        await received.wait()
+        assert (there / "notes.bin").read_bytes() == content
+        path = written(tmp_path / "more.bin", 2_000_000)
+        sent, _ = await carried(one, two, path, there, rate=1_000_000)
+        await elapse(0.5)
+        os.truncate(path, 1000)
+        with pytest.raises(FileError, match="has become shorter while it was sent"):
+            await sent.wait()
+
+
+@turned
+async def test_a_hole_of_5_gb_is_refused_for_its_size_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "hole.bin"
+    path.touch()
+    os.truncate(path, 5 * 10**9)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=4 * 10**9))
+    async with connected() as (one, two):
+        sent = await one.hub.send(path, None, rate=None)
+        offer = await offered(two)
+        assert offer.size == sent.size == 5 * 10**9
+        with pytest.raises(
+            FileError, match=r"no room for hole\.bin: it needs 5000000000 bytes, and 4000000000 are free"
+        ):
+            await offer.accept(tmp_path / "there")
+        with pytest.raises(FileError, match="cannot be stored"):
+            await sent.wait()
+
+
+def test_nobody_waits_for_the_hash_of_what_is_over(tmp_path: Path) -> None:
+    path = written(tmp_path / "notes.bin", 300_000)
+    source = Source(path)
+    with pytest.raises(FileError, match="nobody waits for it"):
+        source.matches(300_000, "", lambda: True)
+    source.close()
+    with pytest.raises(FileError, match="nobody waits for it"):
+        Part(tmp_path, (), path.name, 300_000, source.modified, overwrite=False, promised=0, is_over=lambda: True)
+
+
 # What strangers do
+
+
+@pytest.mark.parametrize("name", ["notes.0123abcd.part", "NOTES.0123ABCD.PART"])
+@turned
+async def test_no_stranger_takes_the_place_of_what_is_on_its_way(name: str) -> None:
+    async with connected() as (one, two):
+        await Stranger(one).say("offer", name=name, size=3)
+        assert (await offered(two)).name == f"{name}_"
+
+
+@turned
+async def test_a_folder_of_a_stranger_leads_through_no_link(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "there" / "photos").symlink_to(tmp_path / "elsewhere")
+    async with connected() as (one, two):
+        await Stranger(one).say("offer", name="a", size=3, folder=["photos", "may"])
+        with pytest.raises(FileError, match="a link to elsewhere"):
+            await (await offered(two)).accept(tmp_path / "there")
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@turned
+async def test_who_says_that_it_has_a_file_before_all_was_sent_breaks_the_rules(tmp_path: Path) -> None:
+    async with connected() as (one, two):
+        sent = await one.hub.send(written(tmp_path / "a", 3_000_000), None, rate=None)
+        await offered(two)
+        (incoming,) = two.link.receiving
+        incoming._channel.send(json.dumps({"type": "done"}))
+        incoming._channel.close()
+        with pytest.raises(FileError, match="breaks the protocol"):
+            await sent.wait()
+
+
+@turned
+async def test_offers_are_refused_when_nobody_asks_for_them_any_more(tmp_path: Path) -> None:
+    async with connected() as (one, two):
+        offers = two.hub.offers()
+        first = await one.hub.send(written(tmp_path / "a", 1), None, rate=None)
+        await anext(offers)
+        second = await one.hub.send(written(tmp_path / "b", 1), None, rate=None)
+        await elapse(1)
+        await offers.aclose()  # type: ignore[attr-defined]
+        with pytest.raises(FileError, match="nobody takes files there"):
+            await second.wait()
+        assert not first.is_over
 
 
 @pytest.mark.parametrize(
