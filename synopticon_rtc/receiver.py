@@ -73,7 +73,7 @@ from synopticon_rtc.rtc import (
 from synopticon_rtc.rtc.network import LocalNetwork
 from synopticon_rtc.rtc.servers import check_servers
 from synopticon_rtc.signaling.handshake import CreateAnswer, CreateOffer, Notify, ReceiverHandshake
-from synopticon_rtc.signaling.messages import Candidate, Offer
+from synopticon_rtc.signaling.messages import Candidate, Offer, Relayed
 from synopticon_rtc.signaling.session import Signaling
 from synopticon_rtc.tracing import Trace
 
@@ -694,6 +694,14 @@ class Receiver(Generic[F]):
         """
         self._negotiator.perform(self._handshake.refuse(session, reason, asyncio.get_running_loop().time()))
 
+    def expect(self, came: list[Relayed]) -> None:
+        """Take the offer that came of somebody before this receiver was there, with what came after it, to begin with.
+
+        Args:
+            came: The messages, which are taken out of it once the receiver has started and there is a session.
+        """
+        self._handshake.expect(came)
+
     def stay(self) -> None:
         """Look for no other broadcaster from now on than the one that is received: by its name, where it has one."""
         self._handshake.stay()
@@ -986,7 +994,7 @@ class Receiver(Generic[F]):
                 queue.put(moment)
 
     def _notify(self, change: Notify) -> None:
-        if change.state == "seeking" and self._first_sought is None and self.signaling.session is not None:
+        if self._first_sought is None and self.signaling.session is not None:
             self._first_sought = asyncio.get_running_loop().time()
         if change.state == "seeking" and self._failure is not None:
             self._end_iterations()

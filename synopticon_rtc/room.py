@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Self, TypeAlias, Unpack, overload
 
 import av
@@ -23,6 +23,7 @@ from synopticon_rtc.receiving.merge import Merge
 from synopticon_rtc.receiving.pairing import F
 from synopticon_rtc.rtc import EncodedVideoFrame
 from synopticon_rtc.signaling.entry import Token
+from synopticon_rtc.signaling.messages import AnyMessage, Ice, Offer, PeerLeft, Relayed, Requirements
 from synopticon_rtc.signaling.session import Signaling
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,8 @@ MOST = 100
 """Participants at once."""
 WITHIN = 0.1
 """Seconds that a moment waits at most for those before it."""
+EARLY = 32
+"""Messages of a participant that are kept until its receiver has started."""
 LINGER = 0.02
 """Seconds in which moments whose turn has come give way to none, so that all that come in a burst are taken."""
 
@@ -101,6 +104,7 @@ class _Place(Generic[F]):
     """Of a participant, or of whoever is looked for."""
 
     participant: Participant[F]
+    came: list[Relayed] = field(default_factory=list)  # of the one it is for, until its receiver takes them
     found: bool = False
     limit: asyncio.Timeout | None = None  # ends it once it has been gone for too long; None while it does not run
     task: asyncio.Task[None] | None = None  # what runs it; None once it is ending
@@ -120,7 +124,7 @@ class _Place(Generic[F]):
     @property
     def is_looking(self) -> bool:
         """Whether it takes whoever has no place yet."""
-        return not self.found and self.participant.state.state == "seeking"
+        return not self.found and not self.came and self.participant.state.state == "seeking"
 
 
 class Room(Generic[F]):
@@ -254,6 +258,9 @@ class Room(Generic[F]):
         self._life.begun = True
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(self.signaling)
+            door = _Door(self._offered, self._came)
+            self.signaling.listen(door)
+            stack.callback(self.signaling.leave, door)
             stack.push_async_callback(self._leave)
             self._look()
             self._exit = stack.pop_all()
@@ -371,15 +378,36 @@ class Room(Generic[F]):
             more.end()
         if looking or self._life.over or self._refused is not None:
             return
-        was_full, self._full = self._full, len(self._places) >= MOST
+        was_full, self._full = self._full, self._is_full
         if self._full:
             if not was_full:
                 logger.warning("there are %d participants: others have to wait until one is gone", MOST)
             return
+        self._add([])
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._places) >= MOST
+
+    def _offered(self, offer: Offer) -> bool:
+        """Have a receiver of its own take an offer that those who look have left, as they have found others."""
+        is_taken = offer.source_session in self.signaling.claimed
+        if is_taken or self._is_full or self._life.over or self._refused is not None:
+            return False
+        self._add([offer])
+        return True
+
+    def _came(self) -> Iterator[list[Relayed]]:
+        """Give what has come of those whose receivers have not started yet."""
+        return (place.came for place in self._places if place.came)
+
+    def _add(self, came: list[Relayed]) -> None:
+        """Have one more receiver, for whom ``came`` is of, or else for whoever comes."""
         try:
             receiver = self._made.pop() if self._made else self._make()
             receiver.network = self._network
-            place: _Place[F] = _Place(Participant(receiver))
+            receiver.expect(came)
+            place: _Place[F] = _Place(Participant(receiver), came)
             receiver.events.subscribe(functools.partial(self._changed, place))
             beside = self._beside(place.participant)
         except Exception as error:
@@ -465,6 +493,65 @@ class Room(Generic[F]):
         self, state: Literal["joined", "away", "returned", "left"], reason: str, participant: Participant[F]
     ) -> None:
         self.events.emit(ParticipantEvent(state, reason, participant.name, participant.session))
+
+
+class _Door:
+    """Keeps the offers that come while nobody is free to take them, and what follows each.
+
+    All who broadcast answer the one who looks for somebody, and each makes few offers a second to one session: so what
+    is let go is missed for seconds.
+
+    Args:
+        offered: Given each offer that nobody took; says whether it is kept.
+        kept: Gives what is kept of each, the offer first, which is emptied once it is taken.
+    """
+
+    requirements = Requirements(role=(), tell=())
+
+    def __init__(self, offered: Callable[[Offer], bool], kept: Callable[[], Iterator[list[Relayed]]]) -> None:
+        self._offered = offered
+        self._kept = kept
+
+    def opened(self, _: str) -> None:
+        """Forget all: they know us by another session."""
+        for came in self._kept():
+            came.clear()
+
+    def received(self, message: AnyMessage) -> bool:
+        """Take what comes of those whose offers are kept."""
+        match message:
+            case PeerLeft(session=session):
+                self._forget(session)
+                return False
+            case Offer() | Ice():
+                return self._follows(message)
+            case _:
+                return False
+
+    def unclaimed(self, message: AnyMessage) -> bool:
+        """Keep an offer that nobody took."""
+        return isinstance(message, Offer) and not message.is_turned and self._offered(message)
+
+    def failed(self, error: SignalingError) -> None:
+        """Leave that to the receivers."""
+
+    def _of(self, session: str) -> list[Relayed]:
+        return next((came for came in self._kept() if came[0].source_session == session), [])
+
+    def _forget(self, session: str) -> None:
+        self._of(session).clear()
+
+    def _follows(self, message: Offer | Ice) -> bool:
+        came = self._of(message.source_session)
+        if not came:
+            return False
+        if isinstance(message, Offer):
+            came[:] = [message]  # the same once more, or the one that counts now
+        elif message.bye is not None:
+            came.clear()
+        elif len(came) < EARLY:
+            came.append(message)
+        return True
 
 
 class _Merged(Generic[F]):

@@ -29,6 +29,7 @@ from synopticon_rtc import (
 from synopticon_rtc.basics import clock
 from synopticon_rtc.errors import SignalingError
 from synopticon_rtc.events import ParticipantEvent, StateEvent
+from synopticon_rtc.signaling.messages import Offer, SessionDescription
 from synopticon_rtc.signaling.server.tokens import TokenKeys
 
 __all__ = ["clocks"]
@@ -86,6 +87,83 @@ async def test_people_come_and_go_and_the_room_tells() -> None:
         await meeting
     assert told == [("joined", "Ada"), ("joined", "Bo"), ("away", "Bo"), ("left", "Bo"), ("left", "Ada")]
     assert come == ["Ada", "Ada has left"]
+
+
+@turned
+async def test_all_who_are_there_already_are_found_at_once() -> None:
+    lobby = Lobby()
+    async with contextlib.AsyncExitStack() as stack:
+        for number in range(12):
+            await stack.enter_async_context(lobby.broadcasting(f"person {number}"))
+        await elapse(1)
+        async with lobby.room() as room:
+            await elapse(1)
+            assert len(names(await seen(room, 0.5))) == len(room.participants) == 12
+            assert sum(place.is_looking for place in room._places) == 1
+
+
+@turned
+async def test_nobody_waits_for_what_is_made_beside_the_receivers_of_others() -> None:
+    lobby = Lobby()
+
+    @contextlib.asynccontextmanager
+    async def beside(_: Participant[Any]) -> AsyncIterator[None]:
+        await elapse(0.9)
+        yield
+
+    async with contextlib.AsyncExitStack() as stack:
+        for number in range(6):
+            await stack.enter_async_context(lobby.broadcasting(f"person {number}"))
+        async with lobby.room(beside=beside) as room:
+            await elapse(2.5)
+            assert len(room.participants) == 6
+
+
+@turned
+async def test_who_waited_for_too_long_for_its_receiver_is_asked_anew() -> None:
+    lobby, told = Lobby(), Told()
+    slow = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def beside(_: Participant[Any]) -> AsyncIterator[None]:
+        if len(room._places) > 1:
+            await slow.wait()
+        yield
+
+    async with lobby.broadcasting("Ada"), contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(lobby.broadcasting("Bo", delay=0.02))
+        async with lobby.room(beside=beside) as room:
+            room.events.subscribe(told)
+            await elapse(2)
+            (kept,) = [place.came[0] for place in room._places if place.came]
+            assert isinstance(kept, Offer)
+            await elapse(5)  # after which no broadcaster waits for an answer
+            assert not any(place.came for place in room._places)
+            slow.set()
+            await elapse(3)
+            assert len(room.participants) == 2
+    assert sorted(told) == [("joined", "Ada"), ("joined", "Bo"), ("left", "Ada"), ("left", "Bo")]
+
+
+@turned
+async def test_what_came_over_a_session_that_is_gone_is_forgotten() -> None:
+    lobby = Lobby()
+
+    @contextlib.asynccontextmanager
+    async def beside(_: Participant[Any]) -> AsyncIterator[None]:
+        await elapse(0.5)
+        yield
+
+    async with lobby.room(beside=beside) as room:
+        await elapse(1)
+        room.signaling._hand_round(Offer(source_session="ws_1", sdp=SessionDescription("offer", "v=0")))
+        room.signaling._hand_round(Offer(source_session="ws_2", sdp=SessionDescription("offer", "v=0")))
+        assert sum(bool(place.came) for place in room._places) == 1
+        for listener in list(room.signaling._listeners):
+            listener.opened("ws_another")
+        assert not any(place.came for place in room._places)
+        await elapse(2)
+        assert sum(place.is_looking for place in room._places) == 1
 
 
 def ada(*states: str) -> list[tuple[str, str]]:

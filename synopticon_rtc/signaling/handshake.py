@@ -747,6 +747,7 @@ class ReceiverHandshake(Handshake):
         self._seek_at = float("inf")
         self._paced_until = float("-inf")
         self._early: dict[str, list[Candidate | None]] = {}
+        self._came: list[Relayed] = []
         self._leaving = ""  # a session that counts as taken by us until its link's end is carried out
         self._present: dict[str, str] | None = None  # the broadcasters that the server tells of, None if it does not
 
@@ -759,6 +760,13 @@ class ReceiverHandshake(Handshake):
     def record(self, on: bool) -> None:  # noqa: FBT001 - what it is about
         """Take note whether what comes is recorded, for which the server may want a role of its own."""
         self.requirements = msgspec.structs.replace(self.requirements, role=("record" if on else "receive",))
+
+    def expect(self, came: list[Relayed]) -> None:
+        """Take the offer that has come of somebody before there was a session of ours, and what came after it.
+
+        Once there is one, ``came`` is emptied, and nobody is looked for unless the offer cannot be taken.
+        """
+        self._came = came
 
     def stay(self) -> None:
         """Look for no other broadcaster any more than the one that there is: by its name, where it has one."""
@@ -788,6 +796,10 @@ class ReceiverHandshake(Handshake):
             # Our answer may have been lost with the session; if it was not, the connection is there in a moment.
             self.link.connect_within = CROSSED_WITHIN
             self.link.deadline = min(self.link.deadline, now + CROSSED_WITHIN)
+        came = self._came.copy()
+        self._came.clear()
+        for message in came:
+            actions += self.received(message, now)
         if self.link is None and not any(isinstance(action, Notify) for action in actions):
             actions += self._seek_again("looking for a broadcaster", now)
         return actions

@@ -14,6 +14,12 @@ export class ClockOffset {
     if (this.#samples.length > KEPT) this.#samples.shift();
   }
 
+  /** Ms that a message takes one way, half of the quickest of the recent exchanges; null before the first. */
+  get way() {
+    if (this.#samples.length === 0) return null;
+    return Math.min(...this.#samples.map(({ roundTrip }) => roundTrip)) / 2;
+  }
+
   /** How far the other's clock is ahead of ours in ms, by the quickest of the recent exchanges; null before the first. */
   get value() {
     if (this.#samples.length === 0) return null;

@@ -84,6 +84,11 @@ export class Connection {
     return this.#clock.value;
   }
 
+  /** Ms that a message takes from the broadcaster to here; null where it is not known. */
+  get way() {
+    return this.#clock.way;
+  }
+
   /** The videos that come, and the sound. */
   get videos() {
     return this.#streams.videos;

@@ -17,7 +17,7 @@ const query = new URLSearchParams(location.search);
 const address = query.get("room");
 const video = $("video");
 const overlay = new Overlay($("overlay"), video);
-const player = new Player(video, overlay, { sender: () => ({ clockOffset: null, report: null }), frame() {} });
+const player = new Player(video, overlay, { sender: () => ({ clockOffset: null, report: null, way: null }), frame() {} });
 
 let shown = null; // the video that is shown: { mid, name, track }
 let sound = null;

@@ -36,15 +36,15 @@ export class Pairing {
   /**
    * The message to draw at `time` on the frame of that RTP timestamp (undefined where the browser has none), and
    * whether it is that frame's own. Where it is not: the nearest frame's while timestamps agree, else the newest, and
-   * none that is stale.
+   * none that is stale. A message with `near` may be off by so many ms, as its place is only guessed, and never is exact.
    */
   pick(rtpTimestamp, time) {
     if (rtpTimestamp !== undefined) this.#follow(rtpTimestamp, time);
-    const reckoned = ({ captured }) => captured !== undefined;
-    const own = this.#messages.get(rtpTimestamp)?.message ?? this.#nearest(rtpTimestamp, NEAR, reckoned);
+    const reckoned = ({ captured, near }, away) => captured !== undefined && away <= (near ?? NEAR);
+    const own = this.#messages.get(rtpTimestamp)?.message ?? this.#nearest(rtpTimestamp, STALE, reckoned);
     if (own !== null) {
       this.#agreed = time;
-      return { message: own, exact: true };
+      return { message: own, exact: own.near === undefined };
     }
     const message = time - this.#agreed < TRUST ? this.#nearest(rtpTimestamp, STALE) : this.#fresh(time);
     return { message, exact: false };
@@ -85,7 +85,7 @@ export class Pairing {
     let least = most;
     for (const [timestamp, { message }] of this.#messages) {
       const away = distance(timestamp, rtpTimestamp);
-      if (away <= least && isMeant(message)) {
+      if (away <= least && isMeant(message, away)) {
         nearest = message;
         least = away;
       }

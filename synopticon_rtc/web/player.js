@@ -1,5 +1,6 @@
 // Shows a track, and on each frame the faces that were found on it.
 
+import { Arrivals } from "./arrivals.js";
 import { captureTime as captureTimeOf, Delays } from "./delays.js";
 import { Pairing, RTP_RATE } from "./pairing.js";
 
@@ -16,6 +17,7 @@ export class Player {
   #drawn = null; // the message whose faces are drawn
   #presented = []; // of the last two seconds: { time, count }
   #delays = new Delays();
+  #arrivals = new Arrivals();
   #looked = -Infinity; // when the last message came of a frame in which faces were looked for
   #behind = []; // by how many ms messages of late came after their frames, where another receiver found them: { time, late }
 
@@ -26,8 +28,8 @@ export class Player {
   /**
    * @param {HTMLVideoElement} video
    * @param {Overlay} overlay
-   * @param {object} on `sender()` (`clockOffset`, how far its clock is ahead in ms, and `report`, what it says of its part
-   *   in the delay; null where unknown), `frame()`
+   * @param {object} on `sender()` (`clockOffset`, how far its clock is ahead in ms, `way`, how many ms a message takes from
+   *   there, and `report`, what it says of its part in the delay; null where unknown), `frame()`
    */
   constructor(video, overlay, on) {
     this.#video = video;
@@ -106,15 +108,22 @@ export class Player {
     this.#match();
   }
 
-  /** Give a message the RTP timestamp that its frame has here, as far as the browser tells when frames were captured. */
+  /** Give a message the RTP timestamp that its frame has here, by when frames were captured. */
   #placed(message) {
-    const { rtpTimestamp, captureTime, receiveTime } = this.#screen ?? {};
-    if (rtpTimestamp === undefined || captureTime === undefined) return message;
+    const { rtpTimestamp, receiveTime, captureTime = this.#reckoned } = this.#screen ?? {};
+    if (rtpTimestamp === undefined || captureTime === null) return message;
+    const near = this.#screen.captureTime === undefined ? this.#arrivals.interval / 2 : undefined;
     const late = performance.now() - message.captured - (receiveTime - captureTime);
     this.#behind = recent(this.#behind, 2 * WINDOW);
     if (late <= WAITED) this.#behind.push({ time: performance.now(), late });
     const ticks = Math.round(((message.captured - captureTime) * RTP_RATE) / 1_000);
-    return { ...message, rtpTimestamp: (rtpTimestamp + ticks) >>> 0 };
+    return { ...message, rtpTimestamp: (rtpTimestamp + ticks) >>> 0, near };
+  }
+
+  /** When the frame on screen was captured, where the browser does not tell; null where it cannot be reckoned either. */
+  get #reckoned() {
+    const { way } = this.#sender();
+    return way === null ? null : this.#arrivals.captured(way);
   }
 
   #reset() {
@@ -123,14 +132,16 @@ export class Player {
     this.#presented = [];
     this.#looked = -Infinity;
     this.#behind = [];
+    this.#arrivals = new Arrivals();
     this.#delays = new Delays();
     this.#overlay.draw([]);
   }
 
   #present(metadata) {
-    const { rtpTimestamp, presentedFrames } = metadata;
+    const { rtpTimestamp, presentedFrames, receiveTime } = metadata;
     this.frames += 1;
     this.#screen = metadata;
+    if (rtpTimestamp !== undefined && receiveTime !== undefined) this.#arrivals.add(rtpTimestamp, receiveTime);
     this.#measure(metadata);
     this.#presented = [...recent(this.#presented, 2 * WINDOW), { time: performance.now(), count: presentedFrames }];
     this.#match();

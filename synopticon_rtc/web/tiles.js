@@ -176,7 +176,7 @@ class Tile {
 
   #player() {
     return new Player(this.#video, this.overlay, {
-      sender: () => ({ clockOffset: null, report: null }),
+      sender: () => ({ clockOffset: null, report: null, way: this.view?.person?.connection?.way ?? null }),
       frame: () => {
         this.view.person?.connection?.sawFrame();
         if (!this.element.hasAttribute("data-picture")) this.refresh();

@@ -26,6 +26,7 @@ const overlay = new Overlay($("overlay"), video);
 const player = new Player(video, overlay, {
   sender: () => ({
     clockOffset: receiver.connection?.clockOffset ?? null,
+    way: receiver.connection?.way ?? null,
     report: receiver.connection?.report(large?.name ?? null) ?? null,
   }),
   frame() {

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { mock, test } from "node:test";
 
 import { Broadcaster } from "./web/broadcaster.js";
+import { Arrivals } from "./web/arrivals.js";
 import { ClockOffset } from "./web/clock.js";
 import { origin } from "./web/connection.js";
 import { captureTime, Delays, readReport } from "./web/delays.js";
@@ -66,6 +67,32 @@ test("a timestamp that was reckoned from the time of capture is that of the fram
   assert.deepEqual(pairing.pick(frame(3), 120), { message: found, exact: false });
   pairing.add(message(frame(4) + 900), 130); // which tells its frame itself, so it is another one's
   assert.equal(pairing.pick(frame(4), 140).exact, false);
+});
+
+test("faces whose place is only guessed lie on the nearest frame, and are not called exact", () => {
+  const { pairing } = agreed();
+  const found = { ...message(frame(2) + 1_350), captured: 77, near: 16 }; // 15 ms off
+  pairing.add(found, 80);
+  assert.deepEqual(pairing.pick(frame(2), 80), { message: found, exact: false });
+  const other = { ...found, rtpTimestamp: frame(9) + 1_500 }; // 17 ms off
+  pairing.add(other, 300);
+  assert.notEqual(pairing.pick(frame(9), 5_000).message, other);
+});
+
+test("when frames were captured is reckoned from the quickest of them", () => {
+  const arrivals = new Arrivals();
+  assert.equal(arrivals.captured(3), null);
+  for (let number = 0; number < 60; number += 1) arrivals.add(frame(number), 1_000 + (number * 100) / 3 + (number % 7) * 5);
+  assert.ok(Math.abs(arrivals.interval - 100 / 3) < 0.1);
+  assert.ok(Math.abs(arrivals.captured(3) - (1_000 + (59 * 100) / 3 - 3 - 12)) < 0.1);
+});
+
+test("a frame is reckoned anew where a sender starts its timestamps anew, and where they wrap goes on", () => {
+  const arrivals = new Arrivals();
+  for (let number = -5; number < 5; number += 1) arrivals.add(frame(number), 1_000 + (number * 100) / 3);
+  assert.ok(Math.abs(arrivals.captured(0) - (1_000 + 400 / 3 - 12)) < 0.1);
+  arrivals.add(frame(90_000), 1_200);
+  assert.equal(arrivals.captured(0), null);
 });
 
 test("pairing goes on when the RTP timestamp wraps", () => {

@@ -8,7 +8,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from browsers import CHROMIUM, Tab, chromium, until_told
+from browsers import CHROMIUM, FIREFOX, Tab, chromium, firefox, until_told
 
 from synopticon_rtc import Face, Receiver, SignalingServer
 
@@ -109,6 +109,30 @@ async def test_the_mesh_of_others_is_drawn_on_the_frames_that_a_program_in_the_r
             assert await ada(f"{others}[0].faces") == 0  # nobody looks at Ben
             assert receiver.stats.faces_messages == 0  # who finds faces is not told them
         await until_told(lambda: ben("synopticon.people.every(({ faces }) => faces === 0)"))
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not FIREFOX.exists(), reason=f"needs Firefox at {FIREFOX}")
+async def test_firefox_draws_the_mesh_of_others_on_its_frames_too_by_when_they_come(tmp_path: Path) -> None:
+    write_stripes(tmp_path / "stripes.y4m")
+    camera = f"--use-file-for-fake-video-capture={tmp_path / 'stripes.y4m'}"
+    async with (
+        SignalingServer(port=0) as server,
+        chromium(camera) as browser,
+        firefox() as other,
+        browser(f"{server.viewer}room") as ada,
+        other(f"{server.viewer}room") as ben,
+    ):
+        await join(ada, "Ada")
+        await ben("document.getElementById('watch').click()")
+        await seeing(ben, "Ada")
+        async with Receiver(server.url, broadcaster="Ada", detector=StripeFinder(), return_faces=True):
+            await until_told(lambda: ben("synopticon.people.some(({ faces }) => faces === 1)"))
+            await asyncio.sleep(6)  # the time over which it reckons
+            await ben(WATCH)
+            await until_told(lambda: ben("seen.length > 200"))
+            seen = await ben("seen")
+            assert sum(seen) > 0.9 * len(seen)
 
 
 async def join(tab: Tab, name: str) -> None:
