@@ -46,6 +46,7 @@ LOADED = re.compile(
     r"""<(?:script|link|img|iframe|source|video|audio)\b[^>]*?\b(?:src|href)=["']?(?:https?:)?//[^\s"'>]*"""
     r"""|(?:url\(|@import )["']?(?:https?:)?//[^\s"')]*"""
 )
+CODE = re.compile(r"(?<=<code>)[^<]*--[^<]*(?=</code>)")
 ROLE = re.compile(r":(?P<kind>attr|class|data|func|meth|mod):`(?P<short>~?)(?P<target>[\w.]+)`")
 
 _documented: set[str] = set()
@@ -104,6 +105,11 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:  # noqa: ANN40
     return OUTSIDE.sub(copied, markdown)
 
 
+def on_page_content(html: str, **_: Any) -> str:  # noqa: ANN401
+    """Keep options whole: a browser would end a line after the first ``-`` of one."""
+    return CODE.sub(lambda code: re.sub(r"--[\w-]+", r'<span class="option">\g<0></span>', code[0]), html)
+
+
 def on_post_build(config: MkDocsConfig) -> None:
     """End the build where a public name is not documented, or a page would load something from elsewhere."""
     shown = list(map(pkgutil.resolve_name, _documented))
@@ -155,7 +161,7 @@ def _commands() -> Iterator[str]:
 
 def _plain(text: str) -> str:
     """Return a text as Markdown that shows it as it is."""
-    return re.sub(r"([\\`*_<>\[\]{}])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*_>\[\]{}])", r"\\\1", " ".join(text.split())).replace("<", "&lt;")
 
 
 def _blendshapes() -> Iterator[str]:
