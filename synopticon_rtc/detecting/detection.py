@@ -45,7 +45,6 @@ class Detection:
     Args:
         detector: Faces that it returns in any iterable are taken, and whatever it raises.
         faults: What counts frames on which it failed.
-        tracker: What gives the ids, where it has followed faces before.
         turn: Held while the detector looks, where others have the same one.
     """
 
@@ -54,17 +53,23 @@ class Detection:
         detector: Detector,
         faults: Faults | None = None,
         *,
-        tracker: Tracker | None = None,
         turn: asyncio.Lock | None = None,
     ) -> None:
         self._detector = detector
         self._faults = faults or Faults()
-        self._tracker = tracker or Tracker()
+        self._tracker = Tracker()
         self._turn = turn or asyncio.Lock()
         self._failing_since: float | None = None
 
     async def look(self, frame: av.VideoFrame, now: float) -> tuple[Face, ...] | None:
+        """Return the faces in a frame with their ids, or None as :meth:`find` does, with the same arguments."""
+        faces = await self.find(frame, now)
+        return None if faces is None else self._tracker.track(faces, now)
+
+    async def find(self, frame: av.VideoFrame, now: float) -> tuple[Face, ...] | None:
         """Return the faces in a frame, or None where it was not looked at: the detector left it out, or failed on it.
+
+        They have the ids that the detector gave them, which are to be ignored.
 
         Args:
             frame: The frame.
@@ -92,7 +97,7 @@ class Detection:
         finally:
             late.cancel()
         self._failing_since = None
-        return self._tracker.track(faces, now)
+        return faces
 
     async def _ask(self, frame: av.VideoFrame) -> tuple[Face, ...]:
         async with self._turn:

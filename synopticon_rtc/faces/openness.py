@@ -52,14 +52,14 @@ def openness(landmarks: npt.NDArray[np.float32], sizes: _Floats) -> Openness:
         landmarks: Shape (n, 478, 3) or (n, 468, 3).
         sizes: Width and height of the frame of each, in pixels or in any other unit; shape (n, 2).
     """
-    points = landmarks[:, :, :2] * sizes[:, None, :]
-    return Openness(*(_ratio(points, opening) for opening in (_LEFT_EYE, _RIGHT_EYE, _MOUTH)))
+    scale = sizes[:, None, :]
+    return Openness(*(_ratio(landmarks, scale, opening) for opening in (_LEFT_EYE, _RIGHT_EYE, _MOUTH)))
 
 
-def _ratio(points: _Floats, opening: _Opening) -> _Floats:
-    upper, lower = np.array(opening.gaps).T
-    heights = np.linalg.norm(points[:, upper] - points[:, lower], axis=2).mean(axis=1)
-    start, end = opening.corners
+def _ratio(landmarks: npt.NDArray[np.float32], scale: _Floats, opening: _Opening) -> _Floats:
+    points = landmarks[:, np.ravel([opening.corners, *opening.gaps]), :2] * scale  # few of all that a face has
+    (start, end), upper, lower = points[:, :2].swapaxes(0, 1), points[:, 2::2], points[:, 3::2]
+    heights = np.linalg.norm(upper - lower, axis=2).mean(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):  # a peer may send any landmarks
-        ratio: _Floats = heights / np.linalg.norm(points[:, start] - points[:, end], axis=1)
+        ratio: _Floats = heights / np.linalg.norm(start - end, axis=1)
     return np.where(np.isfinite(ratio), ratio, np.nan)

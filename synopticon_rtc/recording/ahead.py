@@ -1,9 +1,10 @@
-"""What is read in a thread, one item ahead of who uses it."""
+"""What is got one item ahead of who uses it."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Generator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
@@ -20,3 +21,32 @@ async def ahead(items: Generator[T, Any, Any]) -> AsyncGenerator[T, None]:
         following.cancel()
         thread.submit(items.close)
         thread.shutdown(wait=False)
+
+
+class _End(NamedTuple):
+    error: Exception | None  # what ended it
+
+
+async def overlapping(items: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+    """Give the items of an asynchronous generator, which makes up to two more of them while one is in use."""
+    ready: asyncio.Queue[T | _End] = asyncio.Queue(1)
+
+    async def get() -> None:
+        error = None
+        try:
+            async with contextlib.aclosing(items):
+                async for item in items:
+                    await ready.put(item)  # where there is room it goes on at once, before the item is used
+        except Exception as failure:  # noqa: BLE001 - raised where the items are used
+            error = failure
+        await ready.put(_End(error))
+
+    getting = asyncio.create_task(get())
+    try:
+        while not isinstance(item := await ready.get(), _End):
+            yield item
+        if item.error is not None:
+            raise item.error
+    finally:
+        getting.cancel()
+        await asyncio.wait([getting])

@@ -11,10 +11,10 @@ import msgspec
 from synopticon_rtc.basics import clock
 from synopticon_rtc.detecting.detection import Detection
 from synopticon_rtc.errors import TableError
-from synopticon_rtc.faces import Detector, Tracker
+from synopticon_rtc.faces import Detector, Face, Tracker
 from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.media import VideoFile
-from synopticon_rtc.recording.ahead import ahead
+from synopticon_rtc.recording.ahead import ahead, overlapping
 from synopticon_rtc.recording.annotated import FILMS, AnnotatedVideo
 from synopticon_rtc.recording.parts import Parts, Progress
 from synopticon_rtc.recording.table import FacesTable, kind_of
@@ -24,12 +24,16 @@ PART = 10.0
 WARM_UP = 60
 """Frames before the first of those that are new, from which a detector knows the faces again."""
 
+Looked = tuple[av.VideoFrame, tuple[Face, ...] | None]
+"""A frame with what was found in it; None where it was not looked at."""
+
 
 class Analysis:
     """Looks for the faces in every frame of a film, and writes a table of them.
 
-    The next frame is decoded while the detector looks at one, and rows are written meanwhile. What is done is kept in
-    parts, in a folder beside the table, until all is done: if it ends before, the next one goes on there.
+    The detector never waits: while it looks at one frame the next is decoded, and what it found before is written. What
+    is done is kept in parts, in a folder beside the table, until all is done: if it ends before, the next one goes on
+    there.
 
     Args:
         film: The film; every frame of it is looked at, however long that takes.
@@ -66,7 +70,7 @@ class Analysis:
         self._job = {"landmarks": str(landmarks), "video": str(video), **(job or {})}
 
     def stop(self) -> None:
-        """End after the frame that is looked at: the next one with this table goes on there."""
+        """End after the frame that was told last: the next one with this table goes on there."""
         self._stopped = True
 
     async def run(self, tell: Callable[[Progress], None]) -> Progress:
@@ -90,9 +94,9 @@ class Analysis:
                 pictures = await stack.enter_async_context(contextlib.aclosing(ahead(self._film.pictures())))
                 tell(progress)
                 await self._pass_over(pictures, progress.frames)
+                found = await stack.enter_async_context(contextlib.aclosing(overlapping(self._look(pictures))))
                 tracker = Tracker.restored(bytes(progress.tracker))
-                detection = Detection(self._detector, tracker=tracker)
-                while (further := await self._part(pictures, detection, progress, tell)).frames > progress.frames:
+                while (further := await self._part(found, tracker, progress, tell)).frames > progress.frames:
                     progress = msgspec.structs.replace(further, tracker=msgspec.Raw(tracker.save()))
                     await asyncio.to_thread(self._parts.keep, progress)
                 if not self._stopped:
@@ -109,16 +113,22 @@ class Analysis:
         for number in range(done):
             frame = None if self._stopped else await anext(pictures, None)
             if frame is not None and number >= done - WARM_UP:
-                await detection.look(frame, frame.time or 0.0)
+                await detection.find(frame, frame.time or 0.0)
+
+    async def _look(self, pictures: AsyncGenerator[av.VideoFrame, None]) -> AsyncGenerator[Looked, None]:
+        """Give the frames that are left, each with what the detector finds in it."""
+        detection = Detection(self._detector)
+        async for frame in pictures:
+            yield frame, await detection.find(frame, frame.time or 0.0)
 
     async def _part(
         self,
-        pictures: AsyncGenerator[av.VideoFrame, None],
-        detection: Detection,
+        found: AsyncGenerator[Looked, None],
+        tracker: Tracker,
         progress: Progress,
         tell: Callable[[Progress], None],
     ) -> Progress:
-        """Look at the next frames, and return how far it is then; as far as before where there are no more."""
+        """Write what is found in the next frames, and return how far it is then; as before where there are no more."""
         if self._stopped:
             return progress
         begun, part = clock.monotonic(), progress.parts
@@ -126,12 +136,12 @@ class Analysis:
         async with contextlib.AsyncExitStack() as stack:
             path = self._parts.table(part)
             table = await stack.enter_async_context(FacesTable(path, landmarks=self._landmarks, first=progress.frames))
-            async for frame in pictures:
+            async for frame, faces in found:
                 size = progress.size if progress.frames else (frame.width, frame.height)
                 time = frame.time or 0.0
-                faces = await detection.look(frame, time)
+                tracked = () if faces is None else tracker.track(faces, time)
                 age = None if faces is None else 0.0
-                moment = Moment(frame, faces or (), faces is not None, None, None, age)
+                moment = Moment(frame, tracked, faces is not None, None, None, age)
                 await table.write(moment, time=time)
                 if self._video is not None:
                     if video is None:

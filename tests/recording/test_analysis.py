@@ -115,7 +115,8 @@ async def test_it_goes_on_where_it_was(film: Path, tmp_path: Path, monkeypatch: 
             await task
     last = Reader()
     assert (await analysed(film, table, last)).frames == COUNT
-    assert last.seen == list(range(85 - WARM_UP, COUNT))
+    assert last.seen == list(range(last.seen[0], COUNT))
+    assert 0 <= 85 - WARM_UP - last.seen[0] <= 2  # frames that were looked at, and not yet written
     assert same(table, whole)  # ids too
 
 
@@ -157,7 +158,7 @@ async def test_one_that_is_stopped_has_lost_nothing(film: Path, tmp_path: Path) 
     done = await stopped.run(lambda progress: stopped.stop() if progress.frames == 33 else None)
     assert (done.frames, done.finished, table.exists()) == (33, False, False)
     assert (await analysed(film, table)).finished
-    assert len(detector.seen) == 33
+    assert len(detector.seen) <= 33 + 2  # it is ahead of what is written
     assert table.read_bytes() == whole.read_bytes()
     assert len(files(tmp_path)) == 2
 
