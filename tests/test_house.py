@@ -116,9 +116,10 @@ PUBLIC = [
 PASSED_ON = {
     "basics.faults.Faults.call": "noted: this is where",
     "commands.upload.Upload._try": "told; it is tried again",
-    "detecting.detection.Detection.look": "noted together with what was cancelled",
+    "detecting.detection.Detection.find": "noted together with what was cancelled",
     "faces.model.find_model": "the next way is tried, and in the end all that failed is told",
     "media.pacing.taken.run": "raised in the consumer",
+    "recording.ahead.overlapping.get": "raised where the items are used",
     "rtc.ice.MdnsResolver.datagram_received": "what strangers send, at which a library fails in many ways",
     "rtc.servers.in_thread.run": "raised where it is awaited",
     "signaling.client.SignalingClient._stay_connected": "explained, and raised where it is final",

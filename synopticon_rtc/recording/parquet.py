@@ -77,8 +77,8 @@ def join(parts: Sequence[Path], path: Path) -> None:
     _, parquet = _arrow()
     with written_beside(path) as place, place.open("wb") as file:
         if len(parts) == 1:  # which is the whole already, and takes a tenth of a second a thousand rows to make again
-            with parts[0].open("rb") as part:
-                shutil.copyfileobj(part, file)
+            with parts[0].open("rb") as only:
+                shutil.copyfileobj(only, file)
             _sync(file)
             return
         with _writer(file, parquet.read_schema(parts[0])) as writer:
