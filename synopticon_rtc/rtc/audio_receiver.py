@@ -1,8 +1,6 @@
 """Receiving sound: from RTP packets to the samples of an :class:`~synopticon_rtc.rtc.audio_track.AudioTrack`."""
 
-import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable
 
 from aiortc import RTCRtpReceiver
@@ -17,12 +15,10 @@ from synopticon_rtc.rtc.ice import IceConnection
 from synopticon_rtc.rtc.jitter import JitterBuffer, Piece
 from synopticon_rtc.rtc.opus_decoder import OpusDecoder, Samples, open_decoder
 from synopticon_rtc.rtc.opus_packet import RATE, channels
-from synopticon_rtc.rtc.reception import MOST_STREAMS, Reception
+from synopticon_rtc.rtc.reporting_receiver import SILENCE, ReportingReceiver
 
 logger = logging.getLogger(__name__)
 
-SILENCE = 0.2
-"""Seconds without a packet after which a source that was left may be returned to."""
 HELD_UP = 0.005
 """Seconds by which the event loop is late when packets may have come meanwhile, which are read first."""
 GRAIN = 0.001
@@ -33,11 +29,11 @@ INAUDIBLE = 1e-3
 """The loudest sample of what is silence, -60 dB of full scale: what is made up after it is nothing that was lost."""
 
 
-class AudioReceiver(RTCRtpReceiver):
+class AudioReceiver(ReportingReceiver):
     """Receives one sound, in Opus.
 
-    It takes the place of aiortc's receiver, which holds everything back for 80 ms, stops at each packet that is lost,
-    and then stays behind by 280 ms for good.
+    That of aiortc holds everything back for 80 ms, stops at each packet that is lost, and then stays behind by 280 ms
+    for good.
     """
 
     @classmethod
@@ -79,14 +75,10 @@ class AudioReceiver(RTCRtpReceiver):
         """Samples that were made up."""
         self.recovered = 0
         """Samples of packets that were lost, but of which the next one told."""
-        self._ice = ice
+        self._prepare(ice, ssrc, faults)
         self._sink = sink
         self._tap = tap
-        self._reception = Reception(ssrc, self._send, faults)
-        self._media_ssrc = 0
-        self._left_ssrcs: deque[int] = deque(maxlen=MOST_STREAMS)
         self._heard: float | None = None  # when the last packet came
-        self._mid = ""
         self._payload_types: set[int] = set()
         self._buffer = JitterBuffer()
         self._late = 0  # of the sources before
@@ -94,21 +86,6 @@ class AudioReceiver(RTCRtpReceiver):
         self._silent = True  # what was heard last
         self._number: int | None = None  # of the packet that was given out last
         self._captures = CaptureTimes(RATE)
-        self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
-        self._ended = False
-        self._reports: asyncio.Task[None] | None = None
-        self._faults = faults
-
-    @property
-    def packets(self) -> int:
-        """RTP packets that came."""
-        return self._reception.packets
-
-    @property
-    def octets(self) -> int:
-        """Octets in their payloads."""
-        return self._reception.octets
 
     @property
     def late(self) -> int:
@@ -126,28 +103,15 @@ class AudioReceiver(RTCRtpReceiver):
         """Start; aiortc calls this once the peer is connected."""
         if self._reports is not None:
             return
-        self._mid = parameters.muxId
         self._payload_types = {
             codec.payloadType
             for codec in parameters.codecs
             if codec.payloadType is not None and codec.mimeType.lower() == "audio/opus"
         }
-        self._media_ssrc = parameters.encodings[0].ssrc if parameters.encodings else 0
-        seams.register_receiver(self.transport, self, parameters)
-        self._reports = asyncio.create_task(self._reception.keep_reporting())
-
-    async def stop(self) -> None:
-        """Stop, and end the track."""
-        self._handle_disconnect()
-        if self._reports is not None:
-            seams.unregister_receiver(self.transport, self)
-            self._reports.cancel()
-            await asyncio.wait({self._reports})
+        self._begin(parameters)
 
     def _handle_disconnect(self) -> None:
-        self._ended = True
-        if self._timer is not None:
-            self._timer.cancel()
+        super()._handle_disconnect()
         self._sink.end()
 
     async def _handle_rtcp_packet(self, packet: AnyRtcpPacket) -> None:
@@ -245,6 +209,3 @@ class AudioReceiver(RTCRtpReceiver):
         concealed = piece.kind != "quiet" and not self._silent
         self.concealed += piece.count if concealed else 0
         return self._decoder.conceal(piece.count), concealed
-
-    def _send(self, packet: AnyRtcpPacket) -> None:
-        self._ice.send_now(seams.outgoing_srtp(self.transport).protect_rtcp(bytes(packet)))

@@ -14,7 +14,7 @@ from synopticon_rtc.rtc.audio_stream import CLOCK_RATE, AudioPacket, AudioStream
 from synopticon_rtc.rtc.header import Header
 from synopticon_rtc.rtc.ice import IceConnection
 from synopticon_rtc.rtc.outlet import Outlet
-from synopticon_rtc.rtc.reporting import ReportingSender
+from synopticon_rtc.rtc.reporting_sender import ReportingSender
 from synopticon_rtc.rtc.stream import ntp_time
 
 logger = logging.getLogger(__name__)

@@ -1,8 +1,6 @@
 """Receiving RTP: from packets to the frames of a :class:`~synopticon_rtc.rtc.track.VideoTrack`."""
 
-import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -33,7 +31,7 @@ from synopticon_rtc.rtc.capture_time import CaptureTimes
 from synopticon_rtc.rtc.decoder import Decoder
 from synopticon_rtc.rtc.ice import IceConnection
 from synopticon_rtc.rtc.losses import Losses
-from synopticon_rtc.rtc.reception import MOST_STREAMS, Reception
+from synopticon_rtc.rtc.reporting_receiver import SILENCE, ReportingReceiver
 from synopticon_rtc.rtc.stream import CLOCK_RATE, Codec
 from synopticon_rtc.rtc.track import VideoTrack
 
@@ -50,9 +48,6 @@ TOO_LARGE_REQUEST_INTERVAL = 5.0
 TIMER_GRAIN = 0.005
 """Seconds between two looks at what is missing, at the least: there may be thousands of packets."""
 UNKNOWN_RTT = 0.1
-SILENCE = 0.2
-"""Seconds without a packet after which a source that was left may be returned to, and from a goodbye to a packet that
-takes it back; before, it is what was under way."""
 BITRATE_WINDOW = 1000
 """Milliseconds over which the incoming bit rate is measured: aiortc walks through those of a silence one by one."""
 MOST_NACKED = 256
@@ -64,11 +59,11 @@ takes the place of another, without counting as started anew."""
 Sink = VideoTrack | Callable[[EncodedVideoFrame], object]
 
 
-class VideoReceiver(RTCRtpReceiver):
+class VideoReceiver(ReportingReceiver):
     """Receives one video track.
 
-    It takes the place of aiortc's receiver, which holds every frame back until the next one begins, renumbers the
-    timestamps, and queues without bounds.
+    That of aiortc holds every frame back until the next one begins, renumbers the timestamps, and queues without
+    bounds.
     """
 
     @classmethod
@@ -108,7 +103,7 @@ class VideoReceiver(RTCRtpReceiver):
         faults: Faults,
         tap: Callable[[EncodedVideoFrame], object] | None,
     ) -> None:
-        self._ice = ice
+        self._prepare(ice, ssrc, faults)
         self._sink = sink
         self._tap = tap
         self._max_size = max_size
@@ -120,13 +115,9 @@ class VideoReceiver(RTCRtpReceiver):
         self.too_large = 0
         """Frames left out because they were larger than allowed."""
         self._own_ssrc = ssrc
-        self._media_ssrc = 0
-        self._left_ssrcs: deque[int] = deque(maxlen=MOST_STREAMS)
-        self._mid = ""
         self._known_codecs: dict[int, RTCRtpCodecParameters] = {}
         self._repaired_codecs: dict[int, RTCRtpCodecParameters] = {}
         self._repaired_ssrcs: dict[int, int] = {}
-        self._reception = Reception(ssrc, self._send, faults)
         self._captures = CaptureTimes(CLOCK_RATE)
         self._bitrate = RemoteBitrateEstimator()
         self._estimated = 0  # by what came until then, ms
@@ -145,22 +136,7 @@ class VideoReceiver(RTCRtpReceiver):
         self._shown = 0  # the presentation time of the last frame
         self._shown_timestamp = 0
         self._shown_at = 0.0
-        self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
         self._parted: float | None = None  # when the source said goodbye
-        self._ended = False
-        self._reports: asyncio.Task[None] | None = None
-        self._faults = faults
-
-    @property
-    def packets(self) -> int:
-        """RTP packets that came."""
-        return self._reception.packets
-
-    @property
-    def octets(self) -> int:
-        """Octets in their payloads."""
-        return self._reception.octets
 
     # Overrides of what aiortc calls
 
@@ -168,7 +144,6 @@ class VideoReceiver(RTCRtpReceiver):
         """Start; aiortc calls this once the peer is connected."""
         if self._reports is not None:
             return
-        self._mid = parameters.muxId
         self._known_codecs = {codec.payloadType: codec for codec in parameters.codecs if codec.payloadType is not None}
         for payload_type, codec in self._known_codecs.items():
             apt = codec.parameters.get("apt")
@@ -176,7 +151,6 @@ class VideoReceiver(RTCRtpReceiver):
             if is_rtx(codec) and repaired is not None:
                 self._repaired_codecs[payload_type] = repaired
         self._repaired_ssrcs = {coding.rtx.ssrc: coding.ssrc for coding in parameters.encodings if coding.rtx}
-        self._media_ssrc = parameters.encodings[0].ssrc if parameters.encodings else 0
         if isinstance(self._sink, VideoTrack):
             self._decoder = Decoder(
                 max_size=self._max_size,
@@ -185,25 +159,18 @@ class VideoReceiver(RTCRtpReceiver):
                 on_silent=self.request_keyframe,
                 faults=self._faults,
             )
-        seams.register_receiver(self.transport, self, parameters)
+        self._begin(parameters)
         self._keyframe_requested = self._loop.time()  # by joining
         self._mend()
-        self._reports = asyncio.create_task(self._reception.keep_reporting())
 
     async def stop(self) -> None:
         """Stop, and end the track."""
-        self._handle_disconnect()
-        if self._reports is not None:
-            seams.unregister_receiver(self.transport, self)
-            self._reports.cancel()
-            await asyncio.wait({self._reports})
+        await super().stop()
         if self._decoder is not None:
             await self._decoder.wait_stopped()
 
     def _handle_disconnect(self) -> None:
-        self._ended = True
-        if self._timer is not None:
-            self._timer.cancel()
+        super()._handle_disconnect()
         if self._decoder is not None:
             self._decoder.stop()
         if isinstance(self._sink, VideoTrack):
@@ -458,6 +425,3 @@ class VideoReceiver(RTCRtpReceiver):
         for kept in self._repaired_ssrcs, self._bitrate.ssrcs:
             kept.pop(ssrc, None)
         seams.forget_source(self.transport, self, ssrc)
-
-    def _send(self, packet: AnyRtcpPacket) -> None:
-        self._ice.send_now(seams.outgoing_srtp(self.transport).protect_rtcp(bytes(packet)))

@@ -1,9 +1,9 @@
 """Where this package reaches behind aiortc's public interface.
 
 ``IceConnection``, ``SortingProtocol``, ``Transport``, ``Association``, ``FanoutSender``, ``AudioSender``,
-``VideoReceiver``, ``AudioReceiver`` and ``ExtensionsMap`` override methods of the aioice and aiortc classes they derive
-from; every private name of an object that is not their own is reached through a function here, and nowhere else.
-``tests/rtc/test_seams.py`` fails when a release of aiortc or aioice changes any of it.
+``VideoReceiver``, ``AudioReceiver``, what the last four derive from, and ``ExtensionsMap`` override methods of aioice's
+and aiortc's classes; every private name of an object that is not their own is reached through a function here, and
+nowhere else. ``tests/rtc/test_seams.py`` fails when a release of aiortc or aioice changes any of it.
 """
 
 import asyncio

@@ -30,7 +30,7 @@ from synopticon_rtc.rtc.outlet import Outlet
 from synopticon_rtc.rtc.pacer import BURST
 from synopticon_rtc.rtc.rate import RateControl
 from synopticon_rtc.rtc.repair import Repair
-from synopticon_rtc.rtc.reporting import ReportingSender
+from synopticon_rtc.rtc.reporting_sender import ReportingSender
 from synopticon_rtc.rtc.stream import CLOCK_RATE, Codec, EncodedFrame, VideoStream, ntp_time
 from synopticon_rtc.rtc.switch import Switch
 from synopticon_rtc.rtc.watchdog import Watchdog

@@ -265,7 +265,7 @@ async def test_lost_packets_are_sent_again(codec: Codec, rtx: bool) -> None:  # 
 
 @turned
 async def test_reports_give_round_trip_time_and_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in "reporting", "reception":
+    for module in "reporting_sender", "reception":
         monkeypatch.setattr(f"synopticon_rtc.rtc.{module}.REPORT_INTERVAL", 0.2)
     clip = Clip()
     async with watching(clip) as (sender, receiver):

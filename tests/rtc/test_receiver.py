@@ -26,10 +26,10 @@ from synopticon_rtc.rtc import EncodedVideoFrame
 from synopticon_rtc.rtc.assembly import MOST_MISSING
 from synopticon_rtc.rtc.receiver import (
     KEYFRAME_REQUEST_INTERVAL,
-    SILENCE,
     VideoReceiver,
 )
 from synopticon_rtc.rtc.reception import MOST_STREAMS, REPORT_INTERVAL
+from synopticon_rtc.rtc.reporting_receiver import SILENCE
 from synopticon_rtc.rtc.stream import Codec
 
 KEYFRAME, DELTA = b"\x10\x00key", b"\x10\x01delta"

@@ -411,7 +411,7 @@ async def test_a_report_that_cannot_be_encrypted_costs_no_other(monkeypatch: pyt
     clip = Clip()
     async with watching(clip) as (sender, receiver):
         (fanout,) = sender.connection.senders
-        monkeypatch.setattr("synopticon_rtc.rtc.reporting.REPORT_INTERVAL", 0.05)
+        monkeypatch.setattr("synopticon_rtc.rtc.reporting_sender.REPORT_INTERVAL", 0.05)
 
         class Broken:
             def protect_rtcp(self, data: bytes) -> bytes:
