@@ -73,7 +73,7 @@ def stay_at_home(webrtcbin: Any) -> None:
 class Peer:
     """A webrtcbin; its callbacks come on threads of its own."""
 
-    def __init__(self, send: Callable[..., None]) -> None:
+    def __init__(self, send: Callable[..., object]) -> None:
         policy = "none" if "unbundled" in OPTIONS else "max-bundle"
         parts = [f"webrtcbin name=peer bundle-policy={policy}"]
         if ROLE == "broadcast":
