@@ -1,6 +1,7 @@
 """Faces drawn on an image, as the viewer draws them."""
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -19,7 +20,7 @@ IRIS = (92, 196, 255)
 SHADE = (32, 22, 0)  # under the lines, so that they show on light skin too
 MESH_OPACITY = 0.34
 SHADE_OPACITY = 0.42
-IRISES = [np.unique(LEFT_IRIS), np.unique(RIGHT_IRIS)]
+IRISES = [sorted({*chain(*iris)}) for iris in (LEFT_IRIS, RIGHT_IRIS)]  # np.unique would have all of numpy.ma loaded
 FIRST_IRIS = 468
 SHIFT = 4  # binary places of the fixed-point coordinates that OpenCV draws with
 ONE = 1 << SHIFT
