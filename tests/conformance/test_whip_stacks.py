@@ -250,9 +250,9 @@ async def test_gstreamer_publishes_video_and_faces_into_a_room_and_another_one_w
     async with webrtcbin(f"{base}/whip/lab/gst", "broadcast", codec) as publisher:
         async with Receiver(f"{server.url}?room=lab", broadcaster="gst", timeout=60) as receiver:
             async for moment in receiver:
+                assert (moment.frame.width, moment.frame.height) == (320, 240)
                 if moment.faces:
                     break
-            assert (moment.frame.width, moment.frame.height) == (320, 240)
             async with webrtcbin(f"{base}/whep/lab/gst", "receive", codec) as player:
                 await player.until("frames", most=10)
                 assert player.report["size"] == [320, 240]
