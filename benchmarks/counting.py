@@ -126,7 +126,8 @@ class Counter:
         )
         remb = RtcpPsfbPacket(fmt=RTCP_PSFB_APP, ssrc=1, media_ssrc=0, fci=pack_remb_fci(PLENTY, [ssrc]))
         transport = self._connection.getTransceivers()[0].receiver.transport
-        await transport._send_rtp(bytes(RtcpRrPacket(ssrc=1, reports=[info])) + bytes(remb))  # noqa: SLF001 - no other way
+        with contextlib.suppress(ConnectionError):  # who was given up is sent nothing more, and counted so
+            await transport._send_rtp(bytes(RtcpRrPacket(ssrc=1, reports=[info])) + bytes(remb))  # noqa: SLF001 - no other way
 
     def _listen(self) -> None:
         """Take datagrams ahead of aioice."""

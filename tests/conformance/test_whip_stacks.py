@@ -14,7 +14,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from browsers import CHROMIUM, chromium, until_told
+from browsers import BROWSERS, until_told
 from foreign import GO_PATH, STACKS, Program, missing, running
 from waiting import until
 
@@ -25,7 +25,6 @@ from synopticon_rtc.ingest import Ingest
 from synopticon_rtc.rtc import EncodedVideoFrame, PeerConnection
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "whip.md").read_text()
-needs_chromium = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"needs Chromium at {CHROMIUM}")
 needs_pion = pytest.mark.skipif(bool(missing("pion")), reason=missing("pion") or "-")
 needs_whip = pytest.mark.skipif("whip" not in av.formats_available, reason="PyAV's FFmpeg has no muxer for WHIP")
 
@@ -117,17 +116,21 @@ async def test_ffmpeg_publishes_sound_and_video_into_a_room(server: SignalingSer
     await until(lambda: not server.sessions)  # by its DELETE
 
 
-# Chromium
+# Browsers
 
 
-@needs_chromium
 @pytest.mark.browser
+@pytest.mark.long
+@pytest.mark.parametrize("browser_name", BROWSERS)
 async def test_a_page_publishes_by_the_program_of_the_document_and_another_one_watches(
-    server: SignalingServer,
+    server: SignalingServer, browser_name: str
 ) -> None:
+    path, browsing = BROWSERS[browser_name]
+    if not path.exists():
+        pytest.skip(f"needs {browser_name} at {path}")
     base = f"http://127.0.0.1:{server.port}"
     watching = "(() => { const video = document.querySelector('video'); return video && video.videoWidth; })()"
-    async with chromium() as browser, browser(f"{base}/nothing-here") as page, browser(f"{base}/nothing") as other:
+    async with browsing() as browser, browser(f"{base}/nothing-here") as page, browser(f"{base}/nothing") as other:
         for tab in (page, other):
             await tab(f"window.eval({program('js')!r}), 0")
         await page(
@@ -247,9 +250,9 @@ async def test_gstreamer_publishes_video_and_faces_into_a_room_and_another_one_w
     async with webrtcbin(f"{base}/whip/lab/gst", "broadcast", codec) as publisher:
         async with Receiver(f"{server.url}?room=lab", broadcaster="gst", timeout=60) as receiver:
             async for moment in receiver:
+                assert (moment.frame.width, moment.frame.height) == (320, 240)
                 if moment.faces:
                     break
-            assert (moment.frame.width, moment.frame.height) == (320, 240)
             async with webrtcbin(f"{base}/whep/lab/gst", "receive", codec) as player:
                 await player.until("frames", most=10)
                 assert player.report["size"] == [320, 240]

@@ -242,7 +242,11 @@ async def post() -> None:
     """Find our peer by an endpoint, as an element for WHIP or WHEP would: an offer, candidates after it, the end."""
     loop = asyncio.get_running_loop()
     said: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue()
-    peer = Peer(lambda kind, **fields: loop.call_soon_threadsafe(said.put_nowait, (kind, fields)))
+
+    def say(kind: str, **fields: Any) -> None:
+        loop.call_soon_threadsafe(said.put_nowait, (kind, fields))
+
+    peer = Peer(say)
     loop.add_signal_handler(signal.SIGTERM, said.put_nowait, ("end", {}))
     where, tag, early = "", "", list[str]()
     if ROLE == "receive":  # nothing that it has to send makes it offer
