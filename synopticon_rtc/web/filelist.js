@@ -14,6 +14,7 @@ export function sized(octets) {
 export class FileList {
   #list = document.createElement("ul");
   #rows = new Map(); // by transfer
+  #count = 0; // of all rows that there were
   #to;
 
   /**
@@ -62,6 +63,7 @@ export class FileList {
     };
     if (row.name.textContent !== name) row.name.textContent = name;
     if (row.text.textContent !== said[state]) row.text.textContent = said[state];
+    row.text.ariaLive = state === "moving" ? "off" : "polite"; // else every figure is read out
     row.bar.hidden = state !== "moving";
     row.bar.value = size === 0 ? 1 : octets / size;
     row.take.hidden = sent || state !== "offered";
@@ -80,6 +82,8 @@ export class FileList {
     take.textContent = "Take it";
     take.type = end.type = "button";
     bar.setAttribute("aria-label", "How far it is");
+    name.id = `file-${(this.#count += 1)}`;
+    for (const each of [bar, take, end]) each.setAttribute("aria-describedby", name.id); // there may be several
     take.addEventListener("click", () => transfer.accept());
     end.addEventListener("click", () => (transfer.state === "offered" && !transfer.sent ? transfer.reject() : transfer.cancel()));
     item.append(name, text, bar, take, end);

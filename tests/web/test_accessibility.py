@@ -1,11 +1,13 @@
 """What axe-core finds in the pages: nothing serious, in whatever state they are."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from browsers import CHROMIUM, CHROMIUM_ARGUMENTS
+from files_helpers import written
 from playwright.async_api import Page, async_playwright
 
 from synopticon_rtc import Broadcaster, SignalingServer, TestPattern
@@ -74,6 +76,36 @@ async def test_the_grid_has_no_serious_finding(page: Page) -> None:
         await page.goto(f"{server.viewer}?grid")
         await page.wait_for_function("() => window.synopticon?.people[0]?.frames > 3")
         assert await findings(page) == []
+
+
+async def test_files_have_no_serious_finding_in_any_state(page: Page, tmp_path: Path) -> None:
+    path = written(tmp_path / "notes.bin", 1_000_000)
+    async with SignalingServer(port=0) as server, Broadcaster(server.url, TestPattern((320, 180), 10)) as broadcaster:
+        await page.goto(server.viewer)
+        await page.evaluate("Object.defineProperty(window, 'showSaveFilePicker', { value: null })")
+        while not broadcaster.peers:  # noqa: ASYNC110 - a page tells of nothing
+            await asyncio.sleep(0.02)
+        (to,) = broadcaster.peers
+        row, take = page.locator("#files li"), page.get_by_role("button", name="Take it")
+        sent = await broadcaster.send_file(path, to=to, rate=100_000)
+        await take.wait_for()
+        assert await findings(page) == []  # offered
+        await take.click()
+        await row.get_by_text(" of 1.0 MB").wait_for()
+        assert await findings(page) == []  # running
+        sent.cancel("enough")
+        await row.get_by_text("enough").wait_for()
+        assert await findings(page) == []  # failed
+        await broadcaster.send_file(path, to=to)
+        await page.get_by_role("button", name="No", exact=True).click()
+        await row.get_by_text("it is not wanted").wait_for()
+        assert await findings(page) == []  # refused
+        done = await broadcaster.send_file(path, to=to)
+        async with page.expect_download():
+            await take.click()
+        await done.wait()
+        await row.get_by_text("received").wait_for()
+        assert await findings(page) == []  # done
 
 
 async def test_the_room_has_no_serious_finding_in_any_state(page: Page) -> None:

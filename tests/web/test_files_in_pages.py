@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import psutil
 import pytest
 import pytest_asyncio
 from browsers import CHROMIUM, CHROMIUM_ARGUMENTS
@@ -23,10 +24,24 @@ pytestmark = [
     pytest.mark.skipif(not CHROMIUM.exists(), reason=f"needs Chromium at {CHROMIUM}"),
 ]
 
-SIZE = 3_000_001
+SIZE, SMALL = 3_000_001, 100_001
 WITHIN = 60.0
 # Without a dialogue, which no test can answer: then a page downloads what it takes.
-NO_DIALOGUE = "delete window.showSaveFilePicker; Object.defineProperty(window, 'showSaveFilePicker', { value: null });"
+NO_DIALOGUE = "Object.defineProperty(window, 'showSaveFilePicker', { value: null, configurable: true });"
+# A place that somebody has chosen in that dialogue: on the disk, where the browser keeps what belongs to a page.
+CHOSEN = """async ({ suggestedName }) => {
+  const folder = await navigator.storage.getDirectory();
+  window.chosen = await folder.getFileHandle(suggestedName, { create: true });
+  return window.chosen;
+}"""
+DROP_CHOSEN = """async () => {
+  const dataTransfer = new DataTransfer();
+  dataTransfer.items.add(await chosen.getFile());
+  window.dispatchEvent(new DragEvent("drop", { dataTransfer, cancelable: true }));
+}"""
+LARGE = 50_000_000
+MEMORY = 30_000_000
+"""Bytes that the page of a large file may take more than before it, at each end of it."""
 DROP = """(size) => {
   const bytes = new Uint8Array(size).map((_, at) => (at * 31 + (at >> 8)) & 255);
   const dataTransfer = new DataTransfer();
@@ -48,6 +63,31 @@ PUBLISH = """async (url) => {
 def dropped(size: int) -> str:
     """Return the hash of what is dropped on a page."""
     return hashlib.sha256(bytes((at * 31 + (at >> 8)) & 255 for at in range(size))).hexdigest()
+
+
+class Memory:
+    """The most that all pages have held since this was made, bytes."""
+
+    def __init__(self) -> None:
+        self.before = self.most = self._now()
+
+    def look(self) -> None:
+        self.most = max(self.most, self._now())
+
+    @staticmethod
+    def _now() -> int:
+        total = 0
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if "--type=renderer" in process.cmdline():
+                    total += process.memory_info().rss
+        return total
+
+
+async def watched(transfer: FileTransfer, memory: Memory) -> None:
+    """Wait until a file is there, and look at how much the pages hold meanwhile."""
+    async for _ in transfer:
+        memory.look()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -72,7 +112,8 @@ async def opened(chromium: Browser, url: str) -> AsyncIterator[Page]:
 
 
 async def exchange(page: Page, end: Broadcaster | Receiver, to: str | None, path: Path, folder: Path) -> None:
-    """Send a file each way."""
+    """Send a file each way, of the same size."""
+    size = path.stat().st_size  # noqa: ASYNC240 - nothing else runs
     sending: FileTransfer = (
         await end.send_file(path, to=to or "") if isinstance(end, Broadcaster) else await end.send_file(path)
     )
@@ -82,13 +123,13 @@ async def exchange(page: Page, end: Broadcaster | Receiver, to: str | None, path
     saved = folder / "saved"
     await (await download.value).save_as(saved)
     assert saved.read_bytes() == path.read_bytes()  # noqa: ASYNC240 - small, and nothing else runs
-    await page.evaluate(DROP, SIZE)
+    await page.evaluate(DROP, size)
     offer = await anext(end.files)
-    assert (offer.name, offer.size, offer.modified) == ("from a page.bin", SIZE, 1_700_000_000)
+    assert (offer.name, offer.size, offer.modified) == ("from a page.bin", size, 1_700_000_000)
     transfer = await offer.accept(folder)
     await transfer.wait()
     assert transfer.path is not None
-    assert hashlib.sha256(transfer.path.read_bytes()).hexdigest() == dropped(SIZE)
+    assert hashlib.sha256(transfer.path.read_bytes()).hexdigest() == dropped(size)
     await page.get_by_text("sent", exact=True).wait_for()
 
 
@@ -119,3 +160,47 @@ async def test_a_page_that_publishes_takes_and_offers_files(chromium: Browser, t
         await page.evaluate(PUBLISH, server.url)
         await anext(receiver)
         await exchange(page, receiver, None, path, tmp_path)
+
+
+async def test_the_page_with_a_camera_takes_and_offers_files(chromium: Browser, tmp_path: Path) -> None:
+    path = written(tmp_path / "notes.bin", SMALL)
+    async with (
+        asyncio.timeout(WITHIN),
+        SignalingServer(port=0) as server,
+        opened(chromium, server.viewer + "camera") as page,
+        Receiver(server.url) as receiver,
+    ):
+        await page.click("#start")
+        await anext(receiver)
+        await exchange(page, receiver, None, path, tmp_path)
+        path = written(tmp_path / "more.bin", 10)
+        refused = await receiver.send_file(path)
+        await page.get_by_role("button", name="No", exact=True).click()
+        with pytest.raises(FileError, match="it is not wanted"):
+            await refused.wait()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+async def test_50_mb_go_to_the_disk_of_a_browser_and_back_in_little_memory(chromium: Browser, tmp_path: Path) -> None:
+    path = written(tmp_path / "large.bin", LARGE)
+    async with (
+        SignalingServer(port=0) as server,
+        Broadcaster(server.url, TestPattern((320, 240), 15)) as broadcaster,
+        opened(chromium, server.viewer) as page,
+    ):
+        await page.evaluate(f"Object.defineProperty(window, 'showSaveFilePicker', {{ value: {CHOSEN} }})")
+        while not broadcaster.peers:  # noqa: ASYNC110 - a page tells of nothing
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(1)  # until the page holds what it needs for video
+        memory = Memory()
+        sent = await broadcaster.send_file(path, to=broadcaster.peers[0])
+        await page.get_by_role("button", name="Take it").click()
+        await watched(sent, memory)
+        await page.evaluate(DROP_CHOSEN)
+        transfer = await (await anext(broadcaster.files)).accept(tmp_path / "back")
+        await watched(transfer, memory)
+        assert memory.most - memory.before < MEMORY
+    assert transfer.path == tmp_path / "back" / "large.bin"
+    assert transfer.path is not None
+    assert transfer.path.read_bytes() == path.read_bytes()
