@@ -1,5 +1,6 @@
 // Publishes tracks to every receiver that asks: in a page what broadcaster.py is in Python.
 
+import { shownName } from "./names.js";
 import { Signaling } from "./signaling.js";
 import { usableIceServers } from "./support.js";
 import { PROTOCOL as FILE } from "./files.js";
@@ -203,7 +204,7 @@ export class Broadcaster {
 
   async #admits({ sourceSession: session, name }) {
     try {
-      return await this.admit({ session, name: called(name) });
+      return await this.admit({ session, name: shownName(name) });
     } catch (error) {
       this.#on.log(`Nobody can say whether ${session} may watch: ${error.message}`);
       return false;
@@ -234,7 +235,7 @@ export class Broadcaster {
 
   #offer(message) {
     const { sourceSession: session, name } = message;
-    const options = { ours: this.session, name: called(name), iceServers: this.#iceServers };
+    const options = { ours: this.session, name: shownName(name), iceServers: this.#iceServers };
     const accept = this.#on.files ? { ...ACCEPT, files: [FILE] } : ACCEPT;
     const relay = (type, content) => {
       this.#signaling.relay(type, session, { ...content, accept, name: this.#name || undefined });
@@ -310,6 +311,3 @@ export class Broadcaster {
     if (accepts(asked, "control", "control/1")) this.#signaling.relay("webrtc_ice", asked.sourceSession, content);
   }
 }
-
-/** What somebody calls themselves, empty where they do not say. */
-const called = (name) => (typeof name === "string" ? name.trim().slice(0, 80) : "");
