@@ -73,7 +73,7 @@ from synopticon_rtc.rtc import (
 from synopticon_rtc.rtc.network import LocalNetwork
 from synopticon_rtc.rtc.servers import check_servers
 from synopticon_rtc.signaling.handshake import CreateAnswer, CreateOffer, Notify, ReceiverHandshake
-from synopticon_rtc.signaling.messages import AnyRelayed, Candidate, Offer
+from synopticon_rtc.signaling.messages import Candidate, Ice, Offer
 from synopticon_rtc.signaling.session import Signaling
 from synopticon_rtc.tracing import Trace
 
@@ -694,7 +694,7 @@ class Receiver(Generic[F]):
         """
         self._negotiator.perform(self._handshake.refuse(session, reason, asyncio.get_running_loop().time()))
 
-    def expect(self, came: list[AnyRelayed]) -> None:
+    def expect(self, came: list[Offer | Ice]) -> None:
         """Take the offer that came of somebody before this receiver was there, with what came after it, to begin with.
 
         Args:

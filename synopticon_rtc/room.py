@@ -23,7 +23,7 @@ from synopticon_rtc.receiving.merge import Merge
 from synopticon_rtc.receiving.pairing import F
 from synopticon_rtc.rtc import EncodedVideoFrame
 from synopticon_rtc.signaling.entry import Token
-from synopticon_rtc.signaling.messages import AnyMessage, AnyRelayed, Ice, Offer, PeerLeft, Requirements
+from synopticon_rtc.signaling.messages import AnyMessage, Ice, Offer, PeerLeft, Requirements
 from synopticon_rtc.signaling.session import Signaling
 
 logger = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ class _Place(Generic[F]):
     """Of a participant, or of whoever is looked for."""
 
     participant: Participant[F]
-    came: list[AnyRelayed] = field(default_factory=list)  # of the one it is for, until its receiver takes them
+    came: list[Offer | Ice] = field(default_factory=list)  # of the one it is for, until its receiver takes them
     found: bool = False
     limit: asyncio.Timeout | None = None  # ends it once it has been gone for too long; None while it does not run
     task: asyncio.Task[None] | None = None  # what runs it; None once it is ending
@@ -397,11 +397,11 @@ class Room(Generic[F]):
         self._add([offer])
         return True
 
-    def _came(self) -> Iterator[list[AnyRelayed]]:
+    def _came(self) -> Iterator[list[Offer | Ice]]:
         """Give what has come of those whose receivers have not started yet."""
         return (place.came for place in self._places if place.came)
 
-    def _add(self, came: list[AnyRelayed]) -> None:
+    def _add(self, came: list[Offer | Ice]) -> None:
         """Have one more receiver, for whom ``came`` is of, or else for whoever comes."""
         try:
             receiver = self._made.pop() if self._made else self._make()
@@ -508,7 +508,7 @@ class _Door:
 
     requirements = Requirements(role=(), tell=())
 
-    def __init__(self, offered: Callable[[Offer], bool], kept: Callable[[], Iterator[list[AnyRelayed]]]) -> None:
+    def __init__(self, offered: Callable[[Offer], bool], kept: Callable[[], Iterator[list[Offer | Ice]]]) -> None:
         self._offered = offered
         self._kept = kept
 
@@ -535,7 +535,7 @@ class _Door:
     def failed(self, error: SignalingError) -> None:
         """Leave that to the receivers."""
 
-    def _of(self, session: str) -> list[AnyRelayed]:
+    def _of(self, session: str) -> list[Offer | Ice]:
         return next((came for came in self._kept() if came[0].source_session == session), [])
 
     def _forget(self, session: str) -> None:

@@ -244,6 +244,33 @@ async def test_moments_come_in_the_order_of_their_capture_whatever_clocks_and_wa
 
 @pytest.mark.usefixtures("clocks")
 @turned
+async def test_moments_of_many_whose_clocks_are_wrong_by_hours_are_in_order() -> None:
+    lobby, people = Lobby(), 20
+    async with contextlib.AsyncExitStack() as stack:
+        for number in range(people):
+            far = lobby.broadcasting(
+                f"person {number}",
+                fps=5 + number % 3,
+                delay=0.001 + 0.003 * number,
+                clock_ahead=3600.0 * (number - people // 2) + 0.123 * number,
+            )
+            await stack.enter_async_context(far)
+        room = await stack.enter_async_context(lobby.room())
+        await elapse(4)
+        for number, each in enumerate(sorted(room.participants, key=lambda one: int(one.name.split()[1]))):
+            wrong = each.receiver.clock_offset - (3600.0 * (number - people // 2) + 0.123 * number)
+            assert abs(wrong) <= each.receiver.clock_error < 0.07
+        begun = clock.now()
+        moments = await seen(room, 2)
+    assert len(names(moments)) == people
+    captured = [moment.captured for moment in moments if not moment.late]
+    assert len(captured) == len(moments) > 2 * people * 4
+    assert captured == sorted(captured)
+    assert begun - 0.2 < captured[0] < captured[-1] < begun + 2
+
+
+@pytest.mark.usefixtures("clocks")
+@turned
 async def test_who_is_later_than_the_others_by_more_than_they_wait_is_late() -> None:
     lobby = Lobby()
     async with (

@@ -20,7 +20,6 @@ from synopticon_rtc.signaling.messages import (
     NAME_LENGTH,
     Answer,
     AnyMessage,
-    AnyRelayed,
     BroadcasterAvailable,
     BroadcasterGone,
     Broadcasters,
@@ -748,7 +747,7 @@ class ReceiverHandshake(Handshake):
         self._seek_at = float("inf")
         self._paced_until = float("-inf")
         self._early: dict[str, list[Candidate | None]] = {}
-        self._came: list[AnyRelayed] = []
+        self._came: list[Offer | Ice] = []
         self._leaving = ""  # a session that counts as taken by us until its link's end is carried out
         self._present: dict[str, str] | None = None  # the broadcasters that the server tells of, None if it does not
 
@@ -762,7 +761,7 @@ class ReceiverHandshake(Handshake):
         """Take note whether what comes is recorded, for which the server may want a role of its own."""
         self.requirements = msgspec.structs.replace(self.requirements, role=("record" if on else "receive",))
 
-    def expect(self, came: list[AnyRelayed]) -> None:
+    def expect(self, came: list[Offer | Ice]) -> None:
         """Take the offer that has come of somebody before there was a session of ours, and what came after it.
 
         Once there is one, ``came`` is emptied, and nobody is looked for unless the offer cannot be taken.

@@ -1,5 +1,6 @@
 // Publishes tracks to every receiver that asks: in a page what broadcaster.py is in Python.
 
+import { shownName } from "./names.js";
 import { Signaling } from "./signaling.js";
 import { usableIceServers } from "./support.js";
 import { PROTOCOL as FILE } from "./files.js";
@@ -205,7 +206,7 @@ export class Broadcaster {
 
   async #admits({ sourceSession: session, name }) {
     try {
-      return await this.admit({ session, name: called(name) });
+      return await this.admit({ session, name: shownName(name) });
     } catch (error) {
       this.#on.log(`Nobody can say whether ${session} may watch: ${error.message}`);
       return false;
@@ -236,7 +237,7 @@ export class Broadcaster {
 
   #offer(message) {
     const { sourceSession: session, name } = message;
-    const options = { ours: this.session, name: called(name), iceServers: this.#iceServers };
+    const options = { ours: this.session, name: shownName(name), iceServers: this.#iceServers };
     const accept = this.#on.files ? { ...ACCEPT, files: [FILE] } : ACCEPT;
     const relay = (type, content) => {
       this.#signaling.relay(type, session, { ...content, accept, name: this.#name || undefined });
@@ -315,6 +316,3 @@ export class Broadcaster {
 
 /** Whoever has to offer, as a player of WHEP does, is told at once that a page makes all offers itself. */
 const NO_OFFERS = "it is a page, which takes no offers: watch it in its room";
-
-/** What somebody calls themselves, empty where they do not say. */
-const called = (name) => (typeof name === "string" ? name.trim().slice(0, 80) : "");

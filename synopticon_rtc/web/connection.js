@@ -5,6 +5,7 @@ import { readReport } from "./delays.js";
 import { decodeFaces, decodeJson } from "./faces.js";
 import { Files, PROTOCOL as FILE } from "./files.js";
 import { hold, Lips } from "./lips.js";
+import { shownName } from "./names.js";
 import { readStreams, Streams } from "./streams.js";
 
 const CONNECT_LIMIT = 15_000; // ms from the offer to a connection, relays and slow networks included
@@ -344,7 +345,7 @@ export function origin(sdp) {
 
 /** What people call the sender of an offer. */
 export function displayName({ name, sourceSession }) {
-  return typeof name === "string" && name.trim() ? name.trim().slice(0, 80) : `Broadcaster …${sourceSession.slice(-4)}`;
+  return shownName(name) || `Broadcaster …${sourceSession.slice(-4)}`;
 }
 
 /** Whether the sender of an offer wants to be told when it is let go. */

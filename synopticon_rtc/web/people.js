@@ -2,6 +2,7 @@
 
 import { acceptsBye, Connection, displayName, origin } from "./connection.js";
 import { PROTOCOL as FILE } from "./files.js";
+import { shownName } from "./names.js";
 import { Signaling } from "./signaling.js";
 import { usableIceServers } from "./support.js";
 
@@ -11,8 +12,6 @@ const EARLY_CANDIDATES = 32;
 const REMEMBERED = 100; // broadcasters that do not let us watch
 const LONGEST_REASON = 512;
 const ACCEPT = { faces: ["faces/1", "json"], found: ["faces/1"], control: ["control/1"], streams: ["streams/1"] };
-
-const displayable = (name) => (typeof name === "string" ? name.trim().slice(0, 80) : "");
 
 /** A broadcaster that is there, or that went without a goodbye. */
 export class Person {
@@ -101,7 +100,7 @@ export class People {
   get broadcasters() {
     const own = this.#own();
     const present = [...(this.#present ?? [])].filter(([session]) => !own.includes(session));
-    return present.map(([session, name]) => ({ session, name: displayable(name) }));
+    return present.map(([session, name]) => ({ session, name: shownName(name) }));
   }
 
   /** How many more there are than are taken, as far as the server tells. */
@@ -245,7 +244,7 @@ export class People {
       this.#decline(offer);
       return;
     }
-    offer = { ...offer, name: displayable(this.#present?.get(source)) || offer.name }; // its token's name goes before
+    offer = { ...offer, name: shownName(this.#present?.get(source)) || offer.name }; // its token's name goes before
     const name = displayName(offer);
     this.#on.log(`${name} answered, session ${source}`);
     const person = there ?? this.#back(source, name) ?? new Person((this.#met += 1));

@@ -9,6 +9,7 @@ import { captureTime, Delays, readReport } from "./web/delays.js";
 import { containedBox } from "./web/geometry.js";
 import { Lips } from "./web/lips.js";
 import { fingerprint, readMarked, Shift } from "./web/marks.js";
+import { shownName } from "./web/names.js";
 import { Pairing, rtpDifference } from "./web/pairing.js";
 import { choices, readAddress, signalingBeside } from "./web/places.js";
 import { withStartBitrate } from "./web/quality.js";
@@ -990,4 +991,13 @@ test("two frames that say the same tell by how much timestamps were moved", () =
   shift.mark(frame(2), 2);
   shift.frame(3_005, 2);
   assert.equal((frame(2) + shift.value) >>> 0, 3_005);
+});
+
+test("names of strangers are shown without what is not seen, and not too long", () => {
+  assert.equal(shownName(" Ada\n\u202e "), "Ada");
+  assert.equal(shownName("x".repeat(10_000)), "x".repeat(80));
+  assert.equal([...shownName("😀".repeat(100))].length, 80);
+  assert.equal(shownName("👩\u200d🔬"), "👩\u200d🔬");
+  assert.equal(shownName("\u200e\u2028\ud800"), "");
+  for (const none of [undefined, null, 7, {}]) assert.equal(shownName(none), "");
 });

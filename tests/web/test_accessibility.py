@@ -1,6 +1,7 @@
 """What axe-core finds in the pages: nothing serious, in whatever state they are."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,8 +12,14 @@ from files_helpers import written
 from playwright.async_api import Page, async_playwright
 
 from synopticon_rtc import Broadcaster, SignalingServer, TestPattern
+from synopticon_rtc.signaling.server.tokens import TokenKeys
 
 AXE = Path(__file__).parents[1] / "conformance/stacks/node_modules/axe-core/axe.min.js"
+DROP = """() => {
+  const dataTransfer = new DataTransfer();
+  dataTransfer.items.add(new File([new Uint8Array(1000)], "a picture.jpeg"));
+  dispatchEvent(new DragEvent("drop", { dataTransfer, cancelable: true }));
+}"""
 FINDINGS = """async () => {
   const { violations } = await axe.run();
   return violations.filter(({ impact }) => ["serious", "critical"].includes(impact))
@@ -27,14 +34,21 @@ pytestmark = [
 ]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def page() -> AsyncIterator[Page]:
-    """A phone's page."""
+@contextlib.asynccontextmanager
+async def phone(arguments: list[str]) -> AsyncIterator[Page]:
+    """Open a page in a browser of its own, as large as a phone's."""
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
         context = await browser.new_context(viewport={"width": 390, "height": 844}, bypass_csp=True)  # axe's own script
         yield await context.new_page()
         await browser.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def page() -> AsyncIterator[Page]:
+    """A phone's page."""
+    async with phone(CHROMIUM_ARGUMENTS) as page:
+        yield page
 
 
 async def findings(page: Page) -> list[str]:
@@ -43,16 +57,31 @@ async def findings(page: Page) -> list[str]:
     return found
 
 
+def publisher(server: SignalingServer, name: str) -> Broadcaster:
+    return Broadcaster(server.url, TestPattern((320, 180), 10), name=name)
+
+
 async def test_the_viewer_has_no_serious_finding(page: Page) -> None:
     async with SignalingServer(port=0) as server:
         await page.goto(server.viewer)
         await page.wait_for_function("() => window.synopticon?.session")
         assert await findings(page) == []
+        async with publisher(server, "Ada"), publisher(server, "Ben"):
+            await page.wait_for_function("() => synopticon.frames > 3")
+            await page.wait_for_selector("#choice", state="visible")
+            for panel in "#parts", "#log":
+                await page.click(f"{panel} > summary")
+                assert await findings(page) == []
+    await page.wait_for_function("() => synopticon.state === 'unreachable'")
+    assert await findings(page) == []
 
 
 async def test_the_page_for_rooms_of_janus_has_no_serious_finding(page: Page) -> None:
     async with SignalingServer(port=0) as server:
         await page.goto(f"{server.viewer}janus")
+        assert await findings(page) == []
+        await page.goto(f"{server.viewer}janus?room=ws://127.0.0.1:9/1")
+        await page.wait_for_function("() => document.getElementById('headline').textContent.includes('trying again')")
         assert await findings(page) == []
 
 
@@ -72,10 +101,14 @@ async def test_the_page_that_publishes_has_no_serious_finding_in_any_state(page:
 
 
 async def test_the_grid_has_no_serious_finding(page: Page) -> None:
-    async with SignalingServer(port=0) as server, Broadcaster(server.url, TestPattern((320, 180), 10), name="Ada"):
+    async with SignalingServer(port=0) as server, publisher(server, "Ada"):
         await page.goto(f"{server.viewer}?grid")
         await page.wait_for_function("() => window.synopticon?.people[0]?.frames > 3")
         assert await findings(page) == []
+        async with publisher(server, "Ben"):
+            await page.wait_for_function("() => synopticon.people[1]?.frames > 3")
+            await page.click(".enlarge >> nth=1")
+            assert await findings(page) == []
 
 
 async def test_files_have_no_serious_finding_in_any_state(page: Page, tmp_path: Path) -> None:
@@ -109,7 +142,7 @@ async def test_files_have_no_serious_finding_in_any_state(page: Page, tmp_path: 
 
 
 async def test_the_room_has_no_serious_finding_in_any_state(page: Page) -> None:
-    async with SignalingServer(port=0) as server, Broadcaster(server.url, TestPattern((320, 180), 10), name="Ada"):
+    async with SignalingServer(port=0) as server, publisher(server, "Ada"):
         await page.goto(f"{server.viewer}room?lab=The+Baby+Lab")
         assert await findings(page) == []
         await page.click("#start")
@@ -119,3 +152,40 @@ async def test_the_room_has_no_serious_finding_in_any_state(page: Page) -> None:
             assert await findings(page) == []
         await page.click("#leave")
         assert await findings(page) == []
+        await page.goto(f"{server.viewer}room")
+        await page.click("#watch")
+        await page.wait_for_function("() => synopticon.people[1]?.frames > 3")
+        assert await findings(page) == []
+
+
+async def test_files_on_a_page_have_no_serious_finding(page: Page) -> None:
+    async with SignalingServer(port=0) as server:
+        await page.goto(f"{server.viewer}camera")
+        await page.click("#start")
+        await page.wait_for_function("() => synopticon.state === 'ready'")
+        viewer = await page.context.new_page()
+        await viewer.goto(server.viewer)
+        await viewer.wait_for_function("() => synopticon.frames > 3")
+        await viewer.evaluate(DROP)
+        await page.wait_for_selector("#files button:text('Take it')")
+        assert [await findings(each) for each in (page, viewer)] == [[], []]
+        await viewer.close()
+
+
+@pytest.mark.long
+async def test_pages_that_may_use_no_camera_have_no_serious_finding() -> None:
+    refusing = [each for each in CHROMIUM_ARGUMENTS if each != "--use-fake-ui-for-media-stream"]
+    async with SignalingServer(port=0) as server, phone([*refusing, "--deny-permission-prompts"]) as page:
+        for name in "camera", "room":
+            await page.goto(f"{server.viewer}{name}")
+            await page.click("#start")
+            await page.wait_for_selector("#again", state="visible")
+            assert await findings(page) == []
+
+
+async def test_pages_that_a_server_does_not_let_in_have_no_serious_finding(page: Page) -> None:
+    async with SignalingServer(port=0, tokens=TokenKeys(secret=b"a secret of thirty-two bytes, at least")) as server:
+        for name in "", "?grid", "camera", "room":
+            await page.goto(f"{server.viewer}{name}")
+            await page.get_by_text("oken").first.wait_for()
+            assert await findings(page) == []

@@ -1,5 +1,7 @@
 """The viewer's grid in a real browser: everybody in a room at once."""
 
+import contextlib
+import itertools
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -17,6 +19,14 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(not CHROMIUM.exists(), reason=f"needs Chromium at {CHROMIUM}"),
 ]
+
+
+BOXES = """
+[...document.querySelectorAll(".tile")].map((tile) => {
+  const { left, top, right, bottom } = tile.getBoundingClientRect();
+  return [left, top, right, bottom];
+})
+"""
 
 
 class AsManyFaces:
@@ -92,3 +102,25 @@ async def test_a_tile_becomes_large_and_small_again(server: SignalingServer, tab
         await until_told(lambda: tab(pressed))
         await tab("document.body.dispatchEvent(new KeyboardEvent('keydown', { key: 'Escape', bubbles: true }))")
         await until_told(lambda: tab(f"{width} <= innerWidth / 2"))
+
+
+@pytest.mark.long
+async def test_of_twenty_people_sixteen_are_shown_and_the_page_says_how_many_more_there_are(
+    server: SignalingServer, tab: Tab
+) -> None:
+    playing = "synopticon.people.filter(({ frames }) => frames > 3).length"
+    async with contextlib.AsyncExitStack() as stack:
+        for number in range(20):
+            person = Broadcaster(server.url, TestPattern((160, 120), 5), name=f"person {number}", fps=5)
+            await stack.enter_async_context(person)
+        await until_told(lambda: tab(f"{playing} === 16"), 120)
+        assert "4 more" in await tab("document.getElementById('note').textContent")
+        boxes = await tab(BOXES)
+        assert len(boxes) == 16
+        for left, top, right, bottom in boxes:
+            assert right - left > 100
+            assert 0 <= left < right <= 1280
+            assert 0 <= top < bottom <= 720
+        for one, other in itertools.combinations(boxes, 2):
+            assert one[2] <= other[0] + 1 or other[2] <= one[0] + 1 or one[3] <= other[1] + 1 or other[3] <= one[1] + 1
+    await until_told(lambda: tab("synopticon.people.length === 0"))

@@ -9,8 +9,10 @@ import av
 import numpy as np
 import pytest
 from browsers import CHROMIUM, FIREFOX, Tab, chromium, firefox, until_told
+from playwright.async_api import Error as PlaywrightError
 
-from synopticon_rtc import Face, Receiver, SignalingServer
+from synopticon_rtc import Broadcaster, Face, Receiver, Room, SignalingServer, StateEvent, TestPattern
+from synopticon_rtc.basics import clock
 
 pytestmark = [
     pytest.mark.asyncio,
@@ -26,6 +28,8 @@ class AnyFace:
         return [Face(np.full((478, 3), 0.5, np.float32), {})]
 
 
+SOON = 6.0
+"""Seconds in which a picture is there again: 3 where the machine has nothing else to do."""
 STRIPES = 8
 SIZE, FPS = (320, 240), 10
 
@@ -186,3 +190,68 @@ async def test_two_people_see_each_other_not_themselves_and_a_program_sees_eithe
                 await ben("document.getElementById('watch').click()")  # somebody who sends nothing
                 await seeing(ben, "Ada")
                 assert await others(ada) == {}
+
+
+class Connecting(asyncio.Event):
+    """Set while something connects."""
+
+    def __call__(self, event: StateEvent) -> None:
+        if event.state == "connecting":
+            self.set()
+
+
+async def load_again(tab: Tab) -> None:
+    """Load a page again, and wait until it is there."""
+    await tab("window.old = 1")
+    await tab("setTimeout(() => location.reload()) && 0")
+
+    async def loaded() -> bool:
+        try:
+            return bool(await tab("window.old === undefined && window.synopticon !== undefined"))
+        except PlaywrightError:  # between both
+            return False
+
+    await until_told(loaded)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("page", ["camera", "room"])
+async def test_a_page_that_is_loaded_again_while_it_connects_is_seen_soon_after(page: str) -> None:
+    async with SignalingServer(port=0) as server, Room(server.url) as room, chromium() as browser:
+        connecting = Connecting()
+        room._places[0].participant.receiver.events.subscribe(connecting)
+        async with browser(f"{server.viewer}{page}?name=Ada") as ada, asyncio.timeout(60):
+            await ada("document.getElementById('start').click()")
+            await connecting.wait()
+            await load_again(ada)
+            await ada("document.getElementById('start').click()")
+            await until_told(lambda: ada("synopticon.session"))
+            begun = clock.monotonic()
+            session = await ada("synopticon.session")
+            async for seen in room.moments():
+                if seen.participant.session == session:
+                    break
+            assert clock.monotonic() - begun < SOON
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("address", ["", "?grid", "room"])
+async def test_a_page_that_is_loaded_again_while_it_connects_sees_soon_after(address: str) -> None:
+    async with (
+        SignalingServer(port=0) as server,
+        Broadcaster(server.url, TestPattern((160, 120), 10), name="Ada") as broadcaster,
+        chromium() as browser,
+    ):
+        connecting = Connecting()
+        broadcaster.events.subscribe(connecting)
+        async with browser(f"{server.viewer}{address}") as ben, asyncio.timeout(60):
+            watch = "document.getElementById('watch')?.click() ?? 0"
+            await ben(watch)
+            await connecting.wait()
+            await load_again(ben)
+            begun = clock.monotonic()
+            await ben(watch)
+            await until_told(
+                lambda: ben("(synopticon.frames ?? Math.max(...synopticon.people.map((p) => p.frames))) > 0")
+            )
+            assert clock.monotonic() - begun < SOON
