@@ -55,8 +55,7 @@ class LiteRTEngine:
         regions = [region.scaled(picture.width, picture.height) for region in self._followed]
         if len(regions) < self._most:
             regions = joined(regions, self._detector.find(picture, self._most))[: self._most]
-        meshes = [self._mesh.find(picture, region) for region in regions if region.sound]
-        landmarks = [mesh for mesh in meshes if mesh is not None]
+        landmarks = self._mesh.find(picture, [region for region in regions if region.sound])
         self._followed = [region_of(mesh).scaled(1 / picture.width, 1 / picture.height) for mesh in landmarks]
         if not landmarks:
             self._smoothing = MediaPipeSmoothing()

@@ -1,7 +1,9 @@
 """The pixels of a frame, as far as a model wants to see them."""
 
+import contextlib
 import functools
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -22,6 +24,8 @@ PLANAR = {"yuv420p", "yuv422p", "yuv444p", "yuvj420p", "yuvj422p", "yuvj444p"}
 """Formats whose planes are read as they are: only what is cut out of them becomes RGB."""
 LUMA = {1: (0.2126, 0.0722), 2: (0.299, 0.114), 5: (0.299, 0.114), 6: (0.299, 0.114)}
 """The shares of red and blue in luma by FFmpeg's number of the colour space: BT.709, not told, and twice BT.601."""
+
+_alone = threading.Lock()  # how many threads OpenCV has is one number for all
 
 
 class _Planes(NamedTuple):
@@ -83,37 +87,48 @@ class Picture:
             size: In pixels.
             beyond: What is outside the picture: ``cv2.BORDER_REPLICATE``, or ``cv2.BORDER_CONSTANT`` for black.
         """
-        places = cv2.transform(_grid(size), region.to_picture)
-        # With places in whole numbers OpenCV stays in this thread, where else it would wake one for each core.
-        whole, fraction = map(np.asarray, cv2.convertMaps(places, np.empty(0), cv2.CV_16SC2))
-        channels = []
-        for planes in self._planes:
-            first, second, method = whole, fraction, cv2.INTER_LINEAR
-            if planes.halvings != (0, 0):  # several pixels of the picture share one of these, and none lies between
-                halved = np.right_shift(whole.reshape(size, -1), _along(size, planes.halvings))
-                first, second, method = halved.reshape(whole.shape), np.empty(0), cv2.INTER_NEAREST
-            black = [planes.black] * 3
-            channels += [cv2.remap(one, first, second, method, None, beyond, black) for one in planes.pixels]
+        channels: list[cv2.typing.MatLike] = []
+        with _in_this_thread():
+            for planes in self._planes:
+                # Several pixels of the picture share one of a plane that is halved, and none lies between.
+                method = cv2.INTER_LINEAR if planes.halvings == (0, 0) else cv2.INTER_NEAREST
+                places, method = _places(region, size, planes.halvings), method | cv2.WARP_INVERSE_MAP
+                black = [planes.black] * 3
+                channels += [
+                    cv2.warpAffine(one, places, (size, size), None, method, beyond, black) for one in planes.pixels
+                ]
         rgb = channels[0] if self._to_rgb is None else cv2.transform(cv2.merge(channels), self._to_rgb)
         return np.asarray(rgb, np.uint8)
+
+
+@contextlib.contextmanager
+def _in_this_thread() -> Iterator[None]:
+    """Have OpenCV do all of it in this thread.
+
+    Else it wakes a thread for each core, and each waits for more to do, busily, for longer than a piece takes.
+    """
+    with _alone:
+        threads = cv2.getNumThreads()
+        cv2.setNumThreads(0)  # its threads sleep on, while 1 would end them
+        try:
+            yield
+        finally:
+            cv2.setNumThreads(threads)
+
+
+def _places(region: Region, size: int, halvings: tuple[int, int]) -> npt.NDArray[np.float64]:
+    """Return the transformation of the pixels of a piece to those of planes."""
+    rows = []
+    for (a, b, start), halving in zip(region.to_picture.tolist(), halvings, strict=True):
+        share = 0.5**halving
+        # The middle of a pixel that is shared is halfway between those that share it.
+        rows.append([a * share / size, b * share / size, start * share + (share - 1) / 2])
+    return np.array(rows)  # plain numbers up to here, as numpy takes longer for few
 
 
 def _rows(plane: VideoPlane) -> Pixels:
     """Return the bytes of each row of a plane, with those that pad it."""
     return np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
-
-
-@functools.cache
-def _grid(size: int) -> npt.NDArray[np.float32]:
-    """Return where each pixel of a square is, in fractions of it, shape (size, size, 2)."""
-    steps = np.arange(size, dtype=np.float32) / np.float32(size)
-    return np.stack(np.meshgrid(steps, steps), axis=-1)
-
-
-@functools.cache
-def _along(size: int, pair: tuple[int, int]) -> npt.NDArray[np.int16]:
-    """Return a pair over and over, for a row of places: numpy is slow to repeat it by itself."""
-    return np.tile(np.array(pair, np.int16), size)
 
 
 @functools.cache

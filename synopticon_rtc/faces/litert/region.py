@@ -69,8 +69,8 @@ class Region(NamedTuple):
     def to_picture(self) -> npt.NDArray[np.float64]:
         """The affine transformation from fractions of the region to pixels of the picture, shape (2, 3)."""
         cos, sin = math.cos(self.angle), math.sin(self.angle)
-        axes = np.array([[self.width * cos, -self.height * sin], [self.width * sin, self.height * cos]])
-        return np.column_stack([axes, (self.x, self.y) - axes.sum(axis=1) / 2])
+        a, b, c, d = self.width * cos, -self.height * sin, self.width * sin, self.height * cos
+        return np.array([[a, b, self.x - (a + b) / 2], [c, d, self.y - (c + d) / 2]])
 
     def placed(self, points: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         """Return points, in fractions of the region, in pixels of the picture, shape (n, 2)."""

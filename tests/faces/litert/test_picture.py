@@ -78,3 +78,13 @@ def test_a_frame_that_opencv_cannot_count_is_refused_in_words() -> None:
     with pytest.raises(ValueError, match=f"up to {LARGEST} pixels"):
         cut(av.VideoFrame(LARGEST + 2, 2, "yuv420p"), Region(1, 1, 2, 2), 8)
     assert cut(frame_of(np.full((2, LARGEST, 3), 9, np.uint8)), Region(LARGEST - 4, 1, 2, 2), 8).max() == 9
+
+
+def test_opencv_keeps_its_threads() -> None:
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(3)
+    try:
+        cut(frame_of(SMALL, "yuv420p"), Region(48, 48, 96, 96), 96)
+        assert cv2.getNumThreads() == 3
+    finally:
+        cv2.setNumThreads(before)
