@@ -17,7 +17,6 @@ from typing import Any, Self
 
 import msgspec
 
-from synopticon_rtc.basics.version import __version__
 from synopticon_rtc.errors import TraceError
 
 logger = logging.getLogger(__name__)
@@ -252,6 +251,8 @@ class Trace:
             file = self._path.open("wb", buffering=0)
         except OSError as error:
             raise TraceError(f"the trace {self._path} cannot be written: {error.strerror or error}") from error
+        from synopticon_rtc.basics.version import __version__  # noqa: PLC0415 - looking it up takes longer than most imports
+
         self._writing = threading.Thread(target=self._write, args=(file,), name="trace", daemon=True)
         self._writing.start()
         self.write(

@@ -107,6 +107,17 @@ def test_code_is_typed_as_the_library_is(tmp_path: Path) -> None:
     assert not checked.returncode, checked.stdout
 
 
+@pytest.mark.parametrize("name", sorted(set(synopticon_rtc.__all__) - {"__version__"}))
+def test_a_public_name_is_in_the_reference_and_says_what_it_is(name: str) -> None:
+    pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "reference").glob("*.md"))
+    public = getattr(synopticon_rtc, name)
+    alone, with_its_module = rf"synopticon_rtc\.(\w+\.)*{name}", re.escape(public.__module__)
+    assert re.search(rf"^::: ({alone}|{with_its_module})$", pages, re.MULTILINE)
+    assert len(inspect.getdoc(public) or "") > len(f"{name}()")  # a dataclass without one has its signature
+    own = {member: value for member, value in vars(public).items() if not member.startswith("_")}
+    assert not [m for m, value in own.items() if inspect.isroutine(value) and not inspect.getdoc(value)]
+
+
 @every_document
 def test_commands_exist_and_have_the_options_that_are_shown(document: Path) -> None:
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
@@ -126,6 +137,14 @@ def test_commands_exist_and_have_the_options_that_are_shown(document: Path) -> N
 def test_options_that_are_told_of_exist(document: Path) -> None:
     known = set[str]().union(*map(options, COMMANDS.values())) | OTHERS
     assert set(re.findall(r"`(--[a-z][\w-]*)", prose(document))) <= known
+
+
+def test_limits_that_security_names_exist() -> None:
+    code = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "synopticon_rtc").rglob("*.py"))
+    table = [line for line in (ROOT / "docs/security.md").read_text(encoding="utf-8").splitlines() if line[:1] == "|"]
+    named = {name for line in table for name in re.findall(r"`(_?[A-Z][A-Z_]+)`", line)}
+    assert named
+    assert not {name for name in named if not re.search(rf"^[A-Z_, ]*\b{name}\b[\w:, ]* = ", code, re.MULTILINE)}
 
 
 @every_document

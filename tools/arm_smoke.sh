@@ -18,15 +18,37 @@ if [ ! -e "$here/ready" ]; then
     for package in "$here"/cache/archives/*.deb; do
         dpkg-deb --fsys-tarfile "$package" | tar -x --keep-directory-symlink --exclude='./usr/share' -C "$here/sysroot"
     done
+    # Later LiteRTs than this crash in qemu 7.2, whatever processor it plays.
     "$root/.venv/bin/uv" pip install --quiet --target "$here/site" --only-binary :all: \
-        --python-platform aarch64-manylinux_2_28 --python-version 3.11 -r "$root/pyproject.toml" --extra portrait
+        --python-platform aarch64-manylinux_2_28 --python-version 3.11 -r "$root/pyproject.toml" --extra portrait \
+        ai-edge-litert==2.1.6
     touch "$here/ready"
 fi
 
+# A warning of NumPy's would be one that users get.
 arm=(qemu-aarch64-static -L "$here/sysroot" -E PYTHONHOME="$here/sysroot/usr" -E PYTHONPATH="$root:$here/site"
-    -E LD_LIBRARY_PATH="$here/sysroot/usr/lib/aarch64-linux-gnu" "$here/sysroot/usr/bin/python3.11")
+    -E PYTHONWARNINGS=error::RuntimeWarning -E LD_LIBRARY_PATH="$here/sysroot/usr/lib/aarch64-linux-gnu"
+    "$here/sysroot/usr/bin/python3.11")
 
 echo "import: $("${arm[@]}" -c 'import platform, synopticon_rtc; synopticon_rtc.Broadcaster, print(platform.machine())')"
+
+SYNOPTICON_FACE_MODEL=$("$root/.venv/bin/python" -m synopticon_rtc.faces.model) "${arm[@]}" - <<'END'
+import asyncio
+
+from synopticon_rtc import FaceLandmarker, Portrait
+from synopticon_rtc.faces import wire
+
+
+async def main():
+    async with FaceLandmarker(engine="litert") as landmarker:
+        faces = await landmarker.detect(Portrait().draw(0))
+        (face,) = wire.decode(wire.encode(wire.FacesMessage(faces, 1280, 720))).faces
+        x, y, _ = face.landmarks[1]
+        print(f"a face: its nose is at {x:.1%} of the width and {y:.1%} of the height, as {landmarker.name} finds it")
+
+
+asyncio.run(main())
+END
 
 port=$("${arm[@]}" -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])')
 "${arm[@]}" -m synopticon_rtc.broadcast --source test --size 320x180 --fps 15 --faces 0 --serve "127.0.0.1:$port" >"$here/broadcast.log" 2>&1 &

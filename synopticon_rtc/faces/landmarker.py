@@ -11,6 +11,7 @@ from typing import Self
 import av
 
 from synopticon_rtc.basics.life import not_open
+from synopticon_rtc.basics.products import unwarned
 from synopticon_rtc.errors import DetectorError
 from synopticon_rtc.faces.engine import ENGINES, Choice, Engine, Options, maker
 from synopticon_rtc.faces.face import Face
@@ -129,6 +130,7 @@ class _Work:
         self._engine: Engine | None = None
         self._milliseconds = 0
 
+    @unwarned()
     def open(self, choice: Choice, path: Path, options: Options) -> str:
         make = maker(choice)
         with native_log():
@@ -139,6 +141,7 @@ class _Work:
         if self._engine is not None:
             self._engine.close()
 
+    @unwarned()
     def detect(self, frame: av.VideoFrame) -> tuple[Face, ...]:
         assert self._engine is not None  # noqa: S101 - opened before
         # The smoothing over time wants true milliseconds, and no two frames may share one.

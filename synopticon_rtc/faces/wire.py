@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from synopticon_rtc.basics.products import unwarned
 from synopticon_rtc.errors import InvalidFaces
 from synopticon_rtc.faces.face import Face
 
@@ -146,6 +147,7 @@ class _Model(NamedTuple):
 
 
 @cache
+@unwarned()
 def _model(points: int) -> _Model:
     text = (Path(__file__).parents[1] / "web" / "basis.js").read_text(encoding="ascii")
     data = base64.b64decode(text.split('"')[1])
@@ -169,6 +171,7 @@ def _model(points: int) -> _Model:
 _model(_POINTS)  # takes 5 ms, which the first frame should not wait for
 
 
+@unwarned()
 def encode(message: FacesMessage) -> bytes:
     """Write a message in ``faces/1``.
 
@@ -198,6 +201,7 @@ def encode(message: FacesMessage) -> bytes:
     return b"".join(parts)
 
 
+@unwarned()
 def decode(data: bytes) -> FacesMessage:
     """Read a message in ``faces/1``.
 

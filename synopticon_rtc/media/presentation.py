@@ -15,6 +15,7 @@ from av.filter import Graph
 from av.filter.context import FilterContext
 from av.sidedata.sidedata import SideDataContainer, Type
 
+from synopticon_rtc.basics.products import unwarned
 from synopticon_rtc.media.picture import even
 
 HD_LINES = 720
@@ -202,6 +203,7 @@ _BT2020_TO_BT709 = np.array(  # linear light, ITU-R BT.2087
 )
 
 
+@unwarned()
 def _tone_table(transfer: int) -> str:
     """Return what maps R, G and B of BT.2100 to those of BT.709, as a .cube file has it."""
     axis = np.linspace(0.0, 1.0, _STEPS)
