@@ -140,8 +140,8 @@ class _Model(NamedTuple):
     """(3n,), each axis centred on 0."""
     basis: _Floats
     """(96, 3n)"""
-    projector: _Floats
-    """(96, 3n), the pseudo-inverse of the basis."""
+    solver: _Floats
+    """(96, 96), which takes the products with the basis to the coefficients: their product is its pseudo-inverse."""
     poser: _Floats
     """(5, 3n), of a face: the similarity that takes the mean to it, least squares (real, imaginary), and its centre."""
 
@@ -159,13 +159,13 @@ def _model(points: int) -> _Model:
     table = table.reshape(rows, 3, _POINTS)[:, :, :points]
     mean = table[0] - table[0].mean(axis=1, keepdims=True)
     basis = np.ascontiguousarray(table[1:].reshape(_COEFFICIENTS, -1))
-    projector = np.linalg.solve(basis @ basis.T, basis).astype(np.float32)
+    solver = np.linalg.inv((basis @ basis.T).astype(np.float64)).astype(np.float32)
     poser = np.zeros((_POSE, 3, points), np.float32)
     x, y = mean[:2] / np.square(mean[:2]).sum()
     poser[0, :2] = x, y
     poser[1, :2] = -y, x
     poser[[2, 3, 4], [0, 1, 2]] = 1 / points
-    return _Model(mean.ravel(), basis, projector, poser.reshape(_POSE, -1))
+    return _Model(mean.ravel(), basis, solver, poser.reshape(_POSE, -1))
 
 
 _model(_POINTS)  # takes 5 ms, which the first frame should not wait for
@@ -260,7 +260,7 @@ def _encode_face(face: Face, size: tuple[int, int], parts: list[bytes]) -> None:
     rest[:2] = rotation.T @ rest[:2]
     flat = rest.reshape(-1)
     flat -= model.mean * scale
-    coefficients = np.rint(model.projector @ flat / _COEFFICIENT_STEP)
+    coefficients = np.rint(model.solver @ (model.basis @ flat) / _COEFFICIENT_STEP)
     flat -= (coefficients * _COEFFICIENT_STEP) @ model.basis
 
     residuals = np.rint(rest / _steps(tolerance))
