@@ -229,7 +229,7 @@ async def test_an_offer_without_reaction_is_repeated_once_then_given_up_with_an_
         events: list[tuple[str, str]] = []
         broadcaster.events.subscribe(lambda peer: events.append((peer.state, peer.reason)))
         await greet(silent)
-        await silent.send('{"type":"request_offer"}')
+        await silent.send('{"type":"request_offer","accept":{"control":["control/1"]}}')
         first = await next_of(silent, "webrtc_offer")
         second = await next_of(silent, "webrtc_offer")
         assert second["sdp"] == first["sdp"]
@@ -259,7 +259,7 @@ async def test_an_answer_without_reaction_is_repeated_once() -> None:
         async with Receiver(server.url, broadcaster=session) as receiver:
             asked = await next_of(silent, "webrtc_seek_broadcaster")  # the thief has sent the other kind
             offer = {"type": "webrtc_offer", "targetSession": asked["sourceSession"], "sdp": stolen["sdp"]}
-            await silent.send(json.dumps(offer))
+            await silent.send(json.dumps(offer | {"accept": {"control": ["control/1"]}}))
             first = await next_of(silent, "webrtc_answer")
             second = await next_of(silent, "webrtc_answer")
             assert first["sdp"] == second["sdp"]

@@ -447,19 +447,21 @@ class Handshake(ABC):
             actions.append(self._to(link, Ice(bye=reason)))
         return [*actions, Close(link.id, reason), Notify("closed", link.session, reason, link.name)]
 
-    def _describe(self, link: Link, message: Offer | Answer) -> list[Action]:
+    def _describe(self, link: Link, message: Offer | Answer, now: float) -> list[Action]:
         link.description = message
+        if link.takes_bye:  # it is no page of Synopticon, which takes the same one again for another, and throws
+            link.repeat_at = now + REPEAT_AFTER
         return [self._to(link, message), *self._candidates(link)]
 
     def _offer(self, link: Link, sdp: str, now: float) -> list[Action]:
         link.phase = "described"
-        link.deadline, link.repeat_at = now + GIVE_UP_AFTER, now + REPEAT_AFTER
-        return self._describe(link, Offer(sdp=SessionDescription("offer", sdp)))
+        link.deadline = now + GIVE_UP_AFTER
+        return self._describe(link, Offer(sdp=SessionDescription("offer", sdp)), now)
 
     def _answer(self, link: Link, sdp: str, now: float) -> list[Action]:
         link.phase = "connecting"
-        link.deadline, link.repeat_at = now + link.connect_within, now + REPEAT_AFTER
-        return self._describe(link, Answer(sdp=SessionDescription("answer", sdp)))
+        link.deadline = now + link.connect_within
+        return self._describe(link, Answer(sdp=SessionDescription("answer", sdp)), now)
 
     def _answered(self, message: Answer, now: float) -> list[Action]:
         """Take an answer to an offer of ours."""

@@ -220,7 +220,7 @@ class TestBroadcaster:
 
     def test_repeats_an_offer_without_reaction_once_then_gives_up(self) -> None:
         handshake = broadcaster()
-        link = self.offered(handshake)
+        link = self.offered(handshake, accept=OURS)
         assert handshake.next_tick() == REPEAT_AFTER
         assert handshake.tick(REPEAT_AFTER / 2) == []
         (message,) = sent(handshake.tick(REPEAT_AFTER))
@@ -232,9 +232,15 @@ class TestBroadcaster:
         assert states(actions) == ["closed"]
         assert handshake.next_tick() == float("inf")
 
-    def test_does_not_repeat_an_offer_that_got_a_reaction(self) -> None:
+    def test_does_not_repeat_an_offer_to_a_page_which_would_throw_at_it(self) -> None:
         handshake = broadcaster()
         self.offered(handshake)
+        assert handshake.next_tick() == GIVE_UP_AFTER
+        assert handshake.tick(REPEAT_AFTER) == []
+
+    def test_does_not_repeat_an_offer_that_got_a_reaction(self) -> None:
+        handshake = broadcaster()
+        self.offered(handshake, accept=OURS)
         handshake.received(ice("ws_r"), 0.5)
         assert handshake.tick(REPEAT_AFTER) == []
 
@@ -695,15 +701,22 @@ class TestReceiver:
     def test_seeks_again_when_an_answer_leads_nowhere(self) -> None:
         handshake = receiver()
         self.seeking(handshake)
-        self.answered(handshake)
+        self.answered(handshake, accept=OURS)
         (message,) = sent(handshake.tick(REPEAT_AFTER))
         assert isinstance(message, Answer)
+        assert states(handshake.tick(CONNECT_WITHIN)) == ["seeking"]
+
+    def test_does_not_repeat_an_answer_to_a_page_which_would_throw_at_it(self) -> None:
+        handshake = receiver()
+        self.seeking(handshake)
+        self.answered(handshake)
+        assert handshake.tick(REPEAT_AFTER) == []
         assert states(handshake.tick(CONNECT_WITHIN)) == ["seeking"]
 
     def test_does_not_repeat_an_answer_that_the_peer_has(self) -> None:
         handshake = receiver()
         self.seeking(handshake)
-        link = self.answered(handshake)
+        link = self.answered(handshake, accept=OURS)
         handshake.reached(link)
         assert handshake.tick(REPEAT_AFTER) == []
         assert states(handshake.tick(CONNECT_WITHIN)) == ["seeking"]
