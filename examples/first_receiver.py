@@ -1,6 +1,7 @@
 """Print where the nose is in each frame of a broadcaster. Ctrl-C ends it; docs/tutorial.md explains it."""
 
 import asyncio
+import contextlib
 
 from synopticon_rtc import Receiver
 
@@ -13,4 +14,5 @@ async def main() -> None:
                 print(f"face {face.id}: nose at {x:.0%} of the width, {y:.0%} of the height", flush=True)
 
 
-asyncio.run(main())
+with contextlib.suppress(KeyboardInterrupt):
+    asyncio.run(main())

@@ -30,16 +30,16 @@ arm=(qemu-aarch64-static -L "$here/sysroot" -E PYTHONHOME="$here/sysroot/usr" -E
     -E PYTHONWARNINGS=error::RuntimeWarning -E LD_LIBRARY_PATH="$here/sysroot/usr/lib/aarch64-linux-gnu"
     "$here/sysroot/usr/bin/python3.11")
 
-echo "import: $("${arm[@]}" -c 'import platform, synopticon_rtc; synopticon_rtc.Broadcaster, print(platform.machine())')"
-
 SYNOPTICON_FACE_MODEL=$("$root/.venv/bin/python" -m synopticon_rtc.faces.model) "${arm[@]}" - <<'END'
 import asyncio
+import platform
 
-from synopticon_rtc import FaceLandmarker, Portrait
+from synopticon_rtc import Broadcaster, FaceLandmarker, Portrait
 from synopticon_rtc.faces import wire
 
 
 async def main():
+    print(f"import: {Broadcaster.__name__} on {platform.machine()}")
     async with FaceLandmarker(engine="litert") as landmarker:
         faces = await landmarker.detect(Portrait().draw(0))
         (face,) = wire.decode(wire.encode(wire.FacesMessage(faces, 1280, 720))).faces
