@@ -11,7 +11,7 @@ import pytest
 from browsers import CHROMIUM, FIREFOX, Tab, chromium, firefox, until_told
 from playwright.async_api import Error as PlaywrightError
 
-from synopticon_rtc import Broadcaster, Face, Receiver, Room, SignalingServer, StateEvent, TestPattern
+from synopticon_rtc import Broadcaster, Face, PeerEvent, Receiver, Room, SignalingServer, StateEvent, TestPattern
 from synopticon_rtc.basics import clock
 
 pytestmark = [
@@ -195,7 +195,7 @@ async def test_two_people_see_each_other_not_themselves_and_a_program_sees_eithe
 class Connecting(asyncio.Event):
     """Set while something connects."""
 
-    def __call__(self, event: StateEvent) -> None:
+    def __call__(self, event: PeerEvent | StateEvent) -> None:
         if event.state == "connecting":
             self.set()
 
