@@ -24,7 +24,7 @@ class Listener(Protocol):
         """What the server is told of it; where that changes, :meth:`Signaling.configure` tells it anew."""
         ...
 
-    def opened(self, session: str) -> None:
+    def opened(self, session: str, /) -> None:
         """Signaling is (again) there and gave us this session."""
 
     def received(self, message: AnyMessage) -> bool:
