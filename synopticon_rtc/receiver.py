@@ -697,6 +697,8 @@ class Receiver(Generic[F]):
     def expect(self, came: list[Offer | Ice]) -> None:
         """Take the offer that came of somebody before this receiver was there, with what came after it, to begin with.
 
+        A :class:`Room` does so, which hears of everybody.
+
         Args:
             came: The messages, which are taken out of it once the receiver has started and there is a session.
         """

@@ -26,13 +26,13 @@ CARD = TestPattern((320, 180), 30)
 NOWHERE = "ws://127.0.0.1:9/ws"
 INNER = {"network", "aclose", "origin", "tap", "tapped", "hear_names", "refuse"}
 OTHERWISE = {
-    "Receiver": INNER,
+    "Receiver": INNER | {"expect"},
     "Broadcaster": INNER,
     "PublishedStream": {"tap"},
     "ReceivedStream": {"found_by", "totals", "describe", "end", "given", "report"},
     "Events": {"heard", "emit", "close"},
     "Room": {"aclose"},
-    "ParticipantReceiver": INNER | {"start"},
+    "ParticipantReceiver": INNER | {"expect", "start"},
     "FileTransfer": {"came", "end", "on_cancel"},
 }
 """What the blocking form has under another name, or is for other parts of the package."""

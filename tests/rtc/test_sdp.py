@@ -101,7 +101,7 @@ async def test_audio_of_unknown_codecs_is_refused_and_video_goes_on() -> None:
 async def test_video_of_unknown_codecs_alone_is_told_apart() -> None:
     head, _, video, _ = sections_of(CHROMIUM_OFFER)
     odd = re.sub(r"(a=rtpmap:\d+) (?:VP8|H264)/", r"\1 odd/", video)
-    with pytest.raises(NoCommonCodec, match=r"VP8 or H\.264"):
+    with pytest.raises(NoCommonCodec, match=r"VP8, or H\.264"):
         await answer_to(head.replace("BUNDLE 0 1 2", "BUNDLE 1") + odd)
 
 
