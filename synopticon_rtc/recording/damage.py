@@ -28,7 +28,7 @@ class Damage:
     """Follows whoever reads a file, and checks each cluster. Its methods block.
 
     A cluster without a checksum, as other programs write it, is taken to be right, and so is the last one where the
-    file was cut off.
+    file was cut off, or is still written.
 
     Args:
         path: Of the file.
@@ -41,7 +41,8 @@ class Damage:
         self.places: list[int] = []
         self._path = path
         self._file: BinaryIO | None = None  # until something is asked: many only want to know what is in a recording
-        self._size = 0
+        self._size = 0  # when it was asked last: the file may grow
+        self._ended = -1  # its size when no further cluster was found
         self._next = 0  # where the next element begins
         self._first: int | None = None  # what ends before that is not checked
         self._intact = True
@@ -57,9 +58,7 @@ class Damage:
 
     def intact(self, at: int) -> bool:
         """Whether what stands at a byte is as it was written. What comes after what was asked before is checked too."""
-        if self._first is None:
-            self._first = at
-            self._size = self._path.stat().st_size
+        self._first = at if self._first is None else self._first
         while self._next <= at and self._step():
             pass
         return self._intact
@@ -72,22 +71,41 @@ class Damage:
     def _step(self) -> bool:
         """Go past an element; whether there was one."""
         begin, self._intact = self._next, True
-        name, length, size = _header(self._read(begin, _HEADER))
+        head = self._read(begin, _HEADER)
+        if len(head) < _HEADER:
+            return False  # no cluster is as short as that: more may be on its way
+        name, length, size = _header(head)
         if name == SEGMENT:
             self._next += length
             return True
-        if name in _IN_A_FILE and size is not None and begin + length + size <= self._size:
-            self._next += length + size
-            if name == CLUSTER and self._next > (self._first or 0):
-                self._intact = _is_intact(self._read(begin + length, size))
-        elif size is None or (following := self._find(begin + 1)) is None:
-            self._next = self._size  # it grows, or was cut off
-            return False
+        end = None if name not in _IN_A_FILE or size is None else begin + length + size
+        if end is not None and self._has(end):
+            self._next = end
+        elif size is None or (following := self._following(begin)) is None:
+            return False  # it grows, or was cut off
+        elif end is not None and self._has(end):
+            self._next = end  # written while it was looked for the next
         else:
             self._next, self._intact = following, False
+        if self._intact and name == CLUSTER and self._next > (self._first or 0):
+            self._intact = _is_intact(self._read(begin + length, self._next - begin - length))
         if not self._intact:
             self.places.append(begin)
         return True
+
+    def _has(self, end: int) -> bool:
+        """Whether all before a byte is there by now."""
+        if end > self._size:
+            self._size = self._path.stat().st_size
+        return end <= self._size
+
+    def _following(self, begin: int) -> int | None:
+        """Return where the next cluster after a byte begins; it is looked for once while nothing more is written."""
+        size = self._path.stat().st_size
+        if size == self._ended or (found := self._find(begin + 1)) is None:
+            self._ended = size
+            return None
+        return found
 
     def _find(self, at: int) -> int | None:
         """Return where the next cluster begins."""

@@ -13,6 +13,9 @@ from synopticon_rtc.recording.beside import beside, written_beside
 from synopticon_rtc.recording.table import join_tables
 
 
+_DIGITS = 6  # of the number of a part
+
+
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """How far it is.
 
@@ -66,7 +69,7 @@ class Parts:
                 beside(path).touch()  # so that it is not said after hours
                 beside(path).unlink()
             if self.folder.exists():
-                if not self._progress.exists() and any(self.folder.iterdir()):
+                if not self._progress.exists() and not all(map(self._is_ours, self.folder.iterdir())):
                     raise TableError(
                         f"{self.folder} is in the way, and nothing of ours: move it, or choose another name"
                     )
@@ -85,17 +88,21 @@ class Parts:
             return None
         return progress
 
+    def _is_ours(self, path: Path) -> bool:
+        """Whether a file in the folder may be what an end that nobody foresaw has left, before all else or after it."""
+        return path.name.startswith(self._progress.name) or path.name[:_DIGITS].isdecimal()
+
     def drop(self) -> None:
         """Remove them."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def table(self, part: int) -> Path:
         """Return where the table of a part is."""
-        return self.folder / f"{part:06}{self._table.suffix}"
+        return self.folder / f"{part:0{_DIGITS}}{self._table.suffix}"
 
     def video(self, part: int) -> Path:
         """Return where the film of a part is."""
-        return self.folder / f"{part:06}.nut"
+        return self.folder / f"{part:0{_DIGITS}}.nut"
 
     def keep(self, progress: Progress) -> None:
         """Note how far it is.

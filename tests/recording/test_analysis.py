@@ -311,6 +311,17 @@ async def test_a_folder_of_somebody_else_is_left_alone(film: Path, tmp_path: Pat
     assert letters.read_text() == "dear"
 
 
+@pytest.mark.parametrize("name", ["progress.json.part", "000003.csv", "000003.nut"])
+async def test_what_one_that_was_killed_has_left_without_its_progress_is_not_in_the_way(
+    name: str, film: Path, tmp_path: Path
+) -> None:
+    left = tmp_path / "faces.csv.parts" / name
+    left.parent.mkdir()
+    left.write_text("half")
+    assert (await analysed(film, tmp_path / "faces.csv")).finished
+    assert files(tmp_path) == ["faces.csv"]
+
+
 async def test_what_is_no_film_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "film.mp4").write_bytes(b"nothing" * 1000)
     with pytest.raises(SourceError, match="is no video"):

@@ -20,6 +20,7 @@ from reel import FPS, Named, Studio, encoded, ours, spoken, timestamp, when
 from synopticon_rtc import EncodedVideoFrame, Moment, Recording, TestPattern
 from synopticon_rtc.detecting.detection import Detection
 from synopticon_rtc.errors import RecordingError, SourceError
+from synopticon_rtc.recording.reader import Reader
 from synopticon_rtc.recording.recording import find_recording
 
 
@@ -241,6 +242,23 @@ def test_what_is_damaged_before_the_time_that_is_sought_is_not_told(film: Path) 
     damaged = film.with_name("damaged.mkv")
     damaged.write_bytes(data)
     assert len(asyncio.run(moments(damaged, 2.0))) == 60
+
+
+def test_one_that_is_still_written_is_read_up_to_there_whatever_comes_meanwhile(film: Path) -> None:
+    data = film.read_bytes()
+    clusters = [match.start() for match in re.finditer(rb"\x1f\x43\xb6\x75", data)]
+    growing = film.with_name("growing.mkv")
+    growing.write_bytes(data[: clusters[8] + 100])  # in the middle of one
+    reader, left = Reader(growing, decode=False), data[clusters[8] + 100 :]
+    with growing.open("ab") as file, contextlib.closing(reader):
+        times = []
+        for played in reader.read(("camera",)):
+            times.append(played.time)
+            file.write(left[:5000])
+            file.flush()
+            left = left[5000:]
+    assert times == [pytest.approx(number / FPS, abs=0.001) for number in range(len(times))]
+    assert len(times) > FPS
 
 
 async def _with_error(path: Path) -> tuple[list[Moment[Any]], RecordingError | None]:
