@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 from files_helpers import End, carried, connected, offered, written
-from rtc_helpers import ways
-from turned import elapse, turned
+from rtc_helpers import Clip, ways
+from turned import TurnedLoop, elapse, turned
 from wires import Losses
 
 from synopticon_rtc.errors import ConnectionLost, FileError
+from synopticon_rtc.files import hub
 from synopticon_rtc.files.disk import Part, Source
-from synopticon_rtc.files.hub import AT_ONCE, AT_ONCE_OFFERED, REFUSED, UNASKED
-from synopticon_rtc.files.outgoing import STALLED
+from synopticon_rtc.files.hub import AT_ONCE, AT_ONCE_OFFERED, REFUSED, UNASKED, FileLink
+from synopticon_rtc.files.outgoing import STALLED, Outgoing
 from synopticon_rtc.files.transfer import FileTransfer
 from synopticon_rtc.files.wire import PROTOCOL, WINDOW
 from synopticon_rtc.rtc import Channel
@@ -226,6 +227,39 @@ async def test_a_rate_is_kept(tmp_path: Path) -> None:
         assert 0.9e6 < sent.moved < 1.1e6
         with pytest.raises(ValueError, match="1000 bytes a second"):
             await one.hub.send(tmp_path / "a", None, rate=0)
+
+
+@pytest.mark.parametrize("live", [True, False])
+@turned
+async def test_a_burst_is_followed_by_a_rest_of_the_same_length_where_pictures_go_over_the_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, live: bool
+) -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, TurnedLoop)
+    take, send = Outgoing.next, FileLink._send_some
+    rests: list[float] = []
+    ended: float | None = None  # of a burst after which there is more to send
+
+    def take_a_millisecond(outgoing: Outgoing, most: int) -> bytes | None:
+        loop.now += 0.001
+        return take(outgoing, most)
+
+    def note(link: FileLink) -> bool:
+        nonlocal ended
+        if ended is not None:
+            rests.append(loop.now - ended)
+        there_is_more = send(link)
+        ended = loop.now if there_is_more else None
+        return there_is_more
+
+    monkeypatch.setattr(hub, "BURST", 1)
+    async with connected(Clip() if live else None) as (one, two):
+        monkeypatch.setattr(Outgoing, "next", take_a_millisecond)
+        monkeypatch.setattr(FileLink, "_send_some", note)
+        _, received = await carried(one, two, written(tmp_path / "notes.bin", 100_000), tmp_path / "there")
+        await received.wait()
+    assert len(rests) > 10
+    assert rests == pytest.approx([0.001 if live else 0.0] * len(rests), abs=1e-6)
 
 
 @turned
