@@ -690,6 +690,24 @@ async def test_who_sends_nothing_more_is_given_up_and_what_came_is_kept(tmp_path
     assert part.read_bytes() == b"abc"
 
 
+@pytest.mark.parametrize("octets", [1, 2_000])
+@turned
+async def test_who_trickles_is_given_up_and_who_is_slow_is_not(tmp_path: Path, octets: int) -> None:
+    async with connected() as (one, two):
+        stranger = Stranger(one)
+        await stranger.say("offer", name="a", size=1_000_000)
+        transfer = await (await offered(two)).accept(tmp_path / "there")
+        await stranger.say("begin")
+        for _ in range(25):
+            stranger.channel.send(bytes(octets))
+            await elapse(STALLED / 2)
+        assert transfer.is_over == (octets == 1)
+        assert (two.hub.promised == 0) == (octets == 1)
+        if octets == 1:
+            with pytest.raises(FileError, match="less than 10000 bytes have come of a in 600 s"):
+                await transfer.wait()
+
+
 @turned
 async def test_a_peer_that_takes_nothing_more_is_given_up(tmp_path: Path) -> None:
     async with connected() as (one, two):
