@@ -36,6 +36,9 @@ UNASKED = 10.0
 """Seconds that an offer waits for somebody to ask for offers at all."""
 BURST = 16
 """Pieces that are sent in one turn of the event loop."""
+REST = 1.0
+"""How many times as long as a burst has taken the event loop is left to what is live, where anything is. A burst takes
+longer where processors have more to do than they can: then all the more is left."""
 THREADS = 4
 
 T = TypeVar("T")
@@ -63,7 +66,7 @@ class FileLink:
         self._turns: deque[Outgoing] = deque()  # those that may have something to send
         self._refusals = Budget(*REFUSED)
         self._deaf = False
-        self._goes_on = False  # in the next turn of the event loop
+        self._goes_on = False  # by a timer that is set
         self._closed = False
 
     # Sending
@@ -94,7 +97,16 @@ class FileLink:
         self._pump()
 
     def _pump(self) -> None:
-        """Send what there is room for, a piece of each file in turn."""
+        """Send what there is room for, unless it is the turn of all else."""
+        begun = clock.monotonic()
+        if begun < self._hub.rests_until:
+            self._go_on()
+        elif self._send_some():
+            self._hub.rest(begun, clock.monotonic())
+            self._go_on()
+
+    def _send_some(self) -> bool:
+        """Send a piece of each file in turn, up to a burst; True where there may be more."""
         sent = 0
         while self._turns and not self._closed:
             outgoing = self._turns[0]
@@ -104,10 +116,9 @@ class FileLink:
                 continue
             piece = channel.piece
             if channel.room < piece:
-                return
+                return False
             if sent == BURST:
-                self._go_on()
-                return
+                return True
             self._turns.popleft()  # until it is woken, unless it has sent something
             data = outgoing.next(piece)
             if data is not None:
@@ -116,11 +127,12 @@ class FileLink:
                     continue
                 sent += 1
                 self._turns.append(outgoing)
+        return False
 
     def _go_on(self) -> None:
-        if not self._goes_on:
+        if not self._goes_on and self._turns:
             self._goes_on = True
-            asyncio.get_running_loop().call_soon(self._went_on)
+            asyncio.get_running_loop().call_at(self._hub.rests_until, self._went_on)
 
     def _went_on(self) -> None:
         self._goes_on = False
@@ -153,6 +165,11 @@ class FileLink:
         """What is received now."""
         return [incoming for incoming in self._incoming if not incoming.is_over]
 
+    @property
+    def is_live(self) -> bool:
+        """Whether pictures or sound go over the same connection."""
+        return self._connection.has_media
+
     # The end
 
     def close(self) -> None:
@@ -176,6 +193,8 @@ class FileHub:
         self._offers: deque[tuple[Incoming, FileOffer]] = deque()
         self._changed = asyncio.Event()
         self._readers = 0
+        self.rests_until = 0.0
+        """When files may be sent on."""
         self._threads: ThreadPoolExecutor | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
@@ -266,6 +285,11 @@ class FileHub:
     def promised(self) -> int:
         """Bytes that files on their way will take of the disk."""
         return sum(incoming.promised for link in self._links for incoming in link.receiving)
+
+    def rest(self, begun: float, now: float) -> None:
+        """Send nothing for a while after a burst, to whichever peer, if any peer has pictures or sound too."""
+        if any(link.is_live for link in self._links):
+            self.rests_until = now + (now - begun) * REST
 
     # Threads and tasks
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from synopticon_rtc.basics import clock
 from synopticon_rtc.basics.text import visible
 from synopticon_rtc.errors import ConnectionLost, FileError, SynopticonError
 from synopticon_rtc.files import wire
@@ -26,6 +27,10 @@ GATHER = 0.05
 """Seconds in which what comes is gathered before it is written, unless that is a block."""
 STALLED = 60.0
 """Seconds in which nothing comes, after which it is given up."""
+LEAST = 10_000
+"""Bytes that come at least within :data:`SPAN`, of one that is not whole: else it holds its place for nothing."""
+SPAN = 600.0
+"""Seconds."""
 BEGINNING = 600.0
 """The same until anything does: the other end looks first through what is here already."""
 
@@ -209,8 +214,7 @@ class Incoming:
             at = self._begin.result()
             await self._hub.in_thread(functools.partial(part.begin, at))
             transfer.came(at)
-            while await self._write(transfer, part):
-                pass
+            await self._write_all(transfer, part)
             transfer.path = await self._hub.in_thread(functools.partial(part.finish, self._digest))
             transfer.end()
             self._say(Done())  # the other end closes the channel, once it knows
@@ -223,6 +227,20 @@ class Incoming:
     def _leave(self, part: Part) -> None:
         """Write what is left, to be sent no second time, and close."""
         self._hub.spawn(self._hub.in_thread(functools.partial(_leave, part, bytes(self._buffer))))
+
+    async def _write_all(self, transfer: FileTransfer, part: Part) -> None:
+        """Write what comes, up to the end.
+
+        Raises:
+            FileError: Next to nothing comes.
+        """
+        looked, had = clock.monotonic(), self._came
+        while await self._write(transfer, part):
+            now = clock.monotonic()
+            if now >= looked + SPAN:
+                if self._came - had < LEAST and not self._digest:
+                    raise FileError(f"less than {LEAST} bytes have come of {transfer.name} in {SPAN:g} s")
+                looked, had = now, self._came
 
     async def _write(self, transfer: FileTransfer, part: Part) -> bool:
         """Write what has come, as soon as it is worth it; False once all of it is written."""

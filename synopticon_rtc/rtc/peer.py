@@ -214,6 +214,12 @@ class PeerConnection:
         return tuple(mid for mid in self._sounds if mid in agreed)
 
     @property
+    def has_media(self) -> bool:
+        """Whether both ends have agreed on any video or sound, in either direction."""
+        agreed = {one.currentDirection for one in self._connection.getTransceivers()}
+        return not agreed <= {None, "inactive"}
+
+    @property
     def offered_channels(self) -> bool:
         """Whether the peer has offered data channels, which nobody does who has nothing to send on them."""
         ours = self._connection.localDescription

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from rtc_helpers import Peer, join
+from rtc_helpers import Clip, Peer, join
 
 from synopticon_rtc.files.hub import FileHub, FileLink
 from synopticon_rtc.files.incoming import FileOffer
@@ -35,10 +35,12 @@ class End:
 
 
 @contextlib.asynccontextmanager
-async def connected() -> AsyncIterator[tuple[End, End]]:
-    """Connect two ends; each knows the other by its name."""
+async def connected(clip: Clip | None = None) -> AsyncIterator[tuple[End, End]]:
+    """Connect two ends, the first of which may send pictures; each knows the other by its name."""
     one, two = End("two"), End("one")
     async with one.peer, two.peer:
+        if clip is not None:
+            one.peer.connection.add_video(lambda _: clip.stream, [clip.stream.codec])
         one.peer.connection.add_channel("control")
         await join(one.peer, two.peer)
         await two.peer.until(lambda: two.others)

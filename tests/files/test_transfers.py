@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 from files_helpers import End, carried, connected, offered, written
-from rtc_helpers import ways
-from turned import elapse, turned
+from rtc_helpers import Clip, ways
+from turned import TurnedLoop, elapse, turned
 from wires import Losses
 
 from synopticon_rtc.errors import ConnectionLost, FileError
+from synopticon_rtc.files import hub
 from synopticon_rtc.files.disk import Part, Source
-from synopticon_rtc.files.hub import AT_ONCE, AT_ONCE_OFFERED, REFUSED, UNASKED
-from synopticon_rtc.files.outgoing import STALLED
+from synopticon_rtc.files.hub import AT_ONCE, AT_ONCE_OFFERED, REFUSED, UNASKED, FileLink
+from synopticon_rtc.files.outgoing import STALLED, Outgoing
 from synopticon_rtc.files.transfer import FileTransfer
 from synopticon_rtc.files.wire import PROTOCOL, WINDOW
 from synopticon_rtc.rtc import Channel
@@ -226,6 +227,39 @@ async def test_a_rate_is_kept(tmp_path: Path) -> None:
         assert 0.9e6 < sent.moved < 1.1e6
         with pytest.raises(ValueError, match="1000 bytes a second"):
             await one.hub.send(tmp_path / "a", None, rate=0)
+
+
+@pytest.mark.parametrize("live", [True, False])
+@turned
+async def test_a_burst_is_followed_by_a_rest_of_the_same_length_where_pictures_go_over_the_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, live: bool
+) -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, TurnedLoop)
+    take, send = Outgoing.next, FileLink._send_some
+    rests: list[float] = []
+    ended: float | None = None  # of a burst after which there is more to send
+
+    def take_a_millisecond(outgoing: Outgoing, most: int) -> bytes | None:
+        loop.now += 0.001
+        return take(outgoing, most)
+
+    def note(link: FileLink) -> bool:
+        nonlocal ended
+        if ended is not None:
+            rests.append(loop.now - ended)
+        there_is_more = send(link)
+        ended = loop.now if there_is_more else None
+        return there_is_more
+
+    monkeypatch.setattr(hub, "BURST", 1)
+    async with connected(Clip() if live else None) as (one, two):
+        monkeypatch.setattr(Outgoing, "next", take_a_millisecond)
+        monkeypatch.setattr(FileLink, "_send_some", note)
+        _, received = await carried(one, two, written(tmp_path / "notes.bin", 100_000), tmp_path / "there")
+        await received.wait()
+    assert len(rests) > 10
+    assert rests == pytest.approx([0.001 if live else 0.0] * len(rests), abs=1e-6)
 
 
 @turned
@@ -654,6 +688,24 @@ async def test_who_sends_nothing_more_is_given_up_and_what_came_is_kept(tmp_path
             await transfer.wait()
     (part,) = (tmp_path / "there").iterdir()
     assert part.read_bytes() == b"abc"
+
+
+@pytest.mark.parametrize("octets", [1, 2_000])
+@turned
+async def test_who_trickles_is_given_up_and_who_is_slow_is_not(tmp_path: Path, octets: int) -> None:
+    async with connected() as (one, two):
+        stranger = Stranger(one)
+        await stranger.say("offer", name="a", size=1_000_000)
+        transfer = await (await offered(two)).accept(tmp_path / "there")
+        await stranger.say("begin")
+        for _ in range(25):
+            stranger.channel.send(bytes(octets))
+            await elapse(STALLED / 2)
+        assert transfer.is_over == (octets == 1)
+        assert (two.hub.promised == 0) == (octets == 1)
+        if octets == 1:
+            with pytest.raises(FileError, match="less than 10000 bytes have come of a in 600 s"):
+                await transfer.wait()
 
 
 @turned

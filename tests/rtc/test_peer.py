@@ -458,6 +458,28 @@ async def test_a_connection_that_is_closed_while_it_is_described_raises_a_clear_
 
 
 @turned
+async def test_pictures_go_over_a_connection_once_both_ends_have_agreed_on_them() -> None:
+    async with Peer() as sender, Peer() as receiver:
+        sender.connection.add_video(lambda codec: Clip(codec).stream)
+        sender.connection.add_channel("faces")
+        answer = await receiver.connection.answer(await sender.connection.offer())
+        assert not sender.connection.has_media
+        await sender.connection.set_answer(answer)
+        assert sender.connection.has_media
+        assert receiver.connection.has_media
+
+
+@turned
+async def test_no_pictures_go_over_a_connection_whose_answer_refuses_them() -> None:
+    async with Peer() as sender, Peer() as receiver:
+        sender.connection.add_video(lambda codec: Clip(codec).stream)
+        sender.connection.add_channel("faces")
+        await sender.connection.set_answer(await receiver.connection.answer(await sender.connection.offer(), []))
+        assert not sender.connection.has_media
+        assert not receiver.connection.has_media
+
+
+@turned
 async def test_a_peer_that_takes_none_of_our_codecs_is_told_apart() -> None:
     async with Peer() as sender, Peer() as receiver:
         sender.connection.add_video(lambda codec: Clip(codec).stream, ["h264"])
