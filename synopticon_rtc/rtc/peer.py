@@ -338,7 +338,7 @@ class PeerConnection:
         await self._apply(remote, "answer")
         for section in remote.refused:
             if self._is_news(section):
-                logger.warning("a peer does not take %s: it gets the rest", section)
+                self._faults.warn(logger, "a peer does not take %s: it gets the rest", section)
             if section.is_data:
                 self._connection.leave_channels()
         await self._take_description(remote)
@@ -565,7 +565,7 @@ class PeerConnection:
             Association.adopt(association, self._give_up, self._faults)
 
     def _give_up(self, reason: str) -> None:
-        logger.warning("a peer is given up: %s", reason)
+        self._faults.warn(logger, "a peer is given up: %s", reason)
         self._set_state("failed")
 
     async def _apply(self, remote: sdp.Remote, kind: str) -> None:

@@ -276,7 +276,7 @@ class FanoutSender(ReportingSender):
         """Say that the peer gets nothing, once until it gets something."""
         if not self._told:
             self._told = True
-            logger.warning(message, *arguments)
+            self._faults.warn(logger, message, *arguments)
 
     def _condition(self) -> str:
         """Say for the log what the peer waits for."""
