@@ -421,6 +421,17 @@ class JanusRoom:
         if session not in self._host.claimed and session in self._subscriptions:
             self._subscriptions.pop(session).handle.detach()  # nobody wants it any more
 
+    def choose(self, feed: str, mid: str, layer: int) -> None:
+        """Have a layer of a video sent to us."""
+        if subscription := self._subscriptions.get(feed):
+            self._tasks.create_task(self._configure(subscription, {"mid": mid, "substream": layer}))
+
+    async def _configure(self, subscription: _Subscription, stream: dict[str, object]) -> None:
+        try:
+            await subscription.handle.request({"request": "configure", "streams": [stream]})
+        except JanusError as error:
+            logger.warning("%s: no other layer is sent: %s", self._host.url, one_line(str(error)))
+
     async def _start(self, feed: str, subscription: _Subscription, answer: SessionDescription) -> None:
         try:
             await subscription.handle.request({"request": "start", "room": self._room}, answer)
