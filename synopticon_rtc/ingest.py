@@ -44,7 +44,7 @@ class Ingest:
         self._network = LocalNetwork(udp_ports, announce)
 
     async def take(
-        self, offer: str, client: SignalingClient, name: str, ended: Callable[[str], None]
+        self, offer: str, client: SignalingClient, name: str, ended: Callable[[str], None], ice_servers: object = None
     ) -> tuple[str, "Published"]:
         """Answer the offer of a publisher, and broadcast what comes of it.
 
@@ -53,12 +53,13 @@ class Ingest:
             client: The way to its room.
             name: By which receivers shall know it.
             ended: Called with the reason when it ends, also by :meth:`Published.aclose`.
+            ice_servers: STUN and TURN servers by which the publisher may reach it, each like W3C's RTCIceServer.
 
         Raises:
             SynopticonError: The offer cannot be used.
         """
         sdp.read_offer(offer)  # else it would be as much work, and be logged, as a peer that fails
-        posted = _Posted(offer, name)
+        posted = _Posted(offer, name, ice_servers)
         relay = Relay(posted, client)
         relay.share(self._network)
         await relay.start()
@@ -118,8 +119,9 @@ class _Posted(Signaling):
         gone: Why it is not there any more.
     """
 
-    def __init__(self, offer: str, name: str) -> None:
+    def __init__(self, offer: str, name: str, ice_servers: object) -> None:
         super().__init__(PUBLISHER)
+        self.ice_servers = ice_servers
         loop = asyncio.get_running_loop()
         self.answer: asyncio.Future[str] = loop.create_future()
         self.gone: asyncio.Future[str] = loop.create_future()

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import itertools
 import logging
+import math
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -22,7 +23,7 @@ from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.basics.latest import Latest, Unbroken
 from synopticon_rtc.basics.life import entered_before, not_open
 from synopticon_rtc.basics.text import NAME, visible
-from synopticon_rtc.engines import as_signaling
+from synopticon_rtc.engines import Engine, as_signaling
 from synopticon_rtc.errors import ConnectionLost, NobodyAnswered, SignalingError, SynopticonError
 from synopticon_rtc.events import DetectorEvent, Events, StateEvent, StreamEvent
 from synopticon_rtc.faces import Detector
@@ -41,6 +42,7 @@ from synopticon_rtc.peers.published import (
     Limit,
     NewAnswer,
     NewOffer,
+    Published,
     Refusal,
     Relays,
     Streams,
@@ -657,6 +659,8 @@ class Receiver(Generic[F]):
     def limit(self, name: str, bitrate: int | None) -> None:
         """Have a video come with fewer bits, and so smaller, than the link bears: where it is shown small, say.
 
+        From Janus it comes smaller if its broadcaster publishes it there in several sizes.
+
         Args:
             name: Of the video, also before it is published.
             bitrate: Of which it should come at most, bit/s; None for all that the link bears.
@@ -674,6 +678,13 @@ class Receiver(Generic[F]):
         for peer in self._peers.values():
             if peer.control is not None and peer.control.is_open:
                 peer.control.tell(Limit(name, bitrate))
+            self._choose_layer(peer, name)
+
+    def _choose_layer(self, peer: Peer, name: str) -> None:
+        """Have an engine send the layer of a video that is wanted."""
+        layer = peer.behind and peer.behind.layer(name, self._limits.get(name, math.inf))
+        if layer and isinstance(self.signaling, Engine):
+            self.signaling.choose(peer.session, *layer)
 
     @property
     def relays(self) -> tuple[str, ...]:
@@ -801,7 +812,12 @@ class Receiver(Generic[F]):
             stream = peer.streams.get(name)
             return stream if isinstance(stream, Stream) else None
 
-        peer.behind = Behind(find, functools.partial(self._catalogue.update, peer), offer)
+        def listed(streams: list[Published]) -> None:
+            self._catalogue.update(peer, streams)
+            for name in self._limits:
+                self._choose_layer(peer, name)
+
+        peer.behind = Behind(find, listed, offer)
         self._catalogue.update(peer, offer.streams)
 
     def _choose(self, offer: Offer) -> list[str] | None:
@@ -815,6 +831,8 @@ class Receiver(Generic[F]):
         peer = self._peers.get(link)
         if state == "connected" and peer is not None and peer.behind is not None:
             peer.behind.open(peer.connection)
+            for name in self._limits:
+                self._choose_layer(peer, name)
         elif state == "connected" and peer is not None and peer.is_whole:  # whoever sends can tell of no streams
             self._catalogue.update(peer, peer.all_there_is())
         self._negotiator.changed(link, state)

@@ -12,6 +12,7 @@ from synopticon_rtc.basics.seldom import Seldom
 logger = logging.getLogger(__name__)
 
 EVERY = 60.0  # seconds between two lines that tell of one and the same fault
+WARNINGS = 8  # in that time, of one kind: what befalls many peers at once shall not fill a log
 
 _Place = tuple[str, type[BaseException], object, int]
 
@@ -36,6 +37,7 @@ class Faults:
         self._above = above
         self._clock = clock
         self._places: dict[_Place, Seldom] = {}  # as many as there are lines of code that fail
+        self._warnings: dict[str, Seldom] = {}  # as many as there are lines of code that warn
         self._lock = threading.Lock()
 
     def note(self, what: str, *arguments: object, error: BaseException | None = None) -> None:
@@ -62,6 +64,23 @@ class Faults:
             logger.error("%s", text, exc_info=error)
         elif more is not None:
             logger.error("%s: %r, as told before (%d more since)", text, error, more)
+
+    def warn(self, log: logging.Logger, message: str, *arguments: object) -> None:
+        """Log a trouble that is no fault of ours, and may befall many peers at once: some lines of each kind a minute.
+
+        Args:
+            log: Where.
+            message: What it is in words, with ``%s`` for each argument: it makes the kind.
+            arguments: What stands there.
+        """
+        if self._above is not None:
+            self._above.warn(log, message, *arguments)
+            return
+        with self._lock:
+            lines = self._warnings.setdefault(message, Seldom(EVERY, self._clock, most=WARNINGS))
+            more = lines.take()
+        if more is not None:
+            log.warning(f"{message} (and %d more since)" if more else message, *arguments, *([more] if more else []))
 
     def call(self, callback: Callable[..., object] | None, *arguments: object) -> None:
         """Call a callback, if there is one; what it raises is noted, as it would end what others live on."""

@@ -26,14 +26,26 @@ class Engine(Signaling):
     Attributes:
         faces: How the faces of what is published get through it: over a data channel beside all else, inside the video,
             or not at all.
+        simulcast: Whether it is sent smaller layers of each video, too, from which it gives each receiver one.
         published: Gives what is published, with the media sections that it is offered on; set by who publishes.
     """
 
     faces: ClassVar[Literal["channel", "video", "none"]] = "none"
 
+    simulcast = False
+
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self.published: Callable[[], Sequence[Published]] = tuple
+
+    def choose(self, session: str, mid: str, layer: int) -> None:
+        """Have a layer of a video sent to us, where there are several.
+
+        Args:
+            session: Of its broadcaster.
+            mid: Its media section.
+            layer: Counted from the smallest.
+        """
 
     def _ask(self) -> None:
         """Have the broadcasters that listen here make an offer of all that they publish."""

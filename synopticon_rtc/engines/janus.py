@@ -42,16 +42,18 @@ class Address(NamedTuple):
         url: That of the WebSocket.
         room: The room, by its number or its name.
         secrets: What stood in the query: ``pin``, ``token`` and ``secret``.
+        simulcast: Whether videos are published in several sizes.
     """
 
     shown: str
     url: str
     room: str
     secrets: dict[str, str]
+    simulcast: bool = False
 
 
 def read_address(address: str) -> Address:
-    """Read the address of a room: ``janus+ws://HOST[:PORT][/PATH]/ROOM[?pin=...&token=...&secret=...]``.
+    """Read the address of a room: ``janus+ws://HOST[:PORT][/PATH]/ROOM[?pin=...&token=...&secret=...&simulcast=yes]``.
 
     Raises:
         InvalidURL: It is none.
@@ -69,10 +71,15 @@ def read_address(address: str) -> Address:
             f"{shown!r} is no address of a room of Janus: give one like janus+ws://localhost:8188/1234 or "
             "janus+wss://host/janus/1234"
         )
+    simulcast = secrets.pop("simulcast", "no")
+    if simulcast not in {"yes", "no"}:
+        raise InvalidURL(f"{shown} takes simulcast=yes or simulcast=no after its question mark")
     if unknown := secrets.keys() - {"pin", "token", "secret"}:
-        raise InvalidURL(f"{shown} takes pin, token and secret after its question mark, not {min(unknown)[:40]!r}")
+        raise InvalidURL(
+            f"{shown} takes pin, token, secret and simulcast after its question mark, not {min(unknown)[:40]!r}"
+        )
     scheme = parts.scheme.lower().removeprefix("janus+")
-    return Address(shown, f"{scheme}://{parts.netloc}{path or '/'}", unquote(room), secrets)
+    return Address(shown, f"{scheme}://{parts.netloc}{path or '/'}", unquote(room), secrets, simulcast == "yes")
 
 
 class Janus(Engine):
@@ -95,6 +102,7 @@ class Janus(Engine):
 
     def __init__(self, address: str, *, token: Token | None = None, ssl: ssl_module.SSLContext | None = None) -> None:
         self._address = read_address(address)
+        self.simulcast = self._address.simulcast
         self._token = token or self._address.secrets.get("token")
         self._ssl = ssl
         super().__init__(self._address.shown)
@@ -169,6 +177,11 @@ class Janus(Engine):
                         room.leave()
             except BaseExceptionGroup as group:
                 raise group.exceptions[0] from None
+
+    def choose(self, session: str, mid: str, layer: int) -> None:
+        """Have a layer of a video sent to us, where there are several."""
+        if self._room is not None:
+            self._room.choose(session, mid, layer)
 
     # What the room asks
 

@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 PLUGIN = "janus.plugin.videoroom"
 MOST = 1024  # publishers of a room that are kept count of
+LOOK_AGAIN = 4.0  # seconds between two questions who publishes, while nobody is there whom we want
 ASK_AGAIN = 1.0  # seconds without an offer after which what is published is asked for once more
 FIRST_RETRY, SLOWEST_RETRY = 0.2, 5.0  # seconds until it is published again
 UNAUTHORIZED, UNAUTHORIZED_PLUGIN = 403, 405  # of apierror.h
@@ -65,6 +66,18 @@ class _Feed(msgspec.Struct):
 
     id: _Id
     display: str = ""
+
+
+class _Present(_Feed):
+    """Who is in a room."""
+
+    publisher: bool = False
+
+
+class _All(msgspec.Struct):
+    """All who are in a room."""
+
+    participants: list[_Present] = []
 
 
 class _News(msgspec.Struct):
@@ -270,6 +283,7 @@ class JanusRoom:
         self._feeds: dict[str, _Feed] = {}
         self._subscriptions: dict[str, _Subscription] = {}
         self._subscribing: set[str] = set()
+        self._looked = -LOOK_AGAIN  # when we last asked who publishes, s
         self._out = asyncio.Event()
         self._reason = ""  # why we were put out
 
@@ -282,7 +296,7 @@ class JanusRoom:
         Raises:
             JanusError: We are not let in.
         """
-        handle = await self.session.attach(PLUGIN, self._told)
+        self._handle = handle = await self.session.attach(PLUGIN, self._told)
         self.uplink = Uplink(handle, self._host, self._tasks)
         body = {"request": "join", "ptype": "publisher", "display": name} | self._secrets
         try:
@@ -354,6 +368,27 @@ class JanusRoom:
                 return
         if isinstance(message.target_session, str):
             self._host.tell(Error(error_code="target_not_found", target_session=message.target_session))
+        self._look_again()
+
+    def _look_again(self) -> None:
+        """Ask who publishes, now and then: news of it may have been lost."""
+        now = asyncio.get_running_loop().time()
+        if now - self._looked >= LOOK_AGAIN:
+            self._looked = now
+            self._tasks.create_task(self._look())
+
+    async def _look(self) -> None:
+        known = list(self._feeds)
+        try:
+            event = await self._handle.request({"request": "listparticipants", "room": self._room})
+            present = {str(one.id): one for one in event.read(_All).participants if one.publisher}
+        except JanusError as error:
+            logger.debug("%s: it does not say who publishes: %s", self._host.url, error)
+            return
+        for gone in known:
+            if gone not in present:
+                self._forget(gone)
+        self._meet([feed for session, feed in present.items() if session not in self._feeds])
 
     async def _subscribe(self, session: str, feed: _Feed) -> None:
         handle = await self.session.attach(PLUGIN, lambda event: self._told_of(session, event))
@@ -364,6 +399,7 @@ class JanusRoom:
         except JanusError as error:
             handle.detach()
             logger.warning("%s: %s is not received: %s", self._host.url, visible(feed.display, NAME), advise(error))
+            self._look_again()  # it may have gone
             return
         finally:
             self._subscribing.discard(session)
@@ -384,6 +420,17 @@ class JanusRoom:
         )
         if session not in self._host.claimed and session in self._subscriptions:
             self._subscriptions.pop(session).handle.detach()  # nobody wants it any more
+
+    def choose(self, feed: str, mid: str, layer: int) -> None:
+        """Have a layer of a video sent to us."""
+        if subscription := self._subscriptions.get(feed):
+            self._tasks.create_task(self._configure(subscription, {"mid": mid, "substream": layer}))
+
+    async def _configure(self, subscription: _Subscription, stream: dict[str, object]) -> None:
+        try:
+            await subscription.handle.request({"request": "configure", "streams": [stream]})
+        except JanusError as error:
+            logger.warning("%s: no other layer is sent: %s", self._host.url, one_line(str(error)))
 
     async def _start(self, feed: str, subscription: _Subscription, answer: SessionDescription) -> None:
         try:
@@ -415,10 +462,14 @@ class JanusRoom:
             self._put_out("the room was destroyed")
         if news.leaving == "ok":
             self._put_out(f"we were put out of the room: {one_line(news.reason) or 'Janus does not say why'}")
-        for gone in {str(news.unpublished), str(news.leaving), str(news.kicked)} & self._feeds.keys():
-            del self._feeds[gone]
-            self._host.tell(BroadcasterGone(session=gone))
-            self._lose(gone, "it publishes no more")
+        for gone in (news.unpublished, news.leaving, news.kicked):
+            self._forget(str(gone))
+
+    def _forget(self, feed: str) -> None:
+        """Take note that somebody publishes no more."""
+        if self._feeds.pop(feed, None) is not None:
+            self._host.tell(BroadcasterGone(session=feed))
+            self._lose(feed, "it publishes no more")
 
     def _meet(self, feeds: Sequence[_Feed]) -> None:
         for feed in feeds:

@@ -172,7 +172,7 @@ class Negotiator:
             return
         _, late = await asyncio.wait(closing, timeout=CLOSE_WITHIN)
         for task in late:
-            logger.warning("%s takes more than %g s: it is left to itself", task.get_name(), CLOSE_WITHIN)
+            self._faults.warn(logger, "%s takes more than %g s: it is left to itself", task.get_name(), CLOSE_WITHIN)
 
     @property
     def requirements(self) -> Requirements:
@@ -367,8 +367,10 @@ class Negotiator:
                 text, mid, index = candidate.candidate, candidate.sdp_mid, candidate.sdp_m_line_index
                 await peer.connection.add_candidate(text, mid, index)
         except SynopticonError as error:
-            level = logging.DEBUG if peer.told else logging.WARNING
-            logger.log(level, "peer %s: %s", visible(peer.session, NAME), error)
+            if peer.told:
+                logger.debug("peer %s: %s", visible(peer.session, NAME), error)
+            else:
+                self._faults.warn(logger, "peer %s: %s", visible(peer.session, NAME), error)
             peer.told = True
 
     async def _work(self, link: int, peer: _Peer) -> None:
@@ -377,11 +379,11 @@ class Negotiator:
                 step = await peer.steps.get()
                 await step()
         except SynopticonError as error:
-            logger.warning("peer %s: %s", visible(peer.session, NAME), error)
+            self._faults.warn(logger, "peer %s: %s", visible(peer.session, NAME), error)
             self.lost(link, str(error))
         except OSError as error:  # what the system has no more of, as of open files
             reason = _shortage(error)
-            logger.warning("peer %s: %s", peer.session, reason)
+            self._faults.warn(logger, "peer %s: %s", visible(peer.session, NAME), reason)
             self.lost(link, reason)
         except Exception:  # noqa: BLE001 - it is noted, and this peer ends
             self._faults.note("the connection to peer %s ends", visible(peer.session, NAME))

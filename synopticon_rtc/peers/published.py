@@ -14,6 +14,8 @@ from synopticon_rtc.signaling.messages import Offer
 PROTOCOL = "streams/1"
 MAX_STREAMS = 7
 """Streams of one broadcaster: as many as a peer takes media sections, beside that of the data channels."""
+MAX_LAYERS = 3
+"""Layers of a video that an engine is sent, as many as Janus takes."""
 MAX_NAME = 64
 """Characters of the name of a stream."""
 MAX_DETECTOR = 128
@@ -55,6 +57,7 @@ class Published(msgspec.Struct, frozen=True):
         replaced: How often its source was replaced by another.
         detector: What looks for the faces, in words for people; empty where nobody does.
         bitrate: Of a video in full size, bit/s; 0 where nobody says.
+        layers: What each layer takes, bit/s, the smallest first, where an engine is sent several.
     """
 
     name: Name
@@ -66,6 +69,7 @@ class Published(msgspec.Struct, frozen=True):
     replaced: _Number = 0
     detector: Annotated[str, msgspec.Meta(max_length=MAX_DETECTOR)] = ""
     bitrate: _Number = 0
+    layers: Annotated[tuple[_Number, ...], msgspec.Meta(max_length=MAX_LAYERS)] = ()
 
 
 _Listed = Annotated[list[Published], msgspec.Meta(max_length=MAX_STREAMS)]

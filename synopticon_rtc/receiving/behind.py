@@ -11,6 +11,7 @@ from synopticon_rtc.peers.published import FullOffer, Published, Streams
 from synopticon_rtc.receiving.shift import Shift
 from synopticon_rtc.receiving.stream import Stream
 from synopticon_rtc.rtc import EncodedVideoFrame, PeerConnection
+from synopticon_rtc.rtc.bitstream import picture_size
 from synopticon_rtc.rtc.fingerprint import fingerprint
 
 WAITING = 64
@@ -42,6 +43,7 @@ class Behind:
         self._sections = {stream.name: stream.mid for stream in offer.streams}
         self._names = {stream.mid: stream.name for stream in offer.streams}
         self._shifts: dict[str, Shift] = defaultdict(Shift)
+        self._sizes: dict[str, tuple[int, int] | None] = {}  # of the newest keyframe, by the name of its stream
         self._recent: deque[bytes] = deque(maxlen=RECENT)
         self._waiting: dict[str, deque[bytes | Report]] = defaultdict(lambda: deque(maxlen=WAITING))
 
@@ -54,6 +56,12 @@ class Behind:
     def frame(self, mid: str, frame: EncodedVideoFrame) -> None:
         """Take note of a frame that came on a media section."""
         if name := self._names.get(mid):
+            size = picture_size(frame)
+            if size not in {None, self._sizes.setdefault(name, size)}:
+                self._sizes[name] = size  # of another layer, whose timestamps Janus moves by another amount
+                self._shifts[name].begin_anew()
+                if stream := self._find(name):
+                    stream.begin_anew()
             self._shifts[name].frame(frame.rtp_timestamp, fingerprint(frame.data))
             self._give(name)
 
@@ -68,6 +76,16 @@ class Behind:
                 self._recent.append(message.faces)
                 self._waiting[message.stream].append(message.faces)
             self._give(message.stream)
+
+    def layer(self, name: str, bitrate: float) -> tuple[str, int] | None:
+        """Return the media section of a video, and its largest layer that takes at most so many bit/s, or the smallest.
+
+        None where it does not come in layers.
+        """
+        stream = next((stream for stream in self._published if stream.name == name), None)
+        if stream is None or stream.mid is None or not stream.layers:
+            return None
+        return stream.mid, max(sum(layer <= bitrate for layer in stream.layers) - 1, 0)
 
     def _read(self, data: str) -> None:
         try:

@@ -106,6 +106,12 @@ class Pairing(Generic[F]):
         """Time has passed; ``inf`` gives out all that waits."""
         return self._release(now)
 
+    def begin_anew(self) -> Iterator[Moment[F]]:
+        """Give out all that waits, and forget all messages: what comes from now on has other timestamps."""
+        self._messages.clear()
+        self._gone.clear()
+        return self._release(float("inf"))
+
     @property
     def _anonymous(self) -> bool:
         """Whether the sender gives its faces no timestamps."""

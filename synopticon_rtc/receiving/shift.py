@@ -28,6 +28,11 @@ class Shift:
         self._compare(fingerprint)
         _bound(self._frames)
 
+    def begin_anew(self) -> None:
+        """From here on the timestamps of the frames are moved by another amount."""
+        self.value = self._doubted = None
+        self._frames.clear()
+
     def mark(self, timestamp: int, fingerprint: int) -> None:
         """The broadcaster says what timestamp it has given to a frame with this fingerprint."""
         self._marks[fingerprint] = timestamp

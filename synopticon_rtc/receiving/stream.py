@@ -105,6 +105,11 @@ class Stream:
         self._pairing.expected = True
         self._pairing.wait = wait
 
+    def begin_anew(self) -> None:
+        """Take note that timestamps from now on are other ones."""
+        if not self.closed:
+            self._go_on(self._pairing.begin_anew(), self._loop.time())
+
     def reported(self, report: Report) -> None:
         """Take what the sender reports of its part in the delay."""
         self._latency.reported(report)

@@ -96,7 +96,7 @@ class AudioSender(ReportingSender):
             return
         opus = [codec for codec in parameters.codecs if codec.mimeType.lower() == "audio/opus"]
         if not opus:
-            logger.warning("a peer does not take Opus: it gets no sound")
+            self._faults.warn(logger, "a peer does not take Opus: it gets no sound")
             return
         self._outlet.begin(self.transport)
         self._header = Header(dataclasses.replace(parameters, codecs=opus))

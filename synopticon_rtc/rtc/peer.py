@@ -258,6 +258,19 @@ class PeerConnection:
         self._senders[sender] = transceiver
         return sender
 
+    def add_layer(self, sender: FanoutSender, select: Callable[[Codec], VideoStream]) -> None:
+        """Offer a smaller layer of a video beside it (simulcast), with the first offer: an engine chooses among them.
+
+        Args:
+            sender: What sends the video.
+            select: Gives the layer for the codec that the peer has chosen.
+        """
+        layer = RTCRtpSender("video", sender.transport)
+        ice = self._adopt(sender.transport)
+        adopted = FanoutSender.adopt(layer, ice, select, self._note, self._faults)
+        adopted.fixed = True
+        sender.smaller.append(adopted)
+
     def add_audio(self, stream: AudioStream | None) -> AudioSender:
         """Offer one more sound, in Opus, with the next offer.
 
@@ -321,6 +334,10 @@ class PeerConnection:
         for transceiver in self._connection.getTransceivers():
             if transceiver.direction == "recvonly" and not _is_ours(transceiver):
                 self._receive(transceiver, self._ice)
+        for sender, transceiver in self._senders.items():
+            if isinstance(sender, FanoutSender) and sender.smaller and transceiver.mid is not None:
+                layers = [*map(seams.sender_sources, (sender, *sender.smaller))]
+                text = sdp.offer_layers(text, transceiver.mid, layers)
         if self._offer_capture_time:
             text = sdp.offer_capture_time(text)
         if self._connection.remoteDescription is not None:
@@ -344,7 +361,7 @@ class PeerConnection:
         await self._apply(remote, "answer")
         for section in remote.refused:
             if self._is_news(section):
-                logger.warning("a peer does not take %s: it gets the rest", section)
+                self._faults.warn(logger, "a peer does not take %s: it gets the rest", section)
             if section.is_data:
                 self._connection.leave_channels()
         await self._take_description(remote)
@@ -481,7 +498,8 @@ class PeerConnection:
     def stats(self) -> Stats:
         """Count what was sent and received so far."""
         pair = self._ice.selected_pair if self._ice is not None else None
-        senders, videos = self._senders.keys(), self.senders
+        videos = [layer for sender in self.senders for layer in (sender, *sender.smaller)]
+        senders = [*videos, *(sender for sender in self._senders if isinstance(sender, AudioSender))]
         sender = next(iter(videos), None)
         rtt = sender.rtt if sender is not None else None
         now = clock.monotonic()
@@ -571,7 +589,7 @@ class PeerConnection:
             Association.adopt(association, self._give_up, self._faults)
 
     def _give_up(self, reason: str) -> None:
-        logger.warning("a peer is given up: %s", reason)
+        self._faults.warn(logger, "a peer is given up: %s", reason)
         self._set_state("failed")
 
     async def _apply(self, remote: sdp.Remote, kind: str) -> None:

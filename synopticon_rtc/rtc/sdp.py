@@ -3,7 +3,7 @@
 import ipaddress
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from aioice import Candidate
@@ -300,6 +300,31 @@ def offer_capture_time(text: str) -> str:
             section.lines += [
                 line.replace(" nack pli", " rrtr") for line in section.lines if line.endswith(" nack pli")
             ]
+    return _join(session, [section.lines for section in sections])
+
+
+def offer_layers(text: str, mid: str, layers: Sequence[tuple[int, int]]) -> str:
+    """Offer several layers of a video by their sources, as Janus takes them: RFC 5576 with the group ``SIM``.
+
+    Args:
+        text: The offer, with the source of the largest.
+        mid: The name of the video's media section.
+        layers: The sources of each layer, the largest first: that of the video, and that of what is sent again.
+    """
+    session, sections = _split(text)
+    for section in sections:
+        own = [line for line in section.lines if line.startswith("a=ssrc")]
+        if section.mid != mid or not own:
+            continue
+        first = f"a=ssrc:{layers[0][0]} "
+        name = next(line.removeprefix(first) for line in own if line.startswith(first))
+        repaired = any(line.startswith("a=ssrc-group:FID") for line in own)
+        section.lines = [line for line in section.lines if line not in own]
+        section.lines.append(" ".join(["a=ssrc-group:SIM", *(str(ssrc) for ssrc, _ in reversed(layers))]))
+        for ssrc, again in reversed(layers):
+            section.lines += [f"a=ssrc-group:FID {ssrc} {again}"] if repaired else []
+        for ssrc, again in reversed(layers):
+            section.lines += [f"a=ssrc:{ssrc} {name}"] + ([f"a=ssrc:{again} {name}"] if repaired else [])
     return _join(session, [section.lines for section in sections])
 
 

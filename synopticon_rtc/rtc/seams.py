@@ -271,6 +271,11 @@ def sender_ssrc(sender: RTCRtpSender) -> int:
     return sender._ssrc
 
 
+def sender_sources(sender: RTCRtpSender) -> tuple[int, int]:
+    """Return the synchronisation sources of a sender: that of the video, and that of what is sent again."""
+    return sender._ssrc, sender._rtx_ssrc
+
+
 def leave_out(transceiver: RTCRtpTransceiver) -> None:
     """Agree to nothing on a transceiver for which the peer's offer has no section: aiortc fails at such a one."""
     transceiver._offerDirection = "inactive"

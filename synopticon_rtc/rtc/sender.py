@@ -59,6 +59,8 @@ class FanoutSender(ReportingSender):
         rate: What the peer's link is thought to bear.
         wanted: What the peer asks for at most, in bit/s; infinite where it takes all.
         bitrate_limit: What the peer estimates that it can receive, in bit/s (REMB).
+        smaller: What sends smaller layers of the same video on the same media section, the largest of them first.
+        fixed: Whether it sends its stream whatever the link bears.
         beside: Gives the NAL units that go with the frame of an RTP timestamp, where the video is in H.264.
     """
 
@@ -98,6 +100,8 @@ class FanoutSender(ReportingSender):
         self.rate = RateControl(note)
         self.wanted = math.inf
         self.bitrate_limit: int | None = None
+        self.smaller: list[FanoutSender] = []
+        self.fixed = False
         self.beside: Callable[[int], list[bytes]] | None = None
         self._prepare(Outlet(ice, self.rate.rerouted), CLOCK_RATE, faults)
         self._writer = PacketWriter(self._outlet, self._ssrc, self._rtx_ssrc)
@@ -170,6 +174,15 @@ class FanoutSender(ReportingSender):
         if self._select is not None:
             stream = self._switch.stream = self._select(self._codec)
             stream.add(self)
+        for sender in self.smaller:
+            sender.setTransport(self.transport)
+            await sender.send(parameters)
+
+    async def stop(self) -> None:
+        """Stop, and say goodbye to the peer, of all layers."""
+        await super().stop()
+        for sender in self.smaller:
+            await sender.stop()
 
     async def _handle_rtcp_packet(self, packet: AnyRtcpPacket) -> None:
         now = clock.monotonic()
@@ -201,6 +214,8 @@ class FanoutSender(ReportingSender):
         self.wanted = math.inf
         self._leave()
         self._reports.forget()
+        for sender in self.smaller:
+            sender.leave()
 
     def begin(self, select: Callable[[Codec], VideoStream]) -> None:
         """Send another source's stream, from its last keyframe on, where that of the former one was left.
@@ -276,7 +291,7 @@ class FanoutSender(ReportingSender):
         """Say that the peer gets nothing, once until it gets something."""
         if not self._told:
             self._told = True
-            logger.warning(message, *arguments)
+            self._faults.warn(logger, message, *arguments)
 
     def _condition(self) -> str:
         """Say for the log what the peer waits for."""

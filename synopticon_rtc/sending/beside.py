@@ -2,7 +2,8 @@
 
 import asyncio
 import functools
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
@@ -30,7 +31,7 @@ class Beside:
         self._connection = connection
         self._told = told
         self._channel: Channel | None = None
-        self._senders: dict[str, FanoutSender] = {}
+        self._senders: dict[str, Iterator[FanoutSender]] = {}  # of each layer in turn
         self._turn = 0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -43,7 +44,7 @@ class Beside:
 
     def add(self, name: str, sender: FanoutSender, *, faces: bool) -> FacesChannel | None:
         """Mark frames of a video from now on, and return the way for its faces, if there are any."""
-        self._senders[name] = sender
+        self._senders[name] = itertools.cycle((sender, *sender.smaller))
         head = functools.partial(self._mark, name)
         if not faces:
             return None
@@ -55,8 +56,8 @@ class Beside:
             self._timer.cancel()
 
     def _mark(self, name: str) -> bytes:
-        """Write a mark of the frame of a stream that was sent last."""
-        sender = self._senders[name]
+        """Write a mark of the frame of a stream that was sent last, in one layer after another."""
+        sender = next(self._senders[name])
         frame = sender.latest
         if frame is None:
             return Marked(name, 0, 0).encode()

@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -152,6 +152,12 @@ class _Demand:
         return self._second if sender is self._sender else self.fastest
 
 
+def count_rungs(planned: Sequence[Rung], width: int, height: int) -> int:
+    """Return how many layers there are of pictures of a size in pixels."""
+    shorter = min(width, height)
+    return 1 + sum(shorter // rung.scale >= SMALLEST for rung in planned[1:])
+
+
 class Ladder:
     """The layers of one source in one codec, each encoded once, and only while somebody watches it.
 
@@ -207,6 +213,10 @@ class Ladder:
         """The stream in full size."""
         return self._layer(0).stream
 
+    def stream(self, index: int) -> VideoStream:
+        """Return the stream of a layer, by its index from the top."""
+        return self._layer(index).stream
+
     @property
     def frames(self) -> int:
         """Frames encoded, in all layers."""
@@ -232,7 +242,7 @@ class Ladder:
         Returns:
             Whether any encoder took it.
         """
-        self._rungs = self._count_rungs(picture.frame.width, picture.frame.height)
+        self._rungs = count_rungs(self._planned, picture.frame.width, picture.frame.height)
         self._newest = picture if self._hint == "screen" else None
         self._count += 1
         watched = [
@@ -273,7 +283,7 @@ class Ladder:
                 sender.watch(now)
         demands = self._demands(places)
         for sender, place in places.items():
-            places[sender] = self._best(sender, place, demands)
+            places[sender] = place if sender.fixed else self._best(sender, place, demands)
         demands = self._demands(places)
         for sender, place in places.items():
             layer = self._layer(place)
@@ -290,11 +300,6 @@ class Ladder:
         """Stop all encoders."""
         self._newest = None
         await asyncio.gather(*(layer.encoder.aclose() for layer in self._layers.values()))
-
-    def _count_rungs(self, width: int, height: int) -> int:
-        """Return how many layers there are of pictures of a size in pixels."""
-        shorter = min(width, height)
-        return 1 + sum(shorter // rung.scale >= SMALLEST for rung in self._planned[1:])
 
     def _demands(self, places: dict[FanoutSender, int]) -> list[_Demand]:
         demands = [_Demand() for _ in self._planned]

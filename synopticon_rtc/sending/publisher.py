@@ -303,6 +303,8 @@ class Publisher:
         watcher = peer.watchers[name] = stream.add(
             peer.connection, video=not asked.refuses("video"), sender=spare, codec="h264" if inside else None
         )
+        if peer.engine is not None and peer.engine.simulcast and isinstance(stream, SentVideo):
+            stream.add_layers(watcher)
         if peer.beside is not None:
             if isinstance(watcher.sender, FanoutSender):
                 watcher.faces = peer.beside.add(name, watcher.sender, faces=stream.has_faces)
@@ -360,6 +362,7 @@ class Publisher:
                     replaced=stream.replaced,
                     detector=handle.detector,
                     bitrate=stream.bitrate,
+                    layers=stream.layers(watcher),
                 )
             )
         return found

@@ -108,6 +108,10 @@ class Sent(ABC):
             codec: The codec that is preferred for this peer, where it is one of those that are offered.
         """
 
+    def layers(self, watcher: Watcher | None) -> tuple[int, ...]:  # noqa: ARG002 - a video may have several
+        """Tell what each layer takes that a peer is sent, bit/s, the smallest first; empty where it is sent one."""
+        return ()
+
     def suits(self, sender: Sender) -> bool:  # noqa: ARG002 - what encodes suits any
         """Whether it can be sent on a media section that is free."""
         return True

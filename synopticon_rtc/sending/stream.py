@@ -28,7 +28,7 @@ from synopticon_rtc.peers.faces_channel import WrittenFaces
 from synopticon_rtc.peers.published import MAX_DETECTOR
 from synopticon_rtc.rtc import EncodedVideoFrame
 from synopticon_rtc.sending.capture import Capture, Captured
-from synopticon_rtc.sending.ladder import Ladder
+from synopticon_rtc.sending.ladder import RUNGS, Ladder, count_rungs
 from synopticon_rtc.sending.stats import BroadcasterStats
 from synopticon_rtc.sending.video import SentVideo
 from synopticon_rtc.sending.watcher import Watcher
@@ -176,6 +176,10 @@ class Stream(SentVideo):
         if self._unsent is not None:
             self.ladder(codec).encode(self._unsent, joining=True)
             self._unsent = None
+
+    def _count_layers(self) -> int:
+        """Return how many layers there are: those of a screen differ in nothing that an engine could choose by."""
+        return 1 if self.hint == "screen" else count_rungs(RUNGS, self._totals.width, self._totals.height)
 
     # Frames and faces
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -17,7 +18,7 @@ from synopticon_rtc.peers.tap import Tap, Tapped
 from synopticon_rtc.rtc import EncodedVideoFrame, FanoutSender, PeerConnection, Sender, VideoStream
 from synopticon_rtc.rtc.budget import Budget
 from synopticon_rtc.rtc.level import level_for
-from synopticon_rtc.sending.ladder import BITRATES, Ladder, Layer
+from synopticon_rtc.sending.ladder import BITRATES, RUNGS, Ladder, Layer
 from synopticon_rtc.sending.sent import Sent
 from synopticon_rtc.sending.stats import PeerStats
 from synopticon_rtc.sending.watcher import Watcher
@@ -68,7 +69,8 @@ class SentVideo(Sent):
             self._adapt_at(self._now())
 
     def _adapt_at(self, now: float) -> None:
-        senders = [watcher.sender for watcher in self.watchers if isinstance(watcher.sender, FanoutSender)]
+        videos = [watcher.sender for watcher in self.watchers if isinstance(watcher.sender, FanoutSender)]
+        senders = [layer for sender in videos for layer in (sender, *sender.smaller)]
         for ladder in self._ladders.values():
             self._faults.call(ladder.adapt, senders, now)
 
@@ -93,6 +95,27 @@ class SentVideo(Sent):
             self.prepare(watcher.joining)
         self.watchers.append(watcher)
         return watcher
+
+    def add_layers(self, watcher: Watcher) -> None:
+        """Send an engine the smaller layers as well, from which it gives each of its receivers one."""
+        if isinstance(watcher.sender, FanoutSender):
+            for index in range(1, self._count_layers()):
+                select = functools.partial(self._layer_at, index)
+                watcher.connection.add_layer(watcher.sender, select)
+
+    def _count_layers(self) -> int:
+        """Return how many layers there are that an engine can choose from."""
+        return 1
+
+    def _layer_at(self, index: int, codec: Codec) -> VideoStream:
+        return self.ladder(codec).stream(index)
+
+    def layers(self, watcher: Watcher | None) -> tuple[int, ...]:
+        """Tell what each layer takes that a peer is sent, bit/s, the smallest first; empty where it is sent one."""
+        if watcher is None or not isinstance(watcher.sender, FanoutSender) or not watcher.sender.smaller:
+            return ()
+        rungs = RUNGS[: 1 + len(watcher.sender.smaller)]
+        return tuple(round(self._bitrate * rung.share) for rung in reversed(rungs))
 
     def agree(self, watcher: Watcher) -> None:
         """Send a peer what it has agreed to take."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from synopticon_rtc.basics.faults import EVERY, Faults
+from synopticon_rtc.basics.faults import EVERY, WARNINGS, Faults
 
 
 class Clock:
@@ -99,3 +99,24 @@ def test_being_interrupted_is_no_fault() -> None:
     with pytest.raises(KeyboardInterrupt):
         faults.call(interrupt)
     assert not faults.count
+
+
+def test_what_befalls_many_peers_at_once_is_logged_some_times_and_then_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock = Clock()
+    broadcaster = Faults(clock=clock)
+    log = logging.getLogger("peers")
+    for peer in range(900):
+        Faults(broadcaster).warn(log, "peer %s gets nothing", peer)
+    Faults(broadcaster).warn(log, "peer %s is slow", 900)
+    assert [record.message for record in caplog.records] == [
+        *(f"peer {peer} gets nothing" for peer in range(WARNINGS)),
+        "peer 900 is slow",
+    ]
+    assert {record.name for record in caplog.records} == {"peers"}
+    caplog.clear()
+    clock.now += EVERY
+    broadcaster.warn(log, "peer %s gets nothing", 901)
+    assert caplog.messages == [f"peer 901 gets nothing (and {900 - WARNINGS} more since)"]
+    assert broadcaster.count == 0

@@ -2,25 +2,32 @@
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import hmac
+import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import av
 import numpy as np
 import pytest
 from waiting import until
+from websockets.asyncio.client import connect
+from websockets.asyncio.connection import Connection
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
 
 from benchmarks.janus_server import JANUS, JanusServer
 from synopticon_rtc import Broadcaster, Face, PeerEvent, Receiver, Room, TestPattern, Tone
 from synopticon_rtc.basics.faults import Faults
-from synopticon_rtc.engines import janus_session
+from synopticon_rtc.engines import janus_room, janus_session
 from synopticon_rtc.engines.janus import read_address
 from synopticon_rtc.engines.janus_room import PLUGIN, Section, sections
-from synopticon_rtc.engines.janus_session import open_session
+from synopticon_rtc.engines.janus_session import PROTOCOL, open_session
 from synopticon_rtc.errors import InvalidURL, SignalingError
 from synopticon_rtc.media import Codec
+from synopticon_rtc.signaling import handshake
 
 SIZE = 320, 240
 LOCKED, SMALL = 2, 3
@@ -120,6 +127,72 @@ async def test_who_stops_and_begins_again_is_received_again_and_so_is_janus_itse
                 came_back = time.monotonic()
                 assert (await anext(moments)).frame.width == SIZE[0]
                 assert time.monotonic() - came_back < 30  # a benchmark says how soon; here it must be at all
+
+
+@real
+@pytest.mark.long
+@pytest.mark.parametrize("codec", ["vp8", "h264"])
+async def test_each_receiver_is_sent_the_layer_that_it_wants_with_its_own_faces(
+    janus: JanusServer, codec: Codec
+) -> None:
+    sender = Broadcaster(
+        janus.url(1, "simulcast=yes"), TestPattern((640, 480), 30), faces=Numbered(), name="cam", codecs=[codec]
+    )
+    small, large = Receiver(janus.url(1)), Receiver(janus.url(1))
+    small.limit("camera", 10_000)
+
+    async def watch(receiver: Receiver, width: int) -> None:
+        paired = 0
+        async for moment in receiver:
+            number = TestPattern.read_number(moment.frame.to_ndarray()[: moment.frame.height])
+            assert [told(face) for face in moment.faces] in ([], [number])
+            paired += bool(moment.faces) and moment.frame.width == width
+            if paired == 60:
+                break
+
+    async with asyncio.timeout(60), sender, small, large:
+        await asyncio.gather(watch(small, 160), watch(large, 640))
+        small.limit("camera", None)
+        await watch(small, 640)
+        small.limit("camera", 1_000_000)
+        await watch(small, 320)
+
+
+@contextlib.asynccontextmanager
+async def swallowing(port: int, swallow: str) -> AsyncIterator[int]:
+    """Stand before a Janus, and let pass all that is said but what a pattern is found in; gives the port."""
+
+    async def pass_on(came: ServerConnection) -> None:
+        async def carry(source: Connection, target: Connection) -> None:
+            with contextlib.suppress(ConnectionClosed):
+                async for message in source:
+                    if not re.search(swallow, str(message)):
+                        await target.send(message)
+
+        async with connect(f"ws://127.0.0.1:{port}/", subprotocols=[PROTOCOL]) as janus:
+            ends = [asyncio.ensure_future(carry(*both)) for both in ((came, janus), (janus, came))]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for end in ends:
+                end.cancel()
+
+    async with serve(pass_on, "127.0.0.1", 0, subprotocols=[PROTOCOL]) as server:
+        yield next(iter(server.sockets)).getsockname()[1]
+
+
+@real
+async def test_a_publisher_of_whom_the_news_was_lost_is_found(
+    janus: JanusServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handshake, "SLOW_SEEK", 0.5)
+    monkeypatch.setattr(janus_room, "LOOK_AGAIN", 0.5)
+    async with (
+        asyncio.timeout(60),
+        swallowing(janus.port, r'"event","session_id":\d+,"sender"') as port,
+        Receiver(f"janus+ws://127.0.0.1:{port}/1", broadcaster="late") as receiver,
+    ):
+        await receiver.signaling.wait_open()
+        async with broadcaster(janus.url(1), "late"):
+            await anext(aiter(receiver))
 
 
 def token(plugins: str) -> str:
@@ -238,7 +311,11 @@ def test_the_address_of_a_room_leaves_no_room_to_be_named_beside_it() -> None:
         ("janus+ws://host:8188/", "is no address of a room of Janus: give one like janus"),
         ("janus+ws://user:secret@host/1", "is no address of a room"),
         ("janus+ws://host:port/1", "is no address of a room"),
-        ("janus+ws://host/1?password=secret", "takes pin, token and secret after its question mark, not 'password'"),
+        (
+            "janus+ws://host/1?password=secret",
+            "takes pin, token, secret and simulcast after its question mark, not 'pas",
+        ),
+        ("janus+ws://host/1?simulcast=3", "takes simulcast=yes or simulcast=no"),
     ],
 )
 def test_what_is_no_address_of_a_room_is_refused_in_words(address: str, words: str) -> None:
@@ -251,3 +328,5 @@ def test_an_address_names_the_room_and_keeps_secrets_for_itself() -> None:
     address = read_address("janus+wss://host/janus/1234?pin=se+cret")
     assert (address.shown, address.url, address.room) == ("janus+wss://host/janus/1234", "wss://host/janus", "1234")
     assert address.secrets == {"pin": "se+cret"}
+    assert not address.simulcast
+    assert read_address("janus+ws://host/1?simulcast=yes") == ("janus+ws://host/1", "ws://host/", "1", {}, True)

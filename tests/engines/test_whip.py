@@ -7,12 +7,14 @@ import re
 import socket
 from collections.abc import AsyncIterator
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
 import av
 import numpy as np
 import pytest
+from rtc_network import coturn
 from waiting import until
 
 from synopticon_rtc import Broadcaster, Face, Moment, PeerEvent, Receiver, SignalingServer
@@ -23,6 +25,7 @@ from synopticon_rtc.faces.wire import PROTOCOL, decode
 from synopticon_rtc.ingest import Ingest
 from synopticon_rtc.peers import faces_beside
 from synopticon_rtc.rtc import Channel, Codec, EncodedVideoFrame, PeerConnection
+from synopticon_rtc.signaling.server.ice import TurnServers
 from synopticon_rtc.signaling.server.tokens import Claims, TokenKeys, make_token
 
 SECRET = b"a secret of thirty-two bytes....."
@@ -208,6 +211,21 @@ async def test_all_that_a_server_takes_and_sends_on_goes_by_its_one_udp_port() -
         finally:
             await receives.close()
             await sends.close()
+
+
+async def test_behind_a_nat_publishers_reach_a_server_by_the_turn_server_that_it_names(tmp_path: Path) -> None:
+    async with coturn(tmp_path, secret=SECRET.decode()) as turn:
+        servers = TurnServers(turn=[turn.turn("udp").url], secret=SECRET)
+        async with SignalingServer(port=0, ingest=Ingest(), ice_servers=servers) as server:
+            connection = PeerConnection()
+            connection.add_audio(None)
+            try:
+                headers = {"Content-Type": "application/sdp"}
+                url = whip(server).partition("+")[2]
+                reply = await Web().ask("POST", url, headers, await connection.offer())
+                assert "typ relay" in reply.text
+            finally:
+                await connection.close()
 
 
 async def test_a_broadcaster_is_watched_by_whep_until_it_ends_the_resource(server: SignalingServer) -> None:

@@ -52,6 +52,16 @@ def test_a_frame_waits_for_its_faces() -> None:
     assert moment.captured == 1000.0
 
 
+def test_where_timestamps_become_others_nothing_of_before_is_paired_with_what_comes() -> None:
+    pairing = expecting()
+    none(pairing.frame(FRAME, 0, 0.0))
+    assert not one(pairing.begin_anew()).faces
+    none(pairing.message(message(STEP, 1), 0.01))
+    none(pairing.begin_anew())
+    none(pairing.frame(FRAME, STEP, 0.02))
+    assert one(pairing.message(message(STEP, 2), 0.03)).captured == 1002.0
+
+
 def test_faces_wait_for_their_frame() -> None:
     pairing = expecting()
     none(pairing.message(message(0), 0.0))

@@ -69,3 +69,17 @@ def test_what_is_remembered_is_bounded() -> None:
         shift.frame(number, number)
         shift.mark(number, number + 2**31)
     assert len(shift._frames) == len(shift._marks) == REMEMBERED
+
+
+def test_of_another_layer_it_is_found_out_anew() -> None:
+    shift = Shift()
+    for timestamp in (1000, 4000, 7000, 10_000):
+        shift.mark(timestamp, timestamp)
+    for timestamp in (1000, 4000):
+        shift.frame(timestamp + 7, timestamp)
+    shift.begin_anew()
+    assert shift.value is None
+    shift.frame(7009, 7000)
+    assert shift.value is None
+    shift.frame(10_009, 10_000)
+    assert shift.value == 9

@@ -16,7 +16,7 @@ from rtc_helpers import Clip, Peer
 from waiting import turns
 
 from synopticon_rtc.errors import InvalidSDP, NoCommonCodec, SynopticonError
-from synopticon_rtc.rtc import sdp
+from synopticon_rtc.rtc import sdp, seams
 
 CHROMIUM_OFFER = (Path(__file__).parent / "chromium_offer.sdp").read_bytes().decode()
 """Audio, video and a data channel, as Chromium 156 offers them."""
@@ -137,6 +137,24 @@ async def test_a_second_answer_is_refused() -> None:
         await sender.connection.set_answer(answer)
         with pytest.raises(InvalidSDP, match="stable"):
             await sender.connection.set_answer(answer)
+
+
+async def test_layers_of_a_video_are_offered_by_their_sources_the_smallest_first() -> None:
+    async with Peer() as peer:
+        clip = Clip()
+        sender = peer.connection.add_video(lambda _: clip.stream)
+        other = peer.connection.add_video(lambda _: clip.stream)
+        peer.connection.add_layer(sender, lambda _: clip.stream)
+        offer = await peer.connection.offer()
+        (top, again), (small, small_again) = (seams.sender_sources(one) for one in (sender, *sender.smaller))
+        _, first, second = sections_of(offer)
+        groups = [f"SIM {small} {top}", f"FID {small} {small_again}", f"FID {top} {again}"]
+        assert re.findall(r"^a=ssrc-group:(.+)\r$", first, re.MULTILINE) == groups
+        names = dict(re.findall(r"^a=ssrc:(\d+) (cname:.+)\r$", first, re.MULTILINE))
+        assert names.keys() == {str(source) for source in (small, small_again, top, again)}
+        assert len(set(names.values())) == 1
+        assert "SIM" not in second
+        assert seams.sender_sources(other)[0] != top
 
 
 def test_candidates_are_taken_out_of_a_description() -> None:

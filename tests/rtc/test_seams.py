@@ -170,6 +170,7 @@ async def test_private_attributes_are_there(connection: aiortc.RTCPeerConnection
     assert seams.transport_id(dtls)
     assert isinstance(seams.sender_ssrc(transceiver.sender), int)
     assert isinstance(transceiver.sender._rtx_ssrc, int)
+    assert seams.sender_sources(transceiver.sender) == (transceiver.sender._ssrc, transceiver.sender._rtx_ssrc)
     assert transceiver.receiver._enabled is True
     hidden = "_RTCRtpReceiver__remote_bitrate_estimator"
     assert isinstance(getattr(transceiver.receiver, hidden), RemoteBitrateEstimator)

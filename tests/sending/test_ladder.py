@@ -108,6 +108,19 @@ async def test_a_slow_receiver_is_moved_down_and_lowers_no_other(codec: Codec) -
 
 
 @turned
+async def test_a_layer_that_an_engine_is_sent_stays_that_layer() -> None:
+    async with show() as it, it.watched() as (engine, _):
+        (sender,) = engine.connection.senders
+        sender.fixed = True
+        await it.play(5)
+        it.congest(engine, BITRATE * RUNGS[1].share)
+        it.adapt()
+        await it.play(5)
+        assert it.scale(engine) == 1
+        assert it.ladder._layers[0].encoder.bitrate < BITRATE
+
+
+@turned
 async def test_whoever_gets_no_frames_is_noticed_unless_the_source_has_none(caplog: pytest.LogCaptureFixture) -> None:
     async with show() as it, it.watched() as (sender, end), it.watched():
         await it.play(3)

@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from typing import Protocol
+from typing import Any, Protocol
 
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
@@ -71,7 +71,7 @@ class Ingest(Protocol):
     """Receives what is published by HTTP, and sends it on."""
 
     async def take(
-        self, offer: str, client: SignalingClient, name: str, ended: Callable[[str], None]
+        self, offer: str, client: SignalingClient, name: str, ended: Callable[[str], None], ice_servers: object
     ) -> tuple[str, Ingested]:
         """Answer the offer of a publisher, and broadcast what comes of it.
 
@@ -80,6 +80,7 @@ class Ingest(Protocol):
             client: The way to its room.
             name: By which receivers shall know it.
             ended: Called with the reason when it ends, also by :meth:`Ingested.aclose`.
+            ice_servers: STUN and TURN servers by which the publisher may reach it, each like W3C's RTCIceServer.
 
         Raises:
             SynopticonError: The offer cannot be used, or the room not be entered.
@@ -231,11 +232,16 @@ class Endpoints:
             headers["Link"] = link
         return respond(HTTPStatus.CREATED, answer.encode(), headers, SDP)
 
+    def _named(self, claims: Claims) -> Any:  # noqa: ANN401 - a list, each like W3C's RTCIceServer
+        """Name STUN and TURN servers, with credentials."""
+        if self._ice_servers is None:
+            return []
+        return self._ice_servers.offer(claims.subject or secrets.token_hex(4))["iceServers"]
+
     def _links(self, claims: Claims) -> str:
         """Name STUN and TURN servers (RFC 9725, 4.6)."""
-        named = self._ice_servers.offer(claims.subject or secrets.token_hex(4)) if self._ice_servers else {}
         links = []
-        for server in named.get("iceServers", []):  # type: ignore[attr-defined]
+        for server in self._named(claims):
             login = "".join(f'; {key}="{server[key]}"' for key in ("username", "credential") if key in server)
             kind = '; credential-type="password"' if login else ""
             links += [f'<{url}>; rel="ice-server"{login}{kind}' for url in server["urls"]]
@@ -330,7 +336,9 @@ class Endpoints:
             self._names.discard(place)
             raise
         try:
-            answer, ingested = await self._ingest.take(offer, InsideClient(first, enter), name, ended)
+            answer, ingested = await self._ingest.take(
+                offer, InsideClient(first, enter), name, ended, self._named(claims)
+            )
         except BaseException as error:
             self._names.discard(place)
             await first.close()
