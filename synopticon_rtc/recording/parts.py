@@ -12,7 +12,6 @@ from synopticon_rtc.recording.annotated import join_video
 from synopticon_rtc.recording.beside import beside, written_beside
 from synopticon_rtc.recording.table import join_tables
 
-
 _DIGITS = 6  # of the number of a part
 
 
