@@ -10,7 +10,7 @@ from synopticon_rtc.media import Codec, Hint, Picture
 from synopticon_rtc.rtc import EncodedVideoFrame
 from synopticon_rtc.rtc.bitstream import picture_size
 from synopticon_rtc.rtc.capture_time import NTP_EPOCH
-from synopticon_rtc.sending.ladder import Ladder
+from synopticon_rtc.sending.ladder import Ladder, count_rungs
 
 SILENCE = 1.0
 """Seconds without a frame after which it is no wonder that nobody is sent any."""
@@ -124,7 +124,7 @@ class EncodedLadder(Ladder):
         if index == 0:
             self._count += 1
             if (size := picture_size(frame)) is not None:
-                self._rungs = min(self._most, self._count_rungs(*size))
+                self._rungs = min(self._most, count_rungs(self._planned, *size))
         self._on_packet(len(frame.data))
         layer.stream.ahead = int(ahead * 2**32)
         layer.stream.send_encoded(

@@ -296,9 +296,10 @@ class Takes:
         self.ended: Callable[[str], None] = lambda _: None
 
     async def take(
-        self, offer: str, client: SignalingClient, name: str, ended: Callable[[str], None]
+        self, offer: str, client: SignalingClient, name: str, ended: Callable[[str], None], ice_servers: object
     ) -> tuple[str, "Takes"]:
         assert offer == OFFER
+        assert ice_servers == []
         if self.refusal:
             raise SynopticonError(self.refusal)
         async with client:
