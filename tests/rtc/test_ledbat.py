@@ -1,9 +1,12 @@
 """The window of what can wait."""
 
+import random
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synopticon_rtc.rtc.ledbat import HISTORY, LEAST, MOST, PACKET, SAMPLES, SMALL, TARGET, Ledbat
+from synopticon_rtc.rtc.ledbat import HISTORY, LEAST, LEAST_RATE, MOST, PACKET, SAMPLES, SMALL, TARGET, Ledbat
 
 
 def settled(base: float = 0.05) -> Ledbat:
@@ -34,8 +37,8 @@ def test_it_grows_at_once_on_a_path_without_a_queue() -> None:
 def test_a_queue_longer_than_wanted_shrinks_it_to_less_than_a_packet_and_then_it_pauses() -> None:
     window = settled()
     queue(window, 6.0, 0.05 + 4 * TARGET, turns=60)
-    assert window.size == LEAST
-    assert window.pause == 7 * (0.05 + 4 * TARGET)
+    assert window.size == window.least < PACKET
+    assert PACKET / (0.05 + 4 * TARGET + window.pause) == pytest.approx(LEAST_RATE)
     assert window.piece == SMALL
 
 
@@ -62,6 +65,27 @@ def test_a_path_that_has_become_longer_counts_as_one_after_a_while() -> None:
     for turn in range(round(2.5 * HISTORY / 0.1)):
         window.measured(1.0 + turn * 0.1, 0.1)
     assert window.queueing == 0
+
+
+def test_where_round_trips_are_long_two_packets_may_always_be_on_their_way() -> None:
+    window = settled(0.6)
+    for second in range(10):
+        window.lost(70.0 + second)
+    queue(window, 90.0, 0.6 + 4 * TARGET, turns=14)  # within a period of history
+    assert window.size == 2 * PACKET
+    assert window.pause == 0
+
+
+@pytest.mark.parametrize("jitter", [0.1, 0.3])
+def test_jitter_is_no_queue(jitter: float) -> None:
+    chance = random.Random(1)  # noqa: S311 - no secret
+    window, now = settled(0.02), 100.0
+    for _ in range(1000):
+        rtt = 0.02 + chance.uniform(0, jitter)
+        now += rtt
+        window.measured(now, rtt)
+        window.acknowledged(round(window.size))
+    assert window.size > 2 * PACKET
 
 
 @given(st.lists(st.tuples(st.sampled_from(["rtt", "ack", "loss"]), st.floats(0, 5), st.integers(0, 70_000))))
