@@ -15,6 +15,7 @@ import platformdirs
 from synopticon_rtc.basics import system
 from synopticon_rtc.basics.text import WORDS, visible
 from synopticon_rtc.errors import MissingExtra, RecordingError, without_password
+from synopticon_rtc.recording.beside import written_beside
 from synopticon_rtc.recording.writer import FORMATS
 
 logger = logging.getLogger(__name__)
@@ -143,7 +144,8 @@ class Upload:
         """Upload a file, delete it here, and return its address."""
         size, begun = path.stat().st_size, path.with_name(f"{path.name}.begun")
         if not begun.exists():
-            begun.write_text(self._free(path.relative_to(self._folder)), encoding="utf-8")
+            with written_beside(begun) as place:  # half an address would be another one
+                place.write_text(self._free(path.relative_to(self._folder)), encoding="utf-8")
         address = begun.read_text(encoding="utf-8")
         if self._size(address) != size:  # else the last attempt got as far as that
             self._store.put_file(str(path), f"{self._address}{address}")

@@ -24,7 +24,7 @@ async def ahead(items: Generator[T, Any, Any]) -> AsyncGenerator[T, None]:
 
 
 class _End(NamedTuple):
-    error: Exception | None  # what ended it
+    error: BaseException | None  # what ended it
 
 
 async def overlapping(items: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
@@ -32,12 +32,14 @@ async def overlapping(items: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]
     ready: asyncio.Queue[T | _End] = asyncio.Queue(1)
 
     async def get() -> None:
-        error = None
+        error: BaseException | None = None
         try:
             async with contextlib.aclosing(items):
                 async for item in items:
                     await ready.put(item)  # where there is room it goes on at once, before the item is used
-        except Exception as failure:  # noqa: BLE001 - raised where the items are used
+        except BaseException as failure:  # raised to whoever uses the items, and waits
+            if getting.cancelling():
+                raise
             error = failure
         await ready.put(_End(error))
 

@@ -12,7 +12,7 @@ from synopticon_rtc.errors import RecordingError
 from synopticon_rtc.events import RecordingEvent
 from synopticon_rtc.faces.wire import FacesMessage, encode
 from synopticon_rtc.peers.tap import Origin, Tapped
-from synopticon_rtc.recording.writer import Track, Writer
+from synopticon_rtc.recording.writer import Taken, Track, Writer
 from synopticon_rtc.rtc import Codec, EncodedSound, EncodedVideoFrame
 from synopticon_rtc.rtc.bitstream import picture_size
 
@@ -375,9 +375,10 @@ class Tape:
 
     def _turn(self, at: float, now: float, reason: str) -> None:
         """Go over to another file, each video at its next keyframe."""
-        if self._segment is not None:
-            self._left.append(self._segment)
+        left = self._segment
         self._open(at, now, reason)
+        if left is not None:
+            self._left.append(left)
         self._wanted = False
         self._wish()
 
@@ -396,12 +397,24 @@ class Tape:
         }
         if self._segment is not None:
             tags |= {"FOLLOWS": self._segment.writer.path.name, "REASON": reason}
-        self.path = self._naming(origin, began)
-        writer = Writer(self.path, tracks, {name: value for name, value in tags.items() if value}, now)
+        told = {name: value for name, value in tags.items() if value}
+        writer = self._writer(lambda path: Writer(path, tracks, told, now), origin, began)
         places = {line: _Place(track, line.codec) for track, line in enumerate(lines)}
         self._segment = _Segment(writer, begun, now, origin.session, places)
         self.files += 1
         self._tell(RecordingEvent("begun", str(writer.path), reason or "the recording begins"))
+
+    def _writer(self, make: Callable[[Path], Writer], origin: Origin, began: dt.datetime) -> Writer:
+        """Make what writes the next file, under another name where somebody else has taken the first meanwhile."""
+        taken: Path | None = None
+        while True:
+            self.path = self._naming(origin, began)
+            try:
+                return make(self.path)
+            except Taken:
+                if self.path == taken:
+                    raise
+                taken = self.path
 
     def _to_be_recorded(self) -> Iterator[_Line]:
         """All that has come and is not over, and sound that is silent so far, in the order in which it is published."""

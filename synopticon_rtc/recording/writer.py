@@ -28,6 +28,10 @@ _MOST_TRACKS = 126  # whose numbers are one octet in each block
 _HIGH = {100, 110, 122, 144}  # profiles of H.264 whose head says more
 
 
+class Taken(RecordingError):
+    """There is such a file already."""
+
+
 @dataclass(frozen=True, slots=True)
 class Track:
     """A track, as the head of a file has it.
@@ -250,8 +254,8 @@ def units(data: bytes) -> list[bytes]:
     return [unit for piece in data.split(START_CODE[1:]) if (unit := piece.rstrip(b"\0"))]
 
 
-def _there(path: Path) -> RecordingError:
-    return RecordingError(f"{path} is there already: move it away, or take another name")
+def _there(path: Path) -> Taken:
+    return Taken(f"{path} is there already: move it away, or take another name")
 
 
 def _cannot_write(path: Path, error: Exception) -> RecordingError:

@@ -156,6 +156,20 @@ async def test_what_did_not_arrive_whole_is_sent_again(
     assert store.files == {"a.mkv": b"12345"}
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+async def test_a_disk_that_is_full_leaves_no_half_of_an_address(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made, told = uploading(tmp_path)
+    path = Path(written(made, "a"))
+    path.with_name("a.mkv.begun.part").symlink_to("/dev/full")
+    async with made, asyncio.timeout(LONG):
+        made.put(str(path))
+        assert await told.get() == "memory://lab/a.mkv"  # once there was room
+    assert "No space left on device" in caplog.text
+    assert store.files == {"a.mkv": b"12345"}
+
+
 async def test_one_process_at_a_time_uploads_from_a_folder(store: Store, tmp_path: Path) -> None:
     async with uploading(tmp_path)[0]:
         with pytest.raises(RecordingError, match="another process uploads to memory://lab"):

@@ -14,10 +14,12 @@ class Making:
 
     Args:
         count: How many it makes.
+        error: How it fails then.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, error: type[BaseException] = ValueError) -> None:
         self.count = count
+        self.error = error
         self.made: list[int] = []
         self.closed = False
 
@@ -27,7 +29,7 @@ class Making:
                 await asyncio.sleep(0)
                 self.made.append(number)
                 yield number
-            raise ValueError("no more")
+            raise self.error("no more")
         finally:
             self.closed = True
 
@@ -49,14 +51,16 @@ async def test_what_follows_is_made_while_one_is_in_use_and_no_more_than_two_of_
         assert making.made == [0, 1, 2, 3]
 
 
-async def test_an_error_comes_after_all_that_was_made_before_it() -> None:
-    making = Making(3)
+@pytest.mark.parametrize("error", [ValueError, asyncio.CancelledError, GeneratorExit])
+async def test_an_error_comes_after_all_that_was_made_before_it(error: type[BaseException]) -> None:
+    making = Making(3, error)
     async with contextlib.aclosing(overlapping(making.numbers())) as numbers:
         for number in range(3):
             assert await anext(numbers) == number
             await settle()
-        with pytest.raises(ValueError, match="no more"):
-            await anext(numbers)
+        with pytest.raises(error, match="no more"):
+            async with asyncio.timeout(5):
+                await anext(numbers)
 
 
 async def test_who_has_enough_ends_the_making() -> None:

@@ -391,8 +391,28 @@ def test_what_is_read_back_says_where_it_comes_from(studio: Studio) -> None:
     assert recording.streams["camera"].detector == "a detector"
 
 
-def test_a_path_that_is_taken_is_refused_and_what_is_there_stays(studio: Studio, tmp_path: Path) -> None:
+def test_where_another_process_takes_a_name_first_the_next_one_is_used(tmp_path: Path) -> None:
+    taken = tmp_path / "taken.mkv"
+    taken.write_text("of another")
+    studio = Studio(tmp_path, names=iter([taken, tmp_path / "free.mkv"]))
+    studio.play(range(60))
+    studio.tape.close()
+    assert studio.files == [tmp_path / "free.mkv"]
+    assert taken.read_text() == "of another"
+
+
+def test_a_next_file_that_cannot_be_leaves_the_one_before_complete(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, segment=1.0, names=iter([tmp_path / "one.mkv", tmp_path / "nowhere" / "two.mkv"]))
+    with pytest.raises(RecordingError, match="No such file"):
+        studio.play(range(90))
+    studio.tape.close("nothing more can be written")
+    assert [event.state for event in studio.events] == ["begun", "complete"]
+    assert Recording(tmp_path / "one.mkv").duration
+
+
+def test_a_path_that_is_taken_is_refused_and_what_is_there_stays(tmp_path: Path) -> None:
     (tmp_path / "part-1.mkv").write_text("mine")
+    studio = Studio(tmp_path, names=itertools.repeat(tmp_path / "part-1.mkv"))
     with pytest.raises(RecordingError, match="is there already"):
         studio.play(range(60))
     assert (tmp_path / "part-1.mkv").read_text() == "mine"
