@@ -633,7 +633,9 @@ class Receiver(Generic[F]):
 
     @property
     def clock_error(self) -> float | None:
-        """By how many seconds :attr:`clock_offset` is wrong at most: half the shortest round trip of late, or None.
+        """By how many seconds :attr:`clock_offset` is wrong at most, or None.
+
+        That is half of a round trip, and 0.1 ms for each second since, by which clocks may have gone apart.
 
         Behind a relay, this counts up to the broadcaster itself.
         """

@@ -85,15 +85,17 @@ class ParticipantMoment(Generic[F]):
     Attributes:
         participant: Whose it is.
         moment: It.
-        captured: When its frame was captured, seconds since the epoch by the clock of this machine, to within
-            ``participant.receiver.clock_error``; None where the broadcaster did not tell, or not yet.
+        captured: When its frame was captured, seconds since the epoch by the clock of this machine; None where the
+            broadcaster did not tell, or not yet.
         late: Whether one that was captured later was given out before it.
+        error: By how many seconds ``captured`` is wrong at most; None where that is None.
     """
 
     participant: Participant[F]
     moment: Moment[F]
     captured: float | None
     late: bool
+    error: float | None
 
 
 Beside: TypeAlias = Callable[[Participant[F]], AbstractAsyncContextManager[object]]
@@ -106,6 +108,7 @@ class _Place(Generic[F]):
     participant: Participant[F]
     came: list[Offer | Ice] = field(default_factory=list)  # of the one it is for, until its receiver takes them
     found: bool = False
+    latest: tuple[float, float] = float("-inf"), 0.0  # when its last moment was captured, and how wrong that may be
     limit: asyncio.Timeout | None = None  # ends it once it has been gone for too long; None while it does not run
     task: asyncio.Task[None] | None = None  # what runs it; None once it is ending
     reason: str = "its receiver was closed"  # why it ends
@@ -434,15 +437,28 @@ class Room(Generic[F]):
             async with asyncio.timeout(None) as place.limit:
                 async for moment in receiver.moments():
                     if self._merges:
-                        self._give(place.participant, moment)
+                        self._give(place, moment)
         finally:
             place.limit = None
 
-    def _give(self, participant: Participant[F], moment: Moment[F]) -> None:
-        offset = participant.receiver.clock_offset
-        captured = None if moment.captured is None or offset is None else moment.captured - offset
+    def _give(self, place: _Place[F], moment: Moment[F]) -> None:
+        when = self._reckon(place, moment)
         for merged in self._merges:
-            merged.put(participant, moment, captured)
+            merged.put(place.participant, moment, when)
+
+    def _reckon(self, place: _Place[F], moment: Moment[F]) -> tuple[float, float] | None:
+        """Return when a moment was captured by our clock, and by how much that may be wrong; None where it is not told.
+
+        The clocks are compared anew while moments come. What is then known better puts none before an earlier one of
+        the same participant.
+        """
+        offset, error = place.participant.receiver.clock_offset, place.participant.receiver.clock_error
+        if moment.captured is None or offset is None or error is None:
+            return None
+        captured = min(moment.captured - offset, clock.now())
+        latest, its_error = place.latest
+        place.latest = (captured, error) if captured >= latest else (latest, max(error, its_error))
+        return place.latest
 
     def _changed(self, place: _Place[F], event: StateEvent) -> None:
         """Take the news of a connection."""
@@ -563,7 +579,7 @@ class _Merged(Generic[F]):
     """
 
     def __init__(self, within: float, *, builds_on: bool) -> None:
-        self._merge: Merge[Participant[F], tuple[Moment[F], float | None]] = Merge(
+        self._merge: Merge[Participant[F], tuple[Moment[F], tuple[float, float] | None]] = Merge(
             within,
             linger=ENCODED_WAIT if builds_on else LINGER,
             stands_alone=(lambda item: _is_keyframe(item[0])) if builds_on else None,
@@ -582,10 +598,10 @@ class _Merged(Generic[F]):
         self._merge.leave(participant, clock.now())
         self._go_on()
 
-    def put(self, participant: Participant[F], moment: Moment[F], captured: float | None) -> None:
-        """Take a moment."""
+    def put(self, participant: Participant[F], moment: Moment[F], when: tuple[float, float] | None) -> None:
+        """Take a moment, with when it was captured and by how much that may be wrong; None where it is not known."""
         now = clock.now()
-        self._merge.put(participant, now if captured is None else captured, (moment, captured), now)
+        self._merge.put(participant, now if when is None else when[0], (moment, when), now)
         self._go_on()
 
     async def get(self) -> ParticipantMoment[F] | None:
@@ -595,8 +611,9 @@ class _Merged(Generic[F]):
                 return None
             self._filled.clear()
             await self._filled.wait()
-        _, participant, (moment, captured), late = self._merge.take()
-        return ParticipantMoment(participant, moment, captured, late)
+        _, participant, (moment, when), late = self._merge.take()
+        captured, error = when or (None, None)
+        return ParticipantMoment(participant, moment, captured, late, error)
 
     def close(self) -> None:
         """Give out what is there, and end."""

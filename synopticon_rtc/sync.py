@@ -428,12 +428,14 @@ class ParticipantMoment(Generic[F]):
         moment: It.
         captured: As for :class:`synopticon_rtc.ParticipantMoment`.
         late: As for the same.
+        error: As for the same.
     """
 
     participant: Participant[F]
     moment: Moment[F]
     captured: float | None
     late: bool
+    error: float | None
 
 
 class RoomOptions(Options, total=False):
@@ -512,7 +514,8 @@ class Room(_Session[rooms.Room[F]], Generic[F]):
             SignalingError: The server refuses for good, and no participant is connected any more.
         """
         for seen in self._thread.iterate(self._it.moments(within=within)):
-            yield ParticipantMoment(Participant(self._thread, seen.participant), seen.moment, seen.captured, seen.late)
+            person = Participant(self._thread, seen.participant)
+            yield ParticipantMoment(person, seen.moment, seen.captured, seen.late, seen.error)
 
 
 class Broadcaster(_Session[broadcasters.Broadcaster]):

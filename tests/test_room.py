@@ -273,6 +273,32 @@ async def test_moments_of_many_whose_clocks_are_wrong_by_hours_are_in_order() ->
 
 @pytest.mark.usefixtures("clocks")
 @turned
+async def test_what_is_known_better_of_a_clock_puts_no_moment_before_an_earlier_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lobby = Lobby()
+    async with lobby.broadcasting("Ada", clock_ahead=7.0, delay=0.1), lobby.room() as room:
+        await elapse(3)
+        receiver = type(room.participants[0].receiver)
+        with monkeypatch.context() as at_first:
+            at_first.setattr(receiver, "clock_offset", 6.92)
+            at_first.setattr(receiver, "clock_error", 0.15)
+            before = (await seen(room, 0.5))[-1]
+        moments = await seen(room, 1)
+    captured = [moment.captured for moment in (before, *moments) if moment.captured is not None]
+    assert captured == sorted(captured)
+    assert before.error == moments[0].error == 0.15  # as the time of the one before stands for it
+    for moment in (before, *moments):
+        assert moment.captured is not None
+        assert moment.moment.captured is not None
+        assert moment.error is not None
+        assert abs(moment.captured - (moment.moment.captured - 7.0)) <= moment.error
+    assert moments[-1].error is not None
+    assert moments[-1].error < 0.11
+
+
+@pytest.mark.usefixtures("clocks")
+@turned
 async def test_who_is_later_than_the_others_by_more_than_they_wait_is_late() -> None:
     lobby = Lobby()
     async with (

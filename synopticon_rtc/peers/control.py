@@ -3,16 +3,16 @@
 Both sides send ``{"type": "ping", "t": T}`` about once a second and answer the other's with
 ``{"type": "pong", "t": T, "time": NOW, "error": E}``, times in ms. NOW is by the clock that captures what is sent: for
 a relay that is another machine's, of which it may be wrong by E at most, 0 where that is left out. The offset is NTP's
-(RFC 5905, section 8): half the round trip is taken off, and the sample with the shortest round trip of the last few is
-believed. A receiver's ping also says ``"recording": true`` while it records what it is sent, and a broadcaster's while
-anybody records what that sends. With its ping a broadcaster sends a :class:`Report` of each video. What both tell of
-streams stands in :mod:`~synopticon_rtc.peers.published`.
+(RFC 5905, section 8): half the round trip is taken off, which is also by how much it may be wrong. The clocks may go
+apart meanwhile, so a sample is believed until another one is surer, or contradicts it. A receiver's ping also says
+``"recording": true`` while it records what it is sent, and a broadcaster's while anybody records what that sends. With
+its ping a broadcaster sends a :class:`Report` of each video. What both tell of streams stands in
+:mod:`~synopticon_rtc.peers.published`.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -24,7 +24,7 @@ LABEL = "control"
 PROTOCOL = "control/1"
 PING_INTERVAL = 0.7  # seconds
 SILENCE = 2.0  # seconds without a message after which the other side is gone
-SAMPLES = 10
+DRIFT = 1e-4  # by how much two clocks go apart at most, seconds a second
 LATEST = 1e15  # ms since the epoch: beyond it is no time
 
 
@@ -63,6 +63,15 @@ class Report(msgspec.Struct, tag="report", rename="camel", frozen=True):
 
 
 _decoder = msgspec.json.Decoder(_Ping | _Pong | Report | Told)
+
+
+class _Sample(NamedTuple):
+    taken: float  # by our clock
+    offset: float  # the other side's clock minus ours
+    error: float  # by how much that may have been wrong then
+
+    def error_at(self, now: float) -> float:
+        return self.error + DRIFT * (now - self.taken)
 
 
 class Control:
@@ -105,7 +114,7 @@ class Control:
         self._is_recording = False  # the other side, as far as it was told
         self._news_from = float("-inf")  # when the next change of that is told
         self._heard = float("inf")
-        self._samples: deque[tuple[float, float, float]] = deque(maxlen=SAMPLES)  # round trip, offset, error of that
+        self._sample: _Sample | None = None  # the surest
         self._loop = asyncio.get_running_loop()
         self._due = self._loop.time()
         self._timer = self._loop.call_at(self._due, self._tick)
@@ -116,15 +125,12 @@ class Control:
     @property
     def offset(self) -> float | None:
         """The other side's clock minus ours, seconds, None while it is not known."""
-        return min(self._samples)[1] if self._samples else None
+        return None if self._sample is None else self._sample.offset
 
     @property
     def error(self) -> float | None:
         """By how much :attr:`offset` is wrong at most, seconds, None while it is not known."""
-        if not self._samples:
-            return None
-        round_trip, _, error = min(self._samples)
-        return round_trip / 2 + error
+        return None if self._sample is None else self._sample.error_at(clock.now())
 
     @property
     def is_recording(self) -> bool:
@@ -176,9 +182,18 @@ class Control:
             case _Pong(t=sent, time=theirs, error=error):
                 now = clock.now() * 1000
                 if 0 <= now - sent < 60_000:  # noqa: PLR2004 - a minute: no answer to a ping of ours
-                    offset = theirs - (sent + now) / 2
-                    self._samples.append(((now - sent) / 1000, offset / 1000, error / 1000))
+                    offset = (theirs - (sent + now) / 2) / 1000
+                    self._believe(_Sample(now / 1000, offset, (now - sent) / 2000 + error / 1000))
             case Report():
                 self._reported(message)
             case _:
                 self._told(message)
+
+    def _believe(self, new: _Sample) -> None:
+        """Take a sample where it is surer than the one that is believed, or where not both can be true."""
+        old = self._sample
+        if old is not None:
+            error = old.error_at(new.taken)
+            if new.error > error and abs(new.offset - old.offset) <= new.error + error:
+                return
+        self._sample = new

@@ -41,6 +41,29 @@ async def test_both_sides_learn_the_offset_of_the_clocks_and_the_round_trip() ->
             assert 0 <= side.error < 0.05
 
 
+async def believed(*answers: tuple[float, float, float]) -> list[tuple[float, float]]:
+    """Take samples (taken when, offset, error) one after the other; return what is believed at the time of each."""
+    async with linked() as (one, _):
+        side, told = Control(one, gone=pytest.fail), []
+        for answer in answers:
+            side._believe(control._Sample(*answer))
+            assert side._sample is not None
+            told.append((side._sample.offset, round(side._sample.error_at(answer[0]), 6)))
+        side.close()
+        return told
+
+
+@turned
+async def test_the_surest_answer_is_believed_until_clocks_may_have_gone_further_apart() -> None:
+    answers = (0.0, 5.000, 0.001), (10.0, 5.002, 0.003), (30.0, 5.001, 0.003), (30.1, 5.0, 0.0029)
+    assert await believed(*answers) == [(5.0, 0.001), (5.0, 0.002), (5.001, 0.003), (5.0, 0.0029)]
+
+
+@turned
+async def test_an_answer_that_contradicts_the_surest_one_is_believed() -> None:
+    assert await believed((0.0, 5.0, 0.001), (1.0, 5.2, 0.05)) == [(5.0, 0.001), (5.2, 0.05)]
+
+
 @turned
 async def test_one_side_reports_to_the_other() -> None:
     async with linked() as (one, two):
