@@ -1,7 +1,7 @@
 """Faces: how soon they are at a receiver, and what the whole broadcaster costs, detection included.
 
 The portrait at 1280x720 and 30 fps, drawn ahead; one receiver that decodes. The broadcaster may use all
-cores. Plain aiortc sends what MediaPipe found as JSON (benchmarks/plain_faces.py).
+cores. Plain aiortc sends what MediaPipe found as JSON (benchmarks/plain_faces.py). Both look for landmarks alone.
 ``python -m benchmarks.faces [--quick]``.
 """
 
