@@ -62,6 +62,15 @@ async def test_a_link_that_is_in_use_is_refused_in_words(server: SignalingServer
             pass  # another link
 
 
+async def test_of_those_who_open_a_link_at_the_same_moment_one_comes_in(server: SignalingServer) -> None:
+    tried = (connect(f"{server.url}{link(f'device{number}')}", proxy=None) for number in range(5))
+    came = await asyncio.gather(*tried, return_exceptions=True)
+    refusals = [each for each in came if isinstance(each, InvalidStatus)]
+    (let_in,) = [each for each in came if not isinstance(each, BaseException)]
+    await let_in.close()
+    assert [each.response.status_code for each in refusals] == [403] * 4
+
+
 async def test_who_does_not_say_who_it_is_cannot_come_back(server: SignalingServer) -> None:
     async with joined(server, query=link()):
         await refused(server, link())
