@@ -23,7 +23,7 @@ from av.video.reformatter import VideoReformatter
 
 from synopticon_rtc.errors import SourceError
 from synopticon_rtc.media.codecs import FOLLOWS, OWN, Codec, check_codec, opened
-from synopticon_rtc.media.picture import TIME_BASE, Converter, Picture, even, twin
+from synopticon_rtc.media.picture import TIME_BASE, Converter, Picture, copied, even
 from synopticon_rtc.media.source import Hint
 from synopticon_rtc.media.stillness import Stillness, same
 
@@ -346,7 +346,7 @@ class SharedEncoder:
         if (shared.width, shared.height, shared.format.name) != (width, height, pixels):
             own = self._reformatter.reformat(shared, width, height, pixels, threads=1)
         elif keyframe or pts != shared.pts:
-            own = twin(shared)
+            own = copied(shared)
         else:
             return shared
         own.pts, own.time_base = pts, shared.time_base

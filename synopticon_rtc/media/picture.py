@@ -1,6 +1,5 @@
 """A captured frame, converted once for all encoders."""
 
-import contextlib
 import threading
 import time
 from fractions import Fraction
@@ -66,7 +65,7 @@ class Converter:
             and frame.colorspace in _SD
             and frame.color_range != ColorRange.JPEG
         ):
-            own = twin(frame)
+            own = copied(frame)
         else:
             own = self._reformatter.reformat(
                 frame,
@@ -78,20 +77,20 @@ class Converter:
                 threads=1,
             )
             if own is frame:  # there was nothing to convert
-                own = twin(frame)
+                own = copied(frame)
         own.pict_type = PictureType.NONE
         return own
 
 
-def twin(frame: av.VideoFrame) -> av.VideoFrame:
-    """Return a frame of one's own with the same picture, which is in 4:2:0, and nothing else of it.
-
-    Both are of the same memory, which lasts as long as either; where PyAV is too old for that, it is copied.
-    """
-    if min(plane.line_size for plane in frame.planes) > 0:  # else it is upside down
-        with contextlib.suppress(AttributeError, NotImplementedError, TypeError, ValueError):  # an old PyAV
-            return av.VideoFrame.from_dlpack(frame.planes, format="yuv420p", width=frame.width, height=frame.height)
-    return av.VideoFrame.from_ndarray(frame.to_ndarray(), format="yuv420p")
+def copied(frame: av.VideoFrame) -> av.VideoFrame:
+    """Return a frame of one's own with the same picture, which is in 4:2:0; nothing else of it is copied."""
+    own = av.VideoFrame(frame.width, frame.height, "yuv420p")
+    planes = list(zip(own.planes, frame.planes, strict=True))
+    if any(mine.buffer_size != theirs.buffer_size for mine, theirs in planes):  # lines of another length
+        return av.VideoFrame.from_ndarray(frame.to_ndarray(), format="yuv420p")
+    for mine, theirs in planes:
+        mine.update(theirs)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - any buffer will do
+    return own
 
 
 def even(side: int) -> int:
