@@ -594,6 +594,7 @@ class PeerConnection:
 
     async def _apply(self, remote: sdp.Remote, kind: str) -> None:
         self._assert_open()
+        seams.bundle(self._connection)
         try:
             await self._connection.setRemoteDescription(RTCSessionDescription(sdp=remote.text, type=kind))
         except Exception as error:

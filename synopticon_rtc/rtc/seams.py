@@ -276,6 +276,17 @@ def sender_sources(sender: RTCRtpSender) -> tuple[int, int]:
     return sender._ssrc, sender._rtx_ssrc
 
 
+def bundle(connection: RTCPeerConnection) -> None:
+    """Have aiortc know that all of a connection shares one transport.
+
+    Of what was added first it does not, and stops the transport of all where the group of the peer begins with another.
+    """
+    for transceiver in connection.getTransceivers():
+        transceiver._bundled = True
+    if connection.sctp is not None:
+        connection.sctp._bundled = True
+
+
 def leave_out(transceiver: RTCRtpTransceiver) -> None:
     """Agree to nothing on a transceiver for which the peer's offer has no section: aiortc fails at such a one."""
     transceiver._offerDirection = "inactive"

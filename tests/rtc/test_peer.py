@@ -488,3 +488,16 @@ async def test_a_peer_that_takes_none_of_our_codecs_is_told_apart() -> None:
         refused = re.sub(r"m=(\w+) \d+", r"m=\1 0", answer)
         with pytest.raises(NoCommonCodec, match="this peer takes none of our codecs"):
             await sender.connection.set_answer(refused)
+
+
+@turned
+async def test_what_is_sent_on_sections_in_another_order_than_it_was_added_goes_over_the_one_transport() -> None:
+    clip, plain = Clip(), RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    plain.addTransceiver("video", "recvonly")
+    plain.addTransceiver("audio", "recvonly")
+    await plain.setLocalDescription()
+    async with Peer() as peer:
+        peer.connection.add_audio(None)
+        peer.connection.add_video(lambda _: clip.stream, ["vp8"])
+        assert "a=candidate:" in await peer.connection.answer(plain.localDescription.sdp)
+    await plain.close()
