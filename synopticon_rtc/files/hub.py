@@ -286,9 +286,14 @@ class FileHub:
         """Bytes that files on their way will take of the disk."""
         return sum(incoming.promised for link in self._links for incoming in link.receiving)
 
+    @property
+    def is_live(self) -> bool:
+        """Whether any peer has pictures or sound too."""
+        return any(link.is_live for link in self._links)
+
     def rest(self, begun: float, now: float) -> None:
-        """Send nothing for a while after a burst, to whichever peer, if any peer has pictures or sound too."""
-        if any(link.is_live for link in self._links):
+        """Send nothing for a while after a burst, to whichever peer, where anything is live."""
+        if self.is_live:
             self.rests_until = now + (now - begun) * REST
 
     # Threads and tasks

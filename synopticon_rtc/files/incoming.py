@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import math
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -31,6 +32,8 @@ LEAST = 10_000
 """Bytes that come at least within :data:`SPAN`, of one that is not whole: else it holds its place for nothing."""
 SPAN = 600.0
 """Seconds."""
+LIVE_RATE = 8_000_000.0
+"""Bytes a second that are taken at most where video or sound goes over a connection of the same hub."""
 BEGINNING = 600.0
 """The same until anything does: the other end looks first through what is here already."""
 
@@ -116,6 +119,10 @@ class Incoming:
     def promised(self) -> int:
         """Bytes that it will take of the disk."""
         return 0 if self._part is None or self._offer is None else max(0, self._offer.size - self._part.octets)
+
+    @property
+    def _most_a_second(self) -> float:
+        return min(self._rate or math.inf, LIVE_RATE if self._hub.is_live else math.inf)
 
     # What the application says
 
@@ -254,13 +261,13 @@ class Incoming:
                     await self._full.wait()
         if not self._buffer:
             return not self._digest
-        most = BLOCK if self._rate is None else min(BLOCK, int(self._rate))
+        rate = self._most_a_second
+        most = int(min(BLOCK, rate))
         data, self._buffer = self._buffer[:most], self._buffer[most:]
         transfer.moved += len(data)
         await self._hub.in_thread(functools.partial(part.write, data))
         transfer.came(part.octets)
-        if self._rate is not None:
-            await asyncio.sleep(len(data) / self._rate)
+        await asyncio.sleep(len(data) / rate)
         limit = part.octets + wire.WINDOW
         if limit - self._limit >= wire.WINDOW // 8 or self._limit == self._came or self._rate is not None:
             self._limit = limit

@@ -19,6 +19,7 @@ from synopticon_rtc.errors import ConnectionLost, FileError
 from synopticon_rtc.files import hub
 from synopticon_rtc.files.disk import Part, Source
 from synopticon_rtc.files.hub import AT_ONCE, AT_ONCE_OFFERED, REFUSED, UNASKED, FileLink
+from synopticon_rtc.files.incoming import LIVE_RATE
 from synopticon_rtc.files.outgoing import STALLED, Outgoing
 from synopticon_rtc.files.transfer import FileTransfer
 from synopticon_rtc.files.wire import PROTOCOL, WINDOW
@@ -260,6 +261,19 @@ async def test_a_burst_is_followed_by_a_rest_of_the_same_length_where_pictures_g
         await received.wait()
     assert len(rests) > 10
     assert rests == pytest.approx([0.001 if live else 0.0] * len(rests), abs=1e-6)
+
+
+@pytest.mark.parametrize("live", [True, False])
+@turned
+async def test_files_are_taken_at_a_bounded_rate_where_pictures_go_over_the_connection(
+    tmp_path: Path, *, live: bool
+) -> None:
+    loop = asyncio.get_running_loop()
+    async with connected(Clip() if live else None) as (one, two):
+        begun = loop.time()
+        _, received = await carried(one, two, written(tmp_path / "notes.bin", 4_000_000), tmp_path / "there")
+        await received.wait()
+        assert (loop.time() - begun >= received.size / LIVE_RATE) is live
 
 
 @turned
