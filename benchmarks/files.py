@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -551,8 +551,10 @@ def _result(
 
 
 if __name__ == "__main__":
-    ROLES = {each.__name__: each for each in (plain, ours, broadcast, present, memory, keep, give)}
+    ROLES: dict[str, Callable[..., Coroutine[Any, Any, None]]] = {
+        each.__name__: each for each in (plain, ours, broadcast, present, memory, keep, give)
+    }
     if len(sys.argv) > 2 and sys.argv[2] in ROLES:  # noqa: PLR2004 - a core, and a role
-        asyncio.run(ROLES[sys.argv[2]](*sys.argv[3:]))  # type: ignore[operator]
+        asyncio.run(ROLES[sys.argv[2]](*sys.argv[3:]))
     else:
         alone(run)
