@@ -44,7 +44,8 @@ from synopticon_rtc.sending.sound import SoundStream
 from synopticon_rtc.sending.stats import BroadcasterStats, PeerStats
 from synopticon_rtc.sending.stream import Stream
 from synopticon_rtc.sending.upstream import Upstream
-from synopticon_rtc.signaling.handshake import Ask, BroadcasterHandshake, CreateAnswer, CreateOffer, Notify
+from synopticon_rtc.signaling.actions import Ask, CreateAnswer, CreateOffer, Notify
+from synopticon_rtc.signaling.broadcaster_handshake import BroadcasterHandshake
 from synopticon_rtc.signaling.messages import Candidate, one_line
 from synopticon_rtc.signaling.session import Signaling
 from synopticon_rtc.tracing import Trace

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
 from synopticon_rtc.basics.faults import Faults
-from synopticon_rtc.signaling.handshake import State
+from synopticon_rtc.signaling.actions import State
 
 E = TypeVar("E")
 

@@ -74,8 +74,9 @@ from synopticon_rtc.rtc import (
 )
 from synopticon_rtc.rtc.network import LocalNetwork
 from synopticon_rtc.rtc.servers import check_servers
-from synopticon_rtc.signaling.handshake import CreateAnswer, CreateOffer, Notify, ReceiverHandshake
+from synopticon_rtc.signaling.actions import CreateAnswer, CreateOffer, Notify
 from synopticon_rtc.signaling.messages import Candidate, Ice, Offer
+from synopticon_rtc.signaling.receiver_handshake import ReceiverHandshake
 from synopticon_rtc.signaling.session import Signaling
 from synopticon_rtc.tracing import Trace
 

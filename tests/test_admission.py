@@ -20,7 +20,7 @@ from synopticon_rtc import Broadcaster, IceServer, Receiver, SignalingClient, Si
 from synopticon_rtc.errors import NobodyAnswered, NoCandidates, SignalingError
 from synopticon_rtc.rtc import PeerConnection
 from synopticon_rtc.signaling import client as client_module
-from synopticon_rtc.signaling import handshake
+from synopticon_rtc.signaling import receiver_handshake
 from synopticon_rtc.signaling.server.access import Participant, Role
 from synopticon_rtc.signaling.server.ice import TurnServers
 from synopticon_rtc.signaling.server.tokens import Claims, TokenKeys, make_token
@@ -179,7 +179,7 @@ async def test_rooms_do_not_see_each_other(server: SignalingServer) -> None:
 async def test_a_receiver_need_not_ask_again_and_again_for_a_broadcaster_to_come(
     server: SignalingServer, want: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handshake, "SLOW_SEEK", 1000)
+    monkeypatch.setattr(receiver_handshake, "SLOW_SEEK", 1000)
     async with Receiver(server.url, broadcaster=want) as receiver:
         loop, asks = asyncio.get_running_loop(), receiver._negotiator.handshake
         await until(lambda: loop.time() + 500 < asks.next_tick() < float("inf"))

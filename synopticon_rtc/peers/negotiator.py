@@ -17,7 +17,7 @@ from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.basics.text import NAME, WORDS, visible
 from synopticon_rtc.errors import InvalidIceServer, SignalingError, SynopticonError
 from synopticon_rtc.rtc import IceServer, PeerConnection
-from synopticon_rtc.signaling.handshake import (
+from synopticon_rtc.signaling.actions import (
     Action,
     AddCandidate,
     ApplyAnswer,
@@ -27,11 +27,11 @@ from synopticon_rtc.signaling.handshake import (
     CreateAnswer,
     CreateOffer,
     Fail,
-    Handshake,
     Notify,
     Send,
     Withdraw,
 )
+from synopticon_rtc.signaling.handshake import Handshake
 from synopticon_rtc.signaling.messages import AnyMessage, Candidate, Discovery, Offer, Relayed, Requirements
 from synopticon_rtc.signaling.session import Signaling
 from synopticon_rtc.tracing import Signal, State, Trace

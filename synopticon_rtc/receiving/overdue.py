@@ -5,7 +5,7 @@ from typing import Literal
 
 from synopticon_rtc.basics.text import NAME, WORDS, visible
 from synopticon_rtc.errors import ConnectionLost, NobodyAnswered
-from synopticon_rtc.signaling.handshake import ReceiverHandshake
+from synopticon_rtc.signaling.receiver_handshake import ReceiverHandshake
 from synopticon_rtc.signaling.session import Signaling
 
 What = Literal["video", "faces", "sound"]

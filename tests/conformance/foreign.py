@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -147,6 +148,10 @@ def clip(codec: Codec) -> bytes:
     return header + b"".join(struct.pack("<IQ", len(each), at) + each for at, each in enumerate(pictures))
 
 
+class CrashedError(AssertionError):
+    """The other program died of a fault of its own: npm's libwebrtc does so now and then."""
+
+
 class Program:
     """A peer that runs, and what it has told."""
 
@@ -161,8 +166,20 @@ class Program:
             with contextlib.suppress(json.JSONDecodeError):  # what a library prints
                 self.report.update(json.loads(line))
                 self._news.set()
-        self.report.setdefault("thrown", "it ended")
+        self.report.setdefault("thrown", f"nothing, but ended with {await self.process.wait()}")
         self._news.set()
+
+    def check(self) -> None:
+        """See that it has thrown nothing.
+
+        Raises:
+            CrashedError: It died of a signal.
+            AssertionError: It has thrown something.
+        """
+        status = self.process.returncode
+        if status is not None and status < 0:
+            raise CrashedError(f"it died of {signal.Signals(-status).name}")
+        assert not self.report.get("thrown"), f"it threw {self.report['thrown']}"
 
     async def until(self, *keys: str, most: int = 1) -> None:
         """Wait until it has told of these, counts until they are as high as asked for."""
@@ -170,7 +187,7 @@ class Program:
         try:
             async with asyncio.timeout(WITHIN):
                 while True:
-                    assert not self.report.get("thrown"), f"it threw {self.report['thrown']}"
+                    self.check()
                     told = {key: self.report.get(key) for key in keys}
                     if all(value if isinstance(value, str) else (value or 0) >= most for value in told.values()):
                         return
@@ -198,6 +215,20 @@ async def running(command: list[str]) -> AsyncIterator[Program]:
 
 
 async def meet(foreign: Foreign, workshop: Workshop) -> None:
+    """Let the two meet, once more if the other program crashes.
+
+    Raises:
+        AssertionError: They do not play what they should, or are not refused as they should be.
+        NobodyAnswered: Our receiver found no broadcaster.
+    """
+    try:
+        await meet_once(foreign, workshop)
+    except CrashedError as error:
+        print(f"{foreign}, which is tried again: {error}")  # noqa: T201
+        await meet_once(foreign, workshop)
+
+
+async def meet_once(foreign: Foreign, workshop: Workshop) -> None:
     """Let the two meet.
 
     Raises:
@@ -223,7 +254,7 @@ async def meet(foreign: Foreign, workshop: Workshop) -> None:
                 else:
                     async with Receiver(server.url, video=False, timeout=WITHIN) as receiver:
                         await receives_faces(receiver)
-                assert not program.report.get("thrown"), f"it threw {program.report['thrown']}"
+                program.check()
 
 
 async def plays(program: Program, foreign: Foreign) -> None:

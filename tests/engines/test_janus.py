@@ -27,7 +27,7 @@ from synopticon_rtc.engines.janus_room import PLUGIN, Section, sections
 from synopticon_rtc.engines.janus_session import PROTOCOL, open_session
 from synopticon_rtc.errors import InvalidURL, SignalingError
 from synopticon_rtc.media import Codec
-from synopticon_rtc.signaling import handshake
+from synopticon_rtc.signaling import receiver_handshake
 
 SIZE = 320, 240
 LOCKED, SMALL = 2, 3
@@ -183,7 +183,7 @@ async def swallowing(port: int, swallow: str) -> AsyncIterator[int]:
 async def test_a_publisher_of_whom_the_news_was_lost_is_found(
     janus: JanusServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handshake, "SLOW_SEEK", 0.5)
+    monkeypatch.setattr(receiver_handshake, "SLOW_SEEK", 0.5)
     monkeypatch.setattr(janus_room, "LOOK_AGAIN", 0.5)
     async with (
         asyncio.timeout(60),

@@ -21,7 +21,8 @@ from synopticon_rtc.faces.wire import FacesMessage, decode, decode_json, encode,
 from synopticon_rtc.peers.control import Control, Report
 from synopticon_rtc.receiving.latency import Latency
 from synopticon_rtc.signaling import messages
-from synopticon_rtc.signaling.handshake import BroadcasterHandshake, ReceiverHandshake
+from synopticon_rtc.signaling.broadcaster_handshake import BroadcasterHandshake
+from synopticon_rtc.signaling.receiver_handshake import ReceiverHandshake
 from synopticon_rtc.signaling.server.server import SignalingServer
 
 pytestmark = pytest.mark.fuzz

@@ -13,15 +13,11 @@ from synopticon_rtc.errors import SignalingError, SynopticonError
 from synopticon_rtc.peers import negotiator as negotiator_module
 from synopticon_rtc.peers.negotiator import Negotiator
 from synopticon_rtc.rtc import PeerConnection
+from synopticon_rtc.signaling.actions import CreateAnswer, CreateOffer, Notify
+from synopticon_rtc.signaling.broadcaster_handshake import BroadcasterHandshake
 from synopticon_rtc.signaling.client import SignalingClient
-from synopticon_rtc.signaling.handshake import (
-    BroadcasterHandshake,
-    CreateAnswer,
-    CreateOffer,
-    Handshake,
-    Notify,
-    ReceiverHandshake,
-)
+from synopticon_rtc.signaling.handshake import Handshake
+from synopticon_rtc.signaling.receiver_handshake import ReceiverHandshake
 from synopticon_rtc.signaling.server.server import SignalingServer
 
 HOST = {"candidate": "candidate:1 1 udp 2130706431 192.0.2.1 5000 typ host", "sdpMid": "0", "sdpMLineIndex": 0}

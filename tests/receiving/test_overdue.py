@@ -5,7 +5,7 @@ import pytest
 from synopticon_rtc.errors import ConnectionLost, NobodyAnswered
 from synopticon_rtc.receiving.overdue import What, overdue
 from synopticon_rtc.signaling.client import as_client
-from synopticon_rtc.signaling.handshake import ReceiverHandshake
+from synopticon_rtc.signaling.receiver_handshake import ReceiverHandshake
 from synopticon_rtc.signaling.session import Signaling
 
 URL = "ws://127.0.0.1:1/ws"

@@ -7,24 +7,15 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from synopticon_rtc.signaling.handshake import (
+from synopticon_rtc.signaling.actions import Action, Ask, Close, CreateOffer, Notify, Send, Withdraw
+from synopticon_rtc.signaling.broadcaster_handshake import (
     ASKING,
-    KNOWN,
     NOT_ADMITTED,
     OFFER_INTERVAL,
-    SEEK_INTERVALS,
     SILENT,
-    SLOW_SEEK,
-    Action,
-    Ask,
     BroadcasterHandshake,
-    Close,
-    CreateOffer,
-    Notify,
-    ReceiverHandshake,
-    Send,
-    Withdraw,
 )
+from synopticon_rtc.signaling.handshake import KNOWN
 from synopticon_rtc.signaling.messages import (
     Broadcasters,
     Discovery,
@@ -37,6 +28,7 @@ from synopticon_rtc.signaling.messages import (
     Seek,
     SessionDescription,
 )
+from synopticon_rtc.signaling.receiver_handshake import SEEK_INTERVALS, SLOW_SEEK, ReceiverHandshake
 
 OURS = {"control": ["control/1"]}
 

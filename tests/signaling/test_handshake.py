@@ -8,36 +8,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synopticon_rtc.basics.text import WORDS
-from synopticon_rtc.signaling.handshake import (
-    BATCH_WITHIN,
-    CONNECT_WITHIN,
-    CROSSED_WITHIN,
-    EARLY_CANDIDATES,
-    EARLY_SESSIONS,
-    GIVE_UP_AFTER,
-    JOINING,
-    KNOWN,
-    LINK_CANDIDATES,
-    OFFER_INTERVAL,
-    OFFERS,
-    PACES,
-    PATIENCE,
-    REPEAT_AFTER,
-    SEEK_INTERVALS,
-    SLOW_SEEK,
+from synopticon_rtc.signaling.actions import (
     Action,
     AddCandidate,
     ApplyAnswer,
     Ask,
-    BroadcasterHandshake,
     Check,
     Close,
     CreateAnswer,
     CreateOffer,
     Fail,
     Notify,
-    ReceiverHandshake,
     Send,
+)
+from synopticon_rtc.signaling.broadcaster_handshake import JOINING, OFFER_INTERVAL, OFFERS, BroadcasterHandshake
+from synopticon_rtc.signaling.handshake import (
+    BATCH_WITHIN,
+    CONNECT_WITHIN,
+    GIVE_UP_AFTER,
+    KNOWN,
+    LINK_CANDIDATES,
+    REPEAT_AFTER,
 )
 from synopticon_rtc.signaling.messages import (
     Answer,
@@ -54,6 +45,16 @@ from synopticon_rtc.signaling.messages import (
     RequestOffer,
     Seek,
     SessionDescription,
+)
+from synopticon_rtc.signaling.receiver_handshake import (
+    CROSSED_WITHIN,
+    EARLY_CANDIDATES,
+    EARLY_SESSIONS,
+    PACES,
+    PATIENCE,
+    SEEK_INTERVALS,
+    SLOW_SEEK,
+    ReceiverHandshake,
 )
 
 T = TypeVar("T", bound=Action)

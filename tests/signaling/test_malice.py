@@ -12,21 +12,13 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from synopticon_rtc.basics.text import WORDS
 from synopticon_rtc.errors import InvalidMessage
-from synopticon_rtc.signaling import handshake as handshake_module
+from synopticon_rtc.signaling import broadcaster_handshake
+from synopticon_rtc.signaling.actions import Action, Fail, Notify, Send
+from synopticon_rtc.signaling.broadcaster_handshake import JOINING, BroadcasterHandshake
 from synopticon_rtc.signaling.client import SignalingClient
-from synopticon_rtc.signaling.handshake import (
-    JOINING,
-    KNOWN,
-    LINK_CANDIDATES,
-    Action,
-    BroadcasterHandshake,
-    Fail,
-    Handshake,
-    Notify,
-    ReceiverHandshake,
-    Send,
-)
+from synopticon_rtc.signaling.handshake import KNOWN, LINK_CANDIDATES, Handshake
 from synopticon_rtc.signaling.messages import LARGEST, AnyMessage, Offer, Requirements, decode, encode
+from synopticon_rtc.signaling.receiver_handshake import ReceiverHandshake
 
 OURS = {"control": ["control/1"], "ice": ["more"]}
 KINDS = (
@@ -185,7 +177,7 @@ async def test_a_client_outlives_a_malicious_server(caplog: pytest.LogCaptureFix
 
 
 def test_thousands_of_made_up_receivers_cost_so_many_links_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handshake_module, "JOINING", 5)
+    monkeypatch.setattr(broadcaster_handshake, "JOINING", 5)
     handshake, _ = handshakes()
     handshake.opened("ws_us", 0)
     for number in range(10_000):

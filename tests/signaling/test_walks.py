@@ -3,13 +3,9 @@
 import pytest
 from walk_world import BusyPage, Chaos, Peer, World, add_broadcaster, add_receivers
 
-from synopticon_rtc.signaling.handshake import (
-    EARLY_CANDIDATES,
-    EARLY_SESSIONS,
-    LINK_CANDIDATES,
-    BroadcasterHandshake,
-    ReceiverHandshake,
-)
+from synopticon_rtc.signaling.broadcaster_handshake import BroadcasterHandshake
+from synopticon_rtc.signaling.handshake import LINK_CANDIDATES
+from synopticon_rtc.signaling.receiver_handshake import EARLY_CANDIDATES, EARLY_SESSIONS, ReceiverHandshake
 
 SEEDS = 25
 STEP = 0.5

@@ -14,20 +14,19 @@ from typing import cast
 
 import msgspec
 
-from synopticon_rtc.signaling.handshake import (
+from synopticon_rtc.signaling.actions import (
     Action,
     AddCandidate,
     ApplyAnswer,
-    BroadcasterHandshake,
     Check,
     Close,
     CreateAnswer,
     CreateOffer,
-    Handshake,
     Notify,
-    ReceiverHandshake,
     Send,
 )
+from synopticon_rtc.signaling.broadcaster_handshake import BroadcasterHandshake
+from synopticon_rtc.signaling.handshake import Handshake
 from synopticon_rtc.signaling.messages import (
     Answer,
     AnyMessage,
@@ -44,6 +43,7 @@ from synopticon_rtc.signaling.messages import (
     Seek,
     SessionDescription,
 )
+from synopticon_rtc.signaling.receiver_handshake import ReceiverHandshake
 
 OURS = {"control": ["control/1"], "ice": ["more"]}
 HOST = Candidate("candidate:1 1 udp 2130706431 192.0.2.1 5000 typ host", "0", 0)
