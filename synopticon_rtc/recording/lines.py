@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +136,7 @@ def _listed(array: npt.NDArray[np.float32]) -> object:
     return array.astype(np.float64).round(5).tolist()
 
 
-def concatenate(parts: Sequence[Path], path: Path, *, named: bool) -> None:
+def concatenate(parts: Iterable[Path], path: Path, *, named: bool) -> None:
     """Make one file of several, moved into its place once it is whole.
 
     Args:

@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -147,8 +147,10 @@ def kind_of(path: Path) -> _Kind:
         raise TableError(f"{path} does not end in .parquet, .csv or .jsonl: which of them is to be written?") from None
 
 
-def join_tables(parts: Sequence[Path], path: Path) -> None:
+def join_tables(parts: Iterable[Path], path: Path) -> None:
     """Make one table of parts with the same ending and the same columns that follow one another; this blocks.
+
+    Each is read when it comes, and the table is in its place after the last.
 
     Raises:
         OSError: It cannot be written.

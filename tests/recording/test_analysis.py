@@ -19,7 +19,7 @@ from synopticon_rtc.errors import DetectorError, SourceError, TableError
 from synopticon_rtc.faces import Detector, Tracker
 from synopticon_rtc.media import VideoFile
 from synopticon_rtc.recording import analysis
-from synopticon_rtc.recording.analysis import WARM_UP, Analysis
+from synopticon_rtc.recording.analysis import AHEAD, WARM_UP, Analysis
 from synopticon_rtc.recording.annotated import AnnotatedVideo, join_video
 from synopticon_rtc.recording.parts import Progress
 
@@ -116,7 +116,7 @@ async def test_it_goes_on_where_it_was(film: Path, tmp_path: Path, monkeypatch: 
     last = Reader()
     assert (await analysed(film, table, last)).frames == COUNT
     assert last.seen == list(range(last.seen[0], COUNT))
-    assert 0 <= 85 - WARM_UP - last.seen[0] <= 2  # frames that were looked at, and not yet written
+    assert 0 <= 85 - WARM_UP - last.seen[0] <= AHEAD + 1  # frames that were looked at, and not yet written
     assert same(table, whole)  # ids too
 
 
@@ -158,7 +158,7 @@ async def test_one_that_is_stopped_has_lost_nothing(film: Path, tmp_path: Path) 
     done = await stopped.run(lambda progress: stopped.stop() if progress.frames == 33 else None)
     assert (done.frames, done.finished, table.exists()) == (33, False, False)
     assert (await analysed(film, table)).finished
-    assert len(detector.seen) <= 33 + 2  # it is ahead of what is written
+    assert len(detector.seen) <= 33 + AHEAD  # it is ahead of what is written
     assert table.read_bytes() == whole.read_bytes()
     assert len(files(tmp_path)) == 2
 
