@@ -24,6 +24,7 @@ class ParquetFile:
     Args:
         path: Its place.
         landmarks: Whether it has a column for them.
+        whole: Whether it is in its place only once it is closed, as it always is.
 
     Raises:
         MissingExtra: pyarrow is not installed.
@@ -33,7 +34,7 @@ class ParquetFile:
     batch = 512
     """Rows of a group, which is kept in memory until it is written: 3 MB."""
 
-    def __init__(self, path: Path, *, landmarks: bool) -> None:
+    def __init__(self, path: Path, *, landmarks: bool, whole: bool = True) -> None:  # noqa: ARG002 - as the others
         self._schema = schema(landmarks=landmarks)
         self._path = path
         self._beside = beside(path)
