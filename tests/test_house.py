@@ -119,7 +119,7 @@ PASSED_ON = {
     "detecting.detection.Detection.find": "noted together with what was cancelled",
     "faces.model.find_model": "the next way is tried, and in the end all that failed is told",
     "media.pacing.taken.run": "raised in the consumer",
-    "recording.ahead.overlapping.get": "raised where the items are used",
+    "recording.ahead.in_order": "raised after what was made before it",
     "rtc.ice.MdnsResolver.datagram_received": "what strangers send, at which a library fails in many ways",
     "rtc.servers.in_thread.run": "raised where it is awaited",
     "signaling.client.SignalingClient._stay_connected": "explained, and raised where it is final",

@@ -24,6 +24,8 @@ LONGEST_RUN = 3600.0
 """Seconds that a command may take for one file."""
 LOOK_EVERY = 600.0
 """Seconds between two looks for files that are too old."""
+PATIENCE = 2.0
+"""Seconds at the end after which it is said what is waited for."""
 TAIL = 4096
 """Octets of what a command complains of that are kept."""
 
@@ -62,7 +64,7 @@ class OnSegment:
         """Wait until the command was run for all files."""
         self._files.put_nowait(None)
         if self._task is not None:
-            await self._task
+            await ended(self._task, "--on-segment is still run, and that is waited for")
 
     def put(self, path: str) -> None:
         """Run the command for a file, after those that wait."""
@@ -139,6 +141,16 @@ class Keep:
             for path in await asyncio.to_thread(delete_old, self._folder, time.time() - self._age):
                 self._told(str(path))
             await asyncio.sleep(LOOK_EVERY)
+
+
+async def ended(task: asyncio.Task[None], waiting: str) -> None:
+    """Wait for the end of what is left to do, and say so where that takes its time."""
+    telling = "%s; Ctrl-C once more ends it at once"
+    told = asyncio.get_running_loop().call_later(PATIENCE, logger.warning, telling, waiting)
+    try:
+        await task
+    finally:
+        told.cancel()
 
 
 def delete_old(folder: Path, before: float) -> list[Path]:

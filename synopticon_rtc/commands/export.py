@@ -38,7 +38,11 @@ async def main(
 ) -> None:
     """Write the faces of RECORDING to tables; docs/tables.md tells what is in them."""
     places = {".parquet": parquet, ".csv": csv, ".jsonl": jsonl}
-    tables = [FacesTable(path, landmarks=landmarks, kind=kind) for kind, path in places.items() if path is not None]
+    tables = [
+        FacesTable(path, landmarks=landmarks, kind=kind, whole=True)
+        for kind, path in places.items()
+        if path is not None
+    ]
     if not tables:
         raise click.UsageError("Nothing is to be written: give --parquet, --csv or --jsonl.")
     names = [path.resolve() for path in (recording, *(table.path for table in tables))]

@@ -14,6 +14,7 @@ import platformdirs
 
 from synopticon_rtc.basics import system
 from synopticon_rtc.basics.text import WORDS, visible
+from synopticon_rtc.commands.afterwards import ended
 from synopticon_rtc.errors import MissingExtra, RecordingError, without_password
 from synopticon_rtc.recording.beside import written_beside
 from synopticon_rtc.recording.writer import FORMATS
@@ -22,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 PAUSES = (5.0, 10.0, 20.0, 60.0)
 """Seconds before it is tried again where nothing could be uploaded; the last goes on."""
+SLOW = 30.0
+"""Seconds of one attempt after which it is said that it goes on: a store may hear, and never answer."""
 LOCAL = ("file", "local")
 LOCK = "lock"
 
@@ -77,7 +80,7 @@ class Upload:
         self._ending.set()
         self._files.put_nowait(None)
         if self._task is not None:
-            await self._task
+            await ended(self._task, "files are still uploaded, and that is waited for")
         os.close(self._lock)
 
     def put(self, path: str) -> None:
@@ -117,7 +120,12 @@ class Upload:
     async def _keep_trying(self, path: Path) -> bool:
         """Upload a file, however long that takes; False where it is to end before."""
         for attempt, pause in enumerate(itertools.chain(PAUSES, itertools.repeat(PAUSES[-1]))):
-            address, failure = await asyncio.to_thread(self._try, path)
+            told = "%s has been uploaded for %g s, and is not there yet"
+            slow = asyncio.get_running_loop().call_later(SLOW, logger.warning, told, path, SLOW)
+            try:
+                address, failure = await asyncio.to_thread(self._try, path)
+            finally:
+                slow.cancel()
             if not failure:
                 if attempt:
                     logger.warning("uploading goes on")

@@ -45,7 +45,7 @@ class Detection:
     Args:
         detector: Faces that it returns in any iterable are taken, and whatever it raises.
         faults: What counts frames on which it failed.
-        turn: Held while the detector looks, where others have the same one.
+        turn: Held while the detector looks, where others have the same one, or where it may look at several frames.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Detection:
         detector: Detector,
         faults: Faults | None = None,
         *,
-        turn: asyncio.Lock | None = None,
+        turn: asyncio.Lock | asyncio.Semaphore | None = None,
     ) -> None:
         self._detector = detector
         self._faults = faults or Faults()

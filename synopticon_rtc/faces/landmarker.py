@@ -39,8 +39,11 @@ class FaceLandmarker:
         engine: ``"litert"`` or ``"mediapipe"``; or ``"auto"``, LiteRT where it is installed, and MediaPipe elsewhere.
 
     Attributes:
+        queue: How many frames may wait while it looks at one.
         name: What it is, in words for people, with its versions once it was entered.
     """
+
+    queue = 1
 
     def __init__(
         self,

@@ -1,12 +1,13 @@
-"""What is got one item ahead of who uses it."""
+"""What is got, or made, ahead of who uses it."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncGenerator, Generator
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 async def ahead(items: Generator[T, Any, Any]) -> AsyncGenerator[T, None]:
@@ -23,32 +24,37 @@ async def ahead(items: Generator[T, Any, Any]) -> AsyncGenerator[T, None]:
         thread.shutdown(wait=False)
 
 
-class _End(NamedTuple):
-    error: BaseException | None  # what ended it
+async def in_order(
+    items: AsyncGenerator[T, None], job: Callable[[T], Coroutine[Any, Any, R]], most: int
+) -> AsyncGenerator[tuple[T, R], None]:
+    """Give each item with what a job makes of it, in their order, and have it made of those that follow meanwhile.
 
+    An error of the items comes after all that was made before it.
 
-async def overlapping(items: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
-    """Give the items of an asynchronous generator, which makes up to two more of them while one is in use."""
-    ready: asyncio.Queue[T | _End] = asyncio.Queue(1)
-
-    async def get() -> None:
-        error: BaseException | None = None
-        try:
-            async with contextlib.aclosing(items):
-                async for item in items:
-                    await ready.put(item)  # where there is room it goes on at once, before the item is used
-        except BaseException as failure:  # raised to whoever uses the items, and waits
-            if getting.cancelling():
-                raise
-            error = failure
-        await ready.put(_End(error))
-
-    getting = asyncio.create_task(get())
+    Args:
+        items: What there is to do, which is left to who gave it.
+        job: Begun with each item in turn, whether or not it is done with those before.
+        most: Of how many items that follow it is made while one is in use.
+    """
+    begun: deque[tuple[T, asyncio.Task[R]]] = deque()
+    error: Exception | None = None
     try:
-        while not isinstance(item := await ready.get(), _End):
-            yield item
-        if item.error is not None:
-            raise item.error
+        while error is None:
+            try:
+                item = await anext(items)
+            except Exception as failure:  # noqa: BLE001 - raised below, unless it is StopAsyncIteration
+                error = failure
+                continue
+            begun.append((item, asyncio.create_task(job(item))))
+            if len(begun) > most:
+                item, made = begun.popleft()
+                yield item, await made
+        while begun:
+            item, made = begun.popleft()
+            yield item, await made
+        if not isinstance(error, StopAsyncIteration):
+            raise error
     finally:
-        getting.cancel()
-        await asyncio.wait([getting])
+        for _, made in begun:
+            made.cancel()
+        await asyncio.gather(*(made for _, made in begun), return_exceptions=True)

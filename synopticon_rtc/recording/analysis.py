@@ -12,9 +12,10 @@ from synopticon_rtc.basics import clock
 from synopticon_rtc.detecting.detection import Detection
 from synopticon_rtc.errors import TableError
 from synopticon_rtc.faces import Detector, Face, Tracker
+from synopticon_rtc.faces.detector import at_once
 from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.media import VideoFile
-from synopticon_rtc.recording.ahead import ahead, overlapping
+from synopticon_rtc.recording.ahead import ahead, in_order
 from synopticon_rtc.recording.annotated import FILMS, AnnotatedVideo
 from synopticon_rtc.recording.parts import Parts, Progress
 from synopticon_rtc.recording.table import FacesTable, kind_of
@@ -24,6 +25,9 @@ PART = 10.0
 WARM_UP = 60
 """Frames before the first of those that are new, from which a detector knows the faces again."""
 
+AHEAD = 3
+"""Frames that are looked at, or wait for it, while what was found in the one before is written."""
+
 Looked = tuple[av.VideoFrame, tuple[Face, ...] | None]
 """A frame with what was found in it; None where it was not looked at."""
 
@@ -31,9 +35,9 @@ Looked = tuple[av.VideoFrame, tuple[Face, ...] | None]
 class Analysis:
     """Looks for the faces in every frame of a film, and writes a table of them.
 
-    The detector never waits: while it looks at one frame the next is decoded, and what it found before is written. What
-    is done is kept in parts, in a folder beside the table, until all is done: if it ends before, the next one goes on
-    there.
+    The detector never waits: while it looks at one frame the next is decoded, and what it found before is written and
+    joined. What is done is kept in parts, in a folder beside the table, until all is done: if it ends before, the next
+    one goes on there.
 
     Args:
         film: The film; every frame of it is looked at, however long that takes.
@@ -66,6 +70,7 @@ class Analysis:
         self._video = video
         self._landmarks = landmarks
         self._parts = Parts(table, video)
+        self._keeping: asyncio.Task[None] | None = None
         self._stopped = False
         self._job = {"landmarks": str(landmarks), "video": str(video), **(job or {})}
 
@@ -94,18 +99,34 @@ class Analysis:
                 pictures = await stack.enter_async_context(contextlib.aclosing(ahead(self._film.pictures())))
                 tell(progress)
                 await self._pass_over(pictures, progress.frames)
-                found = await stack.enter_async_context(contextlib.aclosing(overlapping(self._look(pictures))))
+                found = await stack.enter_async_context(contextlib.aclosing(self._look(pictures)))
                 tracker = Tracker.restored(bytes(progress.tracker))
-                while (further := await self._part(found, tracker, progress, tell)).frames > progress.frames:
+                while not self._stopped:
+                    part, further = await self._part(found, tracker, progress, tell)
+                    if further.frames == progress.frames:
+                        await part.aclose()
+                        break
                     progress = msgspec.structs.replace(further, tracker=msgspec.Raw(tracker.save()))
-                    await asyncio.to_thread(self._parts.keep, progress)
+                    self._keeping = asyncio.create_task(self._keep(part, progress))
+                await self._kept()
                 if not self._stopped:
-                    await asyncio.to_thread(self._parts.join, progress.parts)
+                    await asyncio.to_thread(self._parts.finish)
                     progress = msgspec.structs.replace(progress, finished=True)
             finally:
-                if not progress.parts:
-                    await asyncio.to_thread(self._parts.drop)
+                if self._keeping is not None:
+                    await asyncio.gather(self._keeping, return_exceptions=True)  # told already, or less than what is
+                await asyncio.to_thread(self._parts.leave)
             return progress
+
+    async def _keep(self, part: contextlib.AsyncExitStack, progress: Progress) -> None:
+        """Close a part, while the detector goes on with the next."""
+        await part.aclose()
+        await asyncio.to_thread(self._parts.keep, progress)
+
+    async def _kept(self) -> None:
+        """Wait until the part before is closed, which goes on if nobody waits any more. Raises what that raised."""
+        if self._keeping is not None:
+            await asyncio.shield(self._keeping)
 
     async def _pass_over(self, pictures: AsyncGenerator[av.VideoFrame, None], done: int) -> None:
         """Leave out what is done, but show the last of it to the detector, which goes by what it saw before."""
@@ -115,11 +136,10 @@ class Analysis:
             if frame is not None and number >= done - WARM_UP:
                 await detection.find(frame, frame.time or 0.0)
 
-    async def _look(self, pictures: AsyncGenerator[av.VideoFrame, None]) -> AsyncGenerator[Looked, None]:
+    def _look(self, pictures: AsyncGenerator[av.VideoFrame, None]) -> AsyncGenerator[Looked, None]:
         """Give the frames that are left, each with what the detector finds in it."""
-        detection = Detection(self._detector)
-        async for frame in pictures:
-            yield frame, await detection.find(frame, frame.time or 0.0)
+        detection = Detection(self._detector, turn=asyncio.Semaphore(at_once(self._detector)))
+        return in_order(pictures, lambda frame: detection.find(frame, frame.time or 0.0), AHEAD)
 
     async def _part(
         self,
@@ -127,10 +147,11 @@ class Analysis:
         tracker: Tracker,
         progress: Progress,
         tell: Callable[[Progress], None],
-    ) -> Progress:
-        """Write what is found in the next frames, and return how far it is then; as before where there are no more."""
-        if self._stopped:
-            return progress
+    ) -> tuple[contextlib.AsyncExitStack, Progress]:
+        """Write what is found in the next frames to a part, and return what closes it, and how far it is then.
+
+        Where there are no more frames it is as far as before.
+        """
         begun, part = clock.monotonic(), progress.parts
         video: AnnotatedVideo | None = None
         async with contextlib.AsyncExitStack() as stack:
@@ -158,4 +179,5 @@ class Analysis:
                 tell(progress)
                 if self._stopped or clock.monotonic() - begun >= PART:
                     break
-        return progress
+            await self._kept()  # so that no more than two are open
+            return stack.pop_all(), progress

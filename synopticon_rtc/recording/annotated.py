@@ -1,7 +1,7 @@
 """A film with the faces drawn on it."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -105,7 +105,7 @@ class AnnotatedVideo:
         return TableError(f"{self._path} cannot be written: {error.strerror or error}")
 
 
-def join_video(parts: Sequence[Path], path: Path) -> None:
+def join_video(parts: Iterable[Path], path: Path) -> None:
     """Make one film of parts that follow one another, in the container that its ending names.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Where a recording is damaged, by the checksums that its clusters carry."""
+"""Where a recording is damaged, by the checksums that its head and its clusters carry."""
 
 import zlib
 from pathlib import Path
@@ -123,6 +123,29 @@ class Damage:
         return self._file.read(octets)
 
 
+def damaged_head(path: Path) -> int | None:
+    """Return behind which byte the head of a file is damaged, which says what there is in it; None where it is not.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    at, name = 0, 0
+    with path.open("rb") as file:
+        while name not in {TAGS, CLUSTER}:  # the tags are the last of it
+            file.seek(at)
+            name, length, size = _header(file.read(_HEADER))
+            if name == SEGMENT:
+                at += length
+                continue
+            if name not in _IN_A_FILE or size is None:
+                return at
+            file.seek(at + length)
+            if name != CLUSTER and not (len(content := file.read(size)) == size and _is_intact(content)):
+                return at
+            at += length + size
+    return None
+
+
 def _header(data: bytes) -> tuple[int, int, int | None]:
     """Return the name of an element, the octets of its header, and its size: None where it is not known (RFC 8794)."""
     named = _octets(data)
@@ -137,6 +160,6 @@ def _octets(data: bytes) -> int:
     return 9 - data[0].bit_length() if data else 1
 
 
-def _is_intact(cluster: bytes) -> bool:
+def _is_intact(content: bytes) -> bool:
     head = CRC.to_bytes() + b"\x84"  # four octets long
-    return not cluster.startswith(head) or cluster[2:6] == zlib.crc32(cluster[6:]).to_bytes(4, "little")
+    return not content.startswith(head) or content[2:6] == zlib.crc32(content[6:]).to_bytes(4, "little")

@@ -55,6 +55,7 @@ def _read(path: Path, name: str | None) -> Generator[list[Played], None, None]:
     with contextlib.closing(Reader(path, decode=False)) as reader:
         videos = [stream.name for stream in reader.streams.values() if stream.kind == "video"]
         if not videos or name not in {None, *videos}:
+            reader.check_head()
             there = ", ".join(map(repr, videos)) or "none"
             raise RecordingError(f"no video{'' if name is None else f' {name!r}'} is in {path}; there is {there}")
         piece: list[Played] = []

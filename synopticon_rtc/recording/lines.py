@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from synopticon_rtc.faces.face import Face
-from synopticon_rtc.recording.beside import written_beside
+from synopticon_rtc.recording.beside import beside, written_beside
 from synopticon_rtc.recording.row import COLUMNS, POINTS, Columns, Row
 
 
@@ -23,6 +23,7 @@ class _TextFile:
     Args:
         path: Where it is.
         landmarks: Whether they are written.
+        whole: Whether it is in its place only once it is closed, unless a pipe or a device is there.
 
     Raises:
         OSError: It cannot be written.
@@ -31,20 +32,27 @@ class _TextFile:
     batch = 32
     """Rows that are kept in memory until they are written: about a second."""
 
-    def __init__(self, path: Path, *, landmarks: bool) -> None:
+    def __init__(self, path: Path, *, landmarks: bool, whole: bool = False) -> None:
         self._landmarks = landmarks
-        self._file = path.open("wb")
+        self._path = path
+        self._written = beside(path) if whole and (path.is_file() or not path.exists() or path.is_dir()) else path
+        self._file = self._written.open("wb")
         self._first = b""  # what is written before all rows, with the first of them
 
     def close(self) -> None:
         """Close it."""
         with self._file:
             self._write(b"")
+        if self._written != self._path:
+            self._written.replace(self._path)
 
     def abandon(self) -> None:
-        """Close it as far as it came."""
+        """Close it as far as it came; leave nothing of it where it is not in its place."""
         with contextlib.suppress(OSError):
             self._file.close()
+        if self._written != self._path:
+            with contextlib.suppress(OSError):
+                self._written.unlink()
 
     def _write(self, data: bytes) -> None:
         first, self._first = self._first, b""
@@ -58,8 +66,8 @@ class CsvFile(_TextFile):
     Landmarks are three columns each: x0, y0, z0 to x477, y477, z477.
     """
 
-    def __init__(self, path: Path, *, landmarks: bool) -> None:
-        super().__init__(path, landmarks=landmarks)
+    def __init__(self, path: Path, *, landmarks: bool, whole: bool = False) -> None:
+        super().__init__(path, landmarks=landmarks, whole=whole)
         names = [column.name for column in COLUMNS]
         if landmarks:
             names += [f"{axis}{point}" for point in range(POINTS) for axis in "xyz"]
@@ -136,7 +144,7 @@ def _listed(array: npt.NDArray[np.float32]) -> object:
     return array.astype(np.float64).round(5).tolist()
 
 
-def concatenate(parts: Sequence[Path], path: Path, *, named: bool) -> None:
+def concatenate(parts: Iterable[Path], path: Path, *, named: bool) -> None:
     """Make one file of several, moved into its place once it is whole.
 
     Args:

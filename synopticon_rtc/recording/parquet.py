@@ -1,9 +1,10 @@
 """A table of faces as a Parquet file."""
 
 import contextlib
+import itertools
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,6 +24,7 @@ class ParquetFile:
     Args:
         path: Its place.
         landmarks: Whether it has a column for them.
+        whole: Whether it is in its place only once it is closed, as it always is.
 
     Raises:
         MissingExtra: pyarrow is not installed.
@@ -32,7 +34,7 @@ class ParquetFile:
     batch = 512
     """Rows of a group, which is kept in memory until it is written: 3 MB."""
 
-    def __init__(self, path: Path, *, landmarks: bool) -> None:
+    def __init__(self, path: Path, *, landmarks: bool, whole: bool = True) -> None:  # noqa: ARG002 - as the others
         self._schema = schema(landmarks=landmarks)
         self._path = path
         self._beside = beside(path)
@@ -68,24 +70,26 @@ class ParquetFile:
                 step()
 
 
-def join(parts: Sequence[Path], path: Path) -> None:
+def join(parts: Iterable[Path], path: Path) -> None:
     """Make one file of several that have the same columns.
 
     Raises:
         OSError: It cannot be written.
     """
     _, parquet = _arrow()
+    following = iter(parts)
+    first, second = next(following), next(following, None)
     with written_beside(path) as place, place.open("wb") as file:
-        if len(parts) == 1:  # which is the whole already, and takes a tenth of a second a thousand rows to make again
-            with parts[0].open("rb") as only:
+        if second is None:  # the first is the whole already, and would take a tenth of a second a thousand rows
+            with first.open("rb") as only:
                 shutil.copyfileobj(only, file)
             _sync(file)
             return
-        with _writer(file, parquet.read_schema(parts[0])) as writer:
-            for part in parts:
+        with _writer(file, parquet.read_schema(first)) as writer:
+            for part in itertools.chain([first, second], following):
                 with parquet.ParquetFile(part) as whole:
-                    for group in range(whole.num_row_groups):
-                        writer.write_table(whole.read_row_group(group))
+                    for group in range(whole.num_row_groups):  # in this thread alone, as others have work to do
+                        writer.write_table(whole.read_row_group(group, use_threads=False))
         _sync(file)
 
 

@@ -1,7 +1,7 @@
 """A table, and perhaps a film, that is made in parts, so that nothing is lost of those that are whole."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -10,6 +10,7 @@ from synopticon_rtc.errors import TableError
 from synopticon_rtc.faces.tracking import Tracker
 from synopticon_rtc.recording.annotated import join_video
 from synopticon_rtc.recording.beside import beside, written_beside
+from synopticon_rtc.recording.joining import Joining
 from synopticon_rtc.recording.table import join_tables
 
 _DIGITS = 6  # of the number of a part
@@ -40,7 +41,9 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Parts:
-    """A folder of parts beside what they become. All of this blocks.
+    """A folder of parts beside what they become, into which each is joined as soon as it is whole. All of this blocks.
+
+    The parts stay until all are joined: what is joined of them before is made anew after an end that nobody foresaw.
 
     Args:
         table: What the tables become.
@@ -52,6 +55,8 @@ class Parts:
         self._table = table
         self._video = video
         self._progress = self.folder / "progress.json"
+        self._whole = 0  # parts
+        self._joinings: list[tuple[Joining, Callable[[int], Path]]] = []
 
     def begin(self, job: Mapping[str, str]) -> Progress:
         """Go on where the same job was, or begin it.
@@ -60,9 +65,15 @@ class Parts:
             TableError: It cannot be written.
         """
         progress = self._kept()
-        if progress is not None and progress.job == job:
-            return progress
-        progress = Progress(job=dict(job))
+        if progress is None or progress.job != job:
+            progress = self._anew(Progress(job=dict(job)))
+        self._joinings.append((Joining(join_tables, self._table), self.table))
+        if self._video is not None:
+            self._joinings.append((Joining(join_video, self._video), self.video))
+        self._join(progress.parts)
+        return progress
+
+    def _anew(self, progress: Progress) -> Progress:
         try:
             for path in filter(None, (self._table, self._video)):
                 beside(path).touch()  # so that it is not said after hours
@@ -76,7 +87,7 @@ class Parts:
             self.folder.mkdir()
         except OSError as error:
             raise TableError(f"{error.filename or self._table} cannot be written: {error.strerror}") from error
-        self.keep(progress)
+        self._note(progress)
         return progress
 
     def _kept(self) -> Progress | None:
@@ -91,10 +102,6 @@ class Parts:
         """Whether a file in the folder may be what an end that nobody foresaw has left, before all else or after it."""
         return path.name.startswith(self._progress.name) or path.name[:_DIGITS].isdecimal()
 
-    def drop(self) -> None:
-        """Remove them."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
     def table(self, part: int) -> Path:
         """Return where the table of a part is."""
         return self.folder / f"{part:0{_DIGITS}}{self._table.suffix}"
@@ -104,28 +111,43 @@ class Parts:
         return self.folder / f"{part:0{_DIGITS}}.nut"
 
     def keep(self, progress: Progress) -> None:
-        """Note how far it is.
+        """Note how far it is, now that one more part is whole.
 
         Raises:
-            TableError: It cannot be written.
+            TableError: It cannot be written, or what the parts become cannot.
         """
+        self._note(progress)
+        self._join(progress.parts)
+
+    def _note(self, progress: Progress) -> None:
         try:
             with written_beside(self._progress) as place:
                 place.write_bytes(msgspec.json.encode(progress))
         except OSError as error:
             raise TableError(f"{self._progress} cannot be written: {error.strerror}") from error
 
-    def join(self, count: int) -> None:
-        """Make of the parts what they are parts of, and remove them.
+    def _join(self, whole: int) -> None:
+        parts, self._whole = range(self._whole, whole), whole
+        for joining, path in self._joinings:
+            for part in parts:
+                joining.add(path(part))
+
+    def finish(self) -> None:
+        """Have all of the parts become what they are parts of, and remove them.
 
         Raises:
             TableError: It cannot be written.
         """
-        for path, part, join in ((self._table, self.table, join_tables), (self._video, self.video, join_video)):
-            if path is not None:
-                whole: Sequence[Path] = [part(number) for number in range(count)]
-                try:
-                    join(whole, path)
-                except OSError as error:
-                    raise TableError(f"{path} cannot be written: {error.strerror or error}") from error
-        self.drop()
+        for joining, _ in self._joinings:
+            joining.finish()
+        self._drop()
+
+    def leave(self) -> None:
+        """Keep those that are whole for another time, and leave nothing where none is."""
+        for joining, _ in self._joinings:
+            joining.give_up()
+        if not self._whole:
+            self._drop()
+
+    def _drop(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -26,7 +26,7 @@ from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.faces.wire import FacesMessage, decode
 from synopticon_rtc.peers.published import Kind
 from synopticon_rtc.receiving.sound import AudioMoment
-from synopticon_rtc.recording.damage import Damage
+from synopticon_rtc.recording.damage import Damage, damaged_head
 from synopticon_rtc.recording.tape import FORMAT
 from synopticon_rtc.recording.writer import FACES
 from synopticon_rtc.rtc import Codec, EncodedVideoFrame
@@ -128,6 +128,7 @@ class Reader:
         self._decode = decode
         self._file = _open(self._path)
         self._damage = Damage(self._path)
+        self._head = damaged_head(self._path)
         self.tags = tags_of(self._file)
         tracks = [stream for stream in self._file.streams if isinstance(stream, VideoStream | AudioStream)]
         tracks = [track for track in tracks if _codec(track) in PLAYED]
@@ -150,7 +151,20 @@ class Reader:
             self._begin()
         except (FFmpegError, ValueError) as error:
             self.close()
-            raise RecordingError(f"{self._path} is damaged in its head, behind byte 4: {error}") from error
+            raise RecordingError(
+                f"{self._path} is damaged in its head, behind byte {self._head or 4}: {error}"
+            ) from error
+
+    def check_head(self) -> None:
+        """Check what says which streams there are: one of them may be missing, or have another name.
+
+        Raises:
+            RecordingError: It is damaged.
+        """
+        if self._head is not None:
+            raise RecordingError(
+                f"{self._path} is damaged in its head, behind byte {self._head}: a stream may be missing"
+            )
 
     def _begin(self) -> None:
         videos = [stream for stream in self._opened if isinstance(stream, VideoStream)]
@@ -230,6 +244,7 @@ class Reader:
             raise RecordingError(f"{self._path} is damaged behind byte {places[0]}{others}: that was left out")
         if failed is not None:
             raise RecordingError(f"{self._path} is damaged behind byte {position}: {failed.strerror}") from failed
+        self.check_head()
 
     def _name(self, stream: Stream) -> str:
         return self._faces_of.get(stream.index) or self._names[stream.index]

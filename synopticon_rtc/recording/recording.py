@@ -102,6 +102,7 @@ class Recording(Generic[F]):
         """Iterate over the moments of the first video."""
         name = next((name for name, stream in self.streams.items() if stream.kind == "video"), None)
         if name is None:
+            self._check_head()
             raise RecordingError(f"there is no video in {self.path}, but only sound: iterate over audio()")
         return self.moments(name)
 
@@ -110,7 +111,7 @@ class Recording(Generic[F]):
 
         Raises:
             KeyError: There is none of that name.
-            RecordingError: The file is damaged.
+            RecordingError: The file is damaged; this comes after all that is right.
         """
         async with contextlib.aclosing(self.played(self._named(name, "video"))) as played:
             async for item in played:
@@ -164,8 +165,13 @@ class Recording(Generic[F]):
     def _named(self, name: str | None, kind: str) -> str:
         if name is None or name not in self.streams or self.streams[name].kind != kind:
             there = ", ".join(repr(name) for name, stream in self.streams.items() if stream.kind == kind) or "none"
+            self._check_head()
             raise KeyError(f"no {kind} {name!r} is in {self.path}; there is {there}")
         return name
+
+    def _check_head(self) -> None:
+        if self._reader is not None:
+            self._reader.check_head()
 
     def source(self, *, loop: bool = True) -> "RecordedSource":
         """Return its first video as a source for a :class:`~synopticon_rtc.Broadcaster`, in real time.

@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -28,7 +28,7 @@ class _File(Protocol):
 
 
 class _Kind(Protocol):
-    def __call__(self, path: Path, *, landmarks: bool) -> _File: ...
+    def __call__(self, path: Path, *, landmarks: bool, whole: bool) -> _File: ...
 
 
 KINDS: dict[str, _Kind] = {
@@ -53,6 +53,7 @@ class FacesTable:
         landmarks: Whether it has the landmarks; None: all but CSV have.
         first: The number of the first frame.
         kind: The ending that says what is written, where that of the path does not.
+        whole: Whether others than Parquet too are in their place only once the table is left.
 
     Raises:
         TableError: The ending is another. When it is entered: it cannot be written.
@@ -60,11 +61,18 @@ class FacesTable:
     """
 
     def __init__(
-        self, path: Path | str, *, landmarks: bool | None = None, first: int = 0, kind: str | None = None
+        self,
+        path: Path | str,
+        *,
+        landmarks: bool | None = None,
+        first: int = 0,
+        kind: str | None = None,
+        whole: bool = False,
     ) -> None:
         self.path = Path(path)
         self._kind = kind_of(self.path) if kind is None else KINDS[kind]
         self._landmarks = self._kind is not CsvFile if landmarks is None else landmarks
+        self._whole = whole
         self._file: _File | None = None
         self._worker = Worker("faces-table")
         self._make = Rows(first)
@@ -73,7 +81,7 @@ class FacesTable:
 
     async def __aenter__(self) -> Self:
         """Open it."""
-        opened = functools.partial(self._kind, self.path, landmarks=self._landmarks)
+        opened = functools.partial(self._kind, self.path, landmarks=self._landmarks, whole=self._whole)
         try:
             self._file = await asyncio.to_thread(opened)
         except OSError as error:
@@ -147,8 +155,10 @@ def kind_of(path: Path) -> _Kind:
         raise TableError(f"{path} does not end in .parquet, .csv or .jsonl: which of them is to be written?") from None
 
 
-def join_tables(parts: Sequence[Path], path: Path) -> None:
+def join_tables(parts: Iterable[Path], path: Path) -> None:
     """Make one table of parts with the same ending and the same columns that follow one another; this blocks.
+
+    Each is read when it comes, and the table is in its place after the last.
 
     Raises:
         OSError: It cannot be written.

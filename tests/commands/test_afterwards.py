@@ -40,6 +40,18 @@ async def test_a_command_that_never_ends_is_ended(
     assert "it took more than 0.1 s, and was ended" in caplog.text
 
 
+async def test_the_end_says_that_it_waits_for_a_command(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(afterwards, "LONGEST_RUN", 0.5)
+    monkeypatch.setattr(afterwards, "PATIENCE", 0.01)
+    async with OnSegment(f"{sys.executable} -c 'import time; time.sleep(60)'") as endless:
+        endless.put("a.mkv")
+    assert [record.message for record in caplog.records][:1] == [
+        "--on-segment is still run, and that is waited for; Ctrl-C once more ends it at once"
+    ]
+
+
 async def test_only_so_many_files_wait(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(afterwards, "WAITING", 1)
     async with OnSegment("true") as slow:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from rtc_network import free_port
 from waiting import until
 
 from synopticon_rtc import Broadcaster, SignalingServer, TestPattern
-from synopticon_rtc.commands import upload
+from synopticon_rtc.commands import afterwards, upload
 from synopticon_rtc.commands.upload import Upload
 from synopticon_rtc.errors import MissingExtra, RecordingError
 
@@ -33,11 +34,14 @@ class Store:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.memory = fsspec.filesystem("memory")
         self.away = False
+        self.mute = threading.Event()
+        self.mute.set()
         self.puts = 0
         original = type(self.memory).put_file
 
         def put_file(store: Any, *args: Any, **options: Any) -> None:
             self.puts += 1
+            assert self.mute.wait(LONG)
             if self.away:
                 raise ConnectionError("the store\nis away")
             original(store, *args, **options)
@@ -103,6 +107,28 @@ async def test_it_is_kept_and_tried_again_while_the_store_is_away(
         async with asyncio.timeout(LONG):
             assert await told.get() == "memory://lab/a.mkv"
     assert store.files == {"a.mkv": b"12345"}
+
+
+async def test_a_store_that_hears_and_does_not_answer_is_told_of(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(upload, "SLOW", 0.01)
+    monkeypatch.setattr(afterwards, "PATIENCE", 0.02)
+    store.mute.clear()
+    made, told = uploading(tmp_path)
+    await made.__aenter__()
+    path = written(made, "a")
+    made.put(path)
+    await until(lambda: len(caplog.records) > 0, LONG)
+    ending = asyncio.create_task(made.__aexit__())
+    await until(lambda: len(caplog.records) > 1, LONG)
+    assert [record.message for record in caplog.records] == [
+        f"{path} has been uploaded for 0.01 s, and is not there yet",
+        "files are still uploaded, and that is waited for; Ctrl-C once more ends it at once",
+    ]
+    store.mute.set()
+    await ending
+    assert told.get_nowait() == "memory://lab/a.mkv"
 
 
 async def test_what_is_left_at_the_end_is_uploaded_the_next_time(

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import os
+import random
 import signal
 import sys
 from fractions import Fraction
@@ -19,7 +20,7 @@ from synopticon_rtc.errors import DetectorError, SourceError, TableError
 from synopticon_rtc.faces import Detector, Tracker
 from synopticon_rtc.media import VideoFile
 from synopticon_rtc.recording import analysis
-from synopticon_rtc.recording.analysis import WARM_UP, Analysis
+from synopticon_rtc.recording.analysis import AHEAD, WARM_UP, Analysis
 from synopticon_rtc.recording.annotated import AnnotatedVideo, join_video
 from synopticon_rtc.recording.parts import Progress
 
@@ -116,7 +117,7 @@ async def test_it_goes_on_where_it_was(film: Path, tmp_path: Path, monkeypatch: 
     last = Reader()
     assert (await analysed(film, table, last)).frames == COUNT
     assert last.seen == list(range(last.seen[0], COUNT))
-    assert 0 <= 85 - WARM_UP - last.seen[0] <= 2  # frames that were looked at, and not yet written
+    assert 0 <= 85 - WARM_UP - last.seen[0] <= AHEAD + 1  # frames that were looked at, and not yet written
     assert same(table, whole)  # ids too
 
 
@@ -151,6 +152,44 @@ async def test_one_that_is_killed_loses_no_part_that_is_whole(film: Path, tmp_pa
     assert table.read_bytes() == whole.read_bytes()
 
 
+OFTEN_KILLED = """
+import asyncio, sys
+from pathlib import Path
+from synopticon_rtc.recording import analysis
+from test_analysis import Reader, analysed
+
+class Slow(Reader):
+    async def detect(self, frame):
+        await asyncio.sleep(0.005)
+        return await super().detect(frame)
+
+analysis.PART = 0.02
+asyncio.run(analysed(Path(sys.argv[1]), Path(sys.argv[2]), Slow()))
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+async def test_one_that_is_killed_again_and_again_ends_with_the_same_table(
+    kind: str, film: Path, tmp_path: Path
+) -> None:
+    whole, table = tmp_path / f"whole.{kind}", tmp_path / f"faces.{kind}"
+    await analysed(film, whole)
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-c", OFTEN_KILLED, str(film), str(table)]
+    chance = random.Random(kind)  # noqa: S311 - so that it comes again
+    for patience in [*(chance.uniform(0.5, 2) for _ in range(6)), None]:
+        process = await asyncio.create_subprocess_exec(*command, env={**os.environ, "PYTHONPATH": path})
+        try:
+            assert await asyncio.wait_for(process.wait(), patience) == 0
+            break
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+    assert same(table, whole) if kind == "parquet" else table.read_bytes() == whole.read_bytes()
+    assert len(files(tmp_path)) == 2
+
+
 async def test_one_that_is_stopped_has_lost_nothing(film: Path, tmp_path: Path) -> None:
     whole, table, detector = tmp_path / "whole.csv", tmp_path / "faces.csv", Reader()
     await analysed(film, whole)
@@ -158,9 +197,39 @@ async def test_one_that_is_stopped_has_lost_nothing(film: Path, tmp_path: Path) 
     done = await stopped.run(lambda progress: stopped.stop() if progress.frames == 33 else None)
     assert (done.frames, done.finished, table.exists()) == (33, False, False)
     assert (await analysed(film, table)).finished
-    assert len(detector.seen) <= 33 + 2  # it is ahead of what is written
+    assert len(detector.seen) <= 33 + AHEAD  # it is ahead of what is written
     assert table.read_bytes() == whole.read_bytes()
     assert len(files(tmp_path)) == 2
+
+
+async def test_a_detector_that_has_a_queue_is_given_the_next_frame_before_it_is_done_with_one(
+    film: Path, tmp_path: Path
+) -> None:
+    class Queueing(Reader):
+        queue = 1
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.at_once: list[int] = []
+            self.asked = 0
+            self.more = asyncio.Event()
+            self.turn = asyncio.Lock()
+
+        async def detect(self, frame: av.VideoFrame) -> list[Face]:
+            self.asked += 1
+            self.more.set()
+            async with self.turn:
+                while self.asked - len(self.seen) < 2 and len(self.seen) < COUNT - 1:
+                    self.more.clear()
+                    await self.more.wait()
+                self.at_once.append(self.asked - len(self.seen))
+                return await super().detect(frame)
+
+    detector = Queueing()
+    async with asyncio.timeout(20):
+        await analysed(film, tmp_path / "faces.parquet", detector)
+    assert detector.at_once == [*[2] * (COUNT - 1), 1]
+    assert detector.seen == list(range(COUNT))
 
 
 async def test_parts_of_something_else_are_not_gone_on_with(

@@ -1,6 +1,9 @@
 """Tables of the faces in a recording: what a receiver would have written of the same moments."""
 
 import contextlib
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,6 +74,33 @@ async def test_another_video_can_be_named(film: Path, tmp_path: Path) -> None:
 def half(film: Path) -> bytes:
     whole = film.read_bytes()
     return whole[: len(whole) // 2]
+
+
+EXPORTED = """
+import os, signal, sys
+from synopticon_rtc.commands import export
+from synopticon_rtc.recording import lines
+lines.JsonLinesFile.batch = lines.CsvFile.batch = 1
+
+class Killed(export._Bar):
+    def tell(self, played):
+        super().tell(played)
+        if self.frames == 50:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+export._Bar = Killed
+export.main()
+"""
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl"])
+def test_one_that_is_killed_leaves_no_half_of_a_table_in_its_place(kind: str, film: Path, tmp_path: Path) -> None:
+    table = tmp_path / f"faces.{kind}"
+    options = [str(film), f"--{kind}", str(table)]
+    assert subprocess.run([sys.executable, "-c", EXPORTED, *options], check=False).returncode == -signal.SIGKILL
+    assert [path.name for path in tmp_path.iterdir()] == [f"faces.{kind}.part"]
+    assert CliRunner().invoke(main, options).exit_code == 0
+    assert [path.name for path in tmp_path.iterdir()] == [f"faces.{kind}"]
 
 
 async def test_what_came_before_the_damage_is_in_the_table(film: Path, tmp_path: Path) -> None:
