@@ -8,6 +8,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from synopticon_rtc.errors import ModelError
 from synopticon_rtc.faces.litert.bundle import Bundle
+from synopticon_rtc.faces.litert.prelu import widened
 
 Floats = npt.NDArray[np.float32]
 
@@ -26,8 +27,10 @@ class Network:
     """
 
     def __init__(self, bundle: Bundle, name: str, takes: tuple[int, ...], gives: tuple[int, ...]) -> None:
+        model = bundle.part(name)
         try:
-            self._interpreter: Any = Interpreter(model_content=bundle.part(name), num_threads=1)
+            Interpreter(model_content=model)  # which looks at whether it is one
+            self._interpreter: Any = Interpreter(model_content=widened(model), num_threads=1)
             self._interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
             raise ModelError(f"{name} cannot be loaded: {error}") from error
