@@ -401,9 +401,8 @@ class Room(Generic[F]):
 
     def _away(self) -> set[str]:
         """The names of those who may come back to their places."""
-        return {place.participant.name for place in self._places if place.found and not place.participant.is_here} - {
-            ""
-        }
+        away = (place.participant for place in self._places if place.found and not place.participant.is_here)
+        return {participant.name for participant in away} - {""}
 
     def _offered(self, offer: Offer) -> bool:
         """Have a receiver of its own take an offer that those who look have left, as they have found others."""
