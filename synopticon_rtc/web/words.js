@@ -76,6 +76,11 @@ export function microphoneWords(problem) {
   return problem === null ? "" : `${SILENCES[problem]}: only your picture is sent.`;
 }
 
+/** Why no voice can be sent where there is no picture either: `[title, hint]`. */
+export function voiceWords(problem) {
+  return [SILENCES[problem], "Nothing is sent."];
+}
+
 /** What stands where one's own picture would be, empty where that is there. */
 export function curtainWords({ off, lack, paused }) {
   if (lack === "unplugged") return "The camera was unplugged. Plug it in again, or choose another one in the settings.";
