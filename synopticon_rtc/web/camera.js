@@ -195,13 +195,13 @@ function showCard() {
 }
 
 function showSources() {
-  const { camera, microphone, screen, off, lack } = sources;
+  const { camera, microphone, screen, off } = sources;
   showSwitch($("camera"), camera !== null && !off.camera, "the camera");
   showSwitch($("microphone"), microphone !== null && !off.microphone, "your voice");
   $("screen").hidden = !canShare || phase !== "live";
   showShared($("screen"), screen !== null);
   $("shared").hidden = screen === null || large() === "screen";
-  const words = large() === "screen" ? "" : curtainWords({ off: off.camera, lack: lack.camera, paused: camera?.muted === true });
+  const words = large() === "screen" ? "" : curtain();
   $("curtain").hidden = words === "";
   write("curtain", words);
   const rear = camera?.getSettings().facingMode === "environment";
@@ -209,6 +209,12 @@ function showSources() {
   $("send").hidden = phase !== "preview";
   write("stop", phase === "preview" ? "Close" : "Stop");
   $("stop").className = phase === "preview" ? "action plain" : "action danger";
+}
+
+function curtain() {
+  const { camera, microphone, off, lack } = sources;
+  const voice = microphone !== null && !off.microphone;
+  return curtainWords({ off: off.camera, lack: lack.camera, paused: camera?.muted === true, voice });
 }
 
 function showLevel(level) {

@@ -236,7 +236,7 @@ async def test_where_there_is_no_camera_the_voice_alone_can_be_sent(server: Sign
         async with contextlib.aclosing(receiver.audio()) as sound:
             assert (await anext(sound)).rate == 48_000
         assert set(receiver.streams) == {"microphone"}
-        await said(page, "#curtain", "No camera was found")
+        await said(page, "#curtain", "No camera was found. Only your voice is sent.")
         await said(page, "#state", "Sent to 1 receiver")
         await page.click("#stop")
         await reached(page, "synopticon.phase === 'stopped'")
