@@ -9,7 +9,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from numbers import Real
 from types import MappingProxyType
 from typing import Any, Generic, Literal, Self, TypeAlias, TypedDict, TypeVar, Unpack, get_args, overload
@@ -287,6 +287,7 @@ class Receiver(Generic[F]):
             want=broadcaster,
             name=name,
             taken=lambda: frozenset(self.signaling.claimed),
+            calls=self.signaling.calls,
             accept=ACCEPT | ({} if video else {"video": []}) | ({} if streams is None else {"take": list(streams)}),
             timestamp=lambda: time.time_ns() // 1_000_000,
         )
@@ -717,6 +718,10 @@ class Receiver(Generic[F]):
             came: The messages, which are taken out of it once the receiver has started and there is a session.
         """
         self._handshake.expect(came)
+
+    def keep_off(self, names: Callable[[], Collection[str]]) -> None:
+        """Have it take nobody of these names, unless it looks for one of them: others wait for them to come back."""
+        self._handshake.kept = names
 
     def stay(self) -> None:
         """Look for no other broadcaster from now on than the one that is received: by its name, where it has one."""

@@ -34,6 +34,8 @@ MOST = 100
 """Participants at once."""
 WITHIN = 0.1
 """Seconds that a moment waits at most for those before it."""
+AT_ONCE = 16
+"""Participants that are connected to at a time: with all of a crowd, no handshake would be done in time."""
 EARLY = 32
 """Messages of a participant that are kept until its receiver has started."""
 LINGER = 0.02
@@ -386,16 +388,26 @@ class Room(Generic[F]):
             if not was_full:
                 logger.warning("there are %d participants: others have to wait until one is gone", MOST)
             return
-        self._add([])
+        if not self._is_busy:
+            self._add([])
+
+    @property
+    def _is_busy(self) -> bool:
+        return sum(not (place.found or place.is_looking) for place in self._places) >= AT_ONCE
 
     @property
     def _is_full(self) -> bool:
         return len(self._places) >= MOST
 
+    def _away(self) -> set[str]:
+        """The names of those who may come back to their places."""
+        away = (place.participant for place in self._places if place.found and not place.participant.is_here)
+        return {participant.name for participant in away} - {""}
+
     def _offered(self, offer: Offer) -> bool:
         """Have a receiver of its own take an offer that those who look have left, as they have found others."""
         is_taken = offer.source_session in self.signaling.claimed
-        if is_taken or self._is_full or self._life.over or self._refused is not None:
+        if is_taken or self._is_full or self._is_busy or self._life.over or self._refused is not None:
             return False
         self._add([offer])
         return True
@@ -410,6 +422,7 @@ class Room(Generic[F]):
             receiver = self._made.pop() if self._made else self._make()
             receiver.network = self._network
             receiver.expect(came)
+            receiver.keep_off(self._away)
             place: _Place[F] = _Place(Participant(receiver), came)
             receiver.events.subscribe(functools.partial(self._changed, place))
             beside = self._beside(place.participant)

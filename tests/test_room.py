@@ -102,6 +102,36 @@ async def test_all_who_are_there_already_are_found_at_once() -> None:
             assert sum(place.is_looking for place in room._places) == 1
 
 
+@pytest.mark.long
+@turned
+async def test_a_crowd_is_connected_to_a_few_at_a_time() -> None:
+    lobby, most = Lobby(), 0
+    async with contextlib.AsyncExitStack() as stack:
+        for number in range(40):
+            await stack.enter_async_context(lobby.broadcasting(f"person {number}"))
+        await elapse(1)
+        async with lobby.room() as room:
+            while len(room.participants) < 40:
+                most = max(most, sum(not (place.found or place.is_looking) for place in room._places))
+                await elapse(0.01)
+    assert 1 < most <= synopticon_rtc.room.AT_ONCE + 1  # who looks may have found somebody, too
+
+
+@turned
+async def test_all_who_come_back_at_once_have_their_places() -> None:
+    lobby, told = Lobby(), Told()
+    async with lobby.room() as room:
+        room.events.subscribe(told)
+        for _ in range(2):
+            async with contextlib.AsyncExitStack() as stack:
+                for number in range(9):
+                    await stack.enter_async_context(lobby.broadcasting(f"person {number}"))
+                await elapse(3)
+            await elapse(1)
+    states = [state for state, _ in told]
+    assert (states.count("joined"), states.count("returned")) == (9, 9)
+
+
 @turned
 async def test_nobody_waits_for_what_is_made_beside_the_receivers_of_others() -> None:
     lobby = Lobby()

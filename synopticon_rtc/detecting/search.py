@@ -9,7 +9,6 @@ import av
 
 from synopticon_rtc.basics import clock
 from synopticon_rtc.basics.faults import Faults
-from synopticon_rtc.basics.latest import Latest
 from synopticon_rtc.basics.recent import Recent
 from synopticon_rtc.detecting.cadence import Cadence
 from synopticon_rtc.detecting.detection import Detection
@@ -38,7 +37,7 @@ T = TypeVar("T", bound=Framed)
 
 
 class FaceSearch(Generic[T]):
-    """Gives a detector frames of one stream, beside what else is done with them: never more than one and the newest.
+    """Gives a detector frames of one stream, beside what else is done with them: one, and the newest two.
 
     Args:
         detector: What finds faces.
@@ -69,7 +68,7 @@ class FaceSearch(Generic[T]):
         self._tell = tell
         self._detection = Detection(detector, faults, turn=turn)
         self._cadence = Cadence(fps, most)
-        self._next: Latest[T] = Latest()  # for the detector, when it is free
+        self._waiting: asyncio.Queue[T] = asyncio.Queue()  # for the detector to be free
         self._delays = Recent()
 
     def offer(self, item: T, now: float, *, wanted: bool) -> None:
@@ -80,15 +79,20 @@ class FaceSearch(Generic[T]):
             now: By the loop's clock.
             wanted: Whether anybody wants its faces.
         """
-        picked = self._cadence.pick(now) and not self.ended
-        if wanted:
-            for skipped in self._next.put(item) if picked else [item]:
-                self._tell(skipped, None)
+        most = 0 if self.ended else self._cadence.pick(now, self._waiting.qsize())
+        if not wanted:
+            return
+        if not most:
+            self._tell(item, None)
+            return
+        while self._waiting.qsize() >= most:
+            self._tell(self._waiting.get_nowait(), None)
+        self._waiting.put_nowait(item)
 
     async def run(self) -> None:
         """Look for faces until it is cancelled."""
         while True:
-            item = await self._next.get()
+            item = await self._waiting.get()
             self._tell(item, None if self.ended else await self._look(item))
 
     async def _look(self, item: T) -> tuple[Face, ...] | None:

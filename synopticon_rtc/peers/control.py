@@ -23,7 +23,7 @@ from synopticon_rtc.rtc import Channel
 LABEL = "control"
 PROTOCOL = "control/1"
 PING_INTERVAL = 0.7  # seconds
-SILENCE = 2.0  # seconds without a message after which the other side is gone
+SILENCE = 2.0  # seconds without any datagram after which the other side is gone
 DRIFT = 1e-4  # by how much two clocks go apart at most, seconds a second
 LATEST = 1e15  # ms since the epoch: beyond it is no time
 
@@ -114,6 +114,7 @@ class Control:
         self._is_recording = False  # the other side, as far as it was told
         self._news_from = float("-inf")  # when the next change of that is told
         self._heard = float("inf")
+        self._came = channel.came
         self._sample: _Sample | None = None  # the surest
         self._loop = asyncio.get_running_loop()
         self._due = self._loop.time()
@@ -148,8 +149,10 @@ class Control:
 
     def _tick(self) -> None:
         now = self._loop.time()
-        if now - self._due > PING_INTERVAL:  # it was us who stood still: what came meanwhile is yet to be read
-            self._heard = now
+        came, self._came = self._came, self._channel.came
+        # Messages may wait behind a file; and where it was us who stood still, what came meanwhile is yet to be read.
+        if self._came > came or now - self._due > PING_INTERVAL:
+            self._heard = max(self._heard, now)  # not before the first message, as it takes a while to connect
         if now - self._heard > SILENCE:
             self._gone(f"nothing heard for {SILENCE:g} s")
             return

@@ -385,10 +385,19 @@ class Association(RTCSctpTransport):
         ports = self._local_port, self._remote_port
         packet = serialize_packet(*ports, self._remote_verification_tag, octets)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - it makes bytes of what it gets
         sealed = seams.sealed_data(self.transport, packet)
+        if sealed:
+            self._ice.send_now(sealed)
+
+    @property
+    def came(self) -> int:
+        """Datagrams of the peer, of any kind."""
+        return self._ice.came
+
+    @property
+    def _ice(self) -> IceConnection:
         ice = seams.ice_connection(self.transport.transport)
         assert isinstance(ice, IceConnection)  # noqa: S101 - PeerConnection has seen to that
-        if sealed:
-            ice.send_now(sealed)
+        return ice
 
     def _set_state(self, state: RTCSctpTransport.State) -> None:
         super()._set_state(state)

@@ -73,6 +73,11 @@ class Channel:
             return False
         return True
 
+    @property
+    def came(self) -> int:
+        """Datagrams that the peer has sent so far over the connection, whatever is in them."""
+        return self._association.came
+
     def make_patient(self, on_progress: Callable[[], None]) -> None:
         """Have it yield to all other channels of the connection: it sends only while there is :attr:`room`.
 

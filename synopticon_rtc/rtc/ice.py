@@ -125,7 +125,8 @@ class IceConnection(Connection):
         self._tasks: set[asyncio.Task[None]] = set()
         self._end: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
-        self._heard = False
+        self.came = 0
+        """Datagrams of the peer, of any kind."""
         self._proven: set[tuple[str, int]] = set()
         self._waiting = 0
         self._switches = 0
@@ -475,7 +476,7 @@ class IceConnection(Connection):
         """
         if addr not in self._proven:
             return
-        self._heard = True
+        self.came += 1
         if self._queue.qsize() < MAX_WAITING and self._waiting + len(data) <= MAX_WAITING_BYTES:
             self._waiting += len(data)
             self._queue.put_nowait((data, 1))
@@ -493,7 +494,7 @@ class IceConnection(Connection):
         if addr not in self._proven and len(self._proven) >= MAX_PROVEN:
             return
         self._prove(addr, protocol, answered=False)
-        self._heard = True
+        self.came += 1
         super().request_received(message, addr, protocol)
 
     def _prove(self, addr: tuple[str, int], protocol: StunProtocol, *, answered: bool) -> None:
@@ -517,12 +518,12 @@ class IceConnection(Connection):
         silent = unanswered = 0
         while silent < SILENCE_LIMIT and unanswered < CONSENT_LIMIT:
             until = loop.time() + CONSENT_INTERVAL
-            self._heard = False
+            before = self.came
             if await self._check_consent():
                 silent = unanswered = 0
                 await asyncio.sleep(until - loop.time())
             else:
-                silent = 0 if self._heard else silent + 1
+                silent = 0 if self.came > before else silent + 1
                 unanswered += 1
         self._on_lost()
         self._start_closing()
@@ -560,6 +561,7 @@ class IceConnection(Connection):
                 )
         except (TimeoutError, stun.TransactionError):
             return False
+        self.came += 1
         self.rtt = clock.monotonic() - began
         return True
 

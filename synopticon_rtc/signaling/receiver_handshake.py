@@ -1,6 +1,6 @@
 """The handshake of a receiver: it looks for a broadcaster until it has one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
@@ -12,6 +12,7 @@ from synopticon_rtc.signaling.actions import (
     CreateOffer,
     Notify,
 )
+from synopticon_rtc.signaling.calls import Calls
 from synopticon_rtc.signaling.handshake import (
     CONNECT_WITHIN,
     KNOWN,
@@ -47,7 +48,7 @@ PACES = (0.5, 1.0, 2.0)  # the same at least, where what answers fails at once; 
 EARLY_SESSIONS = 16  # strangers whose candidates are kept until their offer comes
 EARLY_CANDIDATES = 32  # candidates kept for each of them
 LISTED = 8  # broadcasters of which people are told at once
-ASKED_ALONE = 16  # broadcasters that are asked one by one; more are asked all at once
+ASKED_AT_ONCE = 16  # broadcasters that are asked one by one; of more, others each time
 
 
 class ReceiverHandshake(Handshake):
@@ -56,6 +57,7 @@ class ReceiverHandshake(Handshake):
     Args:
         want: The name or the session of the one broadcaster to take, None for the first that answers.
         taken: Gives the sessions that others on the same signaling connection are linked with: not to be taken again.
+        calls: How often all may be asked at once, shared with others on the same signaling connection.
         name: As for :class:`Handshake`.
         accept: As for :class:`Handshake`.
         timestamp: As for :class:`Handshake`.
@@ -75,6 +77,7 @@ class ReceiverHandshake(Handshake):
         *,
         want: str | None = None,
         taken: Callable[[], frozenset[str]] = frozenset,
+        calls: Calls | None = None,
         name: str = "",
         accept: dict[str, list[str]],
         timestamp: Callable[[], int],
@@ -85,12 +88,17 @@ class ReceiverHandshake(Handshake):
         self.refused_by: dict[str, str] = {}
         self._wish(want)
         self._taken = taken
+        self._calls = calls or Calls()
+        self._call_at = float("-inf")  # when all are asked at once, though the server tells of broadcasters
+        self._asked: dict[str, int] = {}  # of those, by how manieth discovery each was asked last
         self._seek_known = True
         self._seeks = 0
         self._seek_at = float("inf")
         self._paced_until = float("-inf")
         self._early: dict[str, list[Candidate | None]] = {}
         self._came: list[Offer | Ice] = []
+        self.kept: Callable[[], Collection[str]] = tuple
+        """Gives the names of broadcasters that others on the same signaling connection wait for to come back."""
         self._leaving = ""  # a session that counts as taken by us until its link's end is carried out
         self._present: dict[str, str] | None = None  # the broadcasters that the server tells of, None if it does not
 
@@ -335,6 +343,8 @@ class ReceiverHandshake(Handshake):
     def _wants(self, session: str, name: str) -> bool:
         # A server may know a broadcaster by another name than it calls itself: its token's.
         heard = {name, (self._present or {}).get(session)}
+        if self._want is None and not heard.isdisjoint(self.kept()):
+            return False
         return self._want in (None, session) or not self._called.isdisjoint(heard)
 
     def _met(self, present: dict[str, str], now: float) -> list[Action]:
@@ -345,7 +355,8 @@ class ReceiverHandshake(Handshake):
         if self.link is not None or self._seek_at == float("inf"):
             return []
         if known is None and self._want == self._session_wanted:
-            return self._choices()  # all, or the one session that is meant, were asked a moment ago
+            # All, or the one session that is meant, were asked a moment ago, unless others were told of some already.
+            return [*self._choices(), *([] if self._seeks else self._ask_each(self._wanted()))]
         new = [session for session in self._wanted() if (known or {}).get(session) != present[session]]
         if new:
             self._seeks, self._seek_at = 0, now + SEEK_INTERVALS[0]
@@ -390,16 +401,33 @@ class ReceiverHandshake(Handshake):
             interval = SLOW_SEEK
         self._seek_at = now + interval
         self._paced_until = now + PACES[min(self._seeks, len(PACES) - 1)]
+        if self._present is None and self._calls.told and self._seeks == 0 and self._session_wanted is None:
+            self._call_at = now + SLOW_SEEK
+            return []  # we shall be told in a moment whom to ask
         self._seeks += 1
-        whom: list[str | None] = [self._session_wanted]
-        if self._want != self._session_wanted:  # a name must be asked of all, unless the server tells whose it is
-            whom = [*self._wanted()] or whom
-        return self._ask_each([session for session in whom if session not in self.refused_by])
+        if self._session_wanted is not None:
+            return self._ask_each([self._session_wanted])
+        wanted = self._wanted()
+        return self._call(now, urgent=not wanted) or self._ask_each(wanted)
 
-    def _ask_each(self, whom: Sequence[str | None]) -> list[Action]:
-        if len(whom) > ASKED_ALONE:
-            whom = [None]
-        return [action for session in whom for action in self._ask(session)]
+    def _call(self, now: float, *, urgent: bool) -> list[Action]:
+        """Ask all at once: pages of which the server does not tell, where it tells of any."""
+        if not urgent and (now < self._call_at or self._want is not None):
+            return []
+        may = self._calls.take(now)
+        if may > now:
+            self._seek_at = min(self._seek_at, may)
+            return []
+        self._call_at = now + SLOW_SEEK
+        return self._ask(None)
+
+    def _ask_each(self, whom: Sequence[str]) -> list[Action]:
+        """Ask several one by one: of many, those that were not asked for longest."""
+        turn = sorted((one for one in whom if one not in self.refused_by), key=lambda one: self._asked.get(one, 0))
+        asked = turn[:ASKED_AT_ONCE]
+        count = max(self._asked.values(), default=0) + 1
+        self._asked = {one: self._asked.get(one, 0) for one in whom} | dict.fromkeys(asked, count)
+        return [action for session in asked for action in self._ask(session)]
 
     def _ask(self, session: str | None) -> list[Action]:
         if self.session is None:

@@ -11,7 +11,8 @@ from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.basics.life import not_open
 from synopticon_rtc.basics.text import NAME, visible
 from synopticon_rtc.errors import SignalingError, SynopticonError
-from synopticon_rtc.signaling.messages import AnyMessage, Message, Relayed, Requirements, one_line
+from synopticon_rtc.signaling.calls import Calls
+from synopticon_rtc.signaling.messages import AnyMessage, Broadcasters, Message, Relayed, Requirements, one_line
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class Signaling(ABC):
         session: By which others know us; None while there is no session.
         ice_servers: What was said of STUN and TURN servers last, unchecked.
         claimed: The broadcasters that receivers on this client are linked with.
+        calls: How often receivers on this client may ask all in the room at once.
         reason: Why there is no session, if there is none.
         failure: Why it is not tried again, where we are refused for good.
     """
@@ -62,6 +64,7 @@ class Signaling(ABC):
         self.session: str | None
         self.ice_servers: Any
         self.claimed: set[str] = set()
+        self.calls = Calls()
         self.reason: str
         self.failure: SignalingError | None
         self._callbacks: list[Callable[[], object]] = []
@@ -192,6 +195,7 @@ class Signaling(ABC):
         """Tell everybody that there is a session (again)."""
         self._change(session, self.reason)
         self._settled.set()
+        self.calls.told = False
         logger.info("signaling: session %s at %s", visible(session, NAME), self.url)
         self.configure()
         for listener in list(self._listeners):
@@ -216,6 +220,8 @@ class Signaling(ABC):
     def _hand_round(self, message: AnyMessage) -> None:
         """Give a message to the listeners: what is for one alone to the first that takes it."""
         listeners = list(self._listeners)
+        if isinstance(message, Broadcasters):
+            self.calls.told = True
         if not isinstance(message, Relayed):
             for listener in listeners:
                 with self._surviving(type(message).__name__):

@@ -14,7 +14,7 @@ import { refusalOf } from "./signaling.js";
 import { publish, Sources } from "./sources.js";
 import { recall, remember } from "./storage.js";
 import { missing } from "./support.js";
-import { called, cameraWords, curtainWords, describe, INSECURE, microphoneWords, recordedBy, refused, STOPPED, unsupported } from "./words.js";
+import { called, cameraWords, curtainWords, describe, INSECURE, microphoneWords, recordedBy, refused, STOPPED, unsupported, voiceWords } from "./words.js";
 
 const PASSING = 15_000; // ms that is said what counts only for a while
 const AWAY = 2_000; // ms in the background after which it is said what that does
@@ -27,6 +27,7 @@ const canShare = typeof navigator.mediaDevices?.getDisplayMedia === "function"; 
 
 let phase = "welcome"; // "asking", "preview" (nothing is sent), "live", "stopped" or "problem"
 let words = null; // [title, hint] in the last two
+let lacking = null; // why there is no camera, once it was asked for
 let retry = null; // what to do about a problem; null where nothing helps
 let sending = false; // whether more is wanted than a preview
 let broadcaster = null;
@@ -65,7 +66,16 @@ async function begin(open, failed) {
 const beginCamera = () =>
   begin(
     () => sources.camera === null && sources.open($("voice").checked),
-    (problem) => end("problem", cameraWords(problem), beginCamera),
+    (problem) => {
+      end("problem", cameraWords(problem), beginCamera);
+      lacking = problem;
+    },
+  );
+
+const beginVoice = () =>
+  begin(
+    () => sources.openVoice(lacking),
+    (problem) => end("problem", voiceWords(problem), beginVoice),
   );
 
 const beginScreen = () =>
@@ -180,17 +190,18 @@ function showCard() {
   $("terms").hidden = phase !== "welcome";
   $("form").hidden = !["welcome", "stopped"].includes(phase);
   $("again").hidden = phase !== "problem" || retry === null;
+  $("voice-alone").hidden = phase !== "problem" || retry !== beginCamera;
   $("instead").hidden = phase !== "problem" || retry !== beginCamera || !canShare;
 }
 
 function showSources() {
-  const { camera, microphone, screen, off, lack } = sources;
+  const { camera, microphone, screen, off } = sources;
   showSwitch($("camera"), camera !== null && !off.camera, "the camera");
   showSwitch($("microphone"), microphone !== null && !off.microphone, "your voice");
   $("screen").hidden = !canShare || phase !== "live";
   showShared($("screen"), screen !== null);
   $("shared").hidden = screen === null || large() === "screen";
-  const words = large() === "screen" ? "" : curtainWords({ off: off.camera, lack: lack.camera, paused: camera?.muted === true });
+  const words = large() === "screen" ? "" : curtain();
   $("curtain").hidden = words === "";
   write("curtain", words);
   const rear = camera?.getSettings().facingMode === "environment";
@@ -198,6 +209,12 @@ function showSources() {
   $("send").hidden = phase !== "preview";
   write("stop", phase === "preview" ? "Close" : "Stop");
   $("stop").className = phase === "preview" ? "action plain" : "action danger";
+}
+
+function curtain() {
+  const { camera, microphone, off, lack } = sources;
+  const voice = microphone !== null && !off.microphone;
+  return curtainWords({ off: off.camera, lack: lack.camera, paused: camera?.muted === true, voice });
 }
 
 function showLevel(level) {
@@ -262,6 +279,10 @@ $("send").onclick = () => {
   beginCamera();
 };
 $("again").onclick = () => retry();
+$("voice-alone").onclick = () => {
+  sending = true;
+  beginVoice();
+};
 for (const id of ["only-screen", "instead"]) {
   $(id).onclick = () => {
     sending = true;

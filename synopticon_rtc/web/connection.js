@@ -29,7 +29,8 @@ export class Connection {
   #started = now();
   #heard = now();
   #looked = now();
-  #video = { id: null, packets: 0, bytes: 0, time: 0 };
+  #video = { id: null, bytes: 0, time: 0 };
+  #packets = 0; // of video and sound
   #undecodable = false;
   #tells = false; // whether there is a channel for the faces of the first offer's video
   #found = new Set(); // the names of the streams with one for faces that another receiver finds
@@ -314,16 +315,21 @@ export class Connection {
   async #measure() {
     this.#ping();
     const stats = await this.#peer.getStats().catch(() => new Map()); // closed meanwhile
-    for (const { type, kind, id, timestamp, packetsReceived, bytesReceived } of stats.values()) {
-      if (type !== "inbound-rtp" || kind !== "video") continue;
-      const before = this.#video;
-      this.#video = { id, packets: packetsReceived, bytes: bytesReceived, time: timestamp };
-      // A hidden page is shown no frames, and yet they come.
-      if (document.hidden && packetsReceived > before.packets) this.#heard = now();
-      if (before.id === id && timestamp > before.time) {
-        this.bitrate = ((bytesReceived - before.bytes) * 8_000) / (timestamp - before.time);
-      }
-      return;
+    const incoming = [...stats.values()].filter(({ type }) => type === "inbound-rtp");
+    const before = this.#packets;
+    this.#packets = incoming.reduce((sum, { packetsReceived = 0 }) => sum + packetsReceived, 0);
+    // Where no frames are shown, packets tell that somebody is there: messages may wait behind a file.
+    if ((document.hidden || this.videos.length === 0) && this.#packets > before) this.#heard = now();
+    this.#measureVideo(incoming.find(({ kind }) => kind === "video"));
+  }
+
+  #measureVideo(video) {
+    if (video === undefined) return;
+    const { id, timestamp, bytesReceived } = video;
+    const before = this.#video;
+    this.#video = { id, bytes: bytesReceived, time: timestamp };
+    if (before.id === id && timestamp > before.time) {
+      this.bitrate = ((bytesReceived - before.bytes) * 8_000) / (timestamp - before.time);
     }
   }
 

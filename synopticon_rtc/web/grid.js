@@ -92,7 +92,7 @@ function describe() {
     case "seeking":
       return ["Looking for people…", "Everybody who broadcasts appears here, as they come and go."];
     default: {
-      const count = people.list.filter(({ connection }) => connection !== null).length;
+      const count = people.list.filter(({ connection }) => connection !== null).length + people.more;
       return [count === 1 ? "One is here" : `${count} are here`, ""];
     }
   }

@@ -147,7 +147,7 @@ function show() {
   }
   if (people !== null) forgetLost();
   tiles.show(live ? [...ownViews(), ...views(people.list)] : []);
-  const [state, hint] = says(others.length);
+  const [state, hint] = says(others.length + (people?.more ?? 0));
   body.dataset.phase = phase;
   body.toggleAttribute("data-picture", live);
   body.toggleAttribute("data-seen", live && others.length > 0);

@@ -40,6 +40,15 @@ export class Sources {
     if (lack !== null) this.#miss("microphone", problemOf(lack), lack.message);
   }
 
+  /** Ask for a microphone alone, where there is no camera for the reason `problem`; one that cannot be had is an error. */
+  async openVoice(problem) {
+    const closed = this.#closed;
+    const microphone = await open("audio", recall("microphone"));
+    if (closed !== this.#closed) return microphone.stop();
+    this.lack.camera = problem;
+    this.#take("microphone", microphone);
+  }
+
   /** Take this camera or microphone in place of the one before; without an id, any. */
   async choose(name, id = recall(name)) {
     this[name]?.stop(); // phones open one camera at a time

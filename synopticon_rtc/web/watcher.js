@@ -9,7 +9,7 @@ const ANSWER_LIMIT = 5_000; // ms from an offer to its answer
 const REPEAT_AFTER = 1_000; // ms without an answer after which the offer is sent once more
 const GATHER_LIMIT = 500; // ms for the candidates that are in the offer to a page
 const CONNECT_LIMIT = 15_000; // ms from the answer to a connection, relays and slow networks included
-const SILENCE_LIMIT = 2_400; // ms without a message after which a receiver that pings is gone
+const SILENCE_LIMIT = 2_400; // ms in which nothing comes after which a receiver that pings is gone
 const DOUBT_LIMIT = 600; // the same, once its signaling has ended
 const ON_ITS_WAY = 200; // ms in which may come what was sent before that
 const PING_INTERVAL = 700;
@@ -49,6 +49,7 @@ export class Watcher {
   #since = now(); // when that began which is waited for
   #heard = now();
   #looked = now();
+  #octets = 0; // that came, in whatever
   #agreed; // resolves when candidates may come
   #agree;
   #steps = Promise.resolve(); // one description after the other
@@ -331,7 +332,7 @@ export class Watcher {
     channel.onopen = () => {
       this.#heard = now();
       this.#ping();
-      this.#timers.push(setInterval(() => this.#ping(), PING_INTERVAL));
+      this.#timers.push(setInterval(() => this.#listen(), PING_INTERVAL));
       this.#bring();
     };
     channel.onmessage = ({ data }) => this.#controlled(data);
@@ -356,6 +357,14 @@ export class Watcher {
     } else if (message?.type === "bye") {
       this.#end(`the receiver left: ${message.reason}`, true);
     }
+  }
+
+  /** Ask whether the receiver is there; whatever else comes tells it, too: its messages may wait behind a file. */
+  async #listen() {
+    this.#ping();
+    const before = this.#octets;
+    this.#octets = await octetsReceived(this.#peer);
+    if (this.#octets > before) this.#heard = now();
   }
 
   #ping() {
@@ -436,6 +445,12 @@ export class Watcher {
   #end(reason, left = false) {
     if (this.#isOpen) this.#on.end(reason, left);
   }
+}
+
+/** Return how many bytes have come over a connection. */
+async function octetsReceived(peer) {
+  const stats = await peer.getStats().catch(() => new Map()); // closed meanwhile
+  return [...stats.values()].reduce((sum, { type, bytesReceived = 0 }) => sum + (type === "candidate-pair" ? bytesReceived : 0), 0);
 }
 
 /** Offer what receivers in Python take, in the order that the browser likes. */

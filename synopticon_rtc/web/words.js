@@ -76,9 +76,15 @@ export function microphoneWords(problem) {
   return problem === null ? "" : `${SILENCES[problem]}: only your picture is sent.`;
 }
 
+/** Why no voice can be sent where there is no picture either: `[title, hint]`. */
+export function voiceWords(problem) {
+  return [SILENCES[problem], "Nothing is sent."];
+}
+
 /** What stands where one's own picture would be, empty where that is there. */
-export function curtainWords({ off, lack, paused }) {
+export function curtainWords({ off, lack, paused, voice = false }) {
   if (lack === "unplugged") return "The camera was unplugged. Plug it in again, or choose another one in the settings.";
+  if (lack !== null && voice) return `${PROBLEMS[lack][0]}. Only your voice is sent.`;
   if (lack !== null) return PROBLEMS[lack].join(". ");
   if (off) return "Your camera is off. Nobody sees you.";
   return paused ? "Your system has paused the camera, as while a call comes in. It goes on by itself." : "";

@@ -67,6 +67,20 @@ async def test_while_it_is_busy_the_newest_frame_waits_and_those_before_it_are_t
     assert told[2:] == [(0, True), (3, True)]
 
 
+async def test_frames_that_come_close_together_wait_for_a_detector_that_keeps_up() -> None:
+    gate, told = Gate(), Told()
+    async with searching(gate, told) as search:
+        now = asyncio.get_running_loop().time()
+        search.offer(captured(0), now, wanted=True)
+        await gate.begun.wait()
+        for number in range(1, 4):
+            search.offer(captured(number), now + number / 1000, wanted=True)
+        assert told == [(3, False)]
+        gate.open.set()
+        await until_told(told, 4)
+    assert told[1:] == [(0, True), (1, True), (2, True)]
+
+
 async def test_a_frame_that_nobody_wants_the_faces_of_is_not_looked_at() -> None:
     gate, told = Gate(), Told()
     gate.open.set()

@@ -155,6 +155,11 @@ class Network:
         """Cut the ways between two machines, or mend them."""
         self.way(one.address, other.address).up = self.way(other.address, one.address).up = up
 
+    def cut_all(self) -> None:
+        """Cut all ways on which anything has gone."""
+        for way in self._ways.values():
+            way.up = False
+
 
 _networks: "WeakKeyDictionary[TurnedLoop, Network]" = WeakKeyDictionary()
 
@@ -184,10 +189,14 @@ class Host(LocalNetwork):
 
 def own_host() -> Host | None:
     """Return a new machine on the one network of the event loop, if that is turned; None where there are sockets."""
+    return own_network().host() if isinstance(asyncio.get_running_loop(), TurnedLoop) else None
+
+
+def own_network() -> Network:
+    """Return the one network of the event loop, which is turned."""
     loop = asyncio.get_running_loop()
-    if not isinstance(loop, TurnedLoop):
-        return None
-    return _networks.setdefault(loop, Network()).host()
+    assert isinstance(loop, TurnedLoop)
+    return _networks.setdefault(loop, Network())
 
 
 class Socket(asyncio.DatagramTransport):

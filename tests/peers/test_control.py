@@ -5,8 +5,8 @@ import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
-from turned import elapse, turned
-from wires import own_host
+from turned import TurnedLoop, elapse, turned
+from wires import own_host, own_network
 
 from synopticon_rtc.peers import control
 from synopticon_rtc.peers.control import Control, Report
@@ -133,14 +133,41 @@ async def test_a_list_of_too_many_streams_is_ignored() -> None:
 async def test_silence_is_noticed_once() -> None:
     async with linked() as (one, two):
         gone: list[str] = []
-        watching = Control(one, gone=gone.append)
-        other = Control(two, gone=lambda _: None)
+        sides = [Control(one, gone=gone.append), Control(two, gone=lambda _: None)]
+        await elapse(0.5)
+        own_network().cut_all()
+        await elapse(control.SILENCE + 2 * control.PING_INTERVAL)
+        for side in sides:
+            side.close()
+        assert len(gone) == 1
+
+
+@turned
+async def test_whoever_says_nothing_and_yet_sends_is_not_gone() -> None:
+    async with linked() as (one, two):
+        gone: list[str] = []
+        watching, other = Control(one, gone=gone.append), Control(two, gone=lambda _: None)
         await elapse(0.5)
         other.close()
-        two.on_message = None
-        await elapse(control.SILENCE + 2 * control.PING_INTERVAL)
+        two.on_message = None  # as where its messages wait behind a file that it sends
+        await elapse(3 * control.SILENCE)
         watching.close()
-        assert len(gone) == 1
+        assert gone == []
+
+
+@turned
+async def test_nobody_is_gone_who_was_not_heard_yet() -> None:
+    async with linked() as (one, _):
+        gone: list[str] = []
+        watching = Control(one, gone=gone.append)
+        await elapse(0.1)
+        own_network().cut_all()  # as if it were still to connect
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, TurnedLoop)
+        loop.now += 5  # we stood still
+        await elapse(2 * control.SILENCE)
+        watching.close()
+        assert gone == []
 
 
 @turned

@@ -22,6 +22,7 @@ from synopticon_rtc.signaling.actions import (
     Send,
 )
 from synopticon_rtc.signaling.broadcaster_handshake import JOINING, OFFER_INTERVAL, OFFERS, BroadcasterHandshake
+from synopticon_rtc.signaling.calls import CALL_INTERVAL, CALLS, Calls
 from synopticon_rtc.signaling.handshake import (
     BATCH_WITHIN,
     CONNECT_WITHIN,
@@ -47,6 +48,7 @@ from synopticon_rtc.signaling.messages import (
     SessionDescription,
 )
 from synopticon_rtc.signaling.receiver_handshake import (
+    ASKED_AT_ONCE,
     CROSSED_WITHIN,
     EARLY_CANDIDATES,
     EARLY_SESSIONS,
@@ -69,8 +71,8 @@ def broadcaster(name: str = "cam") -> BroadcasterHandshake:
     return handshake
 
 
-def receiver(want: str | None = None, taken: Iterable[str] = ()) -> ReceiverHandshake:
-    return ReceiverHandshake(want=want, taken=lambda: frozenset(taken), accept=OURS, timestamp=lambda: 7)
+def receiver(want: str | None = None, taken: Iterable[str] = (), *, calls: Calls | None = None) -> ReceiverHandshake:
+    return ReceiverHandshake(want=want, taken=lambda: frozenset(taken), calls=calls, accept=OURS, timestamp=lambda: 7)
 
 
 def only(kind: type[T], actions: list[Action]) -> list[T]:
@@ -563,12 +565,37 @@ class TestReceiver:
         handshake.received(ice("ws_b"), 0)
         assert len(only(AddCandidate, handshake.received(offer(), 0))) == 1
 
-    def test_a_server_that_tells_of_thousands_of_broadcasters_is_asked_for_all_at_once(self) -> None:
+    def test_many_on_one_connection_ask_all_only_so_often(self) -> None:
+        calls, asked, last = Calls(), 0, 0.0
+        crowd = [receiver(f"p{number}", calls=calls) for number in range(100)]
+        for one in crowd:
+            asked += len(sent(one.opened("ws_r", 0))) // 2
+        assert asked == CALLS
+        while last < 2:
+            last = min(one.next_tick() for one in crowd)
+            asked += sum(len(sent(one.tick(last))) // 2 for one in crowd)
+        assert asked <= CALLS + last / CALL_INTERVAL + 1
+
+    def test_where_others_were_told_of_broadcasters_nobody_else_is_asked_first(self) -> None:
+        calls = Calls()
+        calls.told = True
+        handshake = receiver(calls=calls)
+        assert sent(handshake.opened("ws_r", 0)) == []
+        asked = sent(handshake.received(present(ws_b="cam"), 0))
+        assert [(type(message), message.target_session) for message in asked] == [
+            (Seek, "ws_b"),
+            (RequestOffer, "ws_b"),
+        ]
+        assert [message.target_session for message in sent(handshake.tick(SLOW_SEEK))] == [None, None]
+
+    def test_of_thousands_of_broadcasters_others_are_asked_each_time(self) -> None:
         handshake = receiver("cam")
         self.seeking(handshake)
-        actions = handshake.received(present(**{f"ws_{number}": "cam" for number in range(5_000)}), 0)
-        assert [message.target_session for message in sent(actions)] == [None, None]
-        assert [message.target_session for message in sent(handshake.tick(SEEK_INTERVALS[0]))] == [None, None]
+        told = present(**{f"ws_{number}": "cam" for number in range(5_000)})
+        first = {message.target_session for message in sent(handshake.received(told, 0))}
+        next_ones = {message.target_session for message in sent(handshake.tick(SEEK_INTERVALS[0]))}
+        assert len(first) == len(next_ones) == ASKED_AT_ONCE
+        assert first.isdisjoint(next_ones)
         for number in range(5_000):
             handshake.received(BroadcasterAvailable(session=f"ws_x{number}", name="other"), 1)
         assert len(handshake._present or {}) == KNOWN

@@ -89,6 +89,7 @@ test("it is said who records, and what stands in for a picture that is not there
   assert.equal(recordedBy([watching(true, { recorded: true, name: "lab" }), watching(true)]), "Recorded by lab");
   assert.equal(curtainWords({ off: false, lack: null, paused: false }), "");
   assert.match(curtainWords({ off: true, lack: "unplugged", paused: false }), /Plug it in again/);
+  assert.equal(curtainWords({ off: false, lack: "none", paused: false, voice: true }), "No camera was found. Only your voice is sent.");
   assert.match(curtainWords({ off: true, lack: null, paused: true }), /Nobody sees you/);
   assert.match(curtainWords({ off: false, lack: null, paused: true }), /paused the camera/);
   assert.match(microphoneWords("none"), /only your picture is sent/);

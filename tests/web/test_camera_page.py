@@ -227,6 +227,20 @@ async def test_it_says_why_there_is_no_camera(server: SignalingServer, opened: O
         assert await page.evaluate("synopticon.broadcaster") is None
 
 
+async def test_where_there_is_no_camera_the_voice_alone_can_be_sent(server: SignalingServer, opened: Open) -> None:
+    fail = "if (wanted.video) throw new DOMException('', 'NotFoundError');"
+    async with opened(server, fail=fail) as page, Receiver(server.url, timeout=20) as receiver:
+        await page.click("#start")
+        await said(page, "#title", "No camera was found")
+        await page.click("#voice-alone")
+        assert (await anext(receiver.audio())).rate == 48_000
+        assert set(receiver.streams) == {"microphone"}
+        await said(page, "#curtain", "No camera was found. Only your voice is sent.")
+        await said(page, "#state", "Sent to 1 receiver")
+        await page.click("#stop")
+        await reached(page, "synopticon.phase === 'stopped'")
+
+
 async def test_it_goes_on_without_a_microphone(server: SignalingServer, opened: Open) -> None:
     async with opened(server, fail="if (wanted.audio) throw new DOMException('', 'NotFoundError');") as page:
         await page.click("#start")

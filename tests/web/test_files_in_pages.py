@@ -163,7 +163,6 @@ async def test_a_page_that_publishes_takes_and_offers_files(chromium: Browser, t
         await exchange(page, receiver, None, path, tmp_path)
 
 
-@pytest.mark.flaky(reruns=2, only_rerun=["ConnectionLost", "TimeoutError"])  # a busy page may be connected to anew
 async def test_the_page_with_a_camera_takes_and_offers_files(chromium: Browser, tmp_path: Path) -> None:
     path = written(tmp_path / "notes.bin", SMALL)
     async with (

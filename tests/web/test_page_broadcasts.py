@@ -20,6 +20,7 @@ from synopticon_rtc import Face, Moment, Receiver, Recorder, SignalingServer
 from synopticon_rtc.basics import clock
 from synopticon_rtc.errors import SignalingError
 from synopticon_rtc.faces.wire import PROTOCOL, FacesMessage, encode
+from synopticon_rtc.peers.control import Control
 from synopticon_rtc.receiving.sound import AudioMoment
 
 pytestmark = [
@@ -131,6 +132,20 @@ async def told(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(WITHIN):
         while not condition():  # noqa: ASYNC110 - what a page does is waited for
             await asyncio.sleep(0.02)
+
+
+@pytest.mark.long
+async def test_a_receiver_whose_messages_are_held_up_is_not_gone(
+    server: SignalingServer, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(server.viewer) as page, Receiver(server.url) as receiver:
+        await page.evaluate(publishing(server.url))
+        await watched(receiver, "camera")
+        await until(page, "broadcaster.watchers.some(({ up }) => up)")
+        monkeypatch.setattr(Control, "_send", lambda *_: None)  # as where they wait behind a file
+        await asyncio.sleep(6)
+        assert not [line for line in await page.evaluate("told.log") if "gone" in line]
+        assert await page.evaluate("broadcaster.watchers.length") == 1
 
 
 async def test_camera_and_microphone_are_received_in_full_and_with_their_times(
