@@ -11,9 +11,9 @@ _PER_PIXEL = 6  # bytes: twice those of an RGB picture, and a quarter of the lar
 def collect_often() -> None:
     """Have Python look for objects that nobody holds among those that are made from now on, and there often.
 
-    Looking through all that was imported would hold up every frame for 50 ms. What is left of a connection that ended
-    holds itself, and what it sent last: 0.3 MB. Python would look for it once in some hours, as it goes by how many
-    objects it found the last time, all that was imported. Until then a broadcaster grows whenever a peer comes anew.
+    Looking through all that was imported would hold up every frame for 50 ms. Some things that are over, as errors on
+    their way through tasks, hold themselves, and whatever hangs on them. Python would look for them once in some hours,
+    as it goes by how many objects it found the last time, all that was imported. Until then memory grows.
     """
     gc.freeze()
     gc.collect()  # of nearly nothing, which is what the next time is held against
