@@ -8,7 +8,6 @@ the thread that sends, which is all but the encoder: the relay's has the recepti
 
 import asyncio
 import contextlib
-import gc
 import statistics
 import sys
 import time
@@ -22,6 +21,7 @@ from benchmarks.glass import watch
 from benchmarks.recovery import PATIENCE, end, start
 from benchmarks.report import Bar, Result, Table, alone, percentile
 from synopticon_rtc import Receiver, Relay, SignalingClient, SignalingServer
+from synopticon_rtc.commands.memory import collect_often
 
 AROUND = 32
 """Receivers of whom it is told what they cost."""
@@ -50,7 +50,7 @@ async def relay(source: str, to: str) -> None:
         return {"time": time.monotonic(), "cpu": time.process_time(), "loop_cpu": time.thread_time()}
 
     async with relay:
-        gc.freeze()
+        collect_often()
         await serve(usage=usage)
 
 

@@ -7,7 +7,6 @@ its numbers, and the portrait drawn ahead with the faces that MediaPipe finds in
 
 import asyncio
 import functools
-import gc
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from benchmarks.children import pin, serve
 from benchmarks.numbered import NumberedFaces
 from benchmarks.reel import FPS, SIZE, Reel, StampedCard
 from synopticon_rtc import Broadcaster, Detector, FaceLandmarker, Portrait
+from synopticon_rtc.commands.memory import collect_often
 from synopticon_rtc.rtc.pacer import Pacer
 from synopticon_rtc.rtc.stream import VideoStream
 
@@ -90,7 +90,7 @@ async def ours(url: str, source: Reel | StampedCard, faces: Detector | None) -> 
 
     async with broadcaster:
         await broadcaster.signaling.wait_open()
-        gc.freeze()  # as the command line does
+        collect_often()  # as the command line does
         await serve(usage=usage, lag=lag, drawn=functools.partial(drawn, source))
 
 
@@ -110,7 +110,7 @@ async def aiortc(url: str, source: Reel | StampedCard, *, faces: bool) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(plain.broadcast(url, None, card, ready.set))
         await ready.wait()
-        gc.freeze()  # both alike
+        collect_often()  # both alike
         await serve(usage=usage, lag=lag, drawn=functools.partial(drawn, source))
 
 

@@ -33,7 +33,7 @@ from benchmarks.process import Holding, holding, trim
 from benchmarks.reel import SIZE
 from benchmarks.report import Bar, Result, Table, show
 from synopticon_rtc import Broadcaster, FaceLandmarker, Portrait, Receiver, SignalingServer
-from synopticon_rtc.commands.memory import map_large_pieces
+from synopticon_rtc.commands.memory import collect_often, map_large_pieces
 
 INTERVAL = 10.0
 """Seconds between samples."""
@@ -203,7 +203,7 @@ async def broadcast(url: str) -> None:
     frames = [0, 0]
     async with Broadcaster(url, Portrait(SIZE), faces=FaceLandmarker()) as broadcaster:
         await broadcaster.signaling.wait_open()
-        gc.freeze()
+        collect_often()
 
         async def asked(*, objects: bool) -> dict[str, Any]:
             stats = broadcaster.stats

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
-import gc
 import itertools
 import ssl
 from collections.abc import Callable, Container
@@ -21,7 +20,7 @@ from synopticon_rtc.commands.cli import Command, Output, Quantity
 from synopticon_rtc.commands.files import Inbox, files_options
 from synopticon_rtc.commands.kinds import Bitrate, KeyValue, Size
 from synopticon_rtc.commands.meeting import Meeting, News
-from synopticon_rtc.commands.memory import map_large_pieces
+from synopticon_rtc.commands.memory import collect_often, map_large_pieces
 from synopticon_rtc.commands.options import (
     Reach,
     audio_option,
@@ -221,7 +220,7 @@ async def main(
         if record is not None:
             recorded = recorder(record, broadcaster, output, aloud=not report.is_live)
             await stack.enter_async_context(recorded)
-        gc.freeze()  # looking through all that was imported would hold up every frame for 50 ms, now and then
+        collect_often()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(duration):
                 await report.follow()

@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import datetime as dt
 import functools
-import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +15,7 @@ from synopticon_rtc.basics.text import NAME, visible
 from synopticon_rtc.commands.cli import Output
 from synopticon_rtc.commands.files import Inbox
 from synopticon_rtc.commands.meeting import News
+from synopticon_rtc.commands.memory import collect_often
 from synopticon_rtc.commands.room import Reel, Taped
 from synopticon_rtc.commands.status import Rates, Status, found, milliseconds
 from synopticon_rtc.events import ParticipantEvent
@@ -172,7 +172,7 @@ class Everybody:
             stack.callback(self._summarize)
             await stack.enter_async_context(room)
             await stack.enter_async_context(self._status.kept_up(self._tick(room, news)))
-            gc.freeze()  # looking through all that was imported would hold up every frame for 50 ms, now and then
+            collect_often()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(duration):
                     async for seen in room.moments():

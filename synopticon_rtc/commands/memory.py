@@ -1,10 +1,23 @@
-"""What glibc does with memory that is free."""
+"""What Python and glibc do with memory that is free."""
 
 import ctypes
+import gc
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of mallopt(3)
 _LEAST, _MOST = 2**20, 32 * 2**20  # bytes; glibc takes no more
 _PER_PIXEL = 6  # bytes: twice those of an RGB picture, and a quarter of the largest piece that an encoder takes
+
+
+def collect_often() -> None:
+    """Have Python look for objects that nobody holds among those that are made from now on, and there often.
+
+    Looking through all that was imported would hold up every frame for 50 ms. Some things that are over, as errors on
+    their way through tasks, hold themselves, and whatever hangs on them. Python would look for them once in some hours,
+    as it goes by how many objects it found the last time, all that was imported. Until then memory grows.
+    """
+    gc.freeze()
+    gc.collect()  # of nearly nothing, which is what the next time is held against
+    gc.set_threshold(gc.get_threshold()[0], 1, 1)
 
 
 def map_large_pieces(size: tuple[int, int]) -> None:

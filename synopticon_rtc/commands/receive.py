@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
-import gc
 import logging
 import ssl
 import time
@@ -23,6 +22,7 @@ from synopticon_rtc.commands.cli import Command, Output, Quantity
 from synopticon_rtc.commands.everybody import Everybody
 from synopticon_rtc.commands.files import Inbox, files_options
 from synopticon_rtc.commands.meeting import DEFAULT_URL, News
+from synopticon_rtc.commands.memory import collect_often
 from synopticon_rtc.commands.options import (
     Reach,
     ca_option,
@@ -248,7 +248,7 @@ async def main(
         await stack.enter_async_context(inbox.taking(receiver))
         await stack.enter_async_context(report.reporting())
         sinks = await _open_sinks(stack, play, audio_out)
-        gc.freeze()  # looking through all that was imported would hold up every frame for 50 ms, now and then
+        collect_often()
         try:
             async with asyncio.timeout(duration) as limit:
                 _listen(stack, receiver, sinks, limit)

@@ -13,7 +13,7 @@ from synopticon_rtc.commands.afterwards import Keep, OnSegment
 from synopticon_rtc.commands.cli import Command, Output
 from synopticon_rtc.commands.kinds import Duration, Octets
 from synopticon_rtc.commands.meeting import DEFAULT_URL, News
-from synopticon_rtc.commands.memory import share_heaps
+from synopticon_rtc.commands.memory import collect_often, share_heaps
 from synopticon_rtc.commands.options import (
     Reach,
     ca_option,
@@ -125,6 +125,7 @@ async def main(
                 if keep is not None:
                     await stack.enter_async_context(Keep(names.folder, keep, report.deleted))
                 await stack.enter_async_context(report.reporting())
+                collect_often()
                 await recorder.wait()
 
 

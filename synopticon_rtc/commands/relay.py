@@ -11,6 +11,7 @@ import click
 from synopticon_rtc.basics.text import NAME, visible
 from synopticon_rtc.commands.cli import Command, Output
 from synopticon_rtc.commands.meeting import News
+from synopticon_rtc.commands.memory import collect_often
 from synopticon_rtc.commands.options import (
     Reach,
     ca_option,
@@ -79,6 +80,7 @@ async def main(
         await stack.enter_async_context(relay)
         output.event("ready", url=relay.receiver.signaling.url, to=below.url, relay=relay.id)
         await stack.enter_async_context(report.reporting())
+        collect_often()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(duration):
                 await relay.wait_closed()

@@ -74,6 +74,10 @@ class _Sample(NamedTuple):
         return self.error + DRIFT * (now - self.taken)
 
 
+def _ignore(_: object) -> None:
+    """Take the place of who was told."""
+
+
 class Control:
     """One side of a control channel.
 
@@ -144,8 +148,10 @@ class Control:
         return self._channel.is_open
 
     def close(self) -> None:
-        """Ping and watch no more."""
+        """Ping and watch no more, and let go of who is told: they hold this."""
         self._timer.cancel()
+        self._reports = tuple
+        self._gone = self._reported = self._told = self._recording = _ignore
 
     def _tick(self) -> None:
         now = self._loop.time()

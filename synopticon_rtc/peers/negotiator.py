@@ -401,6 +401,7 @@ class Negotiator:
         if peer.task is not None:
             peer.task.cancel()
             await asyncio.wait([peer.task])
+            peer.task = None  # its error holds the peer
         try:
             await peer.connection.close()
         except Exception:  # noqa: BLE001 - it is noted; what is left of it ends with the process

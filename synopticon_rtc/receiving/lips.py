@@ -98,6 +98,7 @@ class Held(Generic[T]):
             self._timer.cancel()
         while self._waiting:
             self._give(self._waiting.popleft()[1])
+        self._give = lambda _: None  # whom it gave to holds this
 
     def _wake(self) -> None:
         self._timer = self._loop.call_at(self._waiting[0][0], self._tick) if self._waiting else None

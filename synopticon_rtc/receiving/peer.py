@@ -89,12 +89,14 @@ class Peer:
         """Take the decoded frames of a track, until the connection is closed."""
         task = asyncio.create_task(self._watch(track), name="video")
         self.playing.add(task)
+        task.add_done_callback(self.playing.discard)
         return task
 
     def listen(self, track: AudioTrack) -> asyncio.Task[None]:
         """Take the sound of a track, until the connection is closed."""
         task = asyncio.create_task(self._hear(track), name="sound")
         self.playing.add(task)
+        task.add_done_callback(self.playing.discard)
         return task
 
     def encoded(self, mid: str, frame: EncodedVideoFrame) -> None:

@@ -83,6 +83,8 @@ class SoundStream:
         """Give out what waits, and take nothing more."""
         self._held.close()
         self.closed = True
+        offset = self.offset()
+        self.offset = lambda: offset  # it holds the peer, and that holds this
 
     def _give_out(self, moment: AudioMoment) -> None:
         self.samples += len(moment.samples)

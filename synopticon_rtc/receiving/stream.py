@@ -230,6 +230,8 @@ class Stream:
             self._hold(moment)
         self._held.close()
         self.closed = True  # the connection says goodbye meanwhile, and more may come in
+        offset = self.offset()
+        self.offset, self._give = lambda: offset, lambda _: None  # they hold the peer, and that holds this
         if self._timer is not None:
             self._timer.cancel()
 

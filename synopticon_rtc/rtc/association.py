@@ -358,6 +358,14 @@ class Association(RTCSctpTransport):
         """Say goodbye, and send nothing more."""
         await super().stop()
         self.has_stopped = True
+        for channel in [channel for channel, *_ in self._data_channel_queue]:
+            seams.close_channel(channel)
+        self._data_channel_queue.clear()
+        self.retransmission.close()
+        self.acknowledgement.close()
+        # What follows takes the place of what holds this, so that it is free as soon as nobody else holds it.
+        self.on_abuse = lambda _: None
+        self.retransmission = self.acknowledgement = Alarm(asyncio.get_running_loop(), lambda: None)
 
     async def _send_chunk(self, chunk: Chunk) -> None:
         if not isinstance(chunk, DataChunk):

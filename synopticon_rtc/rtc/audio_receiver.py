@@ -101,7 +101,7 @@ class AudioReceiver(ReportingReceiver):
 
     async def receive(self, parameters: RTCRtpReceiveParameters) -> None:
         """Start; aiortc calls this once the peer is connected."""
-        if self._reports is not None:
+        if self._reports is not None or self._ended:
             return
         self._payload_types = {
             codec.payloadType

@@ -117,6 +117,7 @@ class Channel:
 
     def _closed(self) -> None:
         self._faults.call(self.on_close)
+        self.on_open = self.on_message = self.on_close = None  # they hold who holds this
 
     def _received(self, message: bytes | str) -> None:
         self._faults.call(self.on_message, message)

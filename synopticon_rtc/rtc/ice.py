@@ -586,6 +586,15 @@ class IceConnection(Connection):
             self._queue.get_nowait()
         await super().close()
         self._wake.set()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Hold nothing that holds this, so that it is free as soon as nobody else does."""
+        for pair in self._check_list:
+            pair.task = None  # its error holds the pair
+        self._check_list.clear()  # whose sockets hold this
+        self._routed = self._route = self._on_candidate = None
+        self._on_lost = lambda: None
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(coroutine)

@@ -560,6 +560,8 @@ class PeerConnection:
         await self._connection.close()
         if self._ice is not None:
             await self._ice.close()
+        self._on_candidate = self._on_state = self._on_reached = self._on_channel = None  # they hold who holds this
+        self._on_video = self._on_encoded = self._on_audio = self._tap_video = self._tap_sound = None
 
     # Inside
 

@@ -104,6 +104,7 @@ class VideoReceiver(ReportingReceiver):
         tap: Callable[[EncodedVideoFrame], object] | None,
     ) -> None:
         self._prepare(ice, ssrc, faults)
+        seams.unburden(self)
         self._sink = sink
         self._tap = tap
         self._max_size = max_size
@@ -142,7 +143,7 @@ class VideoReceiver(ReportingReceiver):
 
     async def receive(self, parameters: RTCRtpReceiveParameters) -> None:
         """Start; aiortc calls this once the peer is connected."""
-        if self._reports is not None:
+        if self._reports is not None or self._ended:
             return
         self._known_codecs = {codec.payloadType: codec for codec in parameters.codecs if codec.payloadType is not None}
         for payload_type, codec in self._known_codecs.items():
@@ -168,6 +169,7 @@ class VideoReceiver(ReportingReceiver):
         await super().stop()
         if self._decoder is not None:
             await self._decoder.wait_stopped()
+            self._decoder = None  # its callbacks hold this
 
     def _handle_disconnect(self) -> None:
         super()._handle_disconnect()

@@ -19,7 +19,6 @@ class Reception:
 
     Args:
         ssrc: Who we are in the reports.
-        send: Sends them.
         faults: What counts errors that nobody foresaw.
 
     Attributes:
@@ -29,13 +28,12 @@ class Reception:
         last_reports: The time of the last sender report of each, in 16.16 bits as it says it, and when it came.
     """
 
-    def __init__(self, ssrc: int, send: Callable[[AnyRtcpPacket], None], faults: Faults) -> None:
+    def __init__(self, ssrc: int, faults: Faults) -> None:
         self.packets = 0
         self.octets = 0
         self.streams: dict[int, StreamStatistics] = {}
         self.last_reports: dict[int, tuple[int, float]] = {}
         self._ssrc = ssrc
-        self._send = send
         self._faults = faults
 
     def count(self, packet: RtpPacket, clock_rate: int, kept: int) -> int | None:
@@ -72,14 +70,18 @@ class Reception:
         """Write a receiver report."""
         return RtcpRrPacket(ssrc=self._ssrc, reports=[self._describe(ssrc) for ssrc in self.streams])
 
-    async def keep_reporting(self) -> None:
-        """Send reports until cancelled."""
+    async def keep_reporting(self, send: Callable[[AnyRtcpPacket], None]) -> None:
+        """Send reports until cancelled.
+
+        Args:
+            send: Sends one.
+        """
         while True:
             await asyncio.sleep(REPORT_INTERVAL)
             if not self.streams:
                 continue
             try:
-                self._send(self.report())
+                send(self.report())
             except Exception:  # noqa: BLE001 - it is noted; the next may go better, and closing waits for this task
                 self._faults.note("a report could not be sent")
 

@@ -23,7 +23,7 @@ class ReportingReceiver(RTCRtpReceiver):
     def _prepare(self, ice: IceConnection, ssrc: int, faults: Faults) -> None:
         self._ice = ice
         self._faults = faults
-        self._reception = Reception(ssrc, self._send, faults)
+        self._reception = Reception(ssrc, faults)
         self._mid = ""
         self._media_ssrc = 0
         self._left_ssrcs: deque[int] = deque(maxlen=MOST_STREAMS)
@@ -51,6 +51,7 @@ class ReportingReceiver(RTCRtpReceiver):
             seams.unregister_receiver(self.transport, self)
             self._reports.cancel()
             await asyncio.wait({self._reports})
+            self._reports = None  # its error holds this
 
     def _handle_disconnect(self) -> None:
         self._ended = True
@@ -63,7 +64,7 @@ class ReportingReceiver(RTCRtpReceiver):
         self._mid = parameters.muxId
         self._media_ssrc = parameters.encodings[0].ssrc if parameters.encodings else 0
         seams.register_receiver(self.transport, self, parameters)
-        self._reports = asyncio.create_task(self._reception.keep_reporting())
+        self._reports = asyncio.create_task(self._reception.keep_reporting(self._send))
 
     def _send(self, packet: AnyRtcpPacket) -> None:
         self._ice.send_now(seams.outgoing_srtp(self.transport).protect_rtcp(bytes(packet)))

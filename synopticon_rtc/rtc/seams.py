@@ -19,6 +19,7 @@ from aioice import Candidate, Connection
 from aiortc import (
     RTCCertificate,
     RTCConfiguration,
+    RTCDataChannel,
     RTCDtlsTransport,
     RTCIceTransport,
     RTCPeerConnection,
@@ -128,10 +129,7 @@ class OwnedPeerConnection(RTCPeerConnection):
         parameters.headerExtensions = parameters.headerExtensions + named
 
     async def _RTCPeerConnection__connect(self) -> None:  # noqa: N802 - the name that aiortc calls
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - aiortc starts this in a task of its own
-        self.connecting.add(task)
-        task.add_done_callback(self.connecting.discard)
+        self._keep(asyncio.current_task())
         connect: Awaitable[None] = super()._RTCPeerConnection__connect()  # type: ignore[misc]
         try:
             async with asyncio.timeout(ESTABLISH_TIMEOUT):
@@ -152,6 +150,12 @@ class OwnedPeerConnection(RTCPeerConnection):
                 if transport._task is not None:
                     transport._task.add_done_callback(_take_error)
 
+    def _keep(self, task: asyncio.Task[None] | None) -> None:
+        """Keep the task that connects until it is done: not in a variable of its own, or its error would hold it."""
+        assert task is not None  # noqa: S101 - aiortc starts it
+        self.connecting.add(task)
+        task.add_done_callback(self.connecting.discard)
+
     async def close(self) -> None:
         """Stop connecting, and close: aiortc would go on with it beside, and start what it has just stopped."""
         while others := self.connecting - {asyncio.current_task()}:
@@ -159,6 +163,9 @@ class OwnedPeerConnection(RTCPeerConnection):
                 task.cancel()
             await asyncio.wait(others)
         await super().close()
+        self._on_broken = lambda: None  # what it was holds this, as do the listeners
+        for transport in self._RTCPeerConnection__dtlsTransports:  # type: ignore[attr-defined]
+            transport.remove_all_listeners()
 
 
 def _take_error(task: asyncio.Future[None]) -> None:
@@ -259,6 +266,11 @@ def forget_source(transport: RTCDtlsTransport, receiver: RTCRtpReceiver, ssrc: i
         del sources[ssrc]
     with contextlib.suppress(pylibsrtp.Error):  # it never had any
         transport._rx_srtp.remove_stream(ssrc)
+
+
+def close_channel(channel: RTCDataChannel) -> None:
+    """Have a channel tell that it is closed which never opened: with a connection, aiortc closes open ones alone."""
+    channel._setReadyState("closed")
 
 
 def unburden(receiver: RTCRtpReceiver) -> None:

@@ -181,6 +181,7 @@ class FanoutSender(ReportingSender):
     async def stop(self) -> None:
         """Stop, and say goodbye to the peer, of all layers."""
         await super().stop()
+        self._switch.close()
         for sender in self.smaller:
             await sender.stop()
 

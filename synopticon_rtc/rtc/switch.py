@@ -27,7 +27,7 @@ class Switch:
     def __init__(self, viewer: Viewer, backlog: Backlog, send: Callable[[EncodedFrame], None]) -> None:
         self.stream: VideoStream | None = None
         self.held: deque[EncodedFrame] = deque()
-        self._viewer = viewer
+        self._viewer: Viewer | None = viewer  # None in the end
         self._backlog = backlog
         self._send = send
         self._arrival: Arrival | None = None
@@ -79,13 +79,19 @@ class Switch:
         if self._hold_ends is not None:
             self._hold_ends.cancel()
             self._hold_ends = None
-        if self.stream is not None:
+        if self.stream is not None and self._viewer is not None:
             self.stream.remove(self._viewer)
             self.stream = None
 
+    def close(self) -> None:
+        """Leave all streams for good, and let go of the peer, which holds this."""
+        self.leave()
+        self._send = _ignore
+        self._viewer = None
+
     def _arrive(self, arrival: Arrival, frame: EncodedFrame, now: float) -> None:
         """Take a frame of the stream that the peer is being moved to, ahead of that of the stream it is sent."""
-        if arrival is not self._arrival or self.stream is None:
+        if arrival is not self._arrival or self.stream is None or self._viewer is None:
             return  # it was abandoned in this very moment
         newest = self._backlog.newest
         if frame.keyframe and (newest is None or after(frame.timestamp, newest)):
@@ -132,3 +138,7 @@ class Switch:
         """Send the pictures that are held, up to a timestamp."""
         while self.held and (until is None or not after(self.held[0].timestamp, until)):
             self._send(self.held.popleft())
+
+
+def _ignore(_: EncodedFrame) -> None:
+    """Take the place of who sends frames."""

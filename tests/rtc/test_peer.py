@@ -501,3 +501,11 @@ async def test_what_is_sent_on_sections_in_another_order_than_it_was_added_goes_
         peer.connection.add_video(lambda _: clip.stream, ["vp8"])
         assert "a=candidate:" in await peer.connection.answer(plain.localDescription.sdp)
     await plain.close()
+
+
+async def test_a_channel_that_never_opened_is_closed_with_its_connection() -> None:
+    closed: list[bool] = []
+    async with Peer() as sender:
+        sender.connection.add_channel("first").on_close = lambda: closed.append(True)
+        await sender.connection.offer()
+    assert closed == [True]

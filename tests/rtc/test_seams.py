@@ -336,6 +336,20 @@ async def test_private_attributes_of_an_association_are_there() -> None:
     await connection.close()
 
 
+async def test_aiortc_still_closes_no_channel_that_never_opened() -> None:
+    """Once it does, ``close_channel`` is of no use any more."""
+    connection = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=[]))
+    channel = connection.createDataChannel("faces")
+    told: list[bool] = []
+    channel.on("close", lambda: told.append(True))
+    await connection.close()
+    assert channel.readyState == "connecting"
+    seams.close_channel(channel)
+    assert channel.readyState == "closed"
+    assert told == [True]
+    assert channel.listeners("close") == []
+
+
 def test_openssl_speaks_no_dtls_1_3() -> None:
     """When this fails, the header of its records is another: see `is_flight` in `sorting`."""
     assert not hasattr(SSL, "DTLS1_3_VERSION")
