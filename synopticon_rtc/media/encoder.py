@@ -24,6 +24,7 @@ from av.video.reformatter import VideoReformatter
 from synopticon_rtc.errors import SourceError
 from synopticon_rtc.media.codecs import FOLLOWS, OWN, Codec, check_codec, opened
 from synopticon_rtc.media.picture import TIME_BASE, Converter, Picture, copied, even
+from synopticon_rtc.media.pictures import Pictures
 from synopticon_rtc.media.source import Hint
 from synopticon_rtc.media.stillness import Stillness, same
 
@@ -125,10 +126,11 @@ class SharedEncoder:
         self._wake = asyncio.Event()
         self._keyframe_wanted = False
         self._last_keyframe: int | None = None
-        # Only the thread touches these four once it runs.
+        # Only the thread touches these five once it runs.
         self._encoder = encoder or OWN[codec]
         self._context: VideoCodecContext | None = None
         self._reformatter = VideoReformatter()
+        self._pictures = Pictures()
         self._ceiling = 0  # the bitrate at which the context was opened
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"{codec}-encoder")
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"{codec} encoder")
@@ -346,7 +348,7 @@ class SharedEncoder:
         if (shared.width, shared.height, shared.format.name) != (width, height, pixels):
             own = self._reformatter.reformat(shared, width, height, pixels, threads=1)
         elif keyframe or pts != shared.pts:
-            own = copied(shared)
+            own = copied(shared, self._pictures)
         else:
             return shared
         own.pts, own.time_base = pts, shared.time_base
