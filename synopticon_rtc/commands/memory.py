@@ -5,7 +5,7 @@ import gc
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of mallopt(3)
 _LEAST, _MOST = 2**20, 32 * 2**20  # bytes; glibc takes no more
-_BORDER = 32  # pixels that encoders have around each picture that they keep; what is no encoder's has less
+_PER_PIXEL = 6  # bytes: twice those of an RGB picture, and a quarter of the largest piece that an encoder takes
 
 
 def collect_often() -> None:
@@ -31,8 +31,8 @@ def map_large_pieces(size: tuple[int, int]) -> None:
     Args:
         size: Of the pictures, pixels.
     """
-    width, height = (side + 2 * _BORDER for side in size)
-    map_pieces(min(max(width * height * 3 // 2, _LEAST), _MOST))
+    width, height = size
+    map_pieces(min(max(_PER_PIXEL * width * height, _LEAST), _MOST))
 
 
 def map_pieces(large: int) -> None:

@@ -133,6 +133,8 @@ class SharedEncoder:
         self._pictures = Pictures()
         self._ceiling = 0  # the bitrate at which the context was opened
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"{codec}-encoder")
+        # It allocates what encoders take, in a heap of its own as glibc has it: large pieces, and nothing between them.
+        self._opener = ThreadPoolExecutor(1, thread_name_prefix=f"{codec}-opener")
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"{codec} encoder")
 
     async def __aenter__(self) -> Self:
@@ -209,6 +211,7 @@ class SharedEncoder:
             await asyncio.wait([self._task])
         finally:
             self._thread.shutdown(wait=False)  # idle by now, or cancelled: then it ends with the frame in hand
+            self._opener.shutdown(wait=False)
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -367,7 +370,8 @@ class SharedEncoder:
                 return context
         # The old one goes first, so that the new one takes its place in memory: 42 MB for 1280x720 in VP8.
         self._context = context = None
-        context = opened(
+        context = self._opener.submit(
+            opened,
             self.codec,
             width,
             height,
@@ -376,6 +380,6 @@ class SharedEncoder:
             bitrate=bitrate,
             fps=self._fps,
             threads=_THREADS,
-        )
+        ).result()
         self._context, self._ceiling = context, bitrate
         return context
