@@ -24,6 +24,7 @@ from av.video.reformatter import VideoReformatter
 from synopticon_rtc.errors import SourceError
 from synopticon_rtc.media.codecs import FOLLOWS, OWN, Codec, check_codec, opened
 from synopticon_rtc.media.picture import TIME_BASE, Converter, Picture, copied, even
+from synopticon_rtc.media.pictures import Pictures
 from synopticon_rtc.media.source import Hint
 from synopticon_rtc.media.stillness import Stillness, same
 
@@ -125,12 +126,15 @@ class SharedEncoder:
         self._wake = asyncio.Event()
         self._keyframe_wanted = False
         self._last_keyframe: int | None = None
-        # Only the thread touches these four once it runs.
+        # Only the thread touches these five once it runs.
         self._encoder = encoder or OWN[codec]
         self._context: VideoCodecContext | None = None
         self._reformatter = VideoReformatter()
+        self._pictures = Pictures()
         self._ceiling = 0  # the bitrate at which the context was opened
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"{codec}-encoder")
+        # It allocates what encoders take, in a heap of its own as glibc has it: large pieces, and nothing between them.
+        self._opener = ThreadPoolExecutor(1, thread_name_prefix=f"{codec}-opener")
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"{codec} encoder")
 
     async def __aenter__(self) -> Self:
@@ -207,6 +211,7 @@ class SharedEncoder:
             await asyncio.wait([self._task])
         finally:
             self._thread.shutdown(wait=False)  # idle by now, or cancelled: then it ends with the frame in hand
+            self._opener.shutdown(wait=False)
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -346,7 +351,7 @@ class SharedEncoder:
         if (shared.width, shared.height, shared.format.name) != (width, height, pixels):
             own = self._reformatter.reformat(shared, width, height, pixels, threads=1)
         elif keyframe or pts != shared.pts:
-            own = copied(shared)
+            own = copied(shared, self._pictures)
         else:
             return shared
         own.pts, own.time_base = pts, shared.time_base
@@ -365,7 +370,8 @@ class SharedEncoder:
                 return context
         # The old one goes first, so that the new one takes its place in memory: 42 MB for 1280x720 in VP8.
         self._context = context = None
-        context = opened(
+        context = self._opener.submit(
+            opened,
             self.codec,
             width,
             height,
@@ -374,6 +380,6 @@ class SharedEncoder:
             bitrate=bitrate,
             fps=self._fps,
             threads=_THREADS,
-        )
+        ).result()
         self._context, self._ceiling = context, bitrate
         return context

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from synopticon_rtc.errors import SourceError
 from synopticon_rtc.media.pacing import checked_fps, checked_size, drawn
+from synopticon_rtc.media.pictures import Pictures
 from synopticon_rtc.media.planes import Plane, planes, planes_of_rgb
 
 # The number is 32 bits and their CRC-16, most significant bit first, row by row: white is 1.
@@ -45,6 +46,7 @@ class TestPattern:
     def __init__(self, size: tuple[int, int] = (1280, 720), fps: float = 30) -> None:
         self.size = width, height = checked_size(size)
         self.fps = checked_fps(fps)
+        self._pictures = Pictures()
         if width < _SMALLEST[0] or height < _SMALLEST[1]:
             raise SourceError(f"a test pattern cannot be {width}x{height}; give {_SMALLEST[0]}x{_SMALLEST[1]} or more")
         self._cells = _cell_edges(width, height)
@@ -69,7 +71,7 @@ class TestPattern:
     def draw(self, number: int) -> av.VideoFrame:
         """Return frame ``number`` in yuv420p; numbers are taken modulo 2**32."""
         width, height = self.size
-        frame = av.VideoFrame(width, height, "yuv420p")
+        frame = self._pictures.new(width, height)
         seconds = number / self.fps
         shift = int(seconds * width / 20) % self._turn & ~1
         diameter = len(self._ball)

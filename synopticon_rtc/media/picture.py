@@ -8,6 +8,8 @@ import av
 from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
+from synopticon_rtc.media.pictures import Pictures
+
 TIME_BASE = Fraction(1, 90_000)
 _SD = {2, 5, 6}  # ITU-T H.273: BT.601 by its two names, and what does not say
 
@@ -56,6 +58,7 @@ class Converter:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self._reformatter = VideoReformatter()
+        self._pictures = Pictures()
 
     def planar(self, frame: av.VideoFrame) -> av.VideoFrame:
         """Return a new frame that is as encoders take it; its time is not set."""
@@ -65,7 +68,7 @@ class Converter:
             and frame.colorspace in _SD
             and frame.color_range != ColorRange.JPEG
         ):
-            own = copied(frame)
+            own = copied(frame, self._pictures)
         else:
             own = self._reformatter.reformat(
                 frame,
@@ -77,14 +80,14 @@ class Converter:
                 threads=1,
             )
             if own is frame:  # there was nothing to convert
-                own = copied(frame)
+                own = copied(frame, self._pictures)
         own.pict_type = PictureType.NONE
         return own
 
 
-def copied(frame: av.VideoFrame) -> av.VideoFrame:
+def copied(frame: av.VideoFrame, pictures: Pictures) -> av.VideoFrame:
     """Return a frame of one's own with the same picture, which is in 4:2:0; nothing else of it is copied."""
-    own = av.VideoFrame(frame.width, frame.height, "yuv420p")
+    own = pictures.new(frame.width, frame.height)
     planes = list(zip(own.planes, frame.planes, strict=True))
     if any(mine.buffer_size != theirs.buffer_size for mine, theirs in planes):  # lines of another length
         return av.VideoFrame.from_ndarray(frame.to_ndarray(), format="yuv420p")

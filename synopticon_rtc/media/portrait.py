@@ -11,6 +11,7 @@ import numpy as np
 
 from synopticon_rtc.errors import MissingExtra
 from synopticon_rtc.media.pacing import checked_fps, checked_size, drawn
+from synopticon_rtc.media.pictures import Pictures
 from synopticon_rtc.media.planes import planes, planes_of_rgb
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Portrait:
             raise MissingExtra("the portrait", "portrait")
         self.size = width, height = checked_size(size)
         self.fps = checked_fps(fps)
+        self._pictures = Pictures()
         self._side = min(size)
         self._pan_x = 0.6 * (width / 2 - (_NEAR / 2 + _MARGIN) * self._side)
         # The canvas reaches as far from the face as a corner of the frame gets, in pixels of the photograph.
@@ -81,7 +83,7 @@ class Portrait:
         cos, sin = scale * math.cos(angle), scale * math.sin(angle)
         origin_x = self._reach_x * self._scale - cos * face_x + sin * face_y
         origin_y = self._reach_y * self._scale - sin * face_x - cos * face_y
-        frame = av.VideoFrame(width, height, "yuv420p")
+        frame = self._pictures.new(width, height)
         for index, (image, canvas) in enumerate(zip(planes(frame), self._canvas, strict=True)):
             half = 2 if index else 1  # chroma has half the lines and columns
             image[:] = np.asarray(
