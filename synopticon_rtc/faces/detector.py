@@ -13,8 +13,8 @@ class Detector(Protocol):
     """Finds the faces in a frame.
 
     A detector that is an async context manager too is entered before the first frame and left after the last. It is
-    called with one frame at a time, the newest if it is slow, and must not block the event loop; only one that is
-    :class:`Queueing` may get the next before it is done.
+    called with one frame at a time, the newest if it is slow, and must not block the event loop. Where every frame of a
+    film is looked at, one with an attribute ``queue`` is given so many of the next before it is done.
     """
 
     async def detect(self, frame: av.VideoFrame) -> Sequence[Face]:
