@@ -1,12 +1,10 @@
 """Memory for pictures is used again, and only when nobody holds it any more."""
 
 from fractions import Fraction
-from typing import cast
 
 import av
 import numpy as np
 import pytest
-from av.video.codeccontext import VideoCodecContext
 
 from synopticon_rtc.media.pictures import Pictures
 
@@ -44,7 +42,7 @@ def test_a_picture_that_somebody_holds_stays_as_it_is(holding: str) -> None:
 
 def test_a_picture_that_an_encoder_still_has_stays_as_it_is() -> None:
     def encoded(pictures: Pictures | None) -> list[bytes]:
-        encoder = cast("VideoCodecContext", av.CodecContext.create("libx264", "w"))
+        encoder = av.CodecContext.create("libx264", "w")
         encoder.width, encoder.height, encoder.pix_fmt = *SIZE, "yuv420p"
         encoder.time_base, encoder.thread_count = Fraction(1, 30), 1
         encoder.options = {"rc-lookahead": "20", "preset": "veryfast"}  # it takes 20 pictures before it gives one

@@ -30,7 +30,7 @@ def widened(model: bytes) -> bytes:
     except ImportError:
         return model
     packed = schema.Model.GetRootAs(model)
-    codes = [packed.OperatorCodes(index) for index in range(packed.OperatorCodesLength())]
+    codes: list[Any] = [packed.OperatorCodes(index) for index in range(packed.OperatorCodesLength())]
     kinds = [max(code.BuiltinCode(), code.DeprecatedBuiltinCode()) for code in codes]  # old files have but the second
     if schema.BuiltinOperator.PRELU not in kinds:
         return model
