@@ -709,19 +709,17 @@ class Receiver(Generic[F]):
         """
         self._negotiator.perform(self._handshake.refuse(session, reason, asyncio.get_running_loop().time()))
 
-    def expect(self, came: list[Offer | Ice]) -> None:
+    def expect(self, came: list[Offer | Ice], away: Callable[[], Collection[str]]) -> None:
         """Take the offer that came of somebody before this receiver was there, with what came after it, to begin with.
 
         A :class:`Room` does so, which hears of everybody.
 
         Args:
             came: The messages, which are taken out of it once the receiver has started and there is a session.
+            away: Gives the names of those for whom others wait to come back: nobody of these is taken, unless the
+                receiver looks for just that name.
         """
-        self._handshake.expect(came)
-
-    def keep_off(self, names: Callable[[], Collection[str]]) -> None:
-        """Have it take nobody of these names, unless it looks for one of them: others wait for them to come back."""
-        self._handshake.kept = names
+        self._handshake.expect(came, away)
 
     def stay(self) -> None:
         """Look for no other broadcaster from now on than the one that is received: by its name, where it has one."""

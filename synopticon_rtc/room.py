@@ -421,8 +421,7 @@ class Room(Generic[F]):
         try:
             receiver = self._made.pop() if self._made else self._make()
             receiver.network = self._network
-            receiver.expect(came)
-            receiver.keep_off(self._away)
+            receiver.expect(came, self._away)
             place: _Place[F] = _Place(Participant(receiver), came)
             receiver.events.subscribe(functools.partial(self._changed, place))
             beside = self._beside(place.participant)

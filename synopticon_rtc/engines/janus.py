@@ -113,9 +113,12 @@ class Janus(Engine):
         self._room: JanusRoom | None = None
 
     def configure(self) -> None:
-        """Have what those who listen publish come into the room."""
-        if self._room is not None and self._publishes:
-            asyncio.get_running_loop().call_soon(self._room.uplink.ask)  # once they know of the session
+        """Have what those who listen publish come into the room, and tell them who is there."""
+        if self._room is not None:
+            loop = asyncio.get_running_loop()  # which does so once they know of the session
+            loop.call_soon(self._tell_who_is_there)
+            if self._publishes:
+                loop.call_soon(self._room.uplink.ask)
 
     @property
     def _publishes(self) -> bool:
@@ -170,7 +173,6 @@ class Janus(Engine):
                     self._room, self._met = room, True
                     try:
                         self._begin(own)
-                        self.tell(room.present())
                         await room.stay()
                     finally:
                         self._room = None
@@ -188,6 +190,10 @@ class Janus(Engine):
     def tell(self, message: AnyMessage) -> None:
         """Hand a message round, as it would come from a signaling server."""
         self._hand_round(message)
+
+    def _tell_who_is_there(self) -> None:
+        if self._room is not None:
+            self.tell(self._room.present())
 
     def seek(self) -> None:
         """Have a broadcaster make an offer, if one listens."""

@@ -89,6 +89,7 @@ class ReceiverHandshake(Handshake):
         self._wish(want)
         self._taken = taken
         self._calls = calls or Calls()
+        self._waited = False  # to be told of broadcasters, as others on the same signaling connection were
         self._call_at = float("-inf")  # when all are asked at once, though the server tells of broadcasters
         self._asked: dict[str, int] = {}  # of those, by how manieth discovery each was asked last
         self._seek_known = True
@@ -97,8 +98,7 @@ class ReceiverHandshake(Handshake):
         self._paced_until = float("-inf")
         self._early: dict[str, list[Candidate | None]] = {}
         self._came: list[Offer | Ice] = []
-        self.kept: Callable[[], Collection[str]] = tuple
-        """Gives the names of broadcasters that others on the same signaling connection wait for to come back."""
+        self._away: Callable[[], Collection[str]] = tuple
         self._leaving = ""  # a session that counts as taken by us until its link's end is carried out
         self._present: dict[str, str] | None = None  # the broadcasters that the server tells of, None if it does not
 
@@ -112,12 +112,13 @@ class ReceiverHandshake(Handshake):
         """Take note whether what comes is recorded, for which the server may want a role of its own."""
         self.requirements = msgspec.structs.replace(self.requirements, role=("record" if on else "receive",))
 
-    def expect(self, came: list[Offer | Ice]) -> None:
+    def expect(self, came: list[Offer | Ice], away: Callable[[], Collection[str]] = tuple) -> None:
         """Take the offer that has come of somebody before there was a session of ours, and what came after it.
 
-        Once there is one, ``came`` is emptied, and nobody is looked for unless the offer cannot be taken.
+        Once there is one, ``came`` is emptied, and nobody is looked for unless the offer cannot be taken. Nobody is
+        whose name is ``away``: others on the same signaling connection wait for them to come back.
         """
-        self._came = came
+        self._came, self._away = came, away
 
     def stay(self) -> None:
         """Look for no other broadcaster any more than the one that there is: by its name, where it has one."""
@@ -139,6 +140,7 @@ class ReceiverHandshake(Handshake):
         self._paced_until = now
         self._early.clear()
         self._present = None  # another server may not tell, and another room has others
+        self._waited = False
         self.refusal = ""
         if session != self.session:
             self.refused_by.clear()  # a session is refused, not a receiver
@@ -343,7 +345,7 @@ class ReceiverHandshake(Handshake):
     def _wants(self, session: str, name: str) -> bool:
         # A server may know a broadcaster by another name than it calls itself: its token's.
         heard = {name, (self._present or {}).get(session)}
-        if self._want is None and not heard.isdisjoint(self.kept()):
+        if self._want is None and not heard.isdisjoint(self._away()):
             return False
         return self._want in (None, session) or not self._called.isdisjoint(heard)
 
@@ -401,9 +403,10 @@ class ReceiverHandshake(Handshake):
             interval = SLOW_SEEK
         self._seek_at = now + interval
         self._paced_until = now + PACES[min(self._seeks, len(PACES) - 1)]
-        if self._present is None and self._calls.told and self._seeks == 0 and self._session_wanted is None:
+        if self._present is None and self._calls.told and not self._waited and self._session_wanted is None:
+            self._waited = True  # we shall be told in a moment whom to ask
             self._call_at = now + SLOW_SEEK
-            return []  # we shall be told in a moment whom to ask
+            return []
         self._seeks += 1
         if self._session_wanted is not None:
             return self._ask_each([self._session_wanted])

@@ -588,6 +588,14 @@ class TestReceiver:
         ]
         assert [message.target_session for message in sent(handshake.tick(SLOW_SEEK))] == [None, None]
 
+    def test_where_it_is_not_told_of_broadcasters_as_others_were_it_asks_everybody_soon(self) -> None:
+        calls = Calls()
+        calls.told = True
+        handshake = receiver(calls=calls)
+        assert sent(handshake.opened("ws_r", 0)) == []
+        assert handshake.next_tick() == SEEK_INTERVALS[0]
+        assert [message.target_session for message in sent(handshake.tick(SEEK_INTERVALS[0]))] == [None, None]
+
     def test_of_thousands_of_broadcasters_others_are_asked_each_time(self) -> None:
         handshake = receiver("cam")
         self.seeking(handshake)
