@@ -684,6 +684,10 @@ class Receiver(Generic[F]):
                 peer.control.tell(Limit(name, bitrate))
             self._choose_layer(peer, name)
 
+    def _choose_layers(self, peer: Peer) -> None:
+        for name in self._limits:
+            self._choose_layer(peer, name)
+
     def _choose_layer(self, peer: Peer, name: str) -> None:
         """Have an engine send the layer of a video that is wanted."""
         layer = peer.behind and peer.behind.layer(name, self._limits.get(name, math.inf))
@@ -820,8 +824,7 @@ class Receiver(Generic[F]):
 
         def listed(streams: list[Published]) -> None:
             self._catalogue.update(peer, streams)
-            for name in self._limits:
-                self._choose_layer(peer, name)
+            self._choose_layers(peer)
 
         peer.behind = Behind(find, listed, offer)
         self._catalogue.update(peer, offer.streams)
@@ -837,8 +840,7 @@ class Receiver(Generic[F]):
         peer = self._peers.get(link)
         if state == "connected" and peer is not None and peer.behind is not None:
             peer.behind.open(peer.connection)
-            for name in self._limits:
-                self._choose_layer(peer, name)
+            self._choose_layers(peer)
         elif state == "connected" and peer is not None and peer.is_whole:  # whoever sends can tell of no streams
             self._catalogue.update(peer, peer.all_there_is())
         self._negotiator.changed(link, state)

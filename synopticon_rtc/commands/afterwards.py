@@ -1,6 +1,7 @@
 """What becomes of the files of recordings: a command is run for each, and old ones are deleted."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import shlex
@@ -145,12 +146,18 @@ class Keep:
 
 async def ended(task: asyncio.Task[None], waiting: str) -> None:
     """Wait for the end of what is left to do, and say so where that takes its time."""
-    telling = "%s; Ctrl-C once more ends it at once"
-    told = asyncio.get_running_loop().call_later(PATIENCE, logger.warning, telling, waiting)
-    try:
+    with warning_after(PATIENCE, "%s; Ctrl-C once more ends it at once", waiting):
         await task
+
+
+@contextlib.contextmanager
+def warning_after(seconds: float, message: str, *arguments: object) -> Iterator[None]:
+    """Say something in the log where what is done meanwhile takes that long."""
+    timer = asyncio.get_running_loop().call_later(seconds, logger.warning, message, *arguments)
+    try:
+        yield
     finally:
-        told.cancel()
+        timer.cancel()
 
 
 def delete_old(folder: Path, before: float) -> list[Path]:

@@ -86,7 +86,7 @@ class Switch:
     def close(self) -> None:
         """Leave all streams for good, and let go of the peer, which holds this."""
         self.leave()
-        self._send = _ignore
+        self._send = lambda _: None
         self._viewer = None
 
     def _arrive(self, arrival: Arrival, frame: EncodedFrame, now: float) -> None:
@@ -138,7 +138,3 @@ class Switch:
         """Send the pictures that are held, up to a timestamp."""
         while self.held and (until is None or not after(self.held[0].timestamp, until)):
             self._send(self.held.popleft())
-
-
-def _ignore(_: EncodedFrame) -> None:
-    """Take the place of who sends frames."""

@@ -49,6 +49,15 @@ async def searching(gate: Gate, told: Told, most: float | None = None) -> AsyncI
         await asyncio.wait([running])
 
 
+async def offer_four(search: FaceSearch[Captured], gate: Gate, apart: float) -> None:
+    """Offer a frame, and three more at a distance (s) while the detector is busy with it."""
+    now = asyncio.get_running_loop().time()
+    search.offer(captured(0), now, wanted=True)
+    await gate.begun.wait()
+    for number in range(1, 4):
+        search.offer(captured(number), now + number * apart, wanted=True)
+
+
 async def until_told(told: Told, count: int) -> None:
     await until(lambda: len(told) >= count)
 
@@ -56,11 +65,7 @@ async def until_told(told: Told, count: int) -> None:
 async def test_while_it_is_busy_the_newest_frame_waits_and_those_before_it_are_told_of_at_once() -> None:
     gate, told = Gate(), Told()
     async with searching(gate, told) as search:
-        now = asyncio.get_running_loop().time()
-        search.offer(captured(0), now, wanted=True)
-        await gate.begun.wait()
-        for number in range(1, 4):
-            search.offer(captured(number), now + number / 30, wanted=True)
+        await offer_four(search, gate, 1 / 30)
         assert told == [(1, False), (2, False)]
         gate.open.set()
         await until_told(told, 4)
@@ -70,11 +75,7 @@ async def test_while_it_is_busy_the_newest_frame_waits_and_those_before_it_are_t
 async def test_frames_that_come_close_together_wait_for_a_detector_that_keeps_up() -> None:
     gate, told = Gate(), Told()
     async with searching(gate, told) as search:
-        now = asyncio.get_running_loop().time()
-        search.offer(captured(0), now, wanted=True)
-        await gate.begun.wait()
-        for number in range(1, 4):
-            search.offer(captured(number), now + number / 1000, wanted=True)
+        await offer_four(search, gate, 1 / 1000)
         assert told == [(3, False)]
         gate.open.set()
         await until_told(told, 4)
