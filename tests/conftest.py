@@ -1,5 +1,6 @@
 """What more than one part's tests need: the face model, a photograph of a face, and time to fuzz."""
 
+import logging
 import os
 import signal
 from collections import Counter
@@ -37,6 +38,15 @@ def portrait() -> npt.NDArray[np.uint8]:
     """Eileen Collins's face, from a photograph by NASA: uint8 (320, 320, 3), RGB."""
     data = pytest.importorskip("skimage.data")
     return np.ascontiguousarray(data.astronaut()[:320, 64:384])
+
+
+@pytest.fixture(autouse=True)
+def level_of_logs() -> Generator[None]:
+    """Leave the level of our logs as it was: a command that runs in the process of the tests sets it."""
+    logger = logging.getLogger("synopticon_rtc")
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

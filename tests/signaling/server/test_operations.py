@@ -4,7 +4,6 @@ import asyncio
 import datetime as dt
 import http.client
 import json
-import logging
 import os
 import re
 import signal
@@ -12,7 +11,7 @@ import ssl
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -365,15 +364,6 @@ async def test_the_limits_and_all_else_can_be_set(tmp_path: Path, certificate: t
                 await websocket.recv()
 
 
-@pytest.fixture
-def quiet() -> Iterator[None]:
-    """Leave the level of our logs, which a command sets, as it was."""
-    logger = logging.getLogger("synopticon_rtc")
-    level = logger.level
-    yield
-    logger.setLevel(level)
-
-
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
@@ -393,10 +383,7 @@ def quiet() -> Iterator[None]:
         (["token", "--role", "admin"], 2, "'admin' is not one of"),
     ],
 )
-def test_a_mistake_is_one_line(
-    options: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str], quiet: None
-) -> None:
-    del quiet
+def test_a_mistake_is_one_line(options: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     run, arguments = (token, options[1:]) if options[0] == "token" else (main, options)
     with pytest.raises(SystemExit) as caught:
         run.main(arguments)
