@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from synopticon_rtc.basics.opening import open_in_thread
 from synopticon_rtc.errors import SynopticonError
 from synopticon_rtc.media.sound import device_trouble, sound_library
 from synopticon_rtc.receiving.sound import RATE, AudioMoment
@@ -134,7 +135,7 @@ class Speaker:
             SynopticonError: There is no such loudspeaker, it cannot be opened, or PortAudio is missing.
             MissingExtra: ``sounddevice`` is not installed.
         """
-        await asyncio.to_thread(self._open)
+        await open_in_thread(self._open, lambda _: self._stream.close())
         return self
 
     async def __aexit__(

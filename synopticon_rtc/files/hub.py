@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from synopticon_rtc.basics import clock
+from synopticon_rtc.basics.opening import open_in_thread
 from synopticon_rtc.errors import ConnectionLost, FileError
 from synopticon_rtc.files.disk import files_in
 from synopticon_rtc.files.incoming import FileOffer, Incoming
@@ -298,11 +299,19 @@ class FileHub:
 
     # Threads and tasks
 
-    def in_thread(self, function: Callable[[], T]) -> Awaitable[T]:
+    def in_thread(self, function: Callable[[], T]) -> asyncio.Future[T]:
         """Run what may block."""
+        return asyncio.get_running_loop().run_in_executor(self._executor, function)
+
+    async def opened(self, opener: Callable[[], T], close: Callable[[T], object]) -> T:
+        """Open something, which may block, and close it again if nobody waits for it any more."""
+        return await open_in_thread(opener, close, self._executor)
+
+    @property
+    def _executor(self) -> ThreadPoolExecutor:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="files")
-        return asyncio.get_running_loop().run_in_executor(self._threads, function)
+        return self._threads
 
     def spawn(self, work: Awaitable[T]) -> asyncio.Task[T]:
         """Do something beside, that is over when the hub is closed."""

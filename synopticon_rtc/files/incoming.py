@@ -147,13 +147,15 @@ class Incoming:
             promised=self._hub.promised,
             is_over=lambda: self.is_over,
         )
+        making = self._hub.in_thread(make)
         try:
-            part = await self._hub.in_thread(make)
+            part = await asyncio.shield(making)
         except FileError as error:
             self._end(error, "it cannot be stored there")
             raise
         except BaseException:  # whoever accepts it does not wait so long
             self._end(FileError(f"{offer.name} was not accepted in the end"), "it is not wanted any more")
+            self._hub.spawn(self._drop(making))
             raise
         if self.is_over:
             self._hub.spawn(self._hub.in_thread(part.close))
@@ -164,6 +166,11 @@ class Incoming:
         self._task = self._hub.keep(asyncio.create_task(self._run(transfer, part)))
         self._task.add_done_callback(lambda _: self._leave(part))  # also of one that never began
         return transfer
+
+    async def _drop(self, making: asyncio.Future[Part]) -> None:
+        with contextlib.suppress(FileError):  # of one that is not made to the end, as that may take long
+            part = await making
+            await self._hub.in_thread(part.close)
 
     def refuse(self, reason: str) -> None:
         """Do not have it sent."""

@@ -113,7 +113,7 @@ class Outgoing:
     async def _send(self) -> None:
         transfer = self.transfer
         assert transfer.path is not None  # noqa: S101 - it is sent from there
-        source = await self._hub.in_thread(functools.partial(Source, transfer.path))
+        source = await self._hub.opened(functools.partial(Source, transfer.path), Source.close)
         try:
             transfer.size = source.size
             self.channel = self._open_channel(secrets.token_hex(8))

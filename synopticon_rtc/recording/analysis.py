@@ -9,6 +9,7 @@ import av
 import msgspec
 
 from synopticon_rtc.basics import clock
+from synopticon_rtc.basics.opening import open_in_thread
 from synopticon_rtc.detecting.detection import Detection
 from synopticon_rtc.errors import TableError
 from synopticon_rtc.faces import Detector, Face, Tracker
@@ -94,7 +95,7 @@ class Analysis:
             if isinstance(self._detector, contextlib.AbstractAsyncContextManager):
                 await stack.enter_async_context(self._detector)
             job = self._job | {"detector": str(getattr(self._detector, "name", ""))}  # with its versions, once entered
-            progress = await asyncio.to_thread(self._parts.begin, job)
+            progress = await open_in_thread(lambda: self._parts.begin(job), lambda _: self._parts.leave())
             try:
                 pictures = await stack.enter_async_context(contextlib.aclosing(ahead(self._film.pictures())))
                 tell(progress)

@@ -1,5 +1,6 @@
 """A film with the faces drawn on it."""
 
+import contextlib
 import functools
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
@@ -77,13 +78,10 @@ class AnnotatedVideo:
     ) -> None:
         """Write what is left, and close it."""
         try:
-            await self._worker.do(self._close)
-            await self._worker.done()
+            await self._worker.end(self._close, self._abandon)
         except OSError as full:
             if error is None:  # else it has been said
                 raise self._error(full) from full
-        finally:
-            self._worker.end()
 
     def _encode(self, frame: av.VideoFrame, faces: Sequence[Face]) -> None:
         assert self._open is not None  # noqa: S101 - as it was when the job was given
@@ -100,6 +98,12 @@ class AnnotatedVideo:
         (container, stream), self._open = self._open, None
         with container:
             container.mux(stream.encode(None))
+
+    def _abandon(self) -> None:
+        if self._open is not None:
+            (container, _), self._open = self._open, None
+            with contextlib.suppress(av.error.FFmpegError):
+                container.close()
 
     def _error(self, error: OSError) -> TableError:
         return TableError(f"{self._path} cannot be written: {error.strerror or error}")

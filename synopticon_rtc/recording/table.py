@@ -1,6 +1,5 @@
 """Tables of faces: a row for each face in each frame, as Parquet, CSV or JSON lines."""
 
-import asyncio
 import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from synopticon_rtc.basics.life import not_open
+from synopticon_rtc.basics.opening import open_in_thread
 from synopticon_rtc.errors import TableError
 from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.recording.lines import CsvFile, JsonLinesFile, concatenate
@@ -83,7 +83,7 @@ class FacesTable:
         """Open it."""
         opened = functools.partial(self._kind, self.path, landmarks=self._landmarks, whole=self._whole)
         try:
-            self._file = await asyncio.to_thread(opened)
+            self._file = await open_in_thread(opened, lambda file: file.abandon())
         except OSError as error:
             raise self._error(error) from error
         return self
@@ -113,17 +113,10 @@ class FacesTable:
             return
         file, self._file = self._file, None
         try:
-            await self._worker.do(functools.partial(_finish, file, self._rows))
-            await self._worker.done()  # which is not given up where this is cancelled
+            await self._worker.end(functools.partial(_finish, file, self._rows), file.abandon)
         except OSError as full:
-            await asyncio.to_thread(file.abandon)
             if not self._failed:  # else it has been said
                 raise self._error(full) from full
-        except Exception:
-            await asyncio.to_thread(file.abandon)
-            raise
-        finally:
-            self._worker.end()
 
     async def _flush(self, file: _File) -> None:
         rows, self._rows = self._rows, []

@@ -379,7 +379,7 @@ async def test_it_can_be_cancelled_while_its_place_is_made(
         sent = await one.hub.send(path, None, rate=None)
         offer = await offered(two)
         with monkeypatch.context() as patched:
-            patched.setattr(two.hub, "in_thread", slowly)
+            patched.setattr(two.hub, "in_thread", lambda function: asyncio.ensure_future(slowly(function)))
             accepting = asyncio.create_task(offer.accept(there))
             await elapse(0.5)
             accepting.cancel() if end == "two" else sent.cancel("enough")

@@ -6,6 +6,8 @@ import os
 import random
 import signal
 import sys
+import threading
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from synopticon_rtc.media import VideoFile
 from synopticon_rtc.recording import analysis
 from synopticon_rtc.recording.analysis import AHEAD, WARM_UP, Analysis
 from synopticon_rtc.recording.annotated import AnnotatedVideo, join_video
-from synopticon_rtc.recording.parts import Progress
+from synopticon_rtc.recording.parts import Parts, Progress
 
 COUNT, FPS = 90, 25
 GAP = 60  # frames for which one is shown
@@ -119,6 +121,27 @@ async def test_it_goes_on_where_it_was(film: Path, tmp_path: Path, monkeypatch: 
     assert last.seen == list(range(last.seen[0], COUNT))
     assert 0 <= 85 - WARM_UP - last.seen[0] <= AHEAD + 1  # frames that were looked at, and not yet written
     assert same(table, whole)  # ids too
+
+
+async def test_one_that_is_cancelled_while_it_begins_leaves_nothing(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on, begin = threading.Event(), threading.Event(), Parts.begin
+
+    def slowly(parts: Parts, job: Mapping[str, str]) -> Progress:
+        begun.set()
+        go_on.wait()
+        return begin(parts, job)
+
+    monkeypatch.setattr(Parts, "begin", slowly)
+    task = asyncio.create_task(analysed(film, tmp_path / "faces.csv"))
+    await asyncio.to_thread(begun.wait)
+    task.cancel()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert files(tmp_path) == []
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("joining")]
 
 
 KILLED = """

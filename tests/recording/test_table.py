@@ -4,6 +4,7 @@ import asyncio
 import csv
 import dataclasses
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,17 @@ async def test_json_lines_are_a_frame_each(tmp_path: Path) -> None:
     assert np.array(plain["landmarks"]) == pytest.approx(PLAIN.landmarks, abs=5.1e-6)
     assert max(len(str(value)) for point in plain["landmarks"] for value in point) <= len("0.12345")
     assert "landmarks" not in (await written(path, landmarks=False)).read_text()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes on this machine")
+async def test_a_table_whose_opening_is_cancelled_is_closed(tmp_path: Path) -> None:
+    os.mkfifo(pipe := tmp_path / "faces.jsonl")  # which opens for writing once somebody reads it
+    entering = asyncio.create_task(FacesTable(pipe).__aenter__())
+    await asyncio.wait([entering], timeout=0.1)
+    entering.cancel()
+    assert await asyncio.to_thread(pipe.read_bytes) == b""  # as it was closed
+    with pytest.raises(asyncio.CancelledError):
+        await entering
 
 
 async def test_what_was_seen_is_there_whatever_ends_the_table(tmp_path: Path) -> None:
