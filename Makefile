@@ -2,9 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STACKS := tests/conformance/stacks
-# Tests wait more than they work: one more process at a time than there are cores, and four at most. Where it is measured
-# what they run, they work more.
-AT_ONCE = $(shell $(PYTHON) -c "import os; print(min(4, $(if $(COVERED),0,1) + (os.cpu_count() or 1)))")
+# Tests wait more than they work: one more process at a time than there are cores, and four at most.
+AT_ONCE = $(shell $(PYTHON) -c "import os; print(min(4, 1 + (os.cpu_count() or 1)))")
 # `make everything coverage COVERED=1` measures what the tests run of the package.
 PYTEST := $(BIN)/$(if $(COVERED),coverage run,python) -m pytest
 # Else each of the hundreds of commands that tests start would compile the package anew: half a second.

@@ -33,6 +33,7 @@ def resolved() -> dict[tuple[str, str], subprocess.CompletedProcess[str]]:
 def resolve(platform: str, python: str) -> subprocess.CompletedProcess[str]:
     """Resolve as pip does there: uv evaluates markers for another machine than the one it runs on, pip does not."""
     command = [str(UV), "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--only-binary", ":all:"]
+    command.append("--no-python-downloads")  # it would like to have the Python that it resolves for
     for_whom = ["--python-platform", platform, "--python-version", python, "--extra", "all"]
     return subprocess.run(
         [*command, *for_whom, str(ROOT / "pyproject.toml")], capture_output=True, text=True, check=False

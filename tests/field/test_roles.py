@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import tomllib
-import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,10 +28,11 @@ def listed(file: Path) -> set[str]:
 
 def installed(role: str, folder: Path) -> Path:
     """Make an environment for a role; return where its programs are."""
-    venv.create(folder, with_pip=True)
-    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-compile"]
-    subprocess.run([*pip, "-r", str(DEPLOY / f"requirements-{role}.txt")], check=True)
-    subprocess.run([*pip, "--no-deps", str(ROOT)], check=True)
+    uv = Path(sys.executable).with_name("uv")
+    subprocess.run([uv, "venv", "--quiet", folder], check=True)
+    pip = [uv, "pip", "install", "--quiet", "--python", folder]
+    subprocess.run([*pip, "-r", DEPLOY / f"requirements-{role}.txt"], check=True)
+    subprocess.run([*pip, "--no-deps", ROOT], check=True)
     return folder / "bin"
 
 
