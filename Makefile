@@ -1,6 +1,7 @@
 # `make demo` and `make test` set up all they need in .venv; nothing is installed outside it.
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip
 STACKS := tests/conformance/stacks
 # Tests wait more than they work: one more process at a time than there are cores, and four at most.
 AT_ONCE = $(shell $(PYTHON) -c "import os; print(min(4, 1 + (os.cpu_count() or 1)))")
@@ -17,14 +18,14 @@ SPREAD := --dist loadfile --no-loadscope-reorder
 .venv/demo: pyproject.toml
 	@echo "Installing what the demo needs into .venv: 800 MB, a minute or two the first time"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --editable '.[portrait]'
+	$(PIP) install --disable-pip-version-check --progress-bar off --editable '.[portrait]'
 	@touch $@
 
 .venv/ready: pyproject.toml
 	@echo "Installing everything for development into .venv: 2.5 GB, some minutes the first time"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(PIP) install --quiet --upgrade pip
+	$(PIP) install --quiet --editable '.[dev]'
 	touch $@
 
 demo: $(if $(wildcard .venv/ready),,.venv/demo) ## a face mesh in the browser: no camera needed
