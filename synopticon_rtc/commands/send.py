@@ -27,6 +27,7 @@ from synopticon_rtc.commands.options import (
 from synopticon_rtc.errors import ConnectionLost, FileError, NobodyAnswered, SynopticonError
 from synopticon_rtc.files.transfer import FileTransfer
 from synopticon_rtc.receiver import Receiver
+from synopticon_rtc.receiving.overdue import not_there
 
 TIMEOUT = 15.0
 """Seconds without the other end, at the beginning and whenever it is gone."""
@@ -132,10 +133,15 @@ class _Sending:
         return [await self._receiver.send_file(transfer.path, folder=transfer.folder, rate=self._rate)]
 
     async def _reach(self) -> None:
+        client = self._receiver.signaling
         try:
             async with asyncio.timeout(self._timeout):
+                if not self._connected.is_set():  # a connection outlives signaling
+                    await client.wait_open()
                 await self._connected.wait()
         except TimeoutError:
+            if client.session is None:
+                raise not_there(client, self._timeout) from None
             raise NobodyAnswered(
                 f"no broadcaster called {self._to} was there within {self._timeout:g} s: start one with --files "
                 "(a receiver can be sent files by its broadcaster alone)"

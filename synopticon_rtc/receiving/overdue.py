@@ -43,10 +43,7 @@ def overdue(
         piece, stands = _STANDS[what]
         return ConnectionLost(f"no {piece} {within}: {stands if link else 'the broadcaster is gone'}")
     if client.session is None:
-        return NobodyAnswered(
-            f"the signaling server {client.url} was not there {within} ({client.reason}): "
-            "is it running, and is the address right?"
-        )
+        return not_there(client, timeout)
     if link is not None:
         wanted = " or ".join(f"stream {name!r}" for name in missing) or what
         return NobodyAnswered(f"{visible(link.name or link.session, NAME)} answered, but no {wanted} came {within}")
@@ -60,3 +57,11 @@ def overdue(
     whom = f"no broadcaster {broadcaster!r}" if broadcaster else "no broadcaster"
     said = f": {client.url} says: {visible(handshake.refusal, WORDS)}" if handshake.refusal else ""
     return NobodyAnswered(f"{whom} answered {within}{said or f' at {client.url}: is one running there?'}")
+
+
+def not_there(client: Signaling, timeout: float) -> NobodyAnswered:
+    """Make the error for a signaling server that was waited for in vain, for this many seconds."""
+    return NobodyAnswered(
+        f"the signaling server {client.url} was not there within {timeout:g} s ({client.reason}): "
+        "is it running, and is the address right?"
+    )

@@ -12,12 +12,13 @@ from files_helpers import written
 from lobby import Far, Lobby
 from turned import elapse, turned
 
-from synopticon_rtc import Receiver
+from synopticon_rtc import Receiver, SignalingServer
 from synopticon_rtc.commands.cli import Output
 from synopticon_rtc.commands.files import Inbox, bar
 from synopticon_rtc.commands.send import NO_STREAM, _Sending
-from synopticon_rtc.errors import FileError, NobodyAnswered
+from synopticon_rtc.errors import FileError, NobodyAnswered, SignalingError
 from synopticon_rtc.files.transfer import FileProgress
+from synopticon_rtc.signaling.server.tokens import TokenKeys
 
 
 @contextlib.asynccontextmanager
@@ -99,6 +100,23 @@ async def test_who_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
     async with sending(Lobby()) as sent:
         with pytest.raises(NobodyAnswered, match="no broadcaster called anna was there within 5 s"):
             await sent.send([written(tmp_path / "a", 1)])
+
+
+async def sent_to(url: str, path: Path, within: float) -> None:
+    """Send a file to whoever is called anna at this signaling server."""
+    async with Receiver(url, broadcaster="anna", video=False, streams=(NO_STREAM,)) as receiver:
+        await _Sending(receiver, Output(json=False), to="anna", rate=None, timeout=within).send([path])
+
+
+async def test_a_signaling_server_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(NobodyAnswered, match=r"the signaling server ws://127\.0\.0\.1:1/ws was not there"):
+        await sent_to("ws://127.0.0.1:1/ws", written(tmp_path / "a", 1), 0.5)
+
+
+async def test_a_signaling_server_that_refuses_us_is_quoted_at_once(tmp_path: Path) -> None:
+    async with SignalingServer(port=0, tokens=TokenKeys(secret=b"s" * 32)) as server:
+        with pytest.raises(SignalingError, match="A token is needed here"):
+            await sent_to(server.url, written(tmp_path / "a", 1), 60)
 
 
 @turned
