@@ -166,7 +166,13 @@ async def main(
 @click.option("--secret-file", type=FILE, help=f"Secret to sign with (HS256), 32 bytes or more; or {TOKEN_SECRET}.")
 @click.option("--sub", default="", help="Whom it is for.")
 @click.option("--room", help="The one room for which it is good; any, where none is given.")
-@click.option("--role", "roles", type=click.Choice(get_args(Role)), multiple=True, help="What it lets its bearer do.")
+@click.option(
+    "--role",
+    "roles",
+    type=click.Choice(get_args(Role)),
+    multiple=True,
+    help="What it lets its bearer do; may be repeated. Without it they may broadcast or receive, and not record.",
+)
 @click.option("--name", default="", help="What people call its bearer.")
 @click.option("--expires", type=Duration(), default="1h", show_default=True, help="How long it is good.")
 async def token(

@@ -227,8 +227,9 @@ class SignalingServer:
         if lacking := " and ".join(what for what, there in missing.items() if not there):
             raise SignalingError(
                 f"cannot listen on {where} without {lacking}, as others than this machine can reach it there: "
-                "set them up (--tls-self makes a certificate, --invite tokens), listen on 127.0.0.1, or ask for an "
-                "insecure server (insecure=True, --insecure)"
+                "set them up (--tls-self makes a certificate, --token-secret-file names the secret of tokens, and "
+                "broadcast and receive make one with --invite), listen on 127.0.0.1, or ask for an insecure server "
+                "(insecure=True, --insecure)"
             )
 
     def _answer(self, head: Head, body: bytes, call: Call) -> Listener | Response | Awaitable[Response]:
