@@ -438,6 +438,8 @@ class Receiver(Generic[F]):
             raise not_open(self)
         queue = self._make_queue()
         self._queues.setdefault(name, []).append(queue)
+        if self._is_refused:
+            queue.put(None)
         try:
             while (moment := await self._next(queue, name, self._what)) is not None:
                 yield moment
@@ -460,6 +462,8 @@ class Receiver(Generic[F]):
             raise not_open(self)
         queue: Latest[AudioMoment | None] = Latest(SOUND_WAIT)
         self._listeners.append((name, queue))
+        if self._is_refused:
+            queue.put(None)
         try:
             while (moment := await self._next(queue, name, "sound")) is not None:
                 yield moment
@@ -1034,8 +1038,13 @@ class Receiver(Generic[F]):
 
     def _fail(self, error: SignalingError) -> None:
         self._failure = error
-        if self._handshake.link is None:  # else media play on without signaling, until they end
+        if self._is_refused:
             self._end_iterations()
+
+    @property
+    def _is_refused(self) -> bool:
+        """Whether nobody can be received any more; media play on without signaling, until they end."""
+        return self._failure is not None and self._handshake.link is None
 
 
 def _check_streams(streams: object) -> None:

@@ -21,6 +21,7 @@ from synopticon_rtc import (
     FaceLandmarker,
     Participant,
     ParticipantMoment,
+    Receiver,
     Room,
     SignalingClient,
     SignalingServer,
@@ -502,6 +503,23 @@ async def test_a_server_that_refuses_ends_it() -> None:
             with pytest.raises(SignalingError, match="A token is needed"):
                 await ending
         assert not room.participants
+
+
+async def test_a_token_that_is_refused_before_anybody_is_looked_for_ends_it() -> None:
+    async with Room(URL, token=lambda: "of two lines\n") as room, asyncio.timeout(30):
+        for ending in (anext(aiter(room)), anext(aiter(room.moments())), room.wait_closed()):
+            with pytest.raises(SignalingError, match="the token is malformed"):
+                await ending
+
+
+async def test_iterations_over_streams_that_begin_after_a_refusal_end_with_it() -> None:
+    client = SignalingClient(URL, token=lambda: "of two lines\n")
+    async with Receiver(client) as receiver, asyncio.timeout(30):
+        with pytest.raises(SignalingError, match="the token is malformed"):
+            await anext(receiver)
+        for ending in (anext(receiver.moments("screen")), anext(receiver.audio())):
+            with pytest.raises(SignalingError, match="the token is malformed"):
+                await ending
 
 
 async def test_one_port_is_enough_for_all() -> None:
