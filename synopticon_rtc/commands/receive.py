@@ -77,7 +77,12 @@ LIGHT, SHADE = (255, 248, 214), (32, 22, 0)  # blue, green, red: of what is writ
 @token_file_option
 @ca_option
 @click.option("--from", "broadcaster", help="Name or session of the broadcaster; the first that answers without it.")
-@click.option("--name", default="", help="Name by which broadcasters can address this receiver, to send it files.")
+@click.option(
+    "--name",
+    default="",
+    help="Name of this receiver, which those who broadcast are shown, and by which they can send it files; that of "
+    "--lab without it.",
+)
 @click.option("--all", "everybody", is_flag=True, help="Receive everybody who broadcasts in the room, and list them.")
 @click.option(
     "--stream",
@@ -204,7 +209,7 @@ async def main(
     outlet = _outlet(lsl, broadcaster, landmarks=lsl_landmarks, sync=sync)
     signaling = await serving.meet(url, room, token_file, ca, reach["announce"], output)
     options = Options(
-        name=name,
+        name=name or serving.lab,
         streams=streams or None,
         sync=sync,
         faces_wait=faces_wait,

@@ -41,6 +41,7 @@ SHOWN = 10  # broadcasters in the status
 @room_option
 @token_file_option
 @ca_option
+@click.option("--name", default="", help="Name of who records, as the pages of those who are recorded show it.")
 @click.option(
     "--out",
     default=f"recordings/{{name}}/{{start:{START}}}.mkv",
@@ -71,6 +72,7 @@ async def main(
     room: str,
     token_file: Path | None,
     ca: ssl.SSLContext | None,
+    name: str,
     out: str,
     spool: Path | None,
     segment: float | None,
@@ -95,6 +97,7 @@ async def main(
     recorder = RoomRecorder(
         signaling,
         names,
+        name=name,
         segment=segment,
         max_size=max_size,
         **reach,

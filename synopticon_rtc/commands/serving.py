@@ -194,6 +194,7 @@ class Serving:
 
     Attributes:
         where: As given.
+        lab: As given.
 
     Raises:
         click.UsageError: These don't go together.
@@ -226,7 +227,7 @@ class Serving:
         self._proxies = proxies
         self._tls = tls
         self._lasts = lasts
-        self._lab = lab
+        self.lab = lab
         self._secret = read_secret(secret_file, TOKEN_SECRET) if where else b""
         if self._inviting and not self._secret:
             self._secret = secrets.token_bytes(SECRET_BYTES)
@@ -296,7 +297,7 @@ class Serving:
             return ""
         address = self._tls.name(server.host) or reached_at(server.host, announce)
         base = self._base or f"http{'s' if self._tls else ''}://{write_address(address, server.port)}/"
-        made = Invitation.make(base, self._secret, role=self._invites, room=room, lasts=self._lasts, lab=self._lab)
+        made = Invitation.make(base, self._secret, role=self._invites, room=room, lasts=self._lasts, lab=self.lab)
         served = served_addresses(server.host)
         others = [other for other in served if other != address] if address in served and not self._base else []
         made.tell(output, f"on other networks with {' or '.join(others)} in place of {address}" if others else "")

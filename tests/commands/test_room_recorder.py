@@ -162,6 +162,17 @@ async def test_nobody_is_recorded_where_the_token_does_not_allow_it(
     assert not files(tmp_path)
 
 
+@pytest.mark.parametrize(("program", "option"), [("record --out", "--name"), ("receive --record", "--lab")])
+async def test_who_records_is_told_by_name(server: SignalingServer, tmp_path: Path, program: str, option: str) -> None:
+    words = [*program.split(), str(tmp_path / "a.mkv"), "--url", server.url, option, "Perception Lab"]
+    async with Broadcaster(server.url, TestPattern((320, 240))) as broadcaster, asyncio.timeout(LONG):
+        process = await asyncio.create_subprocess_exec(*command(*words), stdout=asyncio.subprocess.DEVNULL)
+        recording = await anext(event async for event in broadcaster.events if event.state == "recording")
+        process.send_signal(signal.SIGINT)
+        await process.wait()
+    assert recording.name == "Perception Lab"
+
+
 async def test_the_command_refuses_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     secret = b"a secret of thirty-two bytes, at least"
     monkeypatch.setenv("SYNOPTICON_TOKEN", make_token(secret, Claims(roles=frozenset({"receive"}))))
