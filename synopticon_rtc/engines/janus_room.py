@@ -48,11 +48,13 @@ _ADVICE = {
     FULL: "raise the number of publishers of the room, or have one leave",
     UNAUTHORIZED_ROOM: "the room wants a PIN or a token: ?pin= or ?token= in the address, or the token apart",
 }
+_CODEC = 'name the codec in the videocodec of the room, like "vp8,h264", or send another (--codec)'
 
 
 def advise(error: JanusError) -> str:
     """Say why Janus refuses something, and what to do about it."""
-    return "; ".join(filter(None, (one_line(str(error)), _ADVICE.get(error.code))))
+    words = one_line(str(error))
+    return "; ".join(filter(None, (words, _CODEC if "codec unavailable" in words else _ADVICE.get(error.code))))
 
 
 _FIRST_VIDEO = re.compile(r"^m=video \d+ [^ ]+ (\d+)", re.MULTILINE)

@@ -23,8 +23,8 @@ from synopticon_rtc import Broadcaster, Face, PeerEvent, Receiver, Room, TestPat
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.engines import janus_room, janus_session
 from synopticon_rtc.engines.janus import read_address
-from synopticon_rtc.engines.janus_room import PLUGIN, Section, sections
-from synopticon_rtc.engines.janus_session import PROTOCOL, open_session
+from synopticon_rtc.engines.janus_room import PLUGIN, Section, advise, sections
+from synopticon_rtc.engines.janus_session import PROTOCOL, JanusError, open_session
 from synopticon_rtc.errors import InvalidURL, SignalingError
 from synopticon_rtc.media import Codec
 from synopticon_rtc.signaling import receiver_handshake
@@ -224,6 +224,14 @@ async def test_who_is_not_let_in_reads_why(janus: JanusServer, guarded: JanusSer
                 with pytest.raises(SignalingError, match=words) as caught:
                     await anext(aiter(receiver))
                 assert "4321" not in str(caught.value)
+
+
+def test_a_codec_that_a_room_does_not_take_is_told_with_what_to_do() -> None:
+    said = advise(JanusError(430, "Video codec unavailable in this room"))
+    assert said == (
+        'Video codec unavailable in this room (430); name the codec in the videocodec of the room, like "vp8,h264", '
+        "or send another (--codec)"
+    )
 
 
 @real
