@@ -38,7 +38,7 @@ def installed(role: str, folder: Path) -> Path:
     """Make an environment for a role; return where its programs are."""
     uv = Path(sys.executable).with_name("uv")
     subprocess.run([uv, "venv", "--quiet", folder], check=True)
-    pip = [uv, "pip", "install", "--quiet", "--python", folder]
+    pip: list[str | Path] = [uv, "pip", "install", "--quiet", "--python", folder]
     subprocess.run([*pip, "-r", DEPLOY / f"requirements-{role}.txt"], check=True)
     subprocess.run([*pip, "--no-deps", ROOT], check=True)
     return folder / "bin"
