@@ -324,7 +324,8 @@ async def test_what_is_published_by_whip_is_seen_again_once_its_way_is_open_agai
             await event(server, "ready")
             await event(broadcast, "ready")
             assert (await states_until_connected(receive))[-1] == "connected"
-            assert (await event(receive, "stats"))["decoded"]
+            while not (await event(receive, "stats"))["decoded"]:
+                pass
             rules(
                 there, "add table inet cut; add chain inet cut way { type filter hook input priority 0; policy drop; }"
             )

@@ -25,8 +25,9 @@ if [ ! -e "$here/ready" ]; then
     touch "$here/ready"
 fi
 
-# A warning of NumPy's would be one that users get.
+# A warning of NumPy's would be one that users get. In one thread, as sums came out wrong once on a busy one.
 arm=(qemu-aarch64-static -L "$here/sysroot" -E PYTHONHOME="$here/sysroot/usr" -E PYTHONPATH="$root:$here/site"
+    -E OPENBLAS_NUM_THREADS=1
     -E PYTHONWARNINGS=error::RuntimeWarning -E LD_LIBRARY_PATH="$here/sysroot/usr/lib/aarch64-linux-gnu"
     "$here/sysroot/usr/bin/python3.11")
 
