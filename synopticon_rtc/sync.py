@@ -29,8 +29,8 @@ from synopticon_rtc.files import incoming, transfer
 from synopticon_rtc.files.transfer import FileProgress
 from synopticon_rtc.peers.messages import Message
 from synopticon_rtc.peers.published import Kind
-from synopticon_rtc.receiver import Options, ReceiverOptions
 from synopticon_rtc.receiving import received
+from synopticon_rtc.receiving.options import Options, ReceiverOptions
 from synopticon_rtc.receiving.pairing import F
 from synopticon_rtc.receiving.sound import AudioMoment
 from synopticon_rtc.receiving.stats import ReceiverStats
