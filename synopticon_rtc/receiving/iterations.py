@@ -73,7 +73,8 @@ class Iterations(Generic[T]):
         self._timeout = timeout
         self._overdue = overdue
         self._all: list[Iteration[T]] = []
-        self._error: Exception | None = None  # for which they end
+        self._ended = False
+        self._error: Exception | None = None  # for which they have
 
     def __bool__(self) -> bool:
         """Whether there are any."""
@@ -83,6 +84,8 @@ class Iterations(Generic[T]):
         """Keep moments from now on for one who may take them."""
         iteration = Iteration(name, self._make())
         self._all.append(iteration)
+        if self._ended:
+            iteration.queue.put(None)
         return iteration
 
     async def over(self, name: str | None) -> AsyncIterator[T]:
@@ -130,8 +133,8 @@ class Iterations(Generic[T]):
         return bool(self._over(handle))
 
     def end(self, error: Exception | None) -> None:
-        """End all, with an error if there is one."""
-        self._error = error
+        """End all, also those to come, with an error if there is one."""
+        self._ended, self._error = True, error
         for each in self._all:
             each.queue.put(None)
 
