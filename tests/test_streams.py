@@ -288,8 +288,9 @@ async def test_sound_is_published_muted_and_replaced_like_any_stream(server: Sig
             await until(lambda: receiver.streams["music"].muted)
             music.unmute()
             await music.replace(Tone(0.1))
-            heard = [await anext(sounds) for _ in range(60)]
-            assert float(np.abs(heard[-1].samples).max()) < 0.2
+            soft = 0
+            while soft < 10:  # after all that was on its way
+                soft = soft + 1 if 0.05 < np.abs((await anext(sounds)).samples).max() < 0.2 else 0
 
 
 async def test_a_stream_has_one_source(server: SignalingServer) -> None:
