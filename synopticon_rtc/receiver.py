@@ -4,83 +4,53 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
-import itertools
-import logging
-import math
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from numbers import Real
 from types import MappingProxyType
-from typing import Any, Generic, Literal, Self, TypeAlias, TypedDict, TypeVar, Unpack, get_args, overload
+from typing import Concatenate, Generic, Literal, ParamSpec, Self, Unpack, overload
 
 import av
 import msgspec
 
 from synopticon_rtc import tracing
-from synopticon_rtc.basics import clock
 from synopticon_rtc.basics.faults import Faults
-from synopticon_rtc.basics.latest import Latest, Unbroken
 from synopticon_rtc.basics.life import entered_before, not_open
-from synopticon_rtc.basics.text import NAME, visible
 from synopticon_rtc.engines import Engine, as_signaling
-from synopticon_rtc.errors import ConnectionLost, NobodyAnswered, SignalingError, SynopticonError
+from synopticon_rtc.errors import ConnectionLost, NobodyAnswered, SignalingError
 from synopticon_rtc.events import DetectorEvent, Events, StateEvent, StreamEvent
 from synopticon_rtc.faces import Detector
 from synopticon_rtc.faces.moment import Moment
-from synopticon_rtc.faces.wire import PROTOCOL, FacesMessage
+from synopticon_rtc.faces.wire import PROTOCOL
 from synopticon_rtc.files import wire
 from synopticon_rtc.files.hub import FileHub
 from synopticon_rtc.files.incoming import FileOffer
 from synopticon_rtc.files.transfer import FileTransfer
-from synopticon_rtc.peers import control, faces_beside, messages, published
-from synopticon_rtc.peers.control import Control, Report
+from synopticon_rtc.peers import control, messages, published
+from synopticon_rtc.peers.control import Control
 from synopticon_rtc.peers.messages import Message, MessageHub
 from synopticon_rtc.peers.negotiator import Negotiator
-from synopticon_rtc.peers.published import (
-    FullOffer,
-    Limit,
-    NewAnswer,
-    NewOffer,
-    Published,
-    Refusal,
-    Relays,
-    Streams,
-    Told,
-    check_name,
-)
+from synopticon_rtc.peers.published import FullOffer
 from synopticon_rtc.peers.tap import Origin, Tap
-from synopticon_rtc.receiving import finder
-from synopticon_rtc.receiving.behind import Behind
-from synopticon_rtc.receiving.catalogue import Catalogue
-from synopticon_rtc.receiving.finder import Finder, Look
-from synopticon_rtc.receiving.latency import Latency
+from synopticon_rtc.receiving import finder, options
+from synopticon_rtc.receiving.finder import Finder
+from synopticon_rtc.receiving.iterations import Iterations, sound_queue, video_queue
+from synopticon_rtc.receiving.options import ReceiverOptions
 from synopticon_rtc.receiving.overdue import What, overdue
 from synopticon_rtc.receiving.pairing import F, Sync
-from synopticon_rtc.receiving.peer import CHANGES, Peer
+from synopticon_rtc.receiving.peer import Peer
 from synopticon_rtc.receiving.received import ReceivedStream
-from synopticon_rtc.receiving.sound import AudioMoment, SoundStream
+from synopticon_rtc.receiving.sound import AudioMoment
 from synopticon_rtc.receiving.stats import ReceiverStats
-from synopticon_rtc.receiving.stream import Stream
-from synopticon_rtc.rtc import (
-    MAX_SIZE,
-    AudioTrack,
-    Channel,
-    EncodedSound,
-    EncodedVideoFrame,
-    IceServer,
-    PeerConnection,
-    VideoTrack,
-)
+from synopticon_rtc.receiving.subscriber import Subscriber
+from synopticon_rtc.receiving.taps import Taps
+from synopticon_rtc.rtc import MAX_SIZE, AudioTrack, Channel, EncodedVideoFrame, IceServer, PeerConnection, VideoTrack
 from synopticon_rtc.rtc.network import LocalNetwork
-from synopticon_rtc.rtc.servers import check_servers
 from synopticon_rtc.signaling.actions import CreateAnswer, CreateOffer, Notify
 from synopticon_rtc.signaling.messages import Candidate, Ice, Offer
 from synopticon_rtc.signaling.receiver_handshake import ReceiverHandshake
 from synopticon_rtc.signaling.session import Signaling
 from synopticon_rtc.tracing import Trace
-
-logger = logging.getLogger(__name__)
 
 ACCEPT = {
     "faces": [PROTOCOL, "json"],
@@ -92,49 +62,8 @@ ACCEPT = {
 }
 FACES_WAIT = 0.05  # seconds, where nobody says how long
 FLUSH = 1.0  # seconds for the last messages to arrive
-REASON = 512  # characters of what a broadcaster is told of an offer that cannot be used
-SOUND_WAIT = 1.0  # seconds that sound waits for a slow consumer, before the oldest gives way
-ENCODED_WAIT = 1.0  # seconds that encoded frames wait for a slow consumer, before it misses all up to a keyframe
-FACES_OF = "faces:"
-"""What the label of a channel begins with that is for the faces of the stream that it names."""
-STILL = 3.0  # seconds without a frame in which a screen may just be as it was: signs of life come every 2.5 s
-BURST = 0.02  # seconds: frames without faces come out together with the one before them that waited for its own
 
-
-def _stands_alone(moment: Moment[Any] | None) -> bool:
-    return moment is None or moment.frame.keyframe
-
-
-T = TypeVar("T")
-Queue: TypeAlias = Latest[Moment[F] | None]
-"""Of an iteration, whose end is None."""
-
-
-class Options(TypedDict, total=False):
-    """What does not change the type of the frames, and may be the same for several receivers."""
-
-    name: str
-    streams: Sequence[str] | None
-    sync: Sync
-    faces_wait: float | None
-    faces_fps: float | None
-    return_faces: bool
-    jitter_ms: float
-    max_size: tuple[int, int]
-    ice_servers: Sequence[IceServer]
-    relay_only: bool
-    udp_ports: tuple[int, int] | None
-    announce: Sequence[str]
-    interfaces: Sequence[str]
-
-
-class ReceiverOptions(Options, total=False):
-    """What does not change the type of the frames."""
-
-    broadcaster: str | None
-    detector: Detector | None
-    timeout: float | None
-    trace: str | os.PathLike[str] | None
+P = ParamSpec("P")
 
 
 class Receiver(Generic[F]):
@@ -263,22 +192,17 @@ class Receiver(Generic[F]):
         interfaces: Sequence[str] = (),
         trace: str | os.PathLike[str] | None = None,
     ) -> None:
-        _check_streams(streams)
-        _check(broadcaster, name, sync, jitter_ms, faces_wait, timeout, max_size, ice_servers)
+        options.check(broadcaster, name, streams, sync, jitter_ms, faces_wait, timeout, max_size, ice_servers)
         finder.check(detector, faces_fps=faces_fps, return_faces=return_faces, video=video, decode=decode)
         self.signaling = as_signaling(signaling)
         self._faults = Faults()
         self.events: Events[StateEvent] = Events(faults=self._faults)
         self._broadcaster = broadcaster
         self._taken = tuple(streams or ())
-        self._what: What = "video" if video else "faces"
         self._video = video
         self._decode = decode
-        self._sync: Sync = sync
-        self._faces_wait = FACES_WAIT if faces_wait is None else faces_wait
-        self._jitter = jitter_ms / 1000
         self._max_size = max_size
-        self._timeout = timeout
+        self._timeout = timeout or 0
         self._ice_servers = ice_servers
         self._relay_only = relay_only
         self.network = LocalNetwork(udp_ports, announce, interfaces)
@@ -291,21 +215,6 @@ class Receiver(Generic[F]):
             accept=ACCEPT | ({} if video else {"video": []}) | ({} if streams is None else {"take": list(streams)}),
             timestamp=lambda: time.time_ns() // 1_000_000,
         )
-        self._negotiator = Negotiator(
-            self.signaling,
-            self._handshake,
-            open_peer=self._open_peer,
-            close_peer=self._close_peer,
-            notify=self._notify,
-            failed=self._fail,
-            choose=self._choose,
-            trace=self._trace,
-            faults=self._faults,
-        )
-        self._listeners: list[tuple[str | None, Latest[AudioMoment | None]]] = []  # iterations over sound
-        self._hub = MessageHub()
-        self._files = FileHub()
-        self._peers: dict[int, Peer] = {}  # by link
         self._first = ReceivedStream(video=video)
         self._finder: Finder | None = None
         self.detector_events: Events[DetectorEvent] = Events(faults=self._faults)
@@ -319,24 +228,59 @@ class Receiver(Generic[F]):
                 faults=self._faults,
             )
             self.detector_events = self._finder.events
-        self._catalogue = Catalogue(self._first, streams, video=video, make=self._make_stream, faults=self._faults)
-        self.streams: Mapping[str, ReceivedStream] = MappingProxyType(self._catalogue.streams)
-        self.stream_events: Events[StreamEvent] = self._catalogue.events
-        self._moments = self._make_queue()
-        self._is_read = False  # whether anybody iterates over the receiver itself
-        self._queues: dict[str | None, list[Queue[F]]] = {}  # of further iterations, by the name of their stream
-        self._taps: list[Tap] = []
-        self._recordings = 0  # taps that record
-        self._behind: list[Callable[[], bool]] = []  # of the others, what tells whether what they pass on is recorded
-        self._limits: dict[str, int] = {}  # bit/s that are wanted at most, by the name of the video
+        self._taps = Taps(self._tell_of_recordings, self._faults)
+        self._moments: Iterations[Moment[F]] = Iterations(
+            functools.partial(video_queue, encoded=video and not decode),
+            find=lambda name: self._first if name is None else self.streams.get(name),
+            check=self._check_open,
+            timeout=timeout,
+            overdue=functools.partial(self._overdue, "video" if video else "faces"),
+        )
+        self._own = self._moments.begin()  # the iteration over the receiver itself
+        self._sounds: Iterations[AudioMoment] = Iterations(
+            sound_queue,
+            find=self._sound,
+            check=self._check_open,
+            timeout=timeout,
+            overdue=functools.partial(self._overdue, "sound"),
+        )
+        self._subscriber = Subscriber(
+            first=self._first,
+            takes=streams,
+            moments=self._moments,
+            sounds=self._sounds,
+            taps=self._taps,
+            finder=self._finder,
+            do=lambda link, step: self._negotiator.do(link, step),  # noqa: PLW0108 - which comes below
+            engine=self.signaling if isinstance(self.signaling, Engine) else None,
+            faults=self._faults,
+            video=video,
+            sync=sync,
+            faces_wait=FACES_WAIT if faces_wait is None else faces_wait,
+            jitter=jitter_ms / 1000,
+        )
+        self.streams: Mapping[str, ReceivedStream] = MappingProxyType(self._subscriber.streams)
+        self.stream_events: Events[StreamEvent] = self._subscriber.events
+        self._negotiator = Negotiator(
+            self.signaling,
+            self._handshake,
+            open_peer=self._open_peer,
+            close_peer=self._close_peer,
+            notify=self._notify,
+            failed=self._fail,
+            choose=self._subscriber.choose,
+            trace=self._trace,
+            faults=self._faults,
+        )
+        self._hub = MessageHub()
+        self._files = FileHub()
+        self._peers: dict[int, Peer] = {}  # by link
         self._playing: set[asyncio.Task[None]] = set()  # one a stream whose frames are decoded
         self._known = "", ""  # session and name of the broadcaster that it had last
         self._entered = False
         self._exit = contextlib.AsyncExitStack()
         self._leaving: asyncio.Task[None] | None = None
         self._failure: SignalingError | None = None
-        self._first_sought: float | None = None  # when the first discovery was sent, by the loop's clock
-        self._totals = self._first.totals
 
     async def start(self) -> Self:
         """Start looking for the broadcaster; does not wait for it. :meth:`aclose` ends that.
@@ -403,8 +347,7 @@ class Receiver(Generic[F]):
 
     def __aiter__(self) -> Self:
         """Begin to iterate. Raises :class:`RuntimeError` if the receiver was not started, or was left."""
-        if not self._entered or self._leaving is not None:
-            raise not_open(self)
+        self._check_open()
         return self
 
     async def __anext__(self) -> Moment[F]:
@@ -418,112 +361,64 @@ class Receiver(Generic[F]):
         """
         if not self._entered:
             raise not_open(self)
-        if not self._is_read:
-            self._is_read = True
+        if not self._own.is_read:
+            self._own.is_read = True
             if not self._decode:
                 self.request_keyframe()  # the one that it had to begin with may have given way
-        moment = await self._next(self._moments, None, self._what)
+        moment = await self._moments.next(self._own)
         if moment is None:
             raise StopAsyncIteration
         return moment
 
-    async def moments(self, name: str | None = None) -> AsyncIterator[Moment[F]]:
+    def moments(self, name: str | None = None) -> AsyncIterator[Moment[F]]:
         """Iterate over the moments of one stream, by its name, also before it is published and after it came again.
 
         Without a name they are those of the first video, which the iteration over the receiver itself is over, too.
         Any number of such iterations run beside one another, and beside that of the receiver itself. Each gets the
         newest moment each time, or with ``decode=False`` every one, as that does, and raises what that raises.
         """
-        if not self._entered or self._leaving is not None:
-            raise not_open(self)
-        queue = self._make_queue()
-        self._queues.setdefault(name, []).append(queue)
-        if self._is_refused:
-            queue.put(None)
-        try:
-            while (moment := await self._next(queue, name, self._what)) is not None:
-                yield moment
-        finally:
-            self._queues[name].remove(queue)
-            if not self._queues[name]:
-                del self._queues[name]
+        return self._moments.over(name)
 
-    def _make_queue(self) -> "Queue[F]":
-        return Unbroken(ENCODED_WAIT, _stands_alone) if self._video and not self._decode else Latest(BURST)
-
-    async def audio(self, name: str | None = None) -> AsyncIterator[AudioMoment]:
+    def audio(self, name: str | None = None) -> AsyncIterator[AudioMoment]:
         """Iterate over the sound of a stream, by its name; without one over the first that there is.
 
         Each moment follows the one before. While somebody iterates, the sound and the first video come out in step:
         the faster of both waits for the other, for 0.2 s at most. Who is more than a second behind misses the oldest.
         Such iterations raise what that over the receiver itself raises.
         """
+        return self._sounds.over(name)
+
+    def _check_open(self) -> None:
         if not self._entered or self._leaving is not None:
             raise not_open(self)
-        queue: Latest[AudioMoment | None] = Latest(SOUND_WAIT)
-        self._listeners.append((name, queue))
-        if self._is_refused:
-            queue.put(None)
-        try:
-            while (moment := await self._next(queue, name, "sound")) is not None:
-                yield moment
-        finally:
-            self._listeners.remove((name, queue))
 
-    async def _next(self, queue: Latest[T | None], name: str | None, what: What) -> T | None:
-        """Wait for the next moment of an iteration; None is its end."""
-        asked = asyncio.get_running_loop().time()
-        due = None if self._timeout is None else asked + self._timeout
-        while True:
-            try:
-                async with asyncio.timeout_at(due):
-                    moment = await queue.get()
-                break
-            except TimeoutError:
-                stream = self._named(name, what)
-                if stream is not None and stream.hint == "screen" and due is not None and due < asked + STILL:
-                    due = asked + STILL
-                elif stream is not None and stream.muted:  # it is as the broadcaster wants it
-                    due = asyncio.get_running_loop().time() + (self._timeout or 0)
-                else:
-                    raise self._overdue(name, what, stream) from None
-        if moment is None:
-            queue.put(None)
-            if self._failure is not None:
-                raise self._failure
-        return moment
-
-    def _overdue(self, name: str | None, what: What, stream: ReceivedStream | None) -> NobodyAnswered | ConnectionLost:
+    def _overdue(self, what: What, name: str | None, stream: ReceivedStream | None) -> NobodyAnswered | ConnectionLost:
         return overdue(
             self.signaling,
             self._handshake,
             broadcaster=self._broadcaster,
             what=what,
             begun=stream is not None and stream.totals.frames + stream.totals.faces_messages > 0,
-            timeout=self._timeout or 0,
+            timeout=self._timeout,
             missing=[wanted for wanted in ((name,) if name else self._taken) if wanted not in self.streams],
         )
 
-    def _named(self, name: str | None, what: What) -> ReceivedStream | None:
-        """Return the stream that an iteration is over, None where there is none."""
+    def _sound(self, name: str | None) -> ReceivedStream | None:
+        """Return the sound of a name, or the first that there is."""
         if name is not None:
             return self.streams.get(name)
-        if what != "sound":
-            return self._first
         return next((stream for stream in self.streams.values() if stream.kind == "audio"), None)
 
     def _end_iterations(self) -> None:
-        for queue in [self._moments, *itertools.chain.from_iterable(self._queues.values())]:
-            queue.put(None)
-        for _, sounds in self._listeners:
-            sounds.put(None)
+        self._moments.end(self._failure)
+        self._sounds.end(self._failure)
 
     @property
     def stats(self) -> ReceiverStats:
         """Totals of the first video since the start, over all connections; those of each stream are at its handle."""
         return dataclasses.replace(
             self._first.stats,
-            too_large=self._totals.too_large + sum(peer.too_large for peer in self._peers.values()),
+            too_large=self._first.totals.too_large + sum(peer.too_large for peer in self._peers.values()),
             faults=self._faults.count + self.signaling.faults,
         )
 
@@ -676,27 +571,7 @@ class Receiver(Generic[F]):
         Raises:
             ValueError: The bit rate is not above 0, or the name is none.
         """
-        check_name(name)
-        if bitrate is None:
-            self._limits.pop(name, None)
-        elif 0 < bitrate < 2**31:
-            self._limits[name] = bitrate
-        else:
-            raise ValueError(f"bitrate must be above 0, and is told in 31 bits, not {bitrate}")
-        for peer in self._peers.values():
-            if peer.control is not None and peer.control.is_open:
-                peer.control.tell(Limit(name, bitrate))
-            self._choose_layer(peer, name)
-
-    def _choose_layers(self, peer: Peer) -> None:
-        for name in self._limits:
-            self._choose_layer(peer, name)
-
-    def _choose_layer(self, peer: Peer, name: str) -> None:
-        """Have an engine send the layer of a video that is wanted."""
-        layer = peer.behind and peer.behind.layer(name, self._limits.get(name, math.inf))
-        if layer and isinstance(self.signaling, Engine):
-            self.signaling.choose(peer.session, *layer)
+        self._subscriber.limit(self._peers.values(), name, bitrate)
 
     @property
     def relays(self) -> tuple[str, ...]:
@@ -756,29 +631,12 @@ class Receiver(Generic[F]):
             recorded: Tells whether it is recorded further on, of somebody who passes it on and records nothing: then
                 the broadcaster is told what that says, and the server nothing.
         """
-        self._taps.append(tap)
-        if recorded is not None:
-            self._behind.append(recorded)
-            return functools.partial(self._untap, tap, recorded)
-        self._recordings += 1
-        self._tell_of_recordings()
-        return functools.partial(self._untap, tap)
-
-    def _untap(self, tap: Tap, recorded: Callable[[], bool] | None = None) -> None:
-        self._taps.remove(tap)
-        if recorded is not None:
-            self._behind.remove(recorded)
-            return
-        self._recordings -= 1
-        self._tell_of_recordings()
-
-    def _is_recorded(self) -> bool:
-        return self._recordings > 0 or any(recorded() for recorded in self._behind)
+        return self._taps.add(tap, recorded)
 
     def _tell_of_recordings(self) -> None:
         """Tell the signaling server whether what comes is recorded; the broadcaster is told with the next ping."""
         before = self._handshake.requirements
-        self._handshake.record(self._recordings > 0)
+        self._handshake.record(self._taps.records)
         if self._handshake.requirements != before and self._entered and self._leaving is None:
             self.signaling.configure()
 
@@ -794,17 +652,17 @@ class Receiver(Generic[F]):
             on_candidate=lambda candidate: self._negotiator.gathered(link, msgspec.convert(candidate, Candidate)),
             on_state=functools.partial(self._changed, link),
             on_reached=functools.partial(self._negotiator.reached, link),
-            on_channel=functools.partial(self._add_channel, link),
-            on_video=functools.partial(self._play, link) if self._video and self._decode else None,
-            on_audio=functools.partial(self._listen, link),
-            tap_video=functools.partial(self._tap_video, link),
-            tap_sound=functools.partial(self._tap_sound, link),
-            on_encoded=functools.partial(self._take_encoded, link) if self._video and not self._decode else None,
+            on_channel=self._while_open(link, self._add_channel),
+            on_video=self._while_open(link, self._play) if self._video and self._decode else None,
+            on_audio=self._while_open(link, self._listen),
+            tap_video=self._while_open(link, Peer.came),
+            tap_sound=self._while_open(link, Peer.sounded),
+            on_encoded=self._while_open(link, Peer.encoded) if self._video and not self._decode else None,
             max_size=self._max_size,
             faults=self._faults,
         )
-        peer = Peer(action.session, connection, self._faults, action.asked.accepts("return", PROTOCOL))
-        peer.first = self._make_video(peer, self._first)
+        peer = Peer(link, action.session, connection, self._faults, action.asked.accepts("return", PROTOCOL))
+        peer.first = self._subscriber.make_video(peer, self._first)
         if action.asked.accepts("messages", messages.PROTOCOL):
             peer.messages = self._hub.join(connection, action.session)
         if isinstance(action, CreateOffer):
@@ -816,218 +674,58 @@ class Receiver(Generic[F]):
         self._peers[link] = peer  # now that nothing can go wrong any more
         self.signaling.claimed.add(action.session)
         if isinstance(action.asked, FullOffer):
-            self._take_from_engine(peer, action.asked)
+            self._subscriber.join(peer, action.asked)
         return connection
 
-    def _take_from_engine(self, peer: Peer, offer: FullOffer) -> None:
-        """Take all that a broadcaster publishes from an engine, which carries it."""
+    def _while_open(self, link: int, take: Callable[Concatenate[Peer, P], object]) -> Callable[P, None]:
+        """Have something of a connection taken until it is closed: while it says goodbye, more may come."""
 
-        def find(name: str) -> Stream | None:
-            stream = peer.streams.get(name)
-            return stream if isinstance(stream, Stream) else None
+        def taken(*args: P.args, **kwargs: P.kwargs) -> None:
+            if (peer := self._peers.get(link)) is not None:
+                take(peer, *args, **kwargs)
 
-        def listed(streams: list[Published]) -> None:
-            self._catalogue.update(peer, streams)
-            self._choose_layers(peer)
-
-        peer.behind = Behind(find, listed, offer)
-        self._catalogue.update(peer, offer.streams)
-
-    def _choose(self, offer: Offer) -> list[str] | None:
-        """Say what to receive of an offer: of an engine's all that is wanted, as there will be no other."""
-        if not isinstance(offer, FullOffer):
-            return None
-        return [stream.mid for stream in offer.streams if stream.mid is not None and self._catalogue.takes(stream)]
+        return taken
 
     def _changed(self, link: int, state: str) -> None:
         """Take the news of a peer connection."""
-        peer = self._peers.get(link)
-        if state == "connected" and peer is not None and peer.behind is not None:
-            peer.behind.open(peer.connection)
-            self._choose_layers(peer)
-        elif state == "connected" and peer is not None and peer.is_whole:  # whoever sends can tell of no streams
-            self._catalogue.update(peer, peer.all_there_is())
+        if state == "connected" and (peer := self._peers.get(link)) is not None:
+            self._subscriber.connected(peer)
         self._negotiator.changed(link, state)
-
-    def _make_stream(self, peer: Peer, handle: ReceivedStream) -> Stream | SoundStream:
-        """Make what receives a stream over one connection."""
-        return self._make_video(peer, handle) if handle.kind == "video" else self._make_sound(peer, handle)
-
-    def _make_video(self, peer: Peer, handle: ReceivedStream) -> Stream:
-        is_first = handle is self._first
-        latency = Latency(video=self._video)
-        stream = Stream(
-            video=self._video,
-            sync=self._sync,
-            faces_wait=self._faces_wait,
-            jitter=self._jitter,
-            totals=handle.totals,
-            latency=latency,
-            heard=self._note_first if is_first else lambda _: None,
-            give=lambda moment: self._give_out(peer, stream, handle, latency, moment),
-            lips=peer.lips if is_first else None,
-            told=functools.partial(self._tap_faces, handle),
-        )
-        stream.offset = lambda: peer.offset
-        if self._finder is not None:
-            stream.look = Look(self._finder, peer, handle, stream, functools.partial(self._wants_faces, handle))
-        return stream
-
-    def _wants_faces(self, handle: ReceivedStream) -> bool:
-        """Whether anybody wants the faces of a video that are looked for here."""
-        if handle is self._first or handle.name in self._queues:
-            return True
-        returned = self._finder is not None and self._finder.returns
-        return handle.hint != "screen" and (returned or bool(self._taps))
-
-    def _make_sound(self, peer: Peer, handle: ReceivedStream) -> SoundStream:
-        stream = SoundStream(give=functools.partial(self._give_sound, handle), lips=peer.lips)
-        stream.offset = lambda: peer.offset
-        return stream
 
     def _close_peer(self, link: int) -> None:
         peer = self._peers.pop(link)
         peer.close()
-        self._catalogue.forget(peer, "the connection has ended")
-        self._totals.too_large += peer.too_large
+        self._subscriber.leave(peer, "the connection has ended")
+        self._first.totals.too_large += peer.too_large
         self.signaling.claimed.discard(peer.session)
 
-    def _add_channel(self, link: int, channel: Channel) -> None:
-        peer = self._peers.get(link)
-        if peer is None:
-            return  # it says goodbye
-        if channel.protocol == control.PROTOCOL:
-            if peer.control is None:
-                peer.control = Control(
-                    channel,
-                    gone=functools.partial(self._negotiator.lost, link),
-                    reported=functools.partial(self._reported, peer),
-                    told=functools.partial(self._told, link, peer),
-                    records=self._is_recorded,
-                )
-        elif any(kind is not None and kind.adopt(channel) for kind in (peer.messages, peer.files)):
-            pass
-        elif channel.protocol == PROTOCOL and channel.label.startswith(FACES_OF):
-            channel.on_message = functools.partial(self._take_faces, peer, channel.label.removeprefix(FACES_OF))
-        else:  # pages call it what they like, and have others: what comes on it tells whether it is for faces
-            if channel.protocol == PROTOCOL:
-                peer.first.expect_faces()
-            channel.on_message = peer.first.message
+    def _add_channel(self, peer: Peer, channel: Channel) -> None:
+        if channel.protocol != control.PROTOCOL:
+            peer.adopt(channel)
+        elif peer.control is None:
+            peer.control = Control(
+                channel,
+                gone=functools.partial(self._negotiator.lost, peer.link),
+                reported=peer.reported,
+                told=functools.partial(self._subscriber.told, peer),
+                records=self._taps.is_recorded,
+            )
 
-    def _take_faces(self, peer: Peer, name: str, data: str | bytes) -> None:
-        if isinstance(stream := peer.streams.get(name), Stream):
-            stream.message(data)
+    def _play(self, peer: Peer, track: VideoTrack) -> None:
+        self._keep(peer.play(track))
 
-    def _take_encoded(self, link: int, mid: str, frame: EncodedVideoFrame) -> None:
-        if peer := self._peers.get(link):
-            peer.encoded(mid, frame)
-
-    def _tap_video(self, link: int, mid: str, frame: EncodedVideoFrame) -> None:
-        peer = self._peers.get(link)
-        if peer is not None and peer.behind is not None:
-            peer.behind.frame(mid, frame)
-        if peer is not None and isinstance(stream := peer.at(mid), Stream):
-            if frame.codec == "h264" and (stream.inside or not stream.has_faces):
-                for data in faces_beside.read(frame):
-                    stream.take_inside(data)
-            for tap in self._taps.copy():
-                tap.video(self._handle(peer, stream), frame, stream.captured(frame.rtp_timestamp))
-
-    def _tap_sound(self, link: int, mid: str, packet: EncodedSound) -> None:
-        peer = self._peers.get(link)
-        if self._taps and peer is not None and isinstance(stream := peer.at(mid), SoundStream):
-            for tap in self._taps.copy():
-                tap.sound(self._handle(peer, stream), packet)
-
-    def _tap_faces(self, handle: ReceivedStream, message: FacesMessage, data: str | bytes | None) -> None:
-        for tap in self._taps.copy():
-            self._faults.call(tap.faces, handle, message, data if isinstance(data, bytes) else None)
-
-    def _handle(self, peer: Peer, stream: Stream | SoundStream) -> ReceivedStream:
-        """Return what an application holds of a stream."""
-        name = next((name for name, other in peer.streams.items() if other is stream), None)
-        return self._first if name is None else self.streams[name]
-
-    def _play(self, link: int, track: VideoTrack) -> None:
-        if peer := self._peers.get(link):
-            self._keep(peer.play(track))
-
-    def _listen(self, link: int, track: AudioTrack) -> None:
-        if peer := self._peers.get(link):
-            track.wanted = lambda: bool(self._listeners)  # else it would hold up the picture, too
-            self._keep(peer.listen(track))
+    def _listen(self, peer: Peer, track: AudioTrack) -> None:
+        track.wanted = lambda: bool(self._sounds)  # else it would hold up the picture, too
+        self._keep(peer.listen(track))
 
     def _keep(self, task: asyncio.Task[None]) -> None:
         """Wait for a task at the end."""
         self._playing.add(task)
         task.add_done_callback(self._playing.discard)
 
-    # What the broadcaster tells
-
-    def _reported(self, peer: Peer, report: Report) -> None:
-        stream = peer.first if report.stream is None else peer.streams.get(report.stream)
-        if isinstance(stream, Stream):
-            stream.reported(report)
-
-    def _told(self, link: int, peer: Peer, message: Told) -> None:
-        if isinstance(message, NewOffer) and message.number > peer.number:
-            peer.number, peer.offer = message.number, message
-        elif isinstance(message, Relays):
-            peer.relays = tuple(message.relays)
-            return
-        elif not isinstance(message, Streams):
-            return
-        is_waiting, peer.news = peer.news is not None, message.streams
-        if not is_waiting:
-            self._negotiator.do(link, functools.partial(self._follow, peer))
-
-    async def _follow(self, peer: Peer) -> None:
-        """Take note of what the broadcaster has told last, and answer its newest offer."""
-        while not peer.changes.take(clock.monotonic()):  # noqa: ASYNC110 - time alone gives more
-            await asyncio.sleep(1 / CHANGES[0])
-        listed, peer.news = peer.news or [], None
-        self._catalogue.update(peer, listed)
-        if peer.control is not None:
-            for name, bitrate in self._limits.items():
-                peer.control.tell(Limit(name, bitrate))
-        offer, peer.offer = peer.offer, None
-        if offer is None or peer.control is None:
-            return
-        taken = [stream.mid for stream in offer.streams if stream.mid is not None and self._catalogue.takes(stream)]
-        reply: Told
-        try:
-            reply = NewAnswer(offer.number, await peer.connection.answer(offer.sdp, taken))
-        except SynopticonError as error:
-            logger.warning("an offer of peer %s is not taken: %s", visible(peer.session, NAME), error)
-            reply = Refusal(offer.number, str(error)[:REASON])
-        peer.control.tell(reply)
-
-    def _note_first(self, now: float) -> None:
-        if self._totals.first_frame is None and self._first_sought is not None:
-            self._totals.first_frame = now - self._first_sought
-
-    def _give_out(
-        self, peer: Peer, stream: Stream, handle: ReceivedStream, latency: Latency, moment: Moment[Any]
-    ) -> None:
-        handle.given(moment, latency)
-        is_first = handle is self._first
-        queues = [*self._queues.get(handle.name, ()), *(self._queues.get(None, ()) if is_first else ())]
-        missed = any([queue.put(moment) for queue in queues])  # noqa: C419 - each is to have it
-        if is_first and self._moments.put(moment):
-            missed |= self._is_read
-        if missed and isinstance(moment.frame, EncodedVideoFrame):
-            peer.connection.request_keyframe(peer.section(stream))
-
-    def _give_sound(self, handle: ReceivedStream, moment: AudioMoment) -> None:
-        handle.totals.frames += 1
-        is_first = handle is self._named(None, "sound")
-        for name, queue in self._listeners:
-            if name == handle.name or (name is None and is_first):
-                queue.put(moment)
-
     def _notify(self, change: Notify) -> None:
-        if self._first_sought is None and self.signaling.session is not None:
-            self._first_sought = asyncio.get_running_loop().time()
+        if self._subscriber.sought is None and self.signaling.session is not None:
+            self._subscriber.sought = asyncio.get_running_loop().time()
         if change.state == "seeking" and self._failure is not None:
             self._end_iterations()
         link = self._handshake.link
@@ -1038,48 +736,5 @@ class Receiver(Generic[F]):
 
     def _fail(self, error: SignalingError) -> None:
         self._failure = error
-        if self._is_refused:
+        if self._handshake.link is None:  # else media play on without signaling, until they end
             self._end_iterations()
-
-    @property
-    def _is_refused(self) -> bool:
-        """Whether nobody can be received any more; media play on without signaling, until they end."""
-        return self._failure is not None and self._handshake.link is None
-
-
-def _check_streams(streams: object) -> None:
-    """Refuse names that no stream has."""
-    if streams is None:
-        return
-    if isinstance(streams, str) or not isinstance(streams, Sequence) or not streams:
-        raise ValueError(f"streams must be names, like ['camera', 'screen'], or None for all, not {streams!r:.100}")
-    for name in streams:
-        check_name(name)
-
-
-def _check(
-    broadcaster: object,
-    name: object,
-    sync: Sync,
-    jitter_ms: float,
-    faces_wait: float | None,
-    timeout: float | None,
-    max_size: tuple[int, int],
-    ice_servers: Sequence[IceServer],
-) -> None:
-    """Refuse what no receiver can use."""
-    if sync not in get_args(Sync):
-        raise ValueError(f"sync must be one of {', '.join(get_args(Sync))}, not {sync!r}")
-    for option, value in (("jitter_ms", jitter_ms), ("faces_wait", faces_wait), ("timeout", timeout)):
-        if value is not None and not (isinstance(value, Real) and value >= 0):  # nor NaN
-            raise ValueError(f"{option} must be 0 or more, not {value}")
-    if not isinstance(broadcaster, str | None):
-        raise TypeError(f"broadcaster must be a name or a session, not {broadcaster!r:.100}")
-    if not isinstance(name, str):
-        raise TypeError(f"name must be a text, not {name!r:.100}")
-    check_servers(ice_servers)
-    match max_size:
-        case int(width), int(height) if min(width, height) >= 1:
-            pass
-        case _:
-            raise ValueError(f"max_size must be a width and a height of 1 or more, not {max_size!r}")

@@ -18,8 +18,10 @@ from synopticon_rtc.errors import SignalingError
 from synopticon_rtc.events import Events, ParticipantEvent, StateEvent
 from synopticon_rtc.faces import Detector
 from synopticon_rtc.faces.moment import Moment
-from synopticon_rtc.receiver import ENCODED_WAIT, Options, Receiver
+from synopticon_rtc.receiver import Receiver
+from synopticon_rtc.receiving.iterations import ENCODED_WAIT
 from synopticon_rtc.receiving.merge import Merge
+from synopticon_rtc.receiving.options import Options
 from synopticon_rtc.receiving.pairing import F
 from synopticon_rtc.rtc import EncodedVideoFrame
 from synopticon_rtc.signaling.entry import Token

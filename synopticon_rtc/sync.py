@@ -29,8 +29,8 @@ from synopticon_rtc.files import incoming, transfer
 from synopticon_rtc.files.transfer import FileProgress
 from synopticon_rtc.peers.messages import Message
 from synopticon_rtc.peers.published import Kind
-from synopticon_rtc.receiver import Options, ReceiverOptions
 from synopticon_rtc.receiving import received
+from synopticon_rtc.receiving.options import Options, ReceiverOptions
 from synopticon_rtc.receiving.pairing import F
 from synopticon_rtc.receiving.sound import AudioMoment
 from synopticon_rtc.receiving.stats import ReceiverStats
@@ -140,6 +140,18 @@ def _waits(
     return wait
 
 
+def _makes(
+    method: Callable[Concatenate[A, P], Coroutine[Any, Any, T]], handle: Callable[[LoopThread, T], R]
+) -> Callable[Concatenate[_Blocking[A], P], R]:
+    """Make the method that waits for what another one returns, and gives its handle."""
+
+    @functools.wraps(method)
+    def make(self: _Blocking[A], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return handle(self._thread, self._thread.run(method(self._it, *args, **kwargs)))
+
+    return make
+
+
 def _takes(
     _: Callable[Concatenate[Any, P], object],
 ) -> Callable[[Callable[..., R]], Callable[Concatenate[Any, P], R]]:
@@ -195,6 +207,10 @@ class FileTransfer(_Handle[transfer.FileTransfer]):
         return self._thread.iterate(aiter(self._it))
 
 
+def _each(thread: LoopThread, transfers: list[transfer.FileTransfer]) -> list[FileTransfer]:
+    return [FileTransfer(thread, each) for each in transfers]
+
+
 class FileOffer(_Handle[incoming.FileOffer]):
     """See :class:`synopticon_rtc.FileOffer`."""
 
@@ -204,11 +220,7 @@ class FileOffer(_Handle[incoming.FileOffer]):
     modified = _Read[float | None]()
     session = _Read[str]()
     reject = _calls(incoming.FileOffer.reject)
-
-    @_takes(incoming.FileOffer.accept)
-    def accept(self, *arguments: Any, **options: Any) -> FileTransfer:  # noqa: ANN401 - the line above tells
-        """Have it sent, to go into a folder."""
-        return FileTransfer(self._thread, self._thread.run(self._it.accept(*arguments, **options)))
+    accept = _makes(incoming.FileOffer.accept, FileTransfer)
 
 
 class PublishedStream(_Handle[published.PublishedStream]):
@@ -284,6 +296,8 @@ class _Receiving(_Blocking[receivers.Receiver[F]], Generic[F]):
     tells_time = _Read[bool]()
     recorded = _Read[bool]()
     send = _waits(receivers.Receiver.send)
+    send_file = _makes(receivers.Receiver.send_file, FileTransfer)
+    send_folder = _makes(receivers.Receiver.send_folder, _each)
     request_keyframe = _calls(receivers.Receiver.request_keyframe)
     limit = _calls(receivers.Receiver.limit)
     stay = _calls(receivers.Receiver.stay)
@@ -325,17 +339,6 @@ class _Receiving(_Blocking[receivers.Receiver[F]], Generic[F]):
     def messages(self, name: str) -> Iterator[Message]:
         """Iterate over the messages that the broadcaster sends on a channel of this name."""
         return self._thread.iterate(self._thread.call(self._it.messages, name))
-
-    @_takes(receivers.Receiver.send_file)
-    def send_file(self, *arguments: Any, **options: Any) -> FileTransfer:  # noqa: ANN401 - the line above tells
-        """Offer a file to the broadcaster, and send it once that is accepted; returns at once with what tells of it."""
-        return FileTransfer(self._thread, self._thread.run(self._it.send_file(*arguments, **options)))
-
-    @_takes(receivers.Receiver.send_folder)
-    def send_folder(self, *arguments: Any, **options: Any) -> list[FileTransfer]:  # noqa: ANN401 - as above
-        """Offer all files of a folder, and of those within it, one after the other."""
-        sent = self._thread.run(self._it.send_folder(*arguments, **options))
-        return [FileTransfer(self._thread, each) for each in sent]
 
     @property
     def files(self) -> Iterator[FileOffer]:
@@ -536,26 +539,13 @@ class Broadcaster(_Session[broadcasters.Broadcaster]):
     detector_events = _Told[DetectorEvent]()
     faces = _Told[Moment]()
     wait_closed = _waits(broadcasters.Broadcaster.wait_closed)
+    publish = _makes(broadcasters.Broadcaster.publish, PublishedStream)
     send = _waits(broadcasters.Broadcaster.send)
+    send_file = _makes(broadcasters.Broadcaster.send_file, FileTransfer)
+    send_folder = _makes(broadcasters.Broadcaster.send_folder, _each)
     send_away = _calls(broadcasters.Broadcaster.send_away)
     peer_stats = _calls(broadcasters.Broadcaster.peer_stats)
     request_keyframe = _calls(broadcasters.Broadcaster.request_keyframe)
-
-    @_takes(broadcasters.Broadcaster.publish)
-    def publish(self, *arguments: Any, **options: Any) -> PublishedStream:  # noqa: ANN401 - the line above tells
-        """Send one more stream, and wait until it has begun."""
-        return PublishedStream(self._thread, self._thread.run(self._it.publish(*arguments, **options)))
-
-    @_takes(broadcasters.Broadcaster.send_file)
-    def send_file(self, *arguments: Any, **options: Any) -> FileTransfer:  # noqa: ANN401 - the line above tells
-        """Offer a file to a receiver, and send it once that is accepted; returns at once with what tells of it."""
-        return FileTransfer(self._thread, self._thread.run(self._it.send_file(*arguments, **options)))
-
-    @_takes(broadcasters.Broadcaster.send_folder)
-    def send_folder(self, *arguments: Any, **options: Any) -> list[FileTransfer]:  # noqa: ANN401 - as above
-        """Offer all files of a folder, and of those within it, one after the other."""
-        sent = self._thread.run(self._it.send_folder(*arguments, **options))
-        return [FileTransfer(self._thread, each) for each in sent]
 
     @property
     def files(self) -> Iterator[FileOffer]:

@@ -82,6 +82,8 @@ async def test_who_is_not_let_in_is_told_why(guarded: SignalingServer, room: str
     async with Receiver(SignalingClient(guarded.url, room=room, token=given)) as receiver:
         with pytest.raises(SignalingError, match=code):
             await take(receiver)
+        with pytest.raises(SignalingError, match=code):  # also who iterates anew
+            await anext(receiver.moments())
     async with Broadcaster(SignalingClient(guarded.url, room=room, token=given), card()) as broadcaster:
         with pytest.raises(SignalingError, match=code):
             await broadcaster.wait_closed()

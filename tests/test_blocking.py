@@ -184,7 +184,7 @@ def test_messages_and_sound_go_over_it(url: str) -> None:
         for moment in receiver.audio():
             assert moment.samples.size
             break
-        blocked_until(lambda: not receiver._it._listeners)  # it is listened to no more
+        blocked_until(lambda: not receiver._it._sounds)  # it is listened to no more
 
 
 def test_streams_are_published_and_changed(url: str) -> None:

@@ -155,7 +155,7 @@ async def test_frames_that_wait_for_faces_are_given_out_when_their_broadcaster_l
         # A connection may still give out what it has while it closes.
         stream.encoded(moments[-1].frame)
         stream.message('{"landmarks": []}')
-        receiver._add_channel(0, Channel.__new__(Channel))
+        receiver._while_open(0, receiver._add_channel)(Channel.__new__(Channel))
         await turns(20)
         assert (len(moments), receiver.stats.frames, stream._timer is None or stream._timer.cancelled()) == (
             count,

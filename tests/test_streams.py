@@ -172,7 +172,7 @@ async def test_all_streams_come_again_after_the_connection_was_lost(server: Sign
 async def test_a_stream_that_does_not_come_is_named(server: SignalingServer) -> None:
     async with Broadcaster(server.url, TestPattern(CAMERA), name="lab"), Receiver(server.url) as receiver:
         await take(receiver, 1)
-        receiver._timeout = 0.5
+        receiver._moments._timeout = 0.5
         with pytest.raises(NobodyAnswered, match="lab answered, but no stream 'window' came within"):
             await anext(receiver.moments("window"))
 
@@ -196,16 +196,16 @@ async def test_a_screen_that_stays_as_it_is_is_no_fault_but_one_that_is_gone(
 ) -> None:
     async with Receiver(server.url, timeout=0.2) as receiver:
         async with Broadcaster(server.url, Still()) as broadcaster:
-            receiver._timeout = LONG
+            receiver._moments._timeout = LONG
             await take(receiver, 1)
             await until(lambda: receiver.streams)
-            receiver._timeout = 0.2
+            receiver._moments._timeout = 0.2
             gap, last = 0.0, asyncio.get_running_loop().time()
             while gap < 0.3:  # frames come ever more seldom
                 await take(receiver, 1)
                 gap, last = asyncio.get_running_loop().time() - last, asyncio.get_running_loop().time()
             await broadcaster.aclose()
-        monkeypatch.setattr("synopticon_rtc.receiver.STILL", 0.5)
+        monkeypatch.setattr("synopticon_rtc.receiving.iterations.STILL", 0.5)
         with pytest.raises(ConnectionLost, match="the broadcaster is gone"):
             await take(receiver, 2)
 
@@ -288,8 +288,9 @@ async def test_sound_is_published_muted_and_replaced_like_any_stream(server: Sig
             await until(lambda: receiver.streams["music"].muted)
             music.unmute()
             await music.replace(Tone(0.1))
-            heard = [await anext(sounds) for _ in range(60)]
-            assert float(np.abs(heard[-1].samples).max()) < 0.2
+            soft = 0
+            while soft < 10:  # after all that was on its way
+                soft = soft + 1 if 0.05 < np.abs((await anext(sounds)).samples).max() < 0.2 else 0
 
 
 async def test_a_stream_has_one_source(server: SignalingServer) -> None:

@@ -1,7 +1,6 @@
 """What becomes of the files of recordings: a command is run for each, and old ones are deleted."""
 
 import asyncio
-import contextlib
 import logging
 import os
 import shlex
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from synopticon_rtc.basics import system
+from synopticon_rtc.basics.patience import warning_after
 from synopticon_rtc.basics.text import WORDS, visible
 from synopticon_rtc.errors import RecordingError
 from synopticon_rtc.recording.recording import find_recording
@@ -146,18 +146,8 @@ class Keep:
 
 async def ended(task: asyncio.Task[None], waiting: str) -> None:
     """Wait for the end of what is left to do, and say so where that takes its time."""
-    with warning_after(PATIENCE, "%s; Ctrl-C once more ends it at once", waiting):
+    with warning_after(PATIENCE, logger, "%s; Ctrl-C once more ends it at once", waiting):
         await task
-
-
-@contextlib.contextmanager
-def warning_after(seconds: float, message: str, *arguments: object) -> Iterator[None]:
-    """Say something in the log where what is done meanwhile takes that long."""
-    timer = asyncio.get_running_loop().call_later(seconds, logger.warning, message, *arguments)
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 def delete_old(folder: Path, before: float) -> list[Path]:

@@ -45,7 +45,8 @@ from synopticon_rtc.events import DetectorEvent, StateEvent
 from synopticon_rtc.faces import Face, FaceLandmarker, draw_faces
 from synopticon_rtc.faces.engine import Choice
 from synopticon_rtc.faces.moment import Moment
-from synopticon_rtc.receiver import Options, Receiver
+from synopticon_rtc.receiver import Receiver
+from synopticon_rtc.receiving.options import Options
 from synopticon_rtc.receiving.pairing import Sync
 from synopticon_rtc.receiving.sound import AudioMoment
 from synopticon_rtc.recording.lsl import LSLOutlet

@@ -13,8 +13,9 @@ from typing import Any, Self
 import platformdirs
 
 from synopticon_rtc.basics import system
+from synopticon_rtc.basics.patience import warning_after
 from synopticon_rtc.basics.text import WORDS, visible
-from synopticon_rtc.commands.afterwards import ended, warning_after
+from synopticon_rtc.commands.afterwards import ended
 from synopticon_rtc.errors import MissingExtra, RecordingError, without_password
 from synopticon_rtc.recording.beside import written_beside
 from synopticon_rtc.recording.writer import FORMATS
@@ -120,7 +121,7 @@ class Upload:
     async def _keep_trying(self, path: Path) -> bool:
         """Upload a file, however long that takes; False where it is to end before."""
         for attempt, pause in enumerate(itertools.chain(PAUSES, itertools.repeat(PAUSES[-1]))):
-            with warning_after(SLOW, "%s has been uploaded for %g s, and is not there yet", path, SLOW):
+            with warning_after(SLOW, logger, "%s has been uploaded for %g s, and is not there yet", path, SLOW):
                 address, failure = await asyncio.to_thread(self._try, path)
             if not failure:
                 if attempt:

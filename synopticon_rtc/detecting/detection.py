@@ -9,6 +9,7 @@ from typing import cast
 import av
 
 from synopticon_rtc.basics.faults import Faults
+from synopticon_rtc.basics.patience import warning_after
 from synopticon_rtc.errors import DetectorError, FrameSkipped, InvalidFaces
 from synopticon_rtc.faces import Detector, Face, Tracker
 from synopticon_rtc.faces.wire import check_faces
@@ -78,10 +79,9 @@ class Detection:
         Raises:
             DetectorError: It has failed for five seconds, whatever the frame.
         """
-        loop = asyncio.get_running_loop()
-        late = loop.call_later(TOLERATED, logger.warning, "the detector has looked at one frame for %g s", TOLERATED)
         try:
-            faces = await self._ask(frame)
+            with warning_after(TOLERATED, logger, "the detector has looked at one frame for %g s", TOLERATED):
+                faces = await self._ask(frame)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is None or task.cancelling():
@@ -94,8 +94,6 @@ class Detection:
         except Exception as error:  # noqa: BLE001 - it is noted: the detector is the application's own
             self._fail(error, now)
             return None
-        finally:
-            late.cancel()
         self._failing_since = None
         return faces
 

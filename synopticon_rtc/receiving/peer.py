@@ -1,22 +1,27 @@
 """What a receiver knows of its broadcaster."""
 
 import asyncio
+import functools
 from dataclasses import dataclass, field
 
 from synopticon_rtc.basics.faults import Faults
+from synopticon_rtc.faces.wire import PROTOCOL as FACES
 from synopticon_rtc.files.hub import FileLink
-from synopticon_rtc.peers.control import Control
+from synopticon_rtc.peers.control import Control, Report
 from synopticon_rtc.peers.messages import Messages
 from synopticon_rtc.peers.published import NewOffer, Published
 from synopticon_rtc.receiving.behind import Behind
 from synopticon_rtc.receiving.lips import Lips
 from synopticon_rtc.receiving.sound import SoundStream
 from synopticon_rtc.receiving.stream import Stream
-from synopticon_rtc.rtc import AudioTrack, EncodedVideoFrame, PeerConnection, VideoTrack
+from synopticon_rtc.rtc import AudioTrack, Channel, EncodedSound, EncodedVideoFrame, PeerConnection, VideoTrack
 from synopticon_rtc.rtc.budget import Budget
 
 CHANGES = 5, 30
 """How often a broadcaster may change what it publishes: a second, and at once."""
+
+FACES_OF = "faces:"
+"""What the label of a channel begins with that is for the faces of the stream that it names."""
 
 PUBLISHER = "whoever publishes"
 """What finds the faces in a video, as far as it is told."""
@@ -27,6 +32,7 @@ class Peer:
     """The other end of a receiver's connection.
 
     Attributes:
+        link: By which the handshake knows it.
         session: Its signaling session.
         connection: What all comes over that it sends.
         faults: What counts errors that nobody foresaw.
@@ -49,6 +55,7 @@ class Peer:
         playing: The tasks that take decoded frames and sound, one a media section.
     """
 
+    link: int
     session: str
     connection: PeerConnection
     faults: Faults
@@ -99,6 +106,35 @@ class Peer:
         task.add_done_callback(self.playing.discard)
         return task
 
+    def adopt(self, channel: Channel) -> None:
+        """Take a channel of its, for messages, files or faces."""
+        if any(kind is not None and kind.adopt(channel) for kind in (self.messages, self.files)):
+            return
+        if channel.protocol == FACES and channel.label.startswith(FACES_OF):
+            channel.on_message = functools.partial(self._take_faces, channel.label.removeprefix(FACES_OF))
+        else:  # pages call it what they like, and have others: what comes on it tells whether it is for faces
+            if channel.protocol == FACES:
+                self.first.expect_faces()
+            channel.on_message = self.first.message
+
+    def reported(self, report: Report) -> None:
+        """Take what it reports of its part in the delay of a video."""
+        stream = self.first if report.stream is None else self.streams.get(report.stream)
+        if isinstance(stream, Stream):
+            stream.reported(report)
+
+    def came(self, mid: str, frame: EncodedVideoFrame) -> None:
+        """Take note of a frame as it came, to be decoded or not."""
+        if self.behind is not None:
+            self.behind.frame(mid, frame)
+        if isinstance(stream := self.at(mid), Stream):
+            stream.came(frame)
+
+    def sounded(self, mid: str, packet: EncodedSound) -> None:
+        """Take note of a packet of sound as it came."""
+        if isinstance(stream := self.at(mid), SoundStream):
+            stream.tapped(packet)
+
     def encoded(self, mid: str, frame: EncodedVideoFrame) -> None:
         """Take a frame that is not to be decoded."""
         if isinstance(stream := self.at(mid), Stream):
@@ -133,6 +169,10 @@ class Peer:
     def section(self, stream: Stream | SoundStream | None) -> str | None:
         """Return the media section that a stream comes on, None while nobody has told."""
         return next((mid for mid, other in self.sections.items() if other is stream), None)
+
+    def _take_faces(self, name: str, data: str | bytes) -> None:
+        if isinstance(stream := self.streams.get(name), Stream):
+            stream.message(data)
 
     async def _watch(self, track: VideoTrack) -> None:
         async for received in track:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from synopticon_rtc.basics.recent import Recent
 from synopticon_rtc.receiving.latency import age
 from synopticon_rtc.receiving.lips import Held, Lips
-from synopticon_rtc.rtc import ReceivedSound
+from synopticon_rtc.rtc import EncodedSound, ReceivedSound
 
 RATE = 48_000
 """Samples a second (RFC 7587 section 4.1)."""
@@ -45,16 +45,25 @@ class SoundStream:
     Args:
         give: Called with each moment when it is due.
         lips: What keeps it in step with the picture; None where there is none.
+        tapped: Called with each packet as it came.
 
     Attributes:
         offset: Gives the sender's clock minus ours, seconds, None while it is not known.
+        tapped: As above.
         closed: Whether it was closed; what comes in later is left out.
         samples: How many were given out.
         concealed: How many of those were made up.
     """
 
-    def __init__(self, *, give: Callable[[AudioMoment], None], lips: Lips | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        give: Callable[[AudioMoment], None],
+        lips: Lips | None = None,
+        tapped: Callable[[EncodedSound], None] = lambda _: None,
+    ) -> None:
         self.offset: Callable[[], float | None] = lambda: None
+        self.tapped = tapped
         self.closed = False
         self.samples = 0
         self.concealed = 0

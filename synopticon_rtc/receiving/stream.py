@@ -11,6 +11,7 @@ import av
 from synopticon_rtc.errors import InvalidFaces
 from synopticon_rtc.faces.moment import Moment
 from synopticon_rtc.faces.wire import FacesMessage, decode, decode_json
+from synopticon_rtc.peers import faces_beside
 from synopticon_rtc.peers.control import Report
 from synopticon_rtc.receiving.latency import Latency, age
 from synopticon_rtc.receiving.lips import Held, Lips
@@ -48,6 +49,8 @@ class Stream:
         give: Called with each moment when it is due.
         lips: What keeps it in step with the sound; None where it is not.
         told: Called with each faces message, as it came; as None if it did not come like this, or was found here.
+        tapped: Called with each frame as it came, and when it was captured, seconds since the epoch on the sender's
+            clock; None where it did not tell yet.
 
     Attributes:
         offset: Gives the sender's clock minus ours, seconds, None while it is not known.
@@ -71,6 +74,7 @@ class Stream:
         give: Callable[[Moment[Any]], None],
         lips: Lips | None = None,
         told: Callable[[FacesMessage, str | bytes | None], None] = lambda _message, _data: None,
+        tapped: Callable[[EncodedVideoFrame, float | None], None] = lambda _frame, _captured: None,
     ) -> None:
         self.offset: Callable[[], float | None] = lambda: None
         self.shift = 0
@@ -88,6 +92,7 @@ class Stream:
         self._heard = heard
         self._give = give
         self._told_faces = told
+        self._tapped = tapped
         self._loop = asyncio.get_running_loop()
         # By RTP timestamp, when a frame arrived and was decoded, and what its RTP says of its capture.
         self._times: dict[int, tuple[float, float, float | None]] = {}
@@ -115,6 +120,13 @@ class Stream:
         self._latency.reported(report)
 
     # What comes in
+
+    def came(self, frame: EncodedVideoFrame) -> None:
+        """Take note of a frame as it came, to be decoded or not, with faces of frames before it that are inside it."""
+        if frame.codec == "h264" and (self.inside or not self.has_faces):
+            for data in faces_beside.read(frame):
+                self.take_inside(data)
+        self._tapped(frame, self.captured(frame.rtp_timestamp))
 
     def take_inside(self, data: bytes) -> None:
         """Take a faces message that came inside the video, with a frame after its own."""

@@ -29,6 +29,7 @@ from synopticon_rtc.signaling.messages import (
     PeerLeft,
     one_line,
 )
+from synopticon_rtc.signaling.pace import Pace
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class BroadcasterHandshake(Handshake):
         self._asking: dict[str, tuple[float, Wish]] = {}  # who waits for the answer, and when it was heard last
         self._verdicts: dict[str, str] = {}  # by session, why it is refused; empty where it is admitted
         self._was_full = False
-        self._offered: dict[str, float] = {}  # by session, when it may again have all offers at once
+        self._offered: dict[str, Pace] = {}  # by session
 
     def received(self, message: AnyMessage, now: float) -> list[Action]:
         """Take a message from the server; none back means that it was not for us."""
@@ -208,11 +209,11 @@ class BroadcasterHandshake(Handshake):
 
     def _may_have_another(self, session: str, now: float) -> bool:
         """Whether a receiver has not asked too often; who has asks again, as all do that get no answer."""
-        settled = max(now, self._offered.get(session, now)) + OFFER_INTERVAL
-        if settled > now + OFFERS * OFFER_INTERVAL:
+        pace = self._offered.get(session) or Pace(OFFER_INTERVAL, OFFERS)
+        if pace.take(now) > now:
             return False
         self._offered.pop(session, None)
-        self._offered[session] = settled
+        self._offered[session] = pace
         if len(self._offered) > KNOWN:
             del self._offered[next(iter(self._offered))]  # whoever was offered something longest ago
         return True

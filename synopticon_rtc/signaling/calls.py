@@ -1,11 +1,13 @@
 """How often all in a room may be asked at once."""
 
+from synopticon_rtc.signaling.pace import Pace
+
 # Discoveries for all at once on one signaling connection, each of which counts as many messages as there are sessions,
 # and seconds between them on average.
 CALLS, CALL_INTERVAL = 8, 0.5
 
 
-class Calls:
+class Calls(Pace):
     """Counts the discoveries for all in a room, for all handshakes on one signaling connection.
 
     Attributes:
@@ -13,13 +15,5 @@ class Calls:
     """
 
     def __init__(self) -> None:
+        super().__init__(CALL_INTERVAL, CALLS)
         self.told = False
-        self._settled = float("-inf")
-
-    def take(self, now: float) -> float:
-        """Return ``now`` where all may be asked, else when that is."""
-        settled = max(self._settled, now) + CALL_INTERVAL
-        if settled > now + CALLS * CALL_INTERVAL:
-            return settled - CALLS * CALL_INTERVAL
-        self._settled = settled
-        return now

@@ -18,8 +18,8 @@ from synopticon_rtc.basics.latest import Latest
 from synopticon_rtc.faces import Detector
 from synopticon_rtc.faces.wire import PROTOCOL, FacesMessage, decode, encode
 from synopticon_rtc.peers.faces_channel import FacesChannel
-from synopticon_rtc.receiver import BURST
 from synopticon_rtc.receiving.finder import Finder, Look
+from synopticon_rtc.receiving.iterations import BURST
 from synopticon_rtc.receiving.latency import Latency
 from synopticon_rtc.receiving.peer import Peer as Sender
 from synopticon_rtc.receiving.stream import Stream as ReceivingStream
@@ -85,7 +85,7 @@ class Viewer:
         self.finder: Finder | None = None
         if detector is not None:
             self.finder = Finder(detector, self.handle, most=None, wait=0.3, returns=True, faults=Faults())
-            sender = Sender("sender", self.receiver.connection, Faults(), takes_faces=True)
+            sender = Sender(1, "sender", self.receiver.connection, Faults(), takes_faces=True)
             sender.first, sender.listed = self.stream, True
             if source.has_faces:
                 self.stream.expect_faces()  # as it has told
