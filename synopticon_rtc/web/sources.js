@@ -10,6 +10,8 @@ export class Sources {
   #on;
   #unplugged = null; // the id of the camera that went
   #closed = 0; // how often everything was closed: what is opened before and comes after is not wanted any more
+  #chosen = { camera: 0, microphone: 0 }; // how often another one was: what is opened before that is not wanted either
+  #opening = { camera: null, microphone: null }; // resolves when that which is being opened is there, or is not to be had
 
   names = ["camera", "microphone", "screen"]; // the first video is that of the first offer
 
@@ -51,19 +53,8 @@ export class Sources {
 
   /** Take this camera or microphone in place of the one before; without an id, any. */
   async choose(name, id = recall(name)) {
-    this[name]?.stop(); // phones open one camera at a time
-    const closed = this.#closed;
-    let track;
-    try {
-      track = await open(KINDS[name], id);
-    } catch (error) {
-      if (closed === this.#closed) this.#miss(name, problemOf(error), error.message);
-      return;
-    }
-    if (closed !== this.#closed) return track.stop();
-    this.off[name] = false;
-    this.#take(name, track);
-    remember(name, track.getSettings().deviceId ?? "");
+    this.off[name] = false; // now, as people may switch it off again before it is there
+    await this.#change(name, id);
   }
 
   /** Ask for the screen, or a window; throws where people or the system do not want that. */
@@ -88,10 +79,10 @@ export class Sources {
     this.#on.changed(name);
   }
 
-  /** Devices came or went: where the camera is back that was unplugged, go on with it. */
+  /** Devices came or went, of which browsers tell several times: where the camera is back that was unplugged, go on with it. */
   async look(devices) {
-    const back = this.#unplugged;
-    if (back !== null && devices.some(({ deviceId }) => deviceId === back)) await this.choose("camera", back);
+    const back = this.#opening.camera === null ? this.#unplugged : null;
+    if (back !== null && devices.some(({ deviceId }) => deviceId === back)) await this.#change("camera", back);
   }
 
   /** Close everything. */
@@ -104,6 +95,25 @@ export class Sources {
       this[name]?.stop();
       this[name] = null;
       this.#on.changed(name);
+    }
+  }
+
+  /** Open another one, on or off as people have it. Of several that are chosen at a time, the last one counts. */
+  async #change(name, id) {
+    const [closed, chosen] = [this.#closed, (this.#chosen[name] += 1)];
+    const isWanted = () => closed === this.#closed && chosen === this.#chosen[name];
+    this[name]?.stop(); // phones open one camera at a time
+    while (this.#opening[name] !== null) await this.#opening[name];
+    if (!isWanted()) return;
+    const opened = open(KINDS[name], id);
+    this.#opening[name] = opened.catch(() => {}).then(() => (this.#opening[name] = null));
+    try {
+      const track = await opened;
+      if (!isWanted()) return track.stop();
+      this.#take(name, track);
+      remember(name, track.getSettings().deviceId ?? "");
+    } catch (error) {
+      if (isWanted()) this.#miss(name, problemOf(error), error.message);
     }
   }
 
