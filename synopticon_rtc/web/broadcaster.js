@@ -44,7 +44,7 @@ export class Broadcaster {
    *   then, by performance.now()), `log(text)`; and `files`, to whom offers of files go, where a page takes any
    */
   constructor(url, { name = "" }, on) {
-    this.#name = name.trim();
+    this.#name = shownName(name); // half of a character in it, and no server could read what we say
     this.#on = on;
     const told = {
       opened: (welcome) => this.#opened(welcome),

@@ -7,6 +7,7 @@ import { problemOf } from "./devices.js";
 import { FileList } from "./filelist.js";
 import { clock, note } from "./journal.js";
 import { measureLevel } from "./level.js";
+import { shownName } from "./names.js";
 import { Overlay } from "./overlay.js";
 import { hostOf, readAddress, readToken } from "./places.js";
 import { Preview } from "./preview.js";
@@ -23,6 +24,7 @@ const $ = (id) => document.getElementById(id);
 const { body } = document;
 const { query, server, url, token } = readAddress(location, history);
 const invited = readToken(token);
+const lab = shownName(query.get("lab")); // who asks, as the link says
 const canShare = typeof navigator.mediaDevices?.getDisplayMedia === "function"; // phones cannot
 
 let phase = "welcome"; // "asking", "preview" (nothing is sent), "live", "stopped" or "problem"
@@ -183,7 +185,6 @@ function showCard() {
   const asks = phase === "asking";
   $("card").hidden = isOpen();
   document.querySelector("footer").hidden = !isOpen();
-  const lab = query.get("lab");
   const welcome = lab ? `${lab} asks for your camera` : "Send your camera";
   write("title", asks ? "Your browser asks you" : (words?.[0] ?? welcome));
   write("hint", asks ? "Choose “Allow” if you want to go on. Nothing is sent before." : (words?.[1] ?? passing));
@@ -350,9 +351,9 @@ async function check() {
   }
 }
 
-$("asking").textContent = query.get("lab") ?? "";
-$("asking").parentElement.hidden = !query.get("lab");
-const room = query.get("room") || invited.room;
+$("asking").textContent = lab;
+$("asking").parentElement.hidden = lab === "";
+const room = shownName(query.get("room")) || invited.room;
 $("goal").textContent = room ? `Into the room “${room}” of the server ${hostOf(server)}.` : `To the server ${hostOf(server)}.`;
 $("called").value = query.get("name") ?? recall("called") ?? "";
 $("naming").hidden = invited.name !== "";

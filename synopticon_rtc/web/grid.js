@@ -2,6 +2,7 @@
 
 import { chooseMode, goWith, modeKeys, offerFullScreen, takeKeys, write } from "./controls.js";
 import { note } from "./journal.js";
+import { shownName } from "./names.js";
 import { People } from "./people.js";
 import { readAddress } from "./places.js";
 import { missing } from "./support.js";
@@ -19,7 +20,7 @@ const { query, server, url } = readAddress(location, history);
 body.dataset.view = "grid";
 $("tiles").hidden = false;
 for (const id of ["video", "overlay", "mirror", "inset"]) $(id).hidden = true; // there are tiles instead
-write($("name"), query.get("room") ?? "Everybody");
+write($("name"), shownName(query.get("room")) || "Everybody");
 document.title = `${$("name").textContent} · Synopticon`;
 
 let from = query.get("from"); // whose tile is to be large as soon as it is there

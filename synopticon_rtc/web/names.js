@@ -1,4 +1,4 @@
-// What strangers call themselves, made fit to be shown.
+// What strangers call themselves, or others in a link, made fit to be shown and told.
 
 const MOST = 80; // characters
 const HIDDEN = /(?![\u200c\u200d])[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu; // what is not seen, or turns the direction of writing round

@@ -77,7 +77,7 @@ export class People {
    */
   constructor(url, { from = null, most, own = () => [], name }, on) {
     this.#from = from;
-    this.#name = name;
+    this.#name = shownName(name) || undefined;
     this.#most = most;
     this.#own = own;
     this.#on = on;
@@ -88,7 +88,7 @@ export class People {
       lost: (reason) => this.#lost(reason),
       refused: (reason) => this.#refused(reason),
     };
-    this.#signaling = new Signaling(url, told, { role: ["receive"], name, tell: ["peers", "errors", "broadcasters", "ice"] });
+    this.#signaling = new Signaling(url, told, { role: ["receive"], name: this.#name, tell: ["peers", "errors", "broadcasters", "ice"] });
   }
 
   /** Our session on the signaling server, null while there is none. */

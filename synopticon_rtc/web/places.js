@@ -1,5 +1,6 @@
 // Where the page is, and whom it can be asked to show.
 
+import { shownName } from "./names.js";
 import { recall, remember } from "./storage.js";
 
 /** The signaling beside a page, below whatever prefix a proxy has the page. */
@@ -64,8 +65,7 @@ export function readToken(token) {
     const payload = token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/");
     claims = JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(payload), (byte) => byte.charCodeAt(0))));
   } catch {} // there is none, or it is none
-  const text = (value) => (typeof value === "string" ? value.trim().slice(0, 80) : "");
-  return { name: text(claims?.name), room: text(claims?.room) };
+  return { name: shownName(claims?.name), room: shownName(claims?.room) };
 }
 
 /**

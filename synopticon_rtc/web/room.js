@@ -5,6 +5,7 @@ import { Broadcaster } from "./broadcaster.js";
 import { goTogether, offerDevices, showShared, showSwitch, takeKeys, write as writeTo } from "./controls.js";
 import { problemOf } from "./devices.js";
 import { note } from "./journal.js";
+import { shownName } from "./names.js";
 import { People } from "./people.js";
 import { hostOf, readAddress, readToken } from "./places.js";
 import { refusalOf } from "./signaling.js";
@@ -24,7 +25,8 @@ const $ = (id) => document.getElementById(id);
 const { body } = document;
 const { query, server, url, token } = readAddress(location, history);
 const invited = readToken(token);
-const room = query.get("room") || invited.room;
+const lab = shownName(query.get("lab")); // who asks, as the link says
+const room = shownName(query.get("room")) || invited.room;
 const canShare = typeof navigator.mediaDevices?.getDisplayMedia === "function"; // phones cannot
 
 let phase = "welcome"; // "asking", "live", "left" or "problem"
@@ -279,8 +281,8 @@ async function check() {
   if (refusal !== null && phase === "welcome") leave("problem", refused(refusal), reload);
 }
 
-$("asking").textContent = query.get("lab") ?? "";
-$("asking").parentElement.hidden = !query.get("lab");
+$("asking").textContent = lab;
+$("asking").parentElement.hidden = lab === "";
 const where = room ? `the room “${room}” of the server ${hostOf(server)}` : `the room of the server ${hostOf(server)}`;
 $("goal").textContent = `To everybody in ${where}, ${MOST} people at most, straight from your browser to theirs.`;
 $("called").value = query.get("name") ?? recall("called") ?? "";

@@ -9,6 +9,8 @@ import { curtainWords, describe, microphoneWords, recordedBy } from "./web/words
 test("a token tells people what it says of them, and one that is none says nothing", () => {
   const token = (claims) => `x.${Buffer.from(JSON.stringify(claims)).toString("base64url")}.y`;
   assert.deepEqual(readToken(token({ name: "Zoë ", room: "lab" })), { name: "Zoë", room: "lab" });
+  const told = readToken(token({ name: `a${"😀".repeat(100)}`, room: "lab\u202e\n" }));
+  assert.deepEqual([told.name.isWellFormed(), told.room], [true, "lab"], "no half of a character, nor what turns words round");
   for (const none of [null, "", "x", "x.y.z", token(null), token({ name: 7 })]) {
     assert.deepEqual(readToken(none), { name: "", room: "" }, none);
   }
