@@ -15,6 +15,7 @@ import msgspec
 from synopticon_rtc.basics import clock
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.basics.life import Life, entered_before, not_open
+from synopticon_rtc.basics.text import check_text
 from synopticon_rtc.engines import Engine, as_engine, as_signaling
 from synopticon_rtc.errors import SignalingError, SynopticonError
 from synopticon_rtc.events import DetectorEvent, Events, PeerEvent, SourceEvent, StreamEvent
@@ -123,7 +124,8 @@ class Broadcaster:
         SourceError: The source is none, or names a file that is not there.
         InvalidURL: What ``publish_to`` names is no address of an engine, or ``signaling`` none at all.
         ValueError: There is no codec, or an unknown one, or no such encoder of them; ``bitrate``, ``fps`` or
-            ``faces_fps`` is out of range; ``udp_ports`` is no range, or an address or interface is not there.
+            ``faces_fps`` is out of range; ``udp_ports`` is no range, or an address or interface is not there; or
+            ``name`` is no text that UTF-8 can write.
         TypeError: ``signaling`` is neither an address nor a client, ``faces`` no detector, ``name`` no text, ``admit``
             no function, or something else is among the ICE servers.
     """
@@ -151,8 +153,7 @@ class Broadcaster:
         trace: str | os.PathLike[str] | None = None,
         upstream: Upstream | None = None,
     ) -> None:
-        if not isinstance(name, str):
-            raise TypeError(f"name must be a text, not {name!r:.100}")
+        check_text("name", name)
         if admit is not None and not callable(admit):
             raise TypeError(f"admit must be an async function, not {admit!r:.100}")
         if isinstance(publish_to, str):

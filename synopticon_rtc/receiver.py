@@ -127,7 +127,7 @@ class Receiver(Generic[F]):
         ValueError: ``sync`` is unknown, ``streams`` names none or has a name that no stream can have, ``jitter_ms``,
             ``faces_wait`` or ``timeout`` is negative, ``faces_fps`` is not above 0, a ``detector`` has no decoded
             frames to look at, ``max_size`` is no size, ``udp_ports`` is no range, or an address or interface is not
-            there.
+            there, or a name is no text that UTF-8 can write.
         TypeError: ``signaling`` is neither an address nor a client, ``broadcaster`` or ``name`` no text, or something
             else is among the ICE servers.
     """

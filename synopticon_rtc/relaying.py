@@ -12,7 +12,7 @@ from typing import Any, Generic, Self, TypeVar
 from synopticon_rtc.basics import clock
 from synopticon_rtc.basics.faults import Faults
 from synopticon_rtc.basics.life import Life, entered_before, not_open
-from synopticon_rtc.basics.text import NAME, visible
+from synopticon_rtc.basics.text import NAME, check_text, visible
 from synopticon_rtc.broadcaster import BITRATE, Broadcaster
 from synopticon_rtc.engines import as_signaling
 from synopticon_rtc.errors import ConnectionLost, SynopticonError
@@ -104,7 +104,8 @@ class Relay:
         announce: Sequence[str] = (),
         interfaces: Sequence[str] = (),
     ) -> None:
-        if not isinstance(name, str) or len(name) > MAX_RELAY // 2:
+        check_text("name", name)
+        if len(name) > MAX_RELAY // 2:
             raise ValueError(f"name must be a text of at most {MAX_RELAY // 2} characters, not {name!r:.100}")
         self._source, self._signaling = as_signaling(source), as_signaling(signaling)
         if self._source.meets(self._signaling):

@@ -18,7 +18,7 @@ from synopticon_rtc.broadcaster import Broadcaster
 from synopticon_rtc.commands.asking import Doorkeeper
 from synopticon_rtc.commands.cli import Command, Output, Quantity
 from synopticon_rtc.commands.files import Inbox, files_options
-from synopticon_rtc.commands.kinds import Bitrate, KeyValue, Size
+from synopticon_rtc.commands.kinds import Bitrate, KeyValue, Size, Text
 from synopticon_rtc.commands.meeting import Meeting, News
 from synopticon_rtc.commands.memory import collect_often, map_large_pieces
 from synopticon_rtc.commands.options import (
@@ -102,7 +102,7 @@ SCREEN_SIZE = (1920, 1080)  # of most
     "software takes its place. A screen is always encoded in software.",
 )
 @click.option("--bitrate", type=Bitrate(), default="1.5M", show_default=True, help="Of the video, like 1.5M or 800k.")
-@click.option("--name", default="", help="Name by which receivers see and choose this broadcaster.")
+@click.option("--name", type=Text(), default="", help="Name by which receivers see and choose this broadcaster.")
 @publish_option
 @publish_token_file_option
 @click.option("--ask", is_flag=True, help="Ask on the terminal about each receiver whether it may watch.")

@@ -12,12 +12,14 @@ import segno
 from rich.console import Console
 from rich.text import Text
 
+from synopticon_rtc.basics.text import is_unicode
 from synopticon_rtc.commands.cli import Output
 from synopticon_rtc.signaling.addresses import is_loopback
 from synopticon_rtc.signaling.server.access import Role
 from synopticon_rtc.signaling.server.tokens import Claims, make_token
 
 PAGES: dict[Role, str] = {"broadcast": "camera", "receive": "", "record": ""}
+LONGEST = 2_048  # characters of a link: what mail programs, browsers and servers take, and a code can show
 MARGIN = 2  # modules around a code; the standard asks for 4, and a terminal has some room of its own
 
 
@@ -51,13 +53,21 @@ class Invitation:
             lasts: How long it is good (s).
             name: What they are called; empty to let them say it.
             lab: Who asks them, as the page says; empty to leave that out.
+
+        Raises:
+            click.UsageError: It would be too long to be given to anybody.
         """
         expires = time.time() + lasts
         alone = secrets.token_urlsafe(6) if role == "broadcast" else ""
         token = make_token(secret, Claims("", room, frozenset({role}), name, expires, alone))
         query = {"room": room, "lab": lab, "token": token}
         said = urlencode({key: value for key, value in query.items() if value})
-        return cls(f"{urljoin(base, PAGES[role])}?{said}", role, room, expires)
+        url = f"{urljoin(base, PAGES[role])}?{said}"
+        if len(url) > LONGEST:
+            raise click.UsageError(
+                f"The link would have {len(url)} characters, and {LONGEST} are the most: shorten the room, or a name."
+            )
+        return cls(url, role, room, expires)
 
     def tell(self, output: Output, note: str = "") -> None:
         """Show it, in a terminal with its code, and a note if there is one."""
@@ -102,8 +112,13 @@ def check_base(url: str) -> str:
     Raises:
         click.UsageError: It is none.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:  # a bracket that is not closed, or no port that there can be
+        parts, port = urlsplit(""), None
+    is_pages = parts.scheme in {"http", "https"} and parts.hostname and port != 0 and is_unicode(url)
+    if not is_pages or "@" in parts.netloc or parts.query or parts.fragment:
         raise click.UsageError(f"{url!r} is no address of pages: give one like https://lab.example.org/.")
     return url if url.endswith("/") else f"{url}/"
 

@@ -6,10 +6,14 @@ from typing import Any
 
 import click
 
+from synopticon_rtc.basics.text import is_unicode
+from synopticon_rtc.signaling.messages import NAME_LENGTH, ROOM_LENGTH
+
 BITRATE = re.compile(r"(\d+(?:\.\d+)?)([kM]?)")
 PORTS = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?")
 SIZE = re.compile(r"(\d+)x(\d+)")
 ADDRESS = re.compile(r"(?:(?P<host>[^\[\]:]+|\[[^\[\]]+\]):)?(?P<port>\d+)")
+LONGEST = 36_500 * 86_400.0  # seconds; in much more, calendars and timers end
 SMALLEST_SIDE, LARGEST_SIDE = 16, 8192
 
 
@@ -84,17 +88,53 @@ class Authorities(click.ParamType[ssl.SSLContext]):
         return context
 
 
+class Text(click.ParamType[str]):
+    """What others are told, such as a name.
+
+    Args:
+        longest: Characters that it has at most.
+        printable: Whether it may have those alone that can be seen.
+    """
+
+    name = "TEXT"
+
+    def __init__(self, longest: int = NAME_LENGTH, *, printable: bool = False) -> None:
+        self._longest = longest
+        self._printable = printable
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401 - click's signature
+        """Read it."""
+        text = str(value)
+        if not is_unicode(text):
+            self.fail(f"{text!r:.100} cannot be told others: it is not in UTF-8.", param, ctx)
+        if len(text) > self._longest:
+            self.fail(f"it has {len(text)} characters, and {self._longest} are the most.", param, ctx)
+        if self._printable and not text.isprintable():
+            self.fail(f"{text!r} has characters that cannot be seen.", param, ctx)
+        return text
+
+
 class Duration(click.ParamType[float]):
-    """``90``, ``90s``, ``15m``, ``1h`` or ``7d``: seconds."""
+    """``90``, ``90s``, ``15m``, ``1h`` or ``7d``: seconds.
+
+    Args:
+        least: The shortest.
+    """
 
     name = "TIME"
+
+    def __init__(self, least: float = 1.0) -> None:
+        self._least = least
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401 - click's signature
         """Read it."""
         match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", str(value))
         if not match:
             self.fail(f"{value!r} is no time: give one like 90s, 15m, 1h or 7d.", param, ctx)
-        return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+        seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+        if not self._least <= seconds <= LONGEST:
+            self.fail(f"{value!r:.40} is no time to choose: give {self._least:g}s to {LONGEST / 86400:g}d.", param, ctx)
+        return seconds
 
 
 class Octets(click.ParamType[int]):
@@ -125,3 +165,9 @@ class PortRange(click.ParamType[tuple[int, int]]):
         if not 0 < low <= high <= 65535:  # noqa: PLR2004 - the largest port
             self.fail(f"{value!r} are no ports: give LOW-HIGH, like 40000-40100.", param, ctx)
         return low, high
+
+
+ROOM = Text(ROOM_LENGTH, printable=True)
+"""The name of a room."""
+WHO = Text(128)
+"""The name or the session of somebody."""

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import click
 
 from synopticon_rtc.commands.cli import Quantity
-from synopticon_rtc.commands.kinds import Authorities, PortRange
+from synopticon_rtc.commands.kinds import ROOM, Authorities, PortRange
 from synopticon_rtc.errors import InvalidIceServer
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ REACH_OPTIONS = (
         help="Network interface to use for video, and no other; may be repeated.",
     ),
 )
-room_option = click.option("--room", default="", help="Room of the signaling server to meet in.")
+room_option = click.option("--room", type=ROOM, default="", help="Room of the signaling server to meet in.")
 # The token itself is no option: others on the machine can read command lines.
 token_file_option = click.option(
     "--token-file",

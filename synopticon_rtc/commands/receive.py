@@ -21,6 +21,7 @@ from synopticon_rtc.basics.text import NAME, visible
 from synopticon_rtc.commands.cli import Command, Output, Quantity
 from synopticon_rtc.commands.everybody import Everybody
 from synopticon_rtc.commands.files import Inbox, files_options
+from synopticon_rtc.commands.kinds import WHO, Text
 from synopticon_rtc.commands.meeting import DEFAULT_URL, News
 from synopticon_rtc.commands.memory import collect_often
 from synopticon_rtc.commands.options import (
@@ -77,9 +78,12 @@ LIGHT, SHADE = (255, 248, 214), (32, 22, 0)  # blue, green, red: of what is writ
 @room_option
 @token_file_option
 @ca_option
-@click.option("--from", "broadcaster", help="Name or session of the broadcaster; the first that answers without it.")
+@click.option(
+    "--from", "broadcaster", type=WHO, help="Name or session of the broadcaster; the first that answers without it."
+)
 @click.option(
     "--name",
+    type=Text(),
     default="",
     help="Name of this receiver, which those who broadcast are shown, and by which they can send it files; that of "
     "--lab without it.",
@@ -88,6 +92,7 @@ LIGHT, SHADE = (255, 248, 214), (32, 22, 0)  # blue, green, red: of what is writ
 @click.option(
     "--stream",
     "streams",
+    type=Text(),
     multiple=True,
     help="Name of the only stream to take, like screen; may be repeated. Without it all, of which the first video is "
     "shown.",

@@ -10,6 +10,7 @@ import click
 
 from synopticon_rtc.basics.text import NAME, visible
 from synopticon_rtc.commands.cli import Command, Output
+from synopticon_rtc.commands.kinds import ROOM, WHO, Text
 from synopticon_rtc.commands.meeting import News
 from synopticon_rtc.commands.memory import collect_often
 from synopticon_rtc.commands.options import (
@@ -35,16 +36,20 @@ SHOWN = 8  # receivers listed in the status
 @room_option
 @token_file_option
 @click.option("--to", required=True, metavar="URL", help="Signaling server at which receivers find the relay.")
-@click.option("--to-room", help="Room of that server to meet in; that of --room without it.")
+@click.option("--to-room", type=ROOM, help="Room of that server to meet in; that of --room without it.")
 @click.option(
     "--to-token-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="File with the token that that server wants; that of --token-file without it.",
 )
 @ca_option
-@click.option("--broadcaster", help="Name or session of the broadcaster; the first that answers without it.")
-@click.option("--stream", "streams", multiple=True, help="Name of the only stream to send on; may be repeated.")
-@click.option("--name", default="", help="What the relay itself is called, as receivers are told who sends on.")
+@click.option("--broadcaster", type=WHO, help="Name or session of the broadcaster; the first that answers without it.")
+@click.option(
+    "--stream", "streams", type=Text(), multiple=True, help="Name of the only stream to send on; may be repeated."
+)
+@click.option(
+    "--name", type=Text(), default="", help="What the relay itself is called, as receivers are told who sends on."
+)
 @reach_options
 @duration_option
 async def main(

@@ -12,7 +12,7 @@ import click
 
 from synopticon_rtc.commands.cli import Output
 from synopticon_rtc.commands.invitation import PAGES, Invitation, check_base, origin_of
-from synopticon_rtc.commands.kinds import Address, Duration
+from synopticon_rtc.commands.kinds import Address, Duration, Text
 from synopticon_rtc.commands.meeting import DEFAULT_URL
 from synopticon_rtc.commands.options import add_options, signaling_client
 from synopticon_rtc.errors import SignalingError
@@ -52,7 +52,9 @@ SECRET_OPTION = click.option(
 EXPIRES_OPTION = click.option(
     "--expires", type=Duration(), default="1d", show_default=True, help="How long an invitation is good."
 )
-LAB_OPTION = click.option("--lab", default="", help="Who invites people to broadcast, as the page tells them.")
+LAB_OPTION = click.option(
+    "--lab", type=Text(), default="", help="Who invites people to broadcast, as the page tells them."
+)
 OPTIONS = (
     click.option("--serve", type=Address(), help="Run a signaling server of our own here, with its pages."),
     click.option("--insecure", is_flag=True, help="Serve others than this machine without TLS and tokens too."),

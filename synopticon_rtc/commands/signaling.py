@@ -11,9 +11,10 @@ from typing import Any, get_args
 
 import click
 
+from synopticon_rtc.basics.text import NAME
 from synopticon_rtc.commands.cli import Command, Output, Quantity, terminating
 from synopticon_rtc.commands.invitation import PAGES, Invitation, check_base
-from synopticon_rtc.commands.kinds import Duration
+from synopticon_rtc.commands.kinds import ROOM, Duration, Text
 from synopticon_rtc.commands.memory import map_pieces
 from synopticon_rtc.commands.options import announce_option, udp_ports_option
 from synopticon_rtc.commands.serving import (
@@ -94,7 +95,9 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @udp_ports_option
 @announce_option
 @click.option("--metrics-public", is_flag=True, help="Let everybody read /metrics, and not this machine alone.")
-@click.option("--drain", type=Duration(), default="5s", show_default=True, help="What SIGTERM leaves to open sessions.")
+@click.option(
+    "--drain", type=Duration(0), default="5s", show_default=True, help="What SIGTERM leaves to open sessions."
+)
 @limit_options
 async def main(
     host: str,
@@ -164,8 +167,8 @@ async def main(
 
 @click.command("signaling token", cls=Command)
 @click.option("--secret-file", type=FILE, help=f"Secret to sign with (HS256), 32 bytes or more; or {TOKEN_SECRET}.")
-@click.option("--sub", default="", help="Whom it is for.")
-@click.option("--room", help="The one room for which it is good; any, where none is given.")
+@click.option("--sub", type=Text(), default="", help="Whom it is for.")
+@click.option("--room", type=ROOM, help="The one room for which it is good; any, where none is given.")
 @click.option(
     "--role",
     "roles",
@@ -173,7 +176,7 @@ async def main(
     multiple=True,
     help="What it lets its bearer do; may be repeated. Without it they may broadcast or receive, and not record.",
 )
-@click.option("--name", default="", help="What people call its bearer.")
+@click.option("--name", type=Text(), default="", help="What people call its bearer.")
 @click.option("--expires", type=Duration(), default="1h", show_default=True, help="How long it is good.")
 async def token(
     secret_file: Path | None,
@@ -194,7 +197,7 @@ async def token(
 @click.command("signaling invite", cls=Command)
 @click.argument("url")
 @click.option("--secret-file", type=FILE, help=f"Secret of the server's tokens (HS256); or {TOKEN_SECRET}.")
-@click.option("--room", default="", help="Room to meet in.")
+@click.option("--room", type=ROOM, default="", help="Room to meet in.")
 @click.option(
     "--role",
     type=click.Choice([*PAGES]),
@@ -202,7 +205,7 @@ async def token(
     show_default=True,
     help="broadcast: the link is for one person, who sends; receive: it is for everybody who has it, to watch.",
 )
-@click.option("--name", default="", help="What people call whoever comes by it.")
+@click.option("--name", type=Text(NAME), default="", help="What people call whoever comes by it.")
 @LAB_OPTION
 @EXPIRES_OPTION
 async def invite(

@@ -15,6 +15,7 @@ from typing import Annotated
 import msgspec
 
 from synopticon_rtc.basics import clock
+from synopticon_rtc.basics.text import is_unicode
 from synopticon_rtc.errors import ConnectionLost, InvalidMessage
 from synopticon_rtc.peers.fragments import (
     MAX_LATEST,
@@ -537,7 +538,7 @@ def _cost(data: Data) -> int:
 
 
 def _is_name(name: str) -> bool:
-    return 0 < len(name.encode()) <= MAX_NAME
+    return is_unicode(name) and 0 < len(name.encode()) <= MAX_NAME
 
 
 def check(name: str, data: object, *, latest: bool = False) -> None:

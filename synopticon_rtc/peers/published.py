@@ -9,6 +9,7 @@ from typing import Annotated, Literal, get_args
 
 import msgspec
 
+from synopticon_rtc.basics.text import is_unicode
 from synopticon_rtc.signaling.messages import Offer
 
 PROTOCOL = "streams/1"
@@ -40,7 +41,7 @@ def check_name(name: object) -> None:
     Raises:
         ValueError: It is none.
     """
-    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not is_unicode(name):
         raise ValueError(f"the name of a stream must be a text of 1 to {MAX_NAME} characters, not {name!r:.100}")
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from numbers import Real
 from typing import TypedDict, get_args
 
+from synopticon_rtc.basics.text import check_text
 from synopticon_rtc.faces import Detector
 from synopticon_rtc.peers.published import check_name
 from synopticon_rtc.receiving.pairing import Sync
@@ -63,8 +64,8 @@ def check(
             raise ValueError(f"{option} must be 0 or more, not {value}")
     if not isinstance(broadcaster, str | None):
         raise TypeError(f"broadcaster must be a name or a session, not {broadcaster!r:.100}")
-    if not isinstance(name, str):
-        raise TypeError(f"name must be a text, not {name!r:.100}")
+    check_text("broadcaster", broadcaster or "")
+    check_text("name", name)
     check_servers(ice_servers)
     match max_size:
         case int(width), int(height) if min(width, height) >= 1:

@@ -16,6 +16,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import CloseCode
 
+from synopticon_rtc.basics.text import check_text
 from synopticon_rtc.errors import InvalidMessage, SignalingError
 from synopticon_rtc.signaling.entry import Refusal, Token, authorization, held_by, read_address, read_refusal
 from synopticon_rtc.signaling.messages import (
@@ -98,6 +99,7 @@ class SignalingClient(Signaling):
 
     Raises:
         InvalidURL: ``url`` is no ``ws://`` or ``wss://`` address.
+        ValueError: ``room`` is no text that UTF-8 can write.
         TypeError: ``room`` is no text, ``token`` neither one nor a function, or ``ssl`` no context.
     """
 
@@ -336,8 +338,7 @@ class SignalingClient(Signaling):
 
 def _check(room: object, token: object, ssl: object) -> None:
     """Refuse what no client can use."""
-    if not isinstance(room, str):
-        raise TypeError(f"room must be a text, not {room!r:.100}")
+    check_text("room", room)
     if not (token is None or isinstance(token, str) or callable(token)):
         raise TypeError(f"token must be a text or a function that returns one, not {type(token).__name__}")
     if not isinstance(ssl, ssl_module.SSLContext | None):

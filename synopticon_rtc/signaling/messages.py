@@ -14,6 +14,7 @@ from synopticon_rtc.errors import InvalidMessage
 
 _ORIGIN = re.compile(r"^o=\S+ (\S+) ", re.MULTILINE), re.compile(r"^a=ice-ufrag:(\S+)", re.MULTILINE)
 LARGEST = 2**18  # bytes that are read; servers pass on up to 16 MiB, of which no description or list has the need
+ROOM_LENGTH = 100  # characters of the name of a room
 NAME_LENGTH = 100  # characters of a broadcaster's name that a server keeps, and tells others
 
 Session = Annotated[str, msgspec.Meta(max_length=128, pattern=r"^[^\x00-\x20\x7f]*\Z")]

@@ -1,11 +1,13 @@
 """What others say and are called, as it is printed."""
 
 import logging
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from synopticon_rtc import Broadcaster, Receiver, Relay, SignalingClient
 from synopticon_rtc.basics.text import LINE, visible
 from synopticon_rtc.commands.cli import _json, _Lines
 from synopticon_rtc.errors import NoCandidates, SynopticonError
@@ -31,6 +33,22 @@ def test_what_is_too_long_is_cut() -> None:
     assert visible("x" * 20, 10) == "x" * 9 + "…"
     assert visible("x" * 10, 10) == "x" * 10
     assert len(visible("\x1b" * 10**6)) == LINE
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda url, text: Broadcaster(url, name=text),
+        lambda url, text: Receiver(url, name=text),
+        lambda url, text: Receiver(url, broadcaster=text),
+        lambda url, text: Receiver(url, streams=[text]),
+        lambda url, text: Relay(url, url.replace("a", "b"), name=text),
+        lambda url, text: SignalingClient(url, room=text),
+    ],
+)
+def test_half_of_a_character_is_refused_before_anybody_is_to_be_told_it(make: Callable[[str, str], object]) -> None:
+    with pytest.raises(ValueError, match=r"name of a stream must be a text|must be a text that UTF-8 can write"):
+        make("ws://a.invalid/ws", "Zo\udceb")
 
 
 @given(st.text(st.characters(), max_size=300), st.integers(1, 200))

@@ -36,6 +36,13 @@ def test_a_link_says_who_invites() -> None:
     assert parse_qs(urlsplit(made.url).query)["lab"] == ["Perception Lab"]
 
 
+def test_a_link_that_nobody_could_be_given_is_refused() -> None:
+    with pytest.raises(click.UsageError, match=r"would have \d{4} characters, and 2048 are the most"):
+        make(room="\U0001f600" * 100)
+    text = make(room="\xe9" * 100).url
+    assert code(text)
+
+
 def test_each_link_is_another_one() -> None:
     assert make().url != make().url
 
@@ -91,7 +98,23 @@ def test_a_code_is_read_as_the_link_that_it_is_of() -> None:
     assert cv2.QRCodeDetector().detectAndDecode(picture)[0] == made.url
 
 
-@pytest.mark.parametrize("url", ["lab.example.org", "ws://lab/ws", "https://", "https://lab/?x=1", "https://lab/#x"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "lab.example.org",
+        "ws://lab/ws",
+        "https://",
+        "https://lab/?x=1",
+        "https://lab/#x",
+        "https://[::1/",
+        "https://lab:99999/",
+        "https://lab:0/",
+        "https://lab:port/",
+        "https://ex\u2100mple.org/",  # which Unicode takes for a/c
+        "https://me:word@lab/",
+        "https://lab/\udcff",
+    ],
+)
 def test_what_is_no_address_of_pages_is_refused(url: str) -> None:
     with pytest.raises(click.UsageError, match="is no address of pages"):
         check_base(url)

@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 
 from synopticon_rtc.errors import InvalidToken, SignalingError
 from synopticon_rtc.signaling.addresses import is_loopback
+from synopticon_rtc.signaling.messages import ROOM_LENGTH
 from synopticon_rtc.signaling.server.access import WITHOUT_SAYING
 from synopticon_rtc.signaling.server.http import Refused, Request
 from synopticon_rtc.signaling.server.tokens import Claims, TokenKeys
 
-ROOM_LENGTH = 100
 ORIGIN_SHOWN = 200  # characters
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@]+")
 DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
