@@ -115,6 +115,7 @@ PUBLIC = [
 # What catches everything and neither raises again nor notes a fault, since it gives the error to somebody else.
 PASSED_ON = {
     "basics.faults.Faults.call": "noted: this is where",
+    "basics.loop.LoopThread._work": "raised where the thread is started",
     "commands.upload.Upload._try": "told; it is tried again",
     "detecting.detection.Detection.find": "noted together with what was cancelled",
     "faces.model.find_model": "the next way is tried, and in the end all that failed is told",

@@ -30,7 +30,8 @@ class LoopThread:
         self._begun = threading.Event()
         self._end = asyncio.Event()
         # What hangs in it does not hold up the end of the process.
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._live()), name=name, daemon=True)
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._failure: BaseException | None = None  # why there is no event loop
 
     @property
     def begun(self) -> bool:
@@ -38,9 +39,15 @@ class LoopThread:
         return self._thread.ident is not None
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread.
+
+        Raises:
+            OSError: There can be no event loop, as too many files are open.
+        """
         self._thread.start()
         self._begun.wait()
+        if self._failure is not None:
+            raise self._failure
 
     def stop(self, last: Coroutine[Any, Any, object]) -> None:
         """Run a last coroutine, cancel what still runs then, and wait for the end of the thread.
@@ -121,13 +128,26 @@ class LoopThread:
             if self._loop is not None:
                 asyncio.run_coroutine_threadsafe(leave(), self._loop)
 
+    def _work(self) -> None:
+        try:
+            with asyncio.Runner() as runner:
+                runner.run(self._live())
+        except BaseException as error:
+            if self._begun.is_set():  # a callback has ended it, as with sys.exit()
+                raise
+            self._failure = error
+        finally:
+            self._begun.set()
+
     async def _live(self) -> None:
         with self._lock:
             self._loop = asyncio.get_running_loop()
         self._begun.set()
-        await self._end.wait()
-        with self._lock:
-            self._loop = None
+        try:
+            await self._end.wait()
+        finally:
+            with self._lock:
+                self._loop = None
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         with self._lock:

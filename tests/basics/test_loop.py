@@ -4,12 +4,15 @@ import asyncio
 import gc
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from synopticon_rtc.basics import system
 from synopticon_rtc.basics.loop import LoopThread
 
 
@@ -64,6 +67,47 @@ def test_nothing_runs_before_the_start_and_after_the_end(make: Callable[[], Loop
             thread.start()
             thread.stop(nothing())
     thread.stop(nothing())
+
+
+@pytest.mark.skipif(system.file_limit() is None, reason="there is no limit here")
+def test_without_room_for_an_event_loop_it_does_not_start() -> None:
+    script = """
+import os, resource
+from synopticon_rtc.basics.loop import LoopThread
+thread = LoopThread("loop", lambda: RuntimeError("not open"))
+resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))
+files = []
+try:
+    while True:
+        files.append(os.open(os.devnull, os.O_RDONLY))
+except OSError:
+    pass
+try:
+    thread.start()
+except OSError as error:
+    for file in files:
+        os.close(file)
+    print(error.strerror)
+async def nothing():
+    pass
+thread.stop(nothing())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "Too many open files\n", done.stderr
+    assert "never awaited" not in done.stderr
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_callback_that_ends_its_thread_leaves_nobody_waiting(make: Callable[[], LoopThread]) -> None:
+    async def leave() -> None:
+        asyncio.get_running_loop().call_soon(sys.exit)
+        await asyncio.Event().wait()
+
+    thread = make()
+    thread.start()
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="not open"):
+            thread.run(leave())
 
 
 def test_a_process_that_stops_nothing_ends_all_the_same(thread: LoopThread) -> None:
