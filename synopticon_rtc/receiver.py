@@ -15,7 +15,7 @@ import msgspec
 
 from synopticon_rtc import tracing
 from synopticon_rtc.basics.faults import Faults
-from synopticon_rtc.basics.life import entered_before, not_open
+from synopticon_rtc.basics.life import Leaving, entered_before, not_open
 from synopticon_rtc.engines import Engine, as_signaling
 from synopticon_rtc.errors import ConnectionLost, NobodyAnswered, SignalingError
 from synopticon_rtc.events import DetectorEvent, Events, StateEvent, StreamEvent
@@ -279,7 +279,7 @@ class Receiver(Generic[F]):
         self._known = "", ""  # session and name of the broadcaster that it had last
         self._entered = False
         self._exit = contextlib.AsyncExitStack()
-        self._leaving: asyncio.Task[None] | None = None
+        self._leaving = Leaving(self._leave)
         self._failure: SignalingError | None = None
 
     async def start(self) -> Self:
@@ -301,6 +301,8 @@ class Receiver(Generic[F]):
             stack.push_async_callback(self._files.aclose)
             await stack.enter_async_context(self._negotiator)
             stack.push_async_callback(self._hub.flush, FLUSH)
+            if self._leaving.begun:  # while the face model was loaded, say
+                raise not_open(self)
             self._exit = stack.pop_all()
         return self
 
@@ -311,16 +313,7 @@ class Receiver(Generic[F]):
         """
         if not self._entered:
             return
-        leaving = self._leaving = self._leaving or asyncio.create_task(self._leave(), name="leaving")
-        cancelled: asyncio.CancelledError | None = None
-        while not leaving.done():
-            try:
-                await asyncio.wait([leaving])
-            except asyncio.CancelledError as error:
-                cancelled = error
-        leaving.result()
-        if cancelled is not None:
-            raise cancelled
+        await self._leaving.wait()
 
     async def __aenter__(self) -> Self:
         """Do as :meth:`start`."""
@@ -389,7 +382,7 @@ class Receiver(Generic[F]):
         return self._sounds.over(name)
 
     def _check_open(self) -> None:
-        if not self._entered or self._leaving is not None:
+        if not self._entered or self._leaving.begun:
             raise not_open(self)
 
     def _overdue(self, what: What, name: str | None, stream: ReceivedStream | None) -> NobodyAnswered | ConnectionLost:
@@ -637,7 +630,7 @@ class Receiver(Generic[F]):
         """Tell the signaling server whether what comes is recorded; the broadcaster is told with the next ping."""
         before = self._handshake.requirements
         self._handshake.record(self._taps.records)
-        if self._handshake.requirements != before and self._entered and self._leaving is None:
+        if self._handshake.requirements != before and self._entered and not self._leaving.begun:
             self.signaling.configure()
 
     # What the negotiator asks

@@ -12,7 +12,7 @@ from typing import Any, Generic, Literal, Self, TypeAlias, Unpack, overload
 import av
 
 from synopticon_rtc.basics import clock
-from synopticon_rtc.basics.life import Life, entered_before, not_open
+from synopticon_rtc.basics.life import Leaving, Life, entered_before, not_open
 from synopticon_rtc.engines import as_signaling
 from synopticon_rtc.errors import SignalingError
 from synopticon_rtc.events import Events, ParticipantEvent, StateEvent
@@ -253,6 +253,7 @@ class Room(Generic[F]):
         self._full = False
         self._left = False
         self._exit = contextlib.AsyncExitStack()
+        self._leaving = Leaving(self._close)
 
     async def start(self) -> Self:
         """Start looking for participants; does not wait for any. :meth:`aclose` ends that.
@@ -270,12 +271,23 @@ class Room(Generic[F]):
             stack.callback(self.signaling.leave, door)
             stack.push_async_callback(self._leave)
             self._look()
+            if self._leaving.begun:
+                raise not_open(self)
             self._exit = stack.pop_all()
         return self
 
     async def aclose(self) -> None:
-        """Say goodbye to everybody, and close."""
-        await self._exit.aclose()
+        """Say goodbye to everybody, and close; a second call waits for the first.
+
+        Cancelled meanwhile, it does all of that before it raises.
+
+        Raises:
+            RuntimeError: What is beside a receiver asked for it, for whose end it waits.
+        """
+        if asyncio.current_task() in self._tasks:
+            raise RuntimeError("what is beside a receiver cannot close the room, which waits for its end: use a task")
+        if self._life.begun:
+            await self._leaving.wait()
 
     async def __aenter__(self) -> Self:
         """Do as :meth:`start`."""
@@ -360,6 +372,9 @@ class Room(Generic[F]):
     def _check_open(self) -> None:
         if not self._life.begun or self._left:
             raise not_open(self)
+
+    async def _close(self) -> None:
+        await self._exit.aclose()
 
     async def _leave(self) -> None:
         self._left = True

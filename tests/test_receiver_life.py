@@ -129,6 +129,31 @@ async def test_it_leaves_nothing_behind_when_it_is_cancelled_while_it_leaves(
         await until(lambda: not broadcaster.peers)
 
 
+async def test_it_does_not_start_if_it_is_closed_before_that_is_done(server: SignalingServer) -> None:
+    entered, may_go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow:
+        async def detect(self, _: av.VideoFrame) -> Sequence[Face]:
+            return ()
+
+        async def __aenter__(self) -> None:
+            entered.set()
+            await may_go_on.wait()
+
+        async def __aexit__(self, *_: object) -> None:
+            entered.clear()
+
+    receiver = Receiver(server.url, detector=Slow())
+    starting = asyncio.create_task(receiver.start())
+    await entered.wait()
+    await receiver.aclose()
+    may_go_on.set()
+    with pytest.raises(RuntimeError, match="this Receiver is not open"):
+        await starting
+    assert not entered.is_set()
+    assert receiver.signaling._task is None
+
+
 # The end of a connection
 
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any, assert_type
 
 import av
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from lobby import FPS, Lobby, clocks
 from turned import elapse, turned
+from waiting import turns
 
 import synopticon_rtc.room
 from synopticon_rtc import (
@@ -557,6 +558,59 @@ async def test_it_is_entered_once_and_used_inside() -> None:
         with pytest.raises(RuntimeError, match="this Room is not open"):
             await anext(aiter(room))
         await room.aclose()
+
+
+@pytest.mark.parametrize("after", [1, 2, 3, 5, 8])
+@turned
+async def test_whoever_is_cancelled_while_it_is_left_leaves_nothing_behind(after: int) -> None:
+    lobby = Lobby()
+    async with lobby.broadcasting("Ada"), lobby.broadcasting("Bo"):
+        room = await lobby.room().start()
+        await elapse(2)
+        events = asyncio.create_task(drain(room.events))
+        leaving = asyncio.create_task(room.aclose())
+        await turns(after)
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        assert leaving.cancelled()
+        assert room._tasks == set()
+        await events
+        assert room.signaling.session is None
+
+
+@turned
+async def test_whoever_closes_it_once_more_waits_for_the_first() -> None:
+    lobby = Lobby()
+    async with lobby.broadcasting("Ada"):
+        room = await lobby.room().start()
+        await elapse(2)
+        first = asyncio.create_task(room.aclose())
+        await turns(1)
+        await room.aclose()
+        assert room.signaling.session is None
+        await first
+
+
+@turned
+async def test_what_is_beside_a_receiver_does_not_wait_for_the_room_which_waits_for_it() -> None:
+    lobby = Lobby()
+
+    @contextlib.asynccontextmanager
+    async def beside(_: Participant[Any]) -> AsyncIterator[None]:
+        yield
+        await room.aclose()
+
+    room = lobby.room(beside=beside)
+    async with room:
+        async with lobby.broadcasting("Ada"):
+            await elapse(4)
+        with pytest.raises(RuntimeError, match="what is beside a receiver cannot close the room"):
+            await room.wait_closed()
+
+
+async def drain(events: AsyncIterable[Any]) -> None:
+    async for _ in events:
+        pass
 
 
 def test_what_no_room_can_be_is_refused() -> None:

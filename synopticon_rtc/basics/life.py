@@ -25,6 +25,36 @@ def _ways(what: object) -> tuple[str, str, str]:
     return (kind, "async with", "await ....start()") if hasattr(what, "__aenter__") else (kind, "with", "....start()")
 
 
+class Leaving:
+    """What is done once, and all of it: whoever is cancelled meanwhile waits on, and who asks for it again waits too.
+
+    Args:
+        work: Does it.
+    """
+
+    def __init__(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
+        self._work = work
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether it was begun."""
+        return self._task is not None
+
+    async def wait(self) -> None:
+        """Do it, or wait until it is done. Cancelled meanwhile, this raises only then."""
+        task = self._task = self._task or asyncio.create_task(self._work(), name="leaving")
+        cancelled: asyncio.CancelledError | None = None
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError as error:
+                cancelled = error
+        task.result()
+        if cancelled is not None:
+            raise cancelled
+
+
 class Life:
     """Lasts until somebody ends it, or until one of its parts ends.
 

@@ -6,7 +6,7 @@ import contextlib
 import pytest
 from waiting import turns
 
-from synopticon_rtc.basics.life import Life
+from synopticon_rtc.basics.life import Leaving, Life
 
 
 class Told:
@@ -81,3 +81,32 @@ async def test_stopping_its_parts_is_none() -> None:
         told.life.run(stack, wait(), LookupError("cancelled"))
         await turns()
     assert told.ends == [None]
+
+
+async def test_all_of_an_end_is_done_once_whoever_is_cancelled_meanwhile() -> None:
+    done: list[int] = []
+
+    async def work() -> None:
+        for number in range(5):
+            await turns(1)
+            done.append(number)
+
+    leaving = Leaving(work)
+    assert not leaving.begun
+    waiting = [asyncio.create_task(leaving.wait()) for _ in range(3)]
+    await turns(2)
+    assert leaving.begun
+    for _ in range(2):
+        waiting[0].cancel()
+        await turns(1)
+    await asyncio.wait(waiting)
+    assert [each.cancelled() for each in waiting] == [True, False, False]
+    await leaving.wait()
+    assert done == [0, 1, 2, 3, 4]
+
+
+async def test_what_fails_at_an_end_is_told_everybody_who_waits() -> None:
+    leaving = Leaving(fail)
+    for _ in range(2):
+        with pytest.raises(LookupError, match="a part broke"):
+            await leaving.wait()
