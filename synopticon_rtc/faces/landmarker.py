@@ -12,7 +12,7 @@ import av
 
 from synopticon_rtc.basics.life import not_open
 from synopticon_rtc.basics.products import unwarned
-from synopticon_rtc.errors import DetectorError
+from synopticon_rtc.errors import DetectorError, ModelError
 from synopticon_rtc.faces.engine import ENGINES, Choice, Engine, Options, maker
 from synopticon_rtc.faces.face import Face
 from synopticon_rtc.faces.native_log import native_log
@@ -122,7 +122,10 @@ def _find_model(path: Path | str | None) -> tuple[Path, str]:
     from synopticon_rtc.faces.model import find_model  # noqa: PLC0415  # else `python -m` of it would import it twice
 
     found = find_model(path)
-    return found, hashlib.sha256(found.read_bytes()).hexdigest()
+    try:
+        return found, hashlib.sha256(found.read_bytes()).hexdigest()
+    except OSError as error:  # it has gone since
+        raise ModelError(f"the face model {found} cannot be read: {error.strerror}") from None
 
 
 class _Work:

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-import zlib
 from pathlib import Path
 
 import click
@@ -79,16 +78,17 @@ def find_model(path: Path | str | None = None) -> Path:
 
 def _checked(path: Path) -> Path:
     try:
-        if not _is_genuine(path):
-            with zipfile.ZipFile(path) as bundle:
-                damaged = bundle.testzip()
-            if damaged:
-                raise ModelError(f"the face model {path} is damaged in {damaged}: get it anew")
-            logger.warning("%s is not the face model that this package is tested with", path)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError):
-        raise ModelError(f"{path} is no face model, or a part of one: give the path of a whole {NAME}") from None
+        if _is_genuine(path):
+            return path
+        with zipfile.ZipFile(path) as bundle:
+            damaged = bundle.testzip()
     except OSError as error:
-        raise ModelError(f"the face model {path} cannot be read: {error.strerror}") from None
+        raise ModelError(f"the face model {path} cannot be read: {error.strerror or error}") from None
+    except Exception:  # noqa: BLE001 - each way in which it may be packed raises its own where it is damaged
+        raise ModelError(f"{path} is no face model, or a part of one: give the path of a whole {NAME}") from None
+    if damaged:
+        raise ModelError(f"the face model {path} is damaged in {damaged}: get it anew")
+    logger.warning("%s is not the face model that this package is tested with", path)
     return path
 
 

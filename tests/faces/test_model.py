@@ -18,6 +18,7 @@ import pytest
 
 from synopticon_rtc.errors import ModelError
 from synopticon_rtc.faces import model
+from synopticon_rtc.faces.litert.bundle import Bundle
 from synopticon_rtc.faces.model import find_model
 
 
@@ -101,6 +102,29 @@ def test_a_damaged_model_is_refused(face_model: Path, tmp_path: Path) -> None:
     content[1_000_000] ^= 1
     path.write_bytes(content)
     with pytest.raises(ModelError, match=r"damaged\.task is damaged in face_landmarks_detector\.tflite"):
+        find_model(path)
+
+
+@pytest.mark.parametrize("packed", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_model_is_refused_however_it_is_packed(tmp_path: Path, packed: int) -> None:
+    path = tmp_path / "damaged.task"
+    with zipfile.ZipFile(path, "w", packed) as bundle:
+        bundle.writestr("face_detector.tflite", bytes(range(256)) * 100)
+    content = bytearray(path.read_bytes())
+    content[60:120] = bytes(60)
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match=r"damaged\.task"):
+        find_model(path)
+    with pytest.raises(ModelError, match=r"damaged\.task cannot be read"):  # as where it changes after that
+        Bundle(path).part("face_detector.tflite")
+
+
+def test_a_model_whose_parts_have_no_names_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "nameless.task"
+    with zipfile.ZipFile(path, "w") as bundle:
+        bundle.writestr("\xe9", b"named in UTF-8")
+    path.write_bytes(path.read_bytes().replace("\xe9".encode(), b"\xff\xff"))
+    with pytest.raises(ModelError, match=r"nameless\.task is no face model"):
         find_model(path)
 
 

@@ -27,5 +27,5 @@ class Bundle:
                 return bundle.read(name)
         except KeyError:
             raise ModelError(f"the face model {self._path} has no {name} in it: give a face_landmarker.task") from None
-        except (OSError, zipfile.BadZipFile) as error:
+        except Exception as error:  # noqa: BLE001 - whatever the way in which it is packed raises where it is damaged
             raise ModelError(f"the face model {self._path} cannot be read: {error}") from None
