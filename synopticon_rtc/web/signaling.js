@@ -8,6 +8,7 @@ const FIRST_RETRY = 500;
 const LAST_RETRY = 4_000;
 const REFRESH_AT = 0.75; // of the time that credentials hold
 const LONGEST_TIMER = 2 ** 31 - 1; // ms; browsers let a longer one pass at once
+const REFUSING = [400, 401, 403]; // statuses with which a server says why
 const OPENED_AGAIN = 4409; // close code: a newer page of this browser has the link that is for one
 
 export class Signaling {
@@ -163,7 +164,8 @@ export class Signaling {
 export async function refusalOf(url) {
   try {
     const response = await fetch(url.replace(/^ws/, "http"), { cache: "no-store" });
-    return [401, 403].includes(response.status) ? (await response.json()).message : null;
+    const { message } = REFUSING.includes(response.status) ? await response.json() : {};
+    return typeof message === "string" ? message : null;
   } catch {
     return null;
   }
