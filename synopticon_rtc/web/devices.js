@@ -56,6 +56,12 @@ export async function openBoth(wanted, voice) {
   }
 }
 
+/** Whether the browser does not let the page use cameras ("video") or microphones ("audio"), so that it hides which there are. */
+export async function isHidden(kind) {
+  const devices = await navigator.mediaDevices.enumerateDevices();
+  return devices.some((device) => device.kind === `${kind}input` && device.deviceId === "");
+}
+
 function constraints(kind, wanted) {
   const device = wanted ? { deviceId: { ideal: wanted } } : kind === "video" ? { facingMode: { ideal: "user" } } : {};
   return { ...device, ...(kind === "video" ? PICTURE : SOUND) };

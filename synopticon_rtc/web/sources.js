@@ -1,6 +1,6 @@
 // What people send: a camera, a microphone and the screen, each of which can be missing, switched off, or unplugged meanwhile.
 
-import { open, openBoth, problemOf } from "./devices.js";
+import { isHidden, open, openBoth, problemOf } from "./devices.js";
 import { recall, remember } from "./storage.js";
 
 const KINDS = { camera: "video", microphone: "audio" };
@@ -130,9 +130,11 @@ export class Sources {
     this.#on.changed(name);
   }
 
-  #lose(name, track) {
+  async #lose(name, track) {
     this.#miss(name, "unplugged", track.label);
     if (name === "camera") this.#unplugged = track.getSettings().deviceId ?? null;
+    const isTakenBack = await isHidden(KINDS[name]).catch(() => false);
+    if (isTakenBack && this.lack[name] === "unplugged") this.#miss(name, "denied", "people have taken their leave back");
   }
 
   #miss(name, problem, message) {

@@ -30,7 +30,7 @@ class Track {
 }
 
 /** Sources of devices that open when they are told to: `asked` has each question, with `allow()` and `fail(name)`. */
-function sources() {
+function sources(devices = []) {
   const [asked, opened] = [[], []];
   const getUserMedia = (wanted) => {
     const [kind] = Object.keys(wanted);
@@ -44,7 +44,8 @@ function sources() {
       asked.push({ id, allow, fail: (name) => reject(failure(name)) });
     });
   };
-  Object.defineProperty(globalThis, "navigator", { configurable: true, value: { mediaDevices: { getUserMedia } } });
+  const mediaDevices = { getUserMedia, enumerateDevices: async () => devices };
+  Object.defineProperty(globalThis, "navigator", { configurable: true, value: { mediaDevices } });
   const live = () => opened.filter(({ readyState }) => readyState === "live").map(({ id }) => id);
   return { sources: new Sources({ changed() {}, log() {} }), asked, live };
 }
@@ -104,6 +105,18 @@ test("a camera that is back is opened once, however often the browser tells of i
   asked[1].allow();
   await Promise.all(looks);
   assert.deepEqual([sent.camera.id, sent.camera.enabled, sent.off.camera, sent.lack.camera], ["usb", false, true, null]);
+});
+
+test("people who take their leave back are not told to plug the camera in", async () => {
+  for (const [deviceId, lack] of [["", "denied"], ["another", "unplugged"]]) {
+    const { sources: sent, asked } = sources([{ kind: "audioinput", deviceId: "" }, { kind: "videoinput", deviceId }]);
+    const chosen = sent.choose("camera", "one");
+    asked[0].allow();
+    await chosen;
+    sent.camera.unplug();
+    await soon();
+    assert.deepEqual([sent.camera, sent.lack.camera], [null, lack]);
+  }
 });
 
 test("a camera that is opened too late is closed at once", async () => {
