@@ -133,7 +133,7 @@ async def test_it_does_not_start_if_it_is_closed_before_that_is_done(server: Sig
     entered, may_go_on = asyncio.Event(), asyncio.Event()
 
     class Slow:
-        async def detect(self, _: av.VideoFrame) -> Sequence[Face]:
+        async def detect(self, frame: av.VideoFrame) -> Sequence[Face]:  # noqa: ARG002 - it sees nothing
             return ()
 
         async def __aenter__(self) -> None:
