@@ -253,7 +253,8 @@ async def test_a_terminal_shows_who_is_recorded(server: SignalingServer, tmp_pat
 
 def test_what_cannot_be_is_one_line(tmp_path: Path) -> None:
     done = run("record", "--url", "ws://127.0.0.1:1/ws", "--out", f"{tmp_path}/{{name}}.mkv", "--segment", "0s")
-    assert (done.code, done.err) == (2, "record: segment must be more than 0, not 0.0. Try --help\n")
+    told = "record: Invalid value for '--segment': '0s' is no time to choose: give 1s to 36500d. Try --help\n"
+    assert (done.code, done.err) == (2, told)
 
 
 def test_it_ends_in_time_where_there_is_no_server(tmp_path: Path) -> None:
