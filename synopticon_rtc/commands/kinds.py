@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from synopticon_rtc.basics.text import is_unicode
-from synopticon_rtc.signaling.messages import NAME_LENGTH, ROOM_LENGTH
+from synopticon_rtc.signaling.messages import ROOM_LENGTH
 
 BITRATE = re.compile(r"(\d+(?:\.\d+)?)([kM]?)")
 PORTS = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?")
@@ -92,13 +92,13 @@ class Text(click.ParamType[str]):
     """What others are told, such as a name.
 
     Args:
-        longest: Characters that it has at most.
+        longest: Characters that it has at most; None where those who are told shorten it.
         printable: Whether it may have those alone that can be seen.
     """
 
     name = "TEXT"
 
-    def __init__(self, longest: int = NAME_LENGTH, *, printable: bool = False) -> None:
+    def __init__(self, longest: int | None = None, *, printable: bool = False) -> None:
         self._longest = longest
         self._printable = printable
 
@@ -107,7 +107,7 @@ class Text(click.ParamType[str]):
         text = str(value)
         if not is_unicode(text):
             self.fail(f"{text!r:.100} cannot be told others: it is not in UTF-8.", param, ctx)
-        if len(text) > self._longest:
+        if self._longest is not None and len(text) > self._longest:
             self.fail(f"it has {len(text)} characters, and {self._longest} are the most.", param, ctx)
         if self._printable and not text.isprintable():
             self.fail(f"{text!r} has characters that cannot be seen.", param, ctx)
@@ -169,5 +169,3 @@ class PortRange(click.ParamType[tuple[int, int]]):
 
 ROOM = Text(ROOM_LENGTH, printable=True)
 """The name of a room."""
-WHO = Text(128)
-"""The name or the session of somebody."""

@@ -21,7 +21,7 @@ from synopticon_rtc.basics.text import NAME, visible
 from synopticon_rtc.commands.cli import Command, Output, Quantity
 from synopticon_rtc.commands.everybody import Everybody
 from synopticon_rtc.commands.files import Inbox, files_options
-from synopticon_rtc.commands.kinds import WHO, Text
+from synopticon_rtc.commands.kinds import Text
 from synopticon_rtc.commands.meeting import DEFAULT_URL, News
 from synopticon_rtc.commands.memory import collect_often
 from synopticon_rtc.commands.options import (
@@ -79,7 +79,7 @@ LIGHT, SHADE = (255, 248, 214), (32, 22, 0)  # blue, green, red: of what is writ
 @token_file_option
 @ca_option
 @click.option(
-    "--from", "broadcaster", type=WHO, help="Name or session of the broadcaster; the first that answers without it."
+    "--from", "broadcaster", type=Text(), help="Name or session of the broadcaster; the first that answers without it."
 )
 @click.option(
     "--name",

@@ -10,7 +10,7 @@ import click
 
 from synopticon_rtc.basics.text import NAME, visible
 from synopticon_rtc.commands.cli import Command, Output
-from synopticon_rtc.commands.kinds import ROOM, WHO, Text
+from synopticon_rtc.commands.kinds import ROOM, Text
 from synopticon_rtc.commands.meeting import News
 from synopticon_rtc.commands.memory import collect_often
 from synopticon_rtc.commands.options import (
@@ -43,7 +43,9 @@ SHOWN = 8  # receivers listed in the status
     help="File with the token that that server wants; that of --token-file without it.",
 )
 @ca_option
-@click.option("--broadcaster", type=WHO, help="Name or session of the broadcaster; the first that answers without it.")
+@click.option(
+    "--broadcaster", type=Text(), help="Name or session of the broadcaster; the first that answers without it."
+)
 @click.option(
     "--stream", "streams", type=Text(), multiple=True, help="Name of the only stream to send on; may be repeated."
 )

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from synopticon_rtc.commands.cli import Command, Output, Quantity
 from synopticon_rtc.commands.files import INTERVAL, rate_option, tell_progress
-from synopticon_rtc.commands.kinds import WHO
+from synopticon_rtc.commands.kinds import Text
 from synopticon_rtc.commands.meeting import DEFAULT_URL
 from synopticon_rtc.commands.options import (
     Reach,
@@ -38,7 +38,7 @@ NO_STREAM = "-"
 
 @click.command("send", cls=Command)
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
-@click.option("--to", type=WHO, required=True, help="Name or session of the broadcaster to send them to.")
+@click.option("--to", type=Text(), required=True, help="Name or session of the broadcaster to send them to.")
 @click.option("--url", show_default=DEFAULT_URL, help="Signaling server to use.")
 @room_option
 @token_file_option

@@ -303,8 +303,8 @@ async def test_a_text_frame_that_is_no_utf8_ends_its_session(server: SignalingSe
 
 
 async def test_a_silent_session_is_closed() -> None:
+    started = time.monotonic()
     async with SignalingServer(port=0, limits=Limits(idle=0.2)) as server, joined(server) as [client]:
-        started = time.monotonic()
         assert await client.closed() == (1000, "Session timeout")
         assert 0.2 <= time.monotonic() - started < 2
 
