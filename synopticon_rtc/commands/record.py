@@ -11,7 +11,7 @@ import click
 from synopticon_rtc.basics.text import NAME, visible
 from synopticon_rtc.commands.afterwards import Keep, OnSegment
 from synopticon_rtc.commands.cli import Command, Output
-from synopticon_rtc.commands.kinds import Duration, Octets
+from synopticon_rtc.commands.kinds import Duration, Octets, Text
 from synopticon_rtc.commands.meeting import DEFAULT_URL, News
 from synopticon_rtc.commands.memory import collect_often, share_heaps
 from synopticon_rtc.commands.options import (
@@ -41,7 +41,9 @@ SHOWN = 10  # broadcasters in the status
 @room_option
 @token_file_option
 @ca_option
-@click.option("--name", default="", help="Name of who records, as the pages of those who are recorded show it.")
+@click.option(
+    "--name", type=Text(), default="", help="Name of who records, as the pages of those who are recorded show it."
+)
 @click.option(
     "--out",
     default=f"recordings/{{name}}/{{start:{START}}}.mkv",

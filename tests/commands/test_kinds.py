@@ -28,6 +28,7 @@ def parse(command: str, *arguments: str) -> click.Context:
         ["receive", "--name"],
         ["receive", "--stream"],
         ["receive", "--lab"],
+        ["record", "--name"],
         ["record", "--room"],
         ["relay", "--from", "ws://a/ws", "--to", "ws://b/ws", "--stream"],
         ["relay", "--from", "ws://a/ws", "--to", "ws://b/ws", "--name"],
