@@ -158,7 +158,7 @@ class Incoming:
             self._hub.spawn(self._drop(making))
             raise
         if self.is_over:
-            self._hub.spawn(self._hub.in_thread(part.close))
+            self._hub.spawn(self._drop(making))
             raise FileError(f"{offer.name} is offered no more")
         self._part, self._rate = part, rate
         transfer.came(part.octets)
