@@ -49,8 +49,7 @@ class Stream:
         give: Called with each moment when it is due.
         lips: What keeps it in step with the sound; None where it is not.
         told: Called with each faces message, as it came; as None if it did not come like this, or was found here.
-        tapped: Called with each frame as it came, and when it was captured, seconds since the epoch on the sender's
-            clock; None where it did not tell yet.
+        tapped: Called with each frame as it came, and :meth:`captured`, which says when it was captured.
 
     Attributes:
         offset: Gives the sender's clock minus ours, seconds, None while it is not known.
@@ -74,7 +73,7 @@ class Stream:
         give: Callable[[Moment[Any]], None],
         lips: Lips | None = None,
         told: Callable[[FacesMessage, str | bytes | None], None] = lambda _message, _data: None,
-        tapped: Callable[[EncodedVideoFrame, float | None], None] = lambda _frame, _captured: None,
+        tapped: Callable[[EncodedVideoFrame, Callable[[int], float | None]], None] = lambda _frame, _captured: None,
     ) -> None:
         self.offset: Callable[[], float | None] = lambda: None
         self.shift = 0
@@ -126,7 +125,7 @@ class Stream:
         if frame.codec == "h264" and (self.inside or not self.has_faces):
             for data in faces_beside.read(frame):
                 self.take_inside(data)
-        self._tapped(frame, self.captured(frame.rtp_timestamp))
+        self._tapped(frame, self.captured)
 
     def take_inside(self, data: bytes) -> None:
         """Take a faces message that came inside the video, with a frame after its own."""

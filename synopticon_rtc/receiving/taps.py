@@ -45,10 +45,10 @@ class Taps:
         """Whether anybody records, here or further on."""
         return any(recorded is None or recorded() for _, recorded in self._all)
 
-    def video(self, handle: Tapped, frame: EncodedVideoFrame, captured: float | None) -> None:
-        """Tell of a frame, as :meth:`.Tap.video`."""
+    def video(self, handle: Tapped, frame: EncodedVideoFrame, captured: Callable[[int], float | None]) -> None:
+        """Tell of a frame, as :meth:`.Tap.video`; when it was captured is worked out by its RTP timestamp."""
         for tap, _ in self._all.copy():
-            tap.video(handle, frame, captured)
+            tap.video(handle, frame, captured(frame.rtp_timestamp))
 
     def sound(self, handle: Tapped, packet: EncodedSound) -> None:
         """Tell of a packet of sound, as :meth:`.Tap.sound`."""
